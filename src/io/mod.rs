@@ -1,0 +1,4 @@
+//! One exchange with the outside world at a time: time, HTTP, tokens, rate limits.
+
+pub mod clock;
+pub mod http;
