@@ -39,17 +39,26 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// The operator has to change something; `message` names it.
     pub fn config(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Config, message: message.into() }
+        Self {
+            kind: Kind::Config,
+            message: message.into(),
+        }
     }
 
     /// It will pass; `message` says what was tried.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Transient, message: message.into() }
+        Self {
+            kind: Kind::Transient,
+            message: message.into(),
+        }
     }
 
     /// The remote side broke its contract; `message` says how.
     pub fn contract(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Contract, message: message.into() }
+        Self {
+            kind: Kind::Contract,
+            message: message.into(),
+        }
     }
 
     /// Who must act.
@@ -60,6 +69,9 @@ impl Error {
     /// The same error with `context: ` in front of its text.
     #[must_use]
     pub fn context(self, context: impl fmt::Display) -> Self {
-        Self { kind: self.kind, message: format!("{context}: {}", self.message) }
+        Self {
+            kind: self.kind,
+            message: format!("{context}: {}", self.message),
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The library behind the `sentinel-connector` binary.
 #![forbid(unsafe_code)]
 
+pub mod core;
 pub mod error;
 pub mod io;
+pub mod sink;
+pub mod storage;

@@ -7,7 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+
+use crate::core::window::delta;
 
 /// The time, and waiting for it to pass.
 #[async_trait]
@@ -44,20 +46,16 @@ pub async fn timeout<F: Future>(
         let started = clock.now();
         let output = future.await;
         let used = (clock.now() - started).to_std().unwrap_or_default();
-        return if used > limit { Err(Elapsed) } else { Ok(output) };
+        return if used > limit {
+            Err(Elapsed)
+        } else {
+            Ok(output)
+        };
     }
     tokio::select! {
         output = future => Ok(output),
         () = clock.sleep(limit) => Err(Elapsed),
     }
-}
-
-/// A [`chrono::TimeDelta`] for a [`Duration`]; a duration too long to add is cut to 100 years.
-pub fn delta(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration)
-        .ok()
-        .filter(|delta| *delta < TimeDelta::days(36_500))
-        .unwrap_or_else(|| TimeDelta::days(36_500))
 }
 
 /// The machine's clock.
@@ -66,12 +64,18 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "this is the one place that asks the machine")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the one place that asks the machine"
+    )]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
 
-    #[allow(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the one place that sleeps"
+    )]
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
@@ -86,7 +90,9 @@ pub struct VirtualClock {
 impl VirtualClock {
     /// A clock that shows `now`.
     pub fn new(now: DateTime<Utc>) -> Self {
-        Self { now: Arc::new(Mutex::new(now)) }
+        Self {
+            now: Arc::new(Mutex::new(now)),
+        }
     }
 
     /// Moves the clock on.
@@ -130,15 +136,17 @@ mod tests {
     #[tokio::test]
     async fn a_virtual_timeout_is_judged_by_the_time_that_was_used() {
         let clock = clock();
-        let slow = timeout(&clock, Duration::from_secs(10), clock.sleep(Duration::from_secs(11)));
+        let slow = timeout(
+            &clock,
+            Duration::from_secs(10),
+            clock.sleep(Duration::from_secs(11)),
+        );
         assert_eq!(slow.await, Err(Elapsed));
-        let quick = timeout(&clock, Duration::from_secs(10), clock.sleep(Duration::from_secs(10)));
+        let quick = timeout(
+            &clock,
+            Duration::from_secs(10),
+            clock.sleep(Duration::from_secs(10)),
+        );
         assert_eq!(quick.await, Ok(()));
-    }
-
-    #[test]
-    fn a_delta_of_any_length_can_be_added() {
-        assert_eq!(delta(Duration::from_secs(60)), TimeDelta::seconds(60));
-        assert_eq!(delta(Duration::MAX), TimeDelta::days(36_500));
     }
 }

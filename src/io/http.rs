@@ -88,7 +88,10 @@ impl Network {
                 .filter(|roots| !roots.is_empty())
                 .ok_or_else(|| Error::config("`EXTRA_CA_FILE` holds no PEM certificate"))?,
         };
-        Ok(Self { client: OnceLock::new(), roots })
+        Ok(Self {
+            client: OnceLock::new(),
+            roots,
+        })
     }
 
     fn client(&self) -> std::result::Result<&reqwest::Client, TransportError> {
@@ -97,7 +100,10 @@ impl Network {
         }
         // An error means that somebody was first, which is what we want.
         drop(rustls::crypto::ring::default_provider().install_default());
-        #[allow(clippy::disallowed_methods, reason = "this is the one place that builds a client")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "this is the one place that builds a client"
+        )]
         let client = reqwest::Client::builder()
             .user_agent(concat!("sentinel-connector/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
@@ -157,6 +163,10 @@ impl Transport for axum::Router {
             .into_data_stream()
             .map_err(|error| TransportError::new(chain(&error)))
             .boxed();
-        Ok(Response { status: head.status, headers: head.headers, body })
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
     }
 }

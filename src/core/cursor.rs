@@ -1,0 +1,392 @@
+//! Where a stream stands, what it asks for next, and how an answer moves it: pure, so that every
+//! case is a test.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::window::{Pace, Window, delta, next_window};
+use crate::error::{Error, Result};
+
+/// The schema of [`StreamState`]. A state of a newer schema is refused.
+pub const STATE_VERSION: u32 = 1;
+
+/// How long a stream without its token feed reads windows before it asks for the feed again.
+const FEED_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The most gaps that a state names; the oldest go first.
+const MAX_GAPS: usize = 50;
+
+/// The name of one stream of one connection: the key of its state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StreamKey {
+    /// The connection, `default` without `CONNECTIONS`.
+    pub connection: String,
+    /// The stream, such as `eset.detections`.
+    pub stream: String,
+}
+
+impl StreamKey {
+    /// The key of `stream` of `connection`.
+    pub fn new(connection: &str, stream: &str) -> Self {
+        Self {
+            connection: connection.to_owned(),
+            stream: stream.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.connection, self.stream)
+    }
+}
+
+/// A saved position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Position {
+    /// Everything before this time was read.
+    Time(DateTime<Utc>),
+    /// Everything before this opaque token was read.
+    Token(String),
+}
+
+/// What one step of a run asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Slice {
+    /// The records of a window.
+    Window(Window),
+    /// What came after a token.
+    Token(String),
+    /// A first token, and no records.
+    Latest,
+}
+
+/// A slice that was read in part: it goes on from a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The slice, frozen as it was first asked for.
+    pub slice: Slice,
+    /// The page that comes next.
+    pub page: String,
+    /// When the slice was first asked for.
+    pub began: DateTime<Utc>,
+}
+
+/// A range that could not be proven complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Its beginning.
+    pub from: DateTime<Utc>,
+    /// Its end.
+    pub to: DateTime<Utc>,
+    /// What happened, and what may be missing.
+    pub why: String,
+}
+
+/// Who works on the stream, and until when nobody else may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// One run of one process.
+    pub owner: String,
+    /// From then on it is anybody's.
+    pub until: DateTime<Utc>,
+}
+
+/// Everything that is kept of a stream from one run to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamState {
+    /// [`STATE_VERSION`] of the writer.
+    pub version: u32,
+    /// The cursor; `None` before the first run, and after a token was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// What is still to be read by window before the feed goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<Window>,
+    /// The slice that was read in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Open>,
+    /// Nothing before this time is ever asked for: where the first run began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<DateTime<Utc>>,
+    /// Everything that the source knew at this time was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<DateTime<Utc>>,
+    /// When the source last said that it has no token feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_feed: Option<DateTime<Utc>>,
+    /// Since when the source says that it does not offer this stream (501).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off: Option<DateTime<Utc>>,
+    /// What could not be proven complete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Who works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// When a run of it last ended, well or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<DateTime<Utc>>,
+    /// What ended the last run, when it was an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Default for StreamState {
+    fn default() -> Self {
+        Self {
+            version: STATE_VERSION,
+            position: None,
+            backlog: None,
+            open: None,
+            floor: None,
+            good: None,
+            no_feed: None,
+            off: None,
+            gaps: Vec::new(),
+            lease: None,
+            finished: None,
+            error: None,
+        }
+    }
+}
+
+/// What a run has done so far, as far as the next step depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// A window was read, so the next one needs no lookback.
+    pub window: bool,
+    /// The feed was read to its end.
+    pub feed: bool,
+}
+
+impl StreamState {
+    /// Refuses a state that a newer version wrote.
+    pub fn checked(self) -> Result<Self> {
+        if self.version > STATE_VERSION {
+            return Err(Error::config(format!(
+                "the saved state has schema {}, this version knows {STATE_VERSION}: deploy the \
+                 version that wrote it, or a newer one",
+                self.version
+            )));
+        }
+        Ok(self)
+    }
+
+    /// True when the last run ended less than `every` ago.
+    pub fn is_fresh(&self, every: Duration, now: DateTime<Utc>) -> bool {
+        // Timers fire a little early or late; a tenth of slack keeps a 5-minute stream on them.
+        self.finished
+            .is_some_and(|finished| now - finished < delta(every.mul_f64(0.9)))
+    }
+
+    /// The next step of a run, and the page it goes on from. `None` when the stream is up to date.
+    pub fn next(
+        &self,
+        has_feed: bool,
+        pace: &Pace,
+        steps: Steps,
+        now: DateTime<Utc>,
+    ) -> Option<Open> {
+        if let Some(open) = &self.open {
+            return Some(open.clone());
+        }
+        let first_page = |slice| {
+            Some(Open {
+                slice,
+                page: String::new(),
+                began: now,
+            })
+        };
+        if let Some(backlog) = self.backlog {
+            return first_page(Slice::Window(backlog.first(pace.step)));
+        }
+        let feed_is_due = has_feed && self.no_feed.is_none_or(|at| now - at >= delta(FEED_RETRY));
+        match &self.position {
+            None | Some(Position::Time(_)) if feed_is_due => first_page(Slice::Latest),
+            None => self.window_after(now - delta(pace.history), pace, steps, now),
+            Some(Position::Time(cursor)) => self.window_after(*cursor, pace, steps, now),
+            Some(Position::Token(_)) if steps.feed => None,
+            Some(Position::Token(token)) => first_page(Slice::Token(token.clone())),
+        }
+    }
+
+    fn window_after(
+        &self,
+        cursor: DateTime<Utc>,
+        pace: &Pace,
+        steps: Steps,
+        now: DateTime<Utc>,
+    ) -> Option<Open> {
+        let floor = self.floor.unwrap_or(cursor);
+        let lookback = if steps.window {
+            Duration::ZERO
+        } else {
+            pace.lookback
+        };
+        let window = next_window(cursor, Some(floor), pace, lookback, now)?;
+        Some(Open {
+            slice: Slice::Window(window),
+            page: String::new(),
+            began: now,
+        })
+    }
+
+    /// A page of a slice is safe, and another follows.
+    pub fn page_done(&mut self, slice: &Slice, next_page: &str, began: DateTime<Utc>) {
+        self.set_floor(slice);
+        self.open = Some(Open {
+            slice: slice.clone(),
+            page: next_page.to_owned(),
+            began,
+        });
+    }
+
+    /// The last page of a slice is safe. `token` is the feed's next token, when it gave one.
+    ///
+    /// | slice | what moves |
+    /// |---|---|
+    /// | window of the backlog | the backlog begins at the window's end |
+    /// | any other window | the cursor goes to the window's end, never back |
+    /// | token | the cursor becomes `token` (without one it stays), everything up to `began` is good |
+    /// | latest | the cursor becomes `token`; what lies between the old cursor and `began` is backlog |
+    pub fn slice_done(
+        &mut self,
+        slice: &Slice,
+        token: Option<String>,
+        began: DateTime<Utc>,
+        pace: &Pace,
+    ) {
+        self.open = None;
+        self.off = None;
+        self.set_floor(slice);
+        match slice {
+            Slice::Window(window) if self.backlog.is_some() => {
+                let rest = self.backlog.map(|backlog| Window {
+                    from: window.to,
+                    ..backlog
+                });
+                self.backlog = rest.filter(|rest| !rest.is_empty());
+                if self.backlog.is_none() {
+                    self.good = Some(self.good.map_or(window.to, |good| good.max(window.to)));
+                }
+            }
+            Slice::Window(window) => {
+                let cursor = match self.position {
+                    Some(Position::Time(cursor)) => cursor.max(window.to),
+                    _ => window.to,
+                };
+                self.position = Some(Position::Time(cursor));
+                self.good = Some(cursor);
+            }
+            Slice::Token(_) => {
+                if let Some(token) = token {
+                    self.position = Some(Position::Token(token));
+                }
+                self.good = Some(self.good.map_or(began, |good| good.max(began)));
+            }
+            Slice::Latest => {
+                let from = match self.position {
+                    Some(Position::Time(cursor)) => cursor - delta(pace.lookback),
+                    _ => self.resync_from(began, pace),
+                };
+                self.position = token.map(Position::Token);
+                self.no_feed = None;
+                self.floor = Some(self.floor.map_or(from, |floor| floor.min(from)));
+                self.backlog = Some(Window { from, to: began });
+            }
+        }
+    }
+
+    fn set_floor(&mut self, slice: &Slice) {
+        if let (Slice::Window(window), None) = (slice, self.floor) {
+            self.floor = Some(window.from);
+        }
+    }
+
+    /// Where a time window has to begin so that it covers what a lost token stood for.
+    fn resync_from(&self, now: DateTime<Utc>, pace: &Pace) -> DateTime<Utc> {
+        let known = self.good.map(|good| {
+            let from = good - delta(pace.lookback);
+            self.floor.map_or(from, |floor| from.max(floor.min(good)))
+        });
+        known.unwrap_or_else(|| now - delta(pace.history))
+    }
+
+    /// The source refused the page that the slice should go on from: the slice starts over.
+    pub fn page_refused(&mut self) {
+        self.open = None;
+    }
+
+    /// The source refused the cursor's token: a new one is taken, and what the old one stood for is
+    /// read again by window.
+    ///
+    /// A window finds records by event time, so one that occurred before it and was reported after
+    /// `good` is out of reach: that is a gap, unless the token never carried anything (its whole
+    /// history is still backlog, or it was taken in the run that read it).
+    pub fn token_refused(&mut self, reason: &str, pace: &Pace, now: DateTime<Utc>) {
+        self.open = None;
+        self.position = None;
+        let Some(good) = self.good else { return };
+        let from = self.resync_from(now, pace);
+        // An unfinished backlog is read again from its own beginning; it must not be cut short.
+        if let Some(backlog) = self.backlog.take() {
+            self.good = Some(good.min(backlog.from + delta(pace.lookback)));
+        }
+        self.add_gap(Gap {
+            from: good,
+            to: now,
+            why: format!(
+                "the source refused the delta token ({reason}); records that occurred since {} are \
+                 read again by window, older ones that were reported in this time may be missing",
+                from.format("%Y-%m-%d %H:%M UTC")
+            ),
+        });
+    }
+
+    /// The source has no token feed: windows from here on.
+    pub fn feed_missing(&mut self, pace: &Pace, now: DateTime<Utc>) {
+        self.open = None;
+        self.no_feed = Some(now);
+        if !matches!(self.position, Some(Position::Time(_))) {
+            let from = self.resync_from(now, pace);
+            self.floor = Some(self.floor.map_or(from, |floor| floor.min(from)));
+            self.position = Some(Position::Time(from));
+        }
+    }
+
+    /// Writes down what could not be proven complete.
+    pub fn add_gap(&mut self, gap: Gap) {
+        self.gaps.push(gap);
+        let excess = self.gaps.len().saturating_sub(MAX_GAPS);
+        self.gaps.drain(..excess);
+    }
+
+    /// Takes the lease for `owner`, or says who holds it.
+    pub fn take_lease(
+        &mut self,
+        owner: &str,
+        until: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> std::result::Result<(), Lease> {
+        match &self.lease {
+            Some(lease) if lease.until > now && lease.owner != owner => Err(lease.clone()),
+            _ => {
+                self.lease = Some(Lease {
+                    owner: owner.to_owned(),
+                    until,
+                });
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "cursor_tests.rs"]
+mod tests;

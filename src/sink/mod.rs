@@ -1,0 +1,43 @@
+//! Where rows go: one push of one batch at a time. Retries and isolation are the pipeline's.
+//!
+//! Every sink passes one conformance suite (`tests/it/sink.rs`).
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{core::batch::Batch, error::Error};
+
+pub mod workspace;
+
+/// Why a push did not land.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// At least one row is refused as it is: isolate it.
+    #[error("the rows were refused: {0}")]
+    Refused(String),
+    /// The batch is too large for the sink: halve it.
+    #[error("the batch is too large: {0}")]
+    TooLarge(String),
+    /// Later, perhaps after this long. Whether the rows landed is not known.
+    #[error("{why}")]
+    Later {
+        /// What the sink asked for.
+        after: Option<Duration>,
+        /// What happened.
+        why: String,
+    },
+    /// No push will land until somebody acts.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// A place for rows.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Hands over a stamped batch, all rows or none. `Ok` means that they are safe.
+    async fn push(&self, batch: &Batch) -> std::result::Result<(), PushError>;
+}
+
+/// A sink that can be shared.
+pub type SharedSink = Arc<dyn Sink>;
