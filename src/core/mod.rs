@@ -3,4 +3,7 @@
 pub mod batch;
 pub mod columns;
 pub mod cursor;
+pub mod page;
+pub mod record;
+pub mod shorten;
 pub mod window;

@@ -1,0 +1,349 @@
+//! One record as it came: its members, borrowed, and what identifies it.
+
+use std::{borrow::Cow, fmt};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The members of a JSON object, borrowed from its text and in its order.
+#[derive(Debug, Default)]
+pub struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// The members of the object `text`. Anything but an object is an error.
+    pub fn of(text: &'a [u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text)
+    }
+
+    /// The members of `value`, when it is an object.
+    pub fn of_value(value: &'a RawValue) -> Option<Self> {
+        value
+            .get()
+            .starts_with('{')
+            .then(|| serde_json::from_str(value.get()).ok())
+            .flatten()
+    }
+
+    /// The value of a member, unless it is absent, null or empty.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
+    /// A member's text: a string's content, or a number as it is written.
+    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        text_of(self.get(name)?)
+    }
+
+    /// The members that say something.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0
+            .iter()
+            .filter(|(_, value)| !is_empty(value))
+            .map(|(key, value)| (&**key, *value))
+    }
+}
+
+/// A string's content, or a number as it is written; nothing for other values.
+pub fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+    match value.get().as_bytes().first()? {
+        b'"' => serde_json::from_str(value.get())
+            .ok()
+            .map(|Text(text)| text),
+        b'-' | b'0'..=b'9' => Some(value.get().into()),
+        _ => None,
+    }
+}
+
+/// True for the values that say nothing: null, `""`, `[]`, `{}`.
+fn is_empty(value: &RawValue) -> bool {
+    let text = value.get();
+    match text.as_bytes() {
+        b"null" | b"\"\"" | b"[]" | b"{}" => true,
+        [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => {
+            inner.iter().all(u8::is_ascii_whitespace)
+        }
+        _ => false,
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                #[derive(Deserialize)]
+                struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
+
+                let mut members = Vec::with_capacity(32);
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    members.push((key, value));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Which members of a stream's records say what they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// The member that names the record.
+    pub id: &'static str,
+    /// The member that says when it was changed last, when there is one.
+    pub version: Option<&'static str>,
+    /// The member that says when it happened.
+    pub time: &'static str,
+}
+
+/// What identifies a record, taken from it before anything is added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `recordId`: the source's id, else a hash of the record.
+    pub id: String,
+    /// `recordVersion`: the update time where there is one, else a hash of the record.
+    pub version: String,
+    /// `eventTime`.
+    pub time: Option<DateTime<Utc>>,
+}
+
+impl Facts {
+    /// The facts of the record `text`, whose members are `members`.
+    pub fn of(text: &[u8], members: &Members<'_>, identity: &Identity) -> Self {
+        let hash = || format!("{:016x}", canonical_hash(text));
+        let named = |member: &str| members.text(member).map(Cow::into_owned);
+        Self {
+            id: named(identity.id).unwrap_or_else(hash),
+            version: identity.version.and_then(named).unwrap_or_else(hash),
+            time: members
+                .text(identity.time)
+                .and_then(|text| parse_time(&text)),
+        }
+    }
+}
+
+/// A time as the sources write it: RFC 3339 with any offset, up to nine digits of a second, and
+/// with the seconds left out.
+pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z"))
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"));
+    time.ok().map(|time| time.to_utc())
+}
+
+/// A time as a `datetime` column takes it: 0, 3, 6 or 7 digits of a second, the fewest that show
+/// it, since the service counts in steps of 100 ns.
+pub fn time_text(time: DateTime<Utc>) -> String {
+    let mut text = time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    // Nine digits are cut to seven.
+    if text.len() == "2026-01-01T00:00:00.123456789Z".len() {
+        text.replace_range(text.len() - 3.., "Z");
+    }
+    text
+}
+
+/// A hash of a JSON text that does not depend on white space, on how a string is escaped, or on the
+/// order of an object's members.
+pub fn canonical_hash(text: &[u8]) -> u64 {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    Canonical
+        .deserialize(&mut deserializer)
+        .unwrap_or_else(|_| xxh3_64(text))
+}
+
+/// Hashes whatever it is given to deserialize.
+struct Canonical;
+
+impl<'de> DeserializeSeed<'de> for Canonical {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// One step of a hash over ordered parts.
+fn mix(state: u64, part: u64) -> u64 {
+    (state.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl<'de> Visitor<'de> for Canonical {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<u64, E> {
+        Ok(1)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<u64, E> {
+        Ok(2 + u64::from(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<u64, E> {
+        Ok(mix(4, value.cast_unsigned()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<u64, E> {
+        Ok(mix(4, value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<u64, E> {
+        Ok(mix(5, value.to_bits()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<u64, E> {
+        Ok(mix(6, xxh3_64(value.as_bytes())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
+        let mut hash = 7;
+        while let Some(element) = seq.next_element_seed(Canonical)? {
+            hash = mix(hash, element);
+        }
+        Ok(mix(hash, 8))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+        let mut sum = 9_u64;
+        while let Some(key) = map.next_key_seed(Canonical)? {
+            // A sum, so that the order of the members does not matter.
+            sum = sum.wrapping_add(mix(mix(10, key), map.next_value_seed(Canonical)?));
+        }
+        Ok(mix(sum, 11))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const IDENTITY: Identity = Identity {
+        id: "uuid",
+        version: Some("updateTime"),
+        time: "t",
+    };
+
+    fn facts(value: &Value) -> Facts {
+        let text = value.to_string();
+        Facts::of(
+            text.as_bytes(),
+            &Members::of(text.as_bytes()).unwrap(),
+            &IDENTITY,
+        )
+    }
+
+    #[test]
+    fn facts_come_from_the_named_members() {
+        let facts =
+            facts(&json!({"uuid": "u-1", "updateTime": "v", "t": "2026-01-01T10:00+02:00"}));
+        assert_eq!((facts.id.as_str(), facts.version.as_str()), ("u-1", "v"));
+        assert_eq!(facts.time, parse_time("2026-01-01T08:00:00Z"));
+    }
+
+    #[test]
+    fn a_record_without_an_id_is_named_by_its_content() {
+        let one = facts(&json!({"uuid": null, "a": 1}));
+        assert_eq!(one.id.len(), 16);
+        assert_eq!(one.id, one.version);
+        assert_ne!(one, facts(&json!({"uuid": "", "a": 2})));
+    }
+
+    #[test]
+    fn only_an_object_has_members() {
+        for text in [
+            "7",
+            "[]",
+            "\"x\"",
+            "null",
+            "{",
+            "{\"a\":1}x",
+            "{\"a\":\u{7}}",
+        ] {
+            assert!(Members::of(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(Members::of(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn times_are_read_as_the_sources_write_them() {
+        let text = |text: &str| parse_time(text).map(time_text);
+        assert_eq!(
+            text("2026-01-01T00:00:00.123456789Z").unwrap(),
+            "2026-01-01T00:00:00.1234567Z"
+        );
+        assert_eq!(
+            text("2026-01-01T00:00:00.1Z").unwrap(),
+            "2026-01-01T00:00:00.100Z"
+        );
+        assert_eq!(text("2026-01-01T00:00Z").unwrap(), "2026-01-01T00:00:00Z");
+        assert_eq!(
+            text("2026-01-01T02:00+02:00").unwrap(),
+            "2026-01-01T00:00:00Z"
+        );
+        assert_eq!(text("yesterday"), None);
+        assert_eq!(text("2026-01-01"), None);
+    }
+
+    #[test]
+    fn the_hash_sees_content_and_not_form() {
+        let same = [
+            r#"{"a":1,"b":["x"]}"#,
+            r#" { "b" : [ "\u0078" ] , "a" : 1 } "#,
+        ];
+        assert_eq!(
+            canonical_hash(same[0].as_bytes()),
+            canonical_hash(same[1].as_bytes())
+        );
+        let different = [
+            r#"{"a":1}"#,
+            r#"{"a":"1"}"#,
+            r#"{"a":[1]}"#,
+            r#"{"b":1}"#,
+            r#"{"a":{"a":1}}"#,
+            r#"{"a":[1,2]}"#,
+            r#"{"a":[2,1]}"#,
+            r#"{"a":true}"#,
+            r#"{"a":null}"#,
+            r#"{"a":1.5}"#,
+        ];
+        for (at, one) in different.iter().enumerate() {
+            for other in &different[at + 1..] {
+                assert_ne!(
+                    canonical_hash(one.as_bytes()),
+                    canonical_hash(other.as_bytes())
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_that_was_written_is_read_back(seconds in 0i64..4_000_000_000, tick in 0u32..10_000_000) {
+            let time = DateTime::from_timestamp(seconds, tick * 100).unwrap();
+            prop_assert_eq!(parse_time(&time_text(time)), Some(time));
+        }
+    }
+}
