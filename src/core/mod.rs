@@ -3,7 +3,13 @@
 pub mod batch;
 pub mod columns;
 pub mod cursor;
+pub mod dedupe;
+pub mod endpoint;
+pub mod mapping;
 pub mod page;
 pub mod record;
+pub mod request;
+pub mod retry;
+pub mod row;
 pub mod shorten;
 pub mod window;

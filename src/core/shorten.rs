@@ -21,27 +21,27 @@ pub fn shorten(json: &str, limit: usize) -> Cow<'_, str> {
     match json.as_bytes().first() {
         Some(b'"') => cut_string(json, limit).into(),
         Some(b'{') => without_largest(
-            serde_json::from_str(json)
+            &serde_json::from_str(json)
                 .map(|members: Members<'_>| {
                     members
                         .iter()
                         .map(|(key, value)| format!("{}:{}", quoted(key), value.get()).into())
                         .collect()
                 })
-                .unwrap_or_default(),
+                .unwrap_or_else(|_| Vec::new()),
             limit,
             ['{', '}'],
         )
         .into(),
         Some(b'[') => without_largest(
-            serde_json::from_str::<Vec<&RawValue>>(json)
+            &serde_json::from_str::<Vec<&RawValue>>(json)
                 .map(|elements| {
                     elements
                         .iter()
                         .map(|element| element.get().into())
                         .collect()
                 })
-                .unwrap_or_default(),
+                .unwrap_or_else(|_| Vec::new()),
             limit,
             ['[', ']'],
         )
@@ -105,7 +105,7 @@ fn cut_string(json: &str, limit: usize) -> String {
     format!("\"{kept}\"")
 }
 
-fn without_largest(parts: Vec<Cow<'_, str>>, limit: usize, brackets: [char; 2]) -> String {
+fn without_largest(parts: &[Cow<'_, str>], limit: usize, brackets: [char; 2]) -> String {
     let mut total = 1 + parts.iter().map(|part| part.len() + 1).sum::<usize>();
     let mut by_size: Vec<usize> = (0..parts.len()).collect();
     by_size.sort_by_key(|at| std::cmp::Reverse(parts[*at].len()));
@@ -160,7 +160,10 @@ mod tests {
             let mut json = Value::from(text.as_str()).to_string();
             if ascii {
                 json = json.chars().map(|c| if c.is_ascii() { c.to_string() } else {
-                    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+                    {
+                        let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                        units.iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat()
+                    }
                 }).collect();
             }
             let short = shorten(&json, limit);
