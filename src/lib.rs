@@ -5,4 +5,5 @@ pub mod core;
 pub mod error;
 pub mod io;
 pub mod sink;
+pub mod source;
 pub mod storage;

@@ -29,6 +29,8 @@ pub struct Endpoint {
     pub rules: &'static [Rule],
     /// The same for what is looked up about a record.
     pub details: &'static [Rule],
+    /// Columns that say the same in every row, as JSON, unless a record fills them.
+    pub constants: &'static [(&'static str, &'static str)],
     /// How it is read in time, unless settings say otherwise.
     pub pace: Pace,
 }

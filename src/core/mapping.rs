@@ -17,6 +17,8 @@ pub enum As {
     Json,
     /// An object, as it is but for the names of some of its members, `(theirs, ours)`.
     Renamed(&'static [(&'static str, &'static str)]),
+    /// Any JSON value, as the only member of an object.
+    Inside(&'static str),
     /// A time.
     Time,
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL},
+    endpoint::Endpoint,
     mapping::{As, Rule, To},
     record::{Facts, Members, parse_time, text_of, time_text},
     shorten::{MAX_VALUE_BYTES, length, quoted, shorten},
@@ -29,6 +30,7 @@ pub struct RowSource {
     fragment: String,
     rules: &'static [Rule],
     details: &'static [Rule],
+    constants: &'static [(&'static str, &'static str)],
     /// Rows carry the time of the event as `TimeGenerated`, within what the service accepts.
     event_time: bool,
 }
@@ -52,26 +54,20 @@ pub struct Row {
 }
 
 impl RowSource {
-    /// Rows of `stream` of `connection`, whose records come from `provider` and are mapped by
-    /// `rules`; what is looked up about them by `details`.
-    pub fn new(
-        provider: &str,
-        connection: &str,
-        stream: &str,
-        rules: &'static [Rule],
-        details: &'static [Rule],
-        event_time: bool,
-    ) -> Self {
+    /// Rows of the endpoint's stream, of `connection`. With `event_time` their `TimeGenerated` is
+    /// the time of the event, as far as the service accepts it.
+    pub fn new(endpoint: &Endpoint, connection: &str, event_time: bool) -> Self {
         let fragment = format!(
             r#","providerName":{},"connectionName":{},"streamName":{}"#,
-            quoted(provider),
+            quoted(endpoint.provider),
             quoted(connection),
-            quoted(stream)
+            quoted(endpoint.stream)
         );
         Self {
             fragment,
-            rules,
-            details,
+            rules: endpoint.rules,
+            details: endpoint.details,
+            constants: endpoint.constants,
             event_time,
         }
     }
@@ -88,6 +84,11 @@ impl RowSource {
         let mut rest = cells.fill(record, self.rules, "");
         cells.look_up(looked, record, self.details, &mut rest);
         cells.set_additional(rest);
+        for (column, json) in self.constants {
+            if !cells.has(column) {
+                cells.add(column, *json, None);
+            }
+        }
 
         let generated = facts.time.filter(|time| {
             self.event_time && *time > now - TimeDelta::days(2) && *time < now + TimeDelta::days(1)
@@ -310,6 +311,7 @@ fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)> {
     let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     match how {
         As::Json => Some((text.into(), true)),
+        As::Inside(name) => Some((format!("{{\"{name}\":{text}}}").into(), true)),
         As::Text if is_string => Some((text.into(), true)),
         As::Text => Some((quoted(text).into(), false)),
         As::NumberText if is_number => Some((format!("\"{text}\"").into(), true)),
@@ -429,6 +431,9 @@ fn revert(value: &Value, how: As) -> Value {
     match (how, value) {
         (As::NumberText, Value::String(text)) => {
             serde_json::from_str(text).unwrap_or_else(|_| value.clone())
+        }
+        (As::Inside(name), Value::Object(members)) => {
+            members.get(name).cloned().unwrap_or_default()
         }
         (As::TextInteger, Value::Number(number)) => number.to_string().into(),
         (As::Renamed(names), Value::Object(members)) => members

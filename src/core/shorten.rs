@@ -20,32 +20,8 @@ pub fn shorten(json: &str, limit: usize) -> Cow<'_, str> {
     }
     match json.as_bytes().first() {
         Some(b'"') => cut_string(json, limit).into(),
-        Some(b'{') => without_largest(
-            &serde_json::from_str(json)
-                .map(|members: Members<'_>| {
-                    members
-                        .iter()
-                        .map(|(key, value)| format!("{}:{}", quoted(key), value.get()).into())
-                        .collect()
-                })
-                .unwrap_or_else(|_| Vec::new()),
-            limit,
-            ['{', '}'],
-        )
-        .into(),
-        Some(b'[') => without_largest(
-            &serde_json::from_str::<Vec<&RawValue>>(json)
-                .map(|elements| {
-                    elements
-                        .iter()
-                        .map(|element| element.get().into())
-                        .collect()
-                })
-                .unwrap_or_else(|_| Vec::new()),
-            limit,
-            ['[', ']'],
-        )
-        .into(),
+        Some(b'{') => without_largest(&object_parts(json), limit, ['{', '}']).into(),
+        Some(b'[') => without_largest(&array_parts(json), limit, ['[', ']']).into(),
         // A number of 64 KB: nothing of it is worth keeping.
         _ => "null".into(),
     }
@@ -103,6 +79,26 @@ fn cut_string(json: &str, limit: usize) -> String {
         kept = before;
     }
     format!("\"{kept}\"")
+}
+
+fn object_parts(json: &str) -> Vec<Cow<'_, str>> {
+    let Ok(members) = serde_json::from_str::<Members<'_>>(json) else {
+        return Vec::new();
+    };
+    members
+        .iter()
+        .map(|(key, value)| format!("{}:{}", quoted(key), value.get()).into())
+        .collect()
+}
+
+fn array_parts(json: &str) -> Vec<Cow<'_, str>> {
+    let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(json) else {
+        return Vec::new();
+    };
+    elements
+        .into_iter()
+        .map(|element| element.get().into())
+        .collect()
 }
 
 fn without_largest(parts: &[Cow<'_, str>], limit: usize, brackets: [char; 2]) -> String {

@@ -1,0 +1,327 @@
+//! One question to a service, asked until there is an answer or the time is up.
+//!
+//! What an answer means is decided by [`core::retry`](crate::core::retry); this is the loop around
+//! it, which knows the deadline, the rate limit and the access token.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::{HeaderValue, Method, header};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::{SharedClock, timeout},
+    http::{Request, Response, SharedTransport, TransportError},
+    limiter::Limiter,
+};
+use crate::{
+    core::retry::{Action, Sent, action, backoff, retry_after},
+    error::{Error, Result},
+};
+
+/// How long one exchange may take until its status is there. ESET answers 202 after 30 to 50 s.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How often a question is asked again after a failure.
+const MAX_FAILURES: u32 = 5;
+
+/// How long a pending answer is waited for before it is asked for again.
+const PENDING_WAIT: Duration = Duration::from_secs(2);
+
+/// A number in `0.0..1.0`, a new one each time.
+pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
+
+/// Until when, and unless what.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Nothing is begun after it, and no wait goes beyond it.
+    pub deadline: DateTime<Utc>,
+    /// The program has been asked to stop.
+    pub stop: CancellationToken,
+}
+
+/// Access tokens of one account.
+#[async_trait]
+pub trait Tokens: Send + Sync {
+    /// A token. One that the service has `refused` is replaced, once for all who hold it.
+    async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>>;
+}
+
+/// A question.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Who asks, for error texts: a stream, or `eset login`.
+    pub name: String,
+    /// The method.
+    pub method: Method,
+    /// The whole URL. It is never printed; errors show its path.
+    pub url: String,
+    /// The content type and the body, if there is one.
+    pub body: Option<(&'static str, Bytes)>,
+    /// The URL holds a page or delta token that the service may have forgotten.
+    pub has_position: bool,
+}
+
+/// What came of a question.
+pub enum Reply {
+    /// An answer with status 200, its body not read yet.
+    Answer(Response),
+    /// The page or delta token is refused; the text says how.
+    PositionRefused(String),
+    /// The service does not offer this.
+    NotOffered(String),
+    /// The account may not see this.
+    Forbidden(String),
+    /// A status that nothing was agreed on for, with its answer.
+    Unexpected(String, Response),
+}
+
+/// Asks questions of one service for one account.
+#[derive(Clone)]
+pub struct Asker {
+    transport: SharedTransport,
+    clock: SharedClock,
+    random: Random,
+    limiter: Arc<Limiter>,
+    tokens: Option<Arc<dyn Tokens>>,
+}
+
+impl Asker {
+    /// Asks through `transport`, without an access token.
+    pub fn new(
+        transport: SharedTransport,
+        clock: SharedClock,
+        random: Random,
+        limiter: Arc<Limiter>,
+    ) -> Self {
+        Self {
+            transport,
+            clock,
+            random,
+            limiter,
+            tokens: None,
+        }
+    }
+
+    /// The same, with access tokens.
+    #[must_use]
+    pub fn with_tokens(&self, tokens: Arc<dyn Tokens>) -> Self {
+        Self {
+            tokens: Some(tokens),
+            ..self.clone()
+        }
+    }
+
+    /// The clock it goes by.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    /// Asks until there is an answer.
+    ///
+    /// # Errors
+    /// `Transient` when the time or the attempts are used up, or the program is to stop; whatever
+    /// the tokens failed with; `Config` when a new token is refused as well.
+    pub async fn ask(&self, question: &Question, limits: &Limits) -> Result<Reply> {
+        let began = self.clock.now();
+        let mut failures = 0;
+        let mut refused: Option<Arc<str>> = None;
+        let mut response_id: Option<HeaderValue> = None;
+        loop {
+            let token = match &self.tokens {
+                None => None,
+                Some(tokens) => Some(tokens.bearer(refused.as_deref(), limits).await?),
+            };
+            self.wait(question, limits, began, self.limiter.ready())
+                .await?;
+            let request = build(question, token.as_deref(), response_id.as_ref())?;
+            let sent = Sent {
+                response_id: response_id.is_some(),
+                position: question.has_position,
+            };
+            let (what, wait) = match self.exchange(request, limits).await {
+                Err(error) => (error.to_string(), None),
+                Ok(response) => {
+                    let what = described(&response);
+                    match action(response.status, sent) {
+                        Action::Accept => return Ok(Reply::Answer(response)),
+                        Action::PositionRefused => return Ok(Reply::PositionRefused(what)),
+                        Action::NotOffered => return Ok(Reply::NotOffered(what)),
+                        Action::Forbidden => return Ok(Reply::Forbidden(what)),
+                        Action::Unexpected => return Ok(Reply::Unexpected(what, response)),
+                        Action::Pending => {
+                            response_id = response.headers.get("response-id").cloned();
+                            let wait = self.asked_for(&response).unwrap_or(PENDING_WAIT);
+                            self.pause(question, limits, began, wait, &what).await?;
+                            continue;
+                        }
+                        Action::StartOver => {
+                            response_id = None;
+                            (what, None)
+                        }
+                        Action::Authorize if self.tokens.is_some() && refused.is_none() => {
+                            tracing::debug!(question = question.name, "access token refused");
+                            refused = token;
+                            continue;
+                        }
+                        Action::Authorize => {
+                            return Err(Error::config(format!(
+                                "{}: {what} even with a new access token: check the account's \
+                                 rights",
+                                place(question)
+                            )));
+                        }
+                        Action::Retry => {
+                            let asked_for = self.asked_for(&response);
+                            (what, asked_for)
+                        }
+                    }
+                }
+            };
+            failures += 1;
+            if failures > MAX_FAILURES {
+                return Err(self.given_up(question, began, &what, failures));
+            }
+            let wait = wait.unwrap_or_else(|| backoff(failures, (self.random)()));
+            tracing::debug!(question = question.name, %what, failures, ?wait, "asking again");
+            self.pause(question, limits, began, wait, &what).await?;
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: Request,
+        limits: &Limits,
+    ) -> std::result::Result<Response, TransportError> {
+        let left = (limits.deadline - self.clock.now())
+            .to_std()
+            .unwrap_or_default();
+        let limit = left.min(EXCHANGE_TIMEOUT);
+        tokio::select! {
+            answer = timeout(&*self.clock, limit, self.transport.send(request)) => {
+                answer.unwrap_or_else(|_| Err(TransportError::new(format!(
+                    "no answer within {} s", limit.as_secs()
+                ))))
+            }
+            () = limits.stop.cancelled() => Err(TransportError::new("asked to stop")),
+        }
+    }
+
+    fn asked_for(&self, response: &Response) -> Option<Duration> {
+        response
+            .header("retry-after")
+            .and_then(|value| retry_after(value, self.clock.now()))
+    }
+
+    /// Waits, unless the wait would go beyond the deadline: then there is no sense in it.
+    async fn pause(
+        &self,
+        question: &Question,
+        limits: &Limits,
+        began: DateTime<Utc>,
+        wait: Duration,
+        what: &str,
+    ) -> Result<()> {
+        let left = (limits.deadline - self.clock.now())
+            .to_std()
+            .unwrap_or_default();
+        if wait >= left {
+            return Err(Error::transient(format!(
+                "{}: {what}, and {} s more do not fit this run; the next one goes on from here",
+                place(question),
+                wait.as_secs()
+            )));
+        }
+        self.wait(question, limits, began, self.clock.sleep(wait))
+            .await
+    }
+
+    async fn wait(
+        &self,
+        question: &Question,
+        limits: &Limits,
+        began: DateTime<Utc>,
+        future: impl Future<Output = ()>,
+    ) -> Result<()> {
+        tokio::select! {
+            () = future => {}
+            () = limits.stop.cancelled() => {}
+        }
+        if limits.stop.is_cancelled() {
+            return Err(Error::transient(
+                "asked to stop; the next run goes on from here",
+            ));
+        }
+        if self.clock.now() >= limits.deadline {
+            let seconds = (self.clock.now() - began).num_seconds();
+            return Err(Error::transient(format!(
+                "{}: out of time after {seconds} s; the next run goes on from here",
+                place(question)
+            )));
+        }
+        Ok(())
+    }
+
+    fn given_up(&self, question: &Question, began: DateTime<Utc>, what: &str, times: u32) -> Error {
+        let seconds = (self.clock.now() - began).num_seconds();
+        Error::transient(format!(
+            "{}: {what} ({times} attempts in {seconds} s); the next run goes on from here",
+            place(question)
+        ))
+    }
+}
+
+/// `eset.detections: GET /v1/detections`: no host, which may be a proxy's, and no query, which may
+/// hold tokens.
+pub fn place(question: &Question) -> String {
+    let path = question.url.split_once("://").map_or("", |(_, rest)| rest);
+    let path = path.find('/').and_then(|at| path.get(at..)).unwrap_or("/");
+    let path = path.split('?').next().unwrap_or_default();
+    format!("{}: {} {path}", question.name, question.method)
+}
+
+fn described(response: &Response) -> String {
+    match response.header("request-id") {
+        Some(id) if id.len() < 64 => format!("answered {} (request-id {id})", response.status),
+        _ => format!("answered {}", response.status),
+    }
+}
+
+fn build(
+    question: &Question,
+    token: Option<&str>,
+    response_id: Option<&HeaderValue>,
+) -> Result<Request> {
+    let mut request = http::Request::builder()
+        .method(question.method.clone())
+        .uri(&question.url)
+        .header(header::ACCEPT, "application/json");
+    if let Some(token) = token {
+        let bearer = HeaderValue::try_from(format!("Bearer {token}")).map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        let bearer = bearer.map_err(|_| {
+            Error::contract(format!(
+                "{}: the access token is no header value",
+                question.name
+            ))
+        })?;
+        request = request.header(header::AUTHORIZATION, bearer);
+    }
+    if let Some(id) = response_id {
+        request = request.header("response-id", id);
+    }
+    let body = match &question.body {
+        None => Bytes::new(),
+        Some((kind, body)) => {
+            request = request.header(header::CONTENT_TYPE, *kind);
+            body.clone()
+        }
+    };
+    request
+        .body(body)
+        .map_err(|error| Error::config(format!("{}: not a URL: {error}", question.name)))
+}

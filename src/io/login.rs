@@ -1,0 +1,166 @@
+//! Access tokens for a login and a password: OAuth's password and refresh grants.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use http::Method;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::exchange::{Asker, Limits, Question, Reply, Tokens, place};
+use crate::{
+    core::request::encode,
+    error::{Error, Result},
+};
+
+/// A token is replaced this long before it expires, so that it does not expire under way.
+const SKEW: TimeDelta = TimeDelta::seconds(60);
+
+/// What `expires_in` is taken for when it is absent (documented: 3600).
+const DEFAULT_LIFE: i64 = 3600;
+
+/// The tokens of one login, shared by all who ask for it.
+pub struct Login {
+    name: String,
+    url: String,
+    user: String,
+    password: SecretString,
+    asker: Asker,
+    held: Mutex<Option<Held>>,
+}
+
+struct Held {
+    access: Arc<str>,
+    refresh: Option<SecretString>,
+    until: DateTime<Utc>,
+}
+
+/// A token endpoint's answer; everything but the token itself may be absent.
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    refresh_token: Option<SecretString>,
+    expires_in: Option<i64>,
+}
+
+impl Login {
+    /// Tokens from `url` for a login. `name` stands in error texts; `asker` asks without tokens.
+    pub fn new(name: &str, url: String, login: &str, password: SecretString, asker: Asker) -> Self {
+        let user = login.to_owned();
+        Self {
+            name: name.to_owned(),
+            url,
+            user,
+            password,
+            asker,
+            held: Mutex::new(None),
+        }
+    }
+
+    /// A token for a refresh token; `None` when the service refuses that.
+    async fn refreshed(&self, refresh: &SecretString, limits: &Limits) -> Result<Option<Held>> {
+        let form = format!(
+            "grant_type=refresh_token&refresh_token={}",
+            encode(refresh.expose_secret())
+        );
+        match self.grant(form, limits).await {
+            Ok(held) => Ok(Some(held)),
+            Err(error) if error.kind() == crate::error::Kind::Config => {
+                tracing::debug!(login = self.name, "refresh token refused");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn logged_in(&self, limits: &Limits) -> Result<Held> {
+        let form = format!(
+            "grant_type=password&username={}&password={}",
+            encode(&self.user),
+            encode(self.password.expose_secret())
+        );
+        self.grant(form, limits).await
+    }
+
+    async fn grant(&self, form: String, limits: &Limits) -> Result<Held> {
+        let question = Question {
+            name: self.name.clone(),
+            method: Method::POST,
+            url: self.url.clone(),
+            body: Some(("application/x-www-form-urlencoded", form.into())),
+            has_position: false,
+        };
+        let asked = self.asker.clock().now();
+        let response = match self.asker.ask(&question, limits).await {
+            Ok(Reply::Answer(response)) => response,
+            // 401 comes back as an error, since there is no token to replace.
+            Err(error) if error.kind() == crate::error::Kind::Config => {
+                return Err(self.refused("answered 401"));
+            }
+            Err(error) => return Err(error),
+            Ok(
+                Reply::PositionRefused(what)
+                | Reply::Forbidden(what)
+                | Reply::NotOffered(what)
+                | Reply::Unexpected(what, _),
+            ) => return Err(self.refused(&what)),
+        };
+        let body = response
+            .whole_body()
+            .await
+            .map_err(|error| Error::transient(format!("{}: {error}", place(&question))))?;
+        // The parser's own text could quote the body, which holds tokens.
+        let granted: Granted = serde_json::from_slice(&body).map_err(|_| {
+            Error::contract(format!(
+                "{}: the answer holds no access token",
+                place(&question)
+            ))
+        })?;
+        let life = granted
+            .expires_in
+            .unwrap_or(DEFAULT_LIFE)
+            .clamp(0, 30 * 24 * 3600);
+        Ok(Held {
+            access: granted.access_token.into(),
+            refresh: granted.refresh_token,
+            until: asked + TimeDelta::seconds(life),
+        })
+    }
+
+    fn refused(&self, what: &str) -> Error {
+        Error::config(format!(
+            "{}: {what}: check the login and the password, that the region is the tenant's, and \
+             that the account is an API user with `Integrations` enabled",
+            self.name
+        ))
+    }
+}
+
+#[async_trait]
+impl Tokens for Login {
+    /// The held token while it lasts, else a refreshed one, else one for the password.
+    async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>> {
+        let mut held = self.held.lock().await;
+        let now = self.asker.clock().now();
+        if let Some(token) = &*held
+            && now < token.until - SKEW
+            && refused != Some(&*token.access)
+        {
+            return Ok(Arc::clone(&token.access));
+        }
+        let refresh = held.take().and_then(|token| token.refresh);
+        let refreshed = match refresh {
+            None => None,
+            Some(refresh) => self.refreshed(&refresh, limits).await?,
+        };
+        let token = match refreshed {
+            Some(token) => token,
+            None => self.logged_in(limits).await?,
+        };
+        let access = Arc::clone(&token.access);
+        *held = Some(token);
+        Ok(access)
+    }
+}

@@ -1,0 +1,221 @@
+//! The three streams as data. Shapes: the official OpenAPI of `incident-management`.
+
+use std::time::Duration;
+
+use crate::core::{
+    columns,
+    endpoint::{Endpoint, Feed, LATE_DEVICES, Sameness, TimeFilter, WindowQuery},
+    mapping::{As, Rule, or_take, take, within},
+    record::Identity,
+    window::Pace,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const DOMAIN: &str = "incident-management";
+
+const DETECTION: Identity = Identity {
+    id: "uuid",
+    version: None,
+    time: "occurTime",
+};
+
+const DETECTION_PACE: Pace = Pace {
+    every: MINUTE,
+    delay: Duration::ZERO,
+    lookback: LATE_DEVICES,
+    step: DAY,
+    history: DAY,
+};
+
+/// The stock connector writes 1 into each row.
+const GROUP_SIZE: &[(&str, &str)] = &[("groupSize", "1")];
+
+/// Members that v1 and v2 detections have in common. (`concat!` for slices is missing in const.)
+macro_rules! detection_rules {
+    ($($rule:expr),* $(,)?) => {
+        &[
+            take("uuid", "detectionUuid", As::Json),
+            take("typeName", "typeName", As::Text),
+            take("objectName", "objectName", As::Text),
+            take("objectTypeName", "objectTypeName", As::Text),
+            take("objectHashSha1", "objectHashSha1", As::Text),
+            take("objectUrl", "objectUrl", As::Text),
+            take("objectSizeBytes", "objectSizeBytes", As::TextInteger),
+            take("occurTime", "occurTime", As::Text),
+            take("displayName", "displayName", As::Text),
+            take("responses", "responses", As::Json),
+            take("severityLevel", "severityLevel", As::Text),
+            take("severityScore", "severityScore", As::NumberText),
+            take("category", "category", As::Text),
+            take("edrRuleUuid", "edrRuleUuid", As::Text),
+            take("note", "note", As::Text),
+            take("resolved", "resolved", As::Boolean),
+            take("cloudOfficeTenantUuid", "cloudOfficeTenantUuid", As::Text),
+            take("scanUuid", "scanUuid", As::Text),
+            take("triggeringEvent", "triggeringEvent", As::Json),
+            $($rule),*
+        ]
+    };
+}
+
+/// A v1 detection. Live ones sometimes carry the `device` and `userName` of v2; a device of its
+/// own wins over the context's.
+pub(super) const V1: &[Rule] = detection_rules![
+    take("networkCommunication", "networkCommunication", As::Json),
+    within(
+        "device",
+        None,
+        &[
+            or_take("uuid", "deviceUuid", As::Text),
+            take("displayName", "deviceDisplayName", As::Text),
+        ],
+    ),
+    within(
+        "context",
+        Some("context"),
+        &[
+            take("deviceUuid", "deviceUuid", As::Text),
+            take("userName", "userNameBase", As::Text),
+            within("process", None, &[take("path", "processPath", As::Text)]),
+        ],
+    ),
+    or_take("userName", "userNameBase", As::Text),
+];
+
+/// A v2 detection.
+pub(super) const V2: &[Rule] = detection_rules![
+    take(
+        "networkTraffic",
+        "networkCommunication",
+        As::Renamed(&[("protocolKeyword", "protocolName")]),
+    ),
+    take("circumstances", "context", As::Inside("circumstances")),
+    take("userName", "userNameBase", As::Text),
+    within(
+        "device",
+        None,
+        &[
+            take("uuid", "deviceUuid", As::Text),
+            take("displayName", "deviceDisplayName", As::Text),
+        ],
+    ),
+    within(
+        "process",
+        None,
+        &[
+            take("path", "processPath", As::Text),
+            take("uuid", "processUuid", As::Text),
+            take("commandLine", "processCommandline", As::Text),
+        ],
+    ),
+];
+
+const INCIDENT: &[Rule] = &[
+    take("uuid", "uuid", As::Text),
+    take("displayName", "displayName", As::Text),
+    take("description", "description", As::Text),
+    take("severity", "severity", As::Text),
+    take("assigneeUuid", "assigneeUuid", As::Text),
+    take("triageDuration", "triageDuration", As::Text),
+    take("status", "status", As::Text),
+    take("detectionUuids", "detectionUuids", As::Json),
+    take("createTime", "createTime", As::Time),
+    take("updateTime", "updateTime", As::Time),
+    take("deviceUuids", "deviceUuids", As::Json),
+    take("tags", "tags", As::Json),
+    take("resolveReason", "resolveReason", As::Text),
+    take("metrics", "metrics", As::Json),
+];
+
+/// The list leaves out which detections and devices an incident is about.
+const INCIDENT_DETAILS: &[Rule] = &[
+    take("detectionUuids", "detectionUuids", As::Json),
+    take("deviceUuids", "deviceUuids", As::Json),
+];
+
+/// Detections of ESET PROTECT and ESET Inspect.
+pub static DETECTIONS: Endpoint = Endpoint {
+    stream: "eset.detections",
+    provider: "ESET",
+    domain: DOMAIN,
+    feed: Some(Feed {
+        path: "/v1/detections:listDelta",
+        records: "createdDetections",
+    }),
+    window: WindowQuery {
+        path: "/v1/detections",
+        records: "detections",
+        filter: TimeFilter::Parameters("startTime", "endTime"),
+    },
+    table: &columns::DETECTIONS,
+    identity: DETECTION,
+    sameness: Sameness::Id,
+    // The v2 feed may carry the same detections.
+    fingerprints: "eset.detections",
+    rules: V1,
+    details: V2,
+    constants: GROUP_SIZE,
+    pace: DETECTION_PACE,
+};
+
+/// Detections of ESET Cloud Office Security.
+pub static CLOUD_OFFICE: Endpoint = Endpoint {
+    stream: "eset.cloud-office",
+    provider: "ESET",
+    domain: DOMAIN,
+    feed: Some(Feed {
+        path: "/v2/detections:listDelta",
+        records: "createdDetections",
+    }),
+    window: WindowQuery {
+        path: "/v2/detections",
+        records: "detections",
+        filter: TimeFilter::Parameters("startTime", "endTime"),
+    },
+    table: &columns::DETECTIONS,
+    identity: DETECTION,
+    sameness: Sameness::Id,
+    fingerprints: "eset.detections",
+    rules: V2,
+    details: &[],
+    constants: GROUP_SIZE,
+    pace: DETECTION_PACE,
+};
+
+/// Incidents, each version of them.
+pub static INCIDENTS: Endpoint = Endpoint {
+    stream: "eset.incidents",
+    provider: "ESET",
+    domain: DOMAIN,
+    feed: None,
+    window: WindowQuery {
+        path: "/v2/incidents",
+        records: "incidents",
+        filter: TimeFilter::Cel("incident.update_time"),
+    },
+    table: &columns::INCIDENTS,
+    identity: Identity {
+        id: "uuid",
+        version: Some("updateTime"),
+        time: "updateTime",
+    },
+    sameness: Sameness::IdAndVersion,
+    fingerprints: "eset.incidents",
+    rules: INCIDENT,
+    details: INCIDENT_DETAILS,
+    constants: &[],
+    pace: Pace {
+        every: MINUTE,
+        // An update that is being written may become visible behind a later one.
+        delay: Duration::from_secs(30),
+        lookback: HOUR,
+        step: DAY,
+        history: DAY,
+    },
+};
+
+/// All streams of ESET.
+pub static STREAMS: [&Endpoint; 3] = [&DETECTIONS, &CLOUD_OFFICE, &INCIDENTS];

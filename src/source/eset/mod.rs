@@ -1,0 +1,173 @@
+//! ESET Connect: detections of PROTECT, Inspect and Cloud Office Security, and incidents.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use async_trait::async_trait;
+use http::Method;
+use secrecy::SecretString;
+
+use super::Source;
+use crate::{
+    core::{cursor::Slice, endpoint::Endpoint, request::page_query},
+    error::Result,
+    io::{
+        clock::SharedClock,
+        exchange::{Asker, Limits, Question, Random, Reply},
+        http::SharedTransport,
+        limiter::Limiter,
+        login::Login,
+    },
+    source::{LookedUp, Subject},
+};
+
+mod endpoints;
+mod lookup;
+
+pub use endpoints::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, STREAMS};
+use lookup::Devices;
+
+/// The service that grants tokens.
+const TOKEN_DOMAIN: &str = "business-account.iam";
+
+/// What is looked up about detections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LookUps {
+    /// The v2 shape of v1 detections.
+    pub details: bool,
+    /// The names of devices.
+    pub devices: bool,
+}
+
+/// Where and as whom to ask.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The service's base URL, with `{domain}` in place of the service.
+    pub url_template: String,
+    /// The API user's login.
+    pub login: String,
+    /// Its password.
+    pub password: SecretString,
+    /// The most calls a second, over all streams.
+    pub calls_per_second: NonZeroU32,
+    /// What is looked up.
+    pub look_ups: LookUps,
+}
+
+impl Account {
+    fn url(&self, domain: &str, path_and_query: &str) -> String {
+        format!(
+            "{}{path_and_query}",
+            self.url_template.replace("{domain}", domain)
+        )
+    }
+}
+
+/// What the streams of a connection share: one token, one rate limit, one map of devices.
+pub struct Connection {
+    account: Account,
+    asker: Asker,
+    devices: Devices,
+    /// The service has no details for this account: said once, not asked again in this process.
+    no_details: AtomicBool,
+    no_devices: AtomicBool,
+}
+
+impl Connection {
+    /// A connection for `account`.
+    pub fn new(
+        account: Account,
+        transport: SharedTransport,
+        clock: SharedClock,
+        random: Random,
+    ) -> Arc<Self> {
+        let limiter = Limiter::per_second(account.calls_per_second, Arc::clone(&clock));
+        let plain = Asker::new(transport, clock, random, Arc::new(limiter));
+        let login = Login::new(
+            "eset login",
+            account.url(TOKEN_DOMAIN, "/oauth/token"),
+            &account.login,
+            account.password.clone(),
+            plain.clone(),
+        );
+        let asker = plain.with_tokens(Arc::new(login));
+        Arc::new(Self {
+            account,
+            asker,
+            devices: Devices::default(),
+            no_details: AtomicBool::new(false),
+            no_devices: AtomicBool::new(false),
+        })
+    }
+
+    fn get(&self, name: &str, url: String, has_position: bool) -> Question {
+        Question {
+            name: name.to_owned(),
+            method: Method::GET,
+            url,
+            body: None,
+            has_position,
+        }
+    }
+}
+
+/// One stream of a connection.
+pub struct Eset {
+    connection: Arc<Connection>,
+    endpoint: &'static Endpoint,
+}
+
+impl Eset {
+    /// The stream that `endpoint` describes.
+    pub fn new(connection: Arc<Connection>, endpoint: &'static Endpoint) -> Self {
+        Self {
+            connection,
+            endpoint,
+        }
+    }
+
+    fn is(&self, endpoint: &Endpoint) -> bool {
+        self.endpoint.stream == endpoint.stream
+    }
+}
+
+#[async_trait]
+impl Source for Eset {
+    fn endpoint(&self) -> &'static Endpoint {
+        self.endpoint
+    }
+
+    async fn page(
+        &self,
+        slice: &Slice,
+        page: &str,
+        limits: &Limits,
+    ) -> Result<(Reply, &'static str)> {
+        let (query, records) = page_query(self.endpoint, slice, page);
+        let url = self.connection.account.url(self.endpoint.domain, &query);
+        let has_position = !page.is_empty() || matches!(slice, Slice::Token(_));
+        let question = self.connection.get(self.endpoint.stream, url, has_position);
+        Ok((self.connection.asker.ask(&question, limits).await?, records))
+    }
+
+    fn looks_up(&self) -> bool {
+        let look_ups = self.connection.account.look_ups;
+        // The list of incidents leaves out which detections and devices they are about.
+        self.is(&INCIDENTS)
+            || self.is(&DETECTIONS) && (look_ups.details || look_ups.devices)
+            || look_ups.devices
+    }
+
+    async fn look_up(&self, records: &[Subject], limits: &Limits) -> Result<Vec<LookedUp>> {
+        if self.is(&INCIDENTS) {
+            return self.connection.incidents(records, limits).await;
+        }
+        let with_details = self.is(&DETECTIONS) && self.connection.account.look_ups.details;
+        Ok(self
+            .connection
+            .detections(records, with_details, limits)
+            .await)
+    }
+}

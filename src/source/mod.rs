@@ -1,0 +1,64 @@
+//! Where records come from: a source answers one page, and looks up what a record leaves out. Loops
+//! over slices and pages, batching and state are the pipeline's.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    core::{cursor::Slice, endpoint::Endpoint, record::Facts},
+    error::Result,
+    io::exchange::{Limits, Reply},
+};
+
+pub mod eset;
+
+/// A record about which something may be looked up.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// What identifies it.
+    pub facts: Facts,
+    /// The record, a JSON object.
+    pub text: Vec<u8>,
+}
+
+/// What was looked up about one record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The record in a richer shape: a JSON object.
+    pub details: Option<Vec<u8>>,
+    /// The name of the device that it names.
+    pub device_name: Option<String>,
+}
+
+/// One stream of one connection.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The stream's constants.
+    fn endpoint(&self) -> &'static Endpoint;
+
+    /// One page of a slice, and the member that holds its records.
+    async fn page(
+        &self,
+        slice: &Slice,
+        page: &str,
+        limits: &Limits,
+    ) -> Result<(Reply, &'static str)>;
+
+    /// True when [`look_up`](Self::look_up) has anything to do.
+    fn looks_up(&self) -> bool {
+        false
+    }
+
+    /// What the records leave out, one answer each, in their order.
+    ///
+    /// Best effort: what can't be had is left empty. An error means that the records must not go on
+    /// without it, and will be read again.
+    async fn look_up(&self, records: &[Subject], limits: &Limits) -> Result<Vec<LookedUp>> {
+        let _ = limits;
+        Ok(vec![LookedUp::default(); records.len()])
+    }
+}
+
+/// A source that can be shared.
+pub type SharedSource = Arc<dyn Source>;
