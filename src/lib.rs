@@ -4,6 +4,7 @@
 pub mod core;
 pub mod error;
 pub mod io;
+pub mod pipeline;
 pub mod sink;
 pub mod source;
 pub mod storage;

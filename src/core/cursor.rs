@@ -165,7 +165,68 @@ pub struct Steps {
     pub feed: bool,
 }
 
+/// What happened at the source, as far as it moves the stream. The reader moves its plan by it at
+/// once; the writer moves the saved state by it when everything before it is safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// A page was read, and another follows.
+    Page {
+        /// The slice it belongs to.
+        slice: Slice,
+        /// The page that follows.
+        next: String,
+        /// When the slice was first asked for.
+        began: DateTime<Utc>,
+    },
+    /// The last page of a slice was read.
+    Slice {
+        /// The slice.
+        slice: Slice,
+        /// The feed's next token, when it gave one.
+        token: Option<String>,
+        /// When the slice was first asked for.
+        began: DateTime<Utc>,
+    },
+    /// The page that the slice should go on from is refused.
+    PageRefused,
+    /// The cursor's token is refused.
+    TokenRefused {
+        /// How.
+        reason: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The source has no token feed.
+    FeedMissing {
+        /// When it said so.
+        at: DateTime<Utc>,
+    },
+    /// The source does not offer the stream at all.
+    Off {
+        /// When it said so.
+        at: DateTime<Utc>,
+    },
+}
+
 impl StreamState {
+    /// Moves the stream.
+    pub fn apply(&mut self, change: &Move, pace: &Pace) {
+        match change {
+            Move::Page { slice, next, began } => self.page_done(slice, next, *began),
+            Move::Slice {
+                slice,
+                token,
+                began,
+            } => {
+                self.slice_done(slice, token.clone(), *began, pace);
+            }
+            Move::PageRefused => self.open = None,
+            Move::TokenRefused { reason, at } => self.token_refused(reason, pace, *at),
+            Move::FeedMissing { at } => self.feed_missing(pace, *at),
+            Move::Off { at } => self.off = self.off.or(Some(*at)),
+        }
+    }
+
     /// Refuses a state that a newer version wrote.
     pub fn checked(self) -> Result<Self> {
         if self.version > STATE_VERSION {
@@ -238,7 +299,7 @@ impl StreamState {
     }
 
     /// A page of a slice is safe, and another follows.
-    pub fn page_done(&mut self, slice: &Slice, next_page: &str, began: DateTime<Utc>) {
+    fn page_done(&mut self, slice: &Slice, next_page: &str, began: DateTime<Utc>) {
         self.set_floor(slice);
         self.open = Some(Open {
             slice: slice.clone(),
@@ -255,7 +316,7 @@ impl StreamState {
     /// | any other window | the cursor goes to the window's end, never back |
     /// | token | the cursor becomes `token` (without one it stays), everything up to `began` is good |
     /// | latest | the cursor becomes `token`; what lies between the old cursor and `began` is backlog |
-    pub fn slice_done(
+    fn slice_done(
         &mut self,
         slice: &Slice,
         token: Option<String>,
@@ -318,18 +379,13 @@ impl StreamState {
         known.unwrap_or_else(|| now - delta(pace.history))
     }
 
-    /// The source refused the page that the slice should go on from: the slice starts over.
-    pub fn page_refused(&mut self) {
-        self.open = None;
-    }
-
     /// The source refused the cursor's token: a new one is taken, and what the old one stood for is
     /// read again by window.
     ///
     /// A window finds records by event time, so one that occurred before it and was reported after
     /// `good` is out of reach: that is a gap, unless the token never carried anything (its whole
     /// history is still backlog, or it was taken in the run that read it).
-    pub fn token_refused(&mut self, reason: &str, pace: &Pace, now: DateTime<Utc>) {
+    fn token_refused(&mut self, reason: &str, pace: &Pace, now: DateTime<Utc>) {
         self.open = None;
         self.position = None;
         let Some(good) = self.good else { return };
@@ -350,7 +406,7 @@ impl StreamState {
     }
 
     /// The source has no token feed: windows from here on.
-    pub fn feed_missing(&mut self, pace: &Pace, now: DateTime<Utc>) {
+    fn feed_missing(&mut self, pace: &Pace, now: DateTime<Utc>) {
         self.open = None;
         self.no_feed = Some(now);
         if !matches!(self.position, Some(Position::Time(_))) {

@@ -57,12 +57,7 @@ impl RowSource {
     /// Rows of the endpoint's stream, of `connection`. With `event_time` their `TimeGenerated` is
     /// the time of the event, as far as the service accepts it.
     pub fn new(endpoint: &Endpoint, connection: &str, event_time: bool) -> Self {
-        let fragment = format!(
-            r#","providerName":{},"connectionName":{},"streamName":{}"#,
-            quoted(endpoint.provider),
-            quoted(connection),
-            quoted(endpoint.stream)
-        );
+        let fragment = source_cells(endpoint.provider, connection, endpoint.stream);
         Self {
             fragment,
             rules: endpoint.rules,
@@ -116,6 +111,44 @@ impl RowSource {
         json.extend_from_slice(ROW_TAIL);
         Row { json, shortened }
     }
+}
+
+/// A row that comes from no record: `fields` (a JSON object) is what it says.
+pub fn health_row(
+    provider: &str,
+    connection: &str,
+    stream: &str,
+    id: &str,
+    fields: &str,
+    now: DateTime<Utc>,
+) -> Vec<u8> {
+    let mut cells = source_cells(provider, connection, stream);
+    push_cell(&mut cells, "recordId", &quoted(id));
+    push_cell(&mut cells, "recordVersion", &quoted(id));
+    push_cell(&mut cells, "eventTime", &quoted(&time_text(now)));
+    push_cell(
+        &mut cells,
+        "additionalFields",
+        &shorten(fields, MAX_VALUE_BYTES),
+    );
+    [
+        ROW_HEAD,
+        batch::time_text(now).as_bytes(),
+        b"\"",
+        cells.as_bytes(),
+        b",",
+        ROW_TAIL,
+    ]
+    .concat()
+}
+
+/// The columns that name a stream, as JSON members with a comma before each.
+fn source_cells(provider: &str, connection: &str, stream: &str) -> String {
+    let mut cells = String::new();
+    push_cell(&mut cells, "providerName", &quoted(provider));
+    push_cell(&mut cells, "connectionName", &quoted(connection));
+    push_cell(&mut cells, "streamName", &quoted(stream));
+    cells
 }
 
 /// One column's value.

@@ -1,4 +1,4 @@
-//! The three streams as data. Shapes: the official OpenAPI of `incident-management`.
+//! The three streams as data. Shapes: the official `OpenAPI` of `incident-management`.
 
 use std::time::Duration;
 

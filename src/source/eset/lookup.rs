@@ -11,7 +11,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Connection;
+use super::{Connection, get};
 use crate::{
     core::{record::Members, request::encode},
     error::{Error, Kind, Result},
@@ -32,12 +32,12 @@ const AT_ONCE: usize = 4;
 /// The most devices whose names are held.
 const MAX_DEVICES: usize = 50_000;
 
-/// Names of devices by id; `None` for one that the service does not know.
+/// Names of devices by id; an empty one for a device that the service does not know.
 #[derive(Default)]
-pub(super) struct Devices(Mutex<HashMap<String, Option<String>>>);
+pub(super) struct Devices(Mutex<HashMap<String, String>>);
 
 impl Devices {
-    fn get(&self, id: &str) -> Option<Option<String>> {
+    fn get(&self, id: &str) -> Option<String> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -45,7 +45,7 @@ impl Devices {
             .cloned()
     }
 
-    fn put(&self, names: impl IntoIterator<Item = (String, Option<String>)>) {
+    fn put(&self, names: HashMap<String, String>) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() > MAX_DEVICES {
             held.clear();
@@ -77,7 +77,7 @@ impl Connection {
         }
         let path = format!("/v2/incidents/{}", encode(&record.facts.id));
         let url = self.account.url("incident-management", &path);
-        let question = self.get("eset.incidents", url, false);
+        let question = get("eset.incidents", url, false);
         let Some(body) = self.body(&question, limits).await? else {
             return Ok(LookedUp::default());
         };
@@ -149,7 +149,7 @@ impl Connection {
                     }
                 }
                 Ok(Reply::Forbidden(what)) => {
-                    self.give_up(&self.no_details, "details of detections", &what);
+                    give_up(&self.no_details, "details of detections", &what);
                     break;
                 }
                 Ok(_) if ids.len() > 1 => {
@@ -161,7 +161,7 @@ impl Connection {
                     refused += 1;
                     if found.is_empty() && refused == REFUSED_SINGLES {
                         let why = format!("{refused} detections were refused one by one");
-                        self.give_up(&self.no_details, "details of detections", &why);
+                        give_up(&self.no_details, "details of detections", &why);
                         break;
                     }
                 }
@@ -194,7 +194,9 @@ impl Connection {
             }
         }
         for (looked, id) in looked.iter_mut().zip(devices) {
-            looked.device_name = id.and_then(|id| self.devices.get(&id).flatten());
+            looked.device_name = id
+                .and_then(|id| self.devices.get(&id))
+                .filter(|name| !name.is_empty());
         }
     }
 
@@ -205,14 +207,16 @@ impl Connection {
             .collect();
         let path = format!("/v1/devices:batchGet?{}", query.join("&"));
         let url = self.account.url("device-management", &path);
-        let question = self.get("eset.devices", url, false);
+        let question = get("eset.devices", url, false);
         match self.asker.ask(&question, limits).await {
             Ok(Reply::Answer(response)) => {
                 let Ok(body) = response.whole_body().await else {
                     return false;
                 };
-                let mut names: HashMap<String, Option<String>> =
-                    ids.iter().map(|id| ((*id).to_owned(), None)).collect();
+                let mut names: HashMap<String, String> = ids
+                    .iter()
+                    .map(|id| ((*id).to_owned(), String::new()))
+                    .collect();
                 names.extend(device_names(&body));
                 self.devices.put(names);
                 true
@@ -223,22 +227,13 @@ impl Connection {
                 | Reply::Forbidden(what)
                 | Reply::Unexpected(what, _),
             ) => {
-                self.give_up(&self.no_devices, "names of devices", &what);
+                give_up(&self.no_devices, "names of devices", &what);
                 false
             }
             Err(error) => {
                 tracing::info!(%error, "rows go on without names of devices");
                 false
             }
-        }
-    }
-
-    fn give_up(&self, switch: &AtomicBool, what: &str, why: &str) {
-        if !switch.swap(true, Ordering::Relaxed) {
-            tracing::info!(
-                "{what} are not to be had ({why}); rows go on without them, `ESET_ENRICH` turns the \
-                 attempt off"
-            );
         }
     }
 
@@ -267,6 +262,16 @@ impl Connection {
     }
 }
 
+/// Says once that something is not to be had.
+fn give_up(switch: &AtomicBool, what: &str, why: &str) {
+    if !switch.swap(true, Ordering::Relaxed) {
+        tracing::info!(
+            "{what} are not to be had ({why}); rows go on without them, `ESET_ENRICH` turns the \
+             attempt off"
+        );
+    }
+}
+
 fn details_by_id(body: &[u8]) -> HashMap<String, Vec<u8>> {
     #[derive(Deserialize)]
     struct Answer<'a> {
@@ -286,7 +291,7 @@ fn details_by_id(body: &[u8]) -> HashMap<String, Vec<u8>> {
         .collect()
 }
 
-fn device_names(body: &[u8]) -> Vec<(String, Option<String>)> {
+fn device_names(body: &[u8]) -> Vec<(String, String)> {
     #[derive(Deserialize)]
     struct Answer<'a> {
         #[serde(borrow, default)]
@@ -300,8 +305,10 @@ fn device_names(body: &[u8]) -> Vec<(String, Option<String>)> {
         .into_iter()
         .filter_map(|device| {
             let device = Members::of_value(device)?;
-            let name = device.text("displayName").map(std::borrow::Cow::into_owned);
-            Some((device.text("uuid")?.into_owned(), name))
+            Some((
+                device.text("uuid")?.into_owned(),
+                device.text("displayName")?.into_owned(),
+            ))
         })
         .collect()
 }

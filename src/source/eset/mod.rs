@@ -101,15 +101,15 @@ impl Connection {
             no_devices: AtomicBool::new(false),
         })
     }
+}
 
-    fn get(&self, name: &str, url: String, has_position: bool) -> Question {
-        Question {
-            name: name.to_owned(),
-            method: Method::GET,
-            url,
-            body: None,
-            has_position,
-        }
+fn get(name: &str, url: String, has_position: bool) -> Question {
+    Question {
+        name: name.to_owned(),
+        method: Method::GET,
+        url,
+        body: None,
+        has_position,
     }
 }
 
@@ -148,16 +148,14 @@ impl Source for Eset {
         let (query, records) = page_query(self.endpoint, slice, page);
         let url = self.connection.account.url(self.endpoint.domain, &query);
         let has_position = !page.is_empty() || matches!(slice, Slice::Token(_));
-        let question = self.connection.get(self.endpoint.stream, url, has_position);
+        let question = get(self.endpoint.stream, url, has_position);
         Ok((self.connection.asker.ask(&question, limits).await?, records))
     }
 
     fn looks_up(&self) -> bool {
         let look_ups = self.connection.account.look_ups;
         // The list of incidents leaves out which detections and devices they are about.
-        self.is(&INCIDENTS)
-            || self.is(&DETECTIONS) && (look_ups.details || look_ups.devices)
-            || look_ups.devices
+        self.is(&INCIDENTS) || look_ups.devices || self.is(&DETECTIONS) && look_ups.details
     }
 
     async fn look_up(&self, records: &[Subject], limits: &Limits) -> Result<Vec<LookedUp>> {

@@ -1,0 +1,35 @@
+//! One row about each run: a quiet tenant is not a dead connector.
+
+use serde_json::json;
+
+use super::{Job, Parts, Report};
+use crate::{
+    core::{batch::Batch, columns, record::canonical_hash, row::health_row},
+    sink::PushError,
+};
+
+/// The `providerName` of health rows.
+pub const PROVIDER: &str = "sentinel-connector";
+
+/// The `streamName` of health rows; the stream that a row is about stands in `additionalFields`.
+pub const STREAM: &str = "connector.health";
+
+/// Writes the row. When it does not land, the report still says what happened, and the next run
+/// writes one of its own.
+pub(super) async fn write(job: &Job, parts: &Parts, report: &Report) {
+    let Ok(report) = serde_json::to_value(report) else {
+        return;
+    };
+    let fields = json!({ "version": env!("CARGO_PKG_VERSION"), "run": report }).to_string();
+    let now = parts.clock.now();
+    let id = format!("{:016x}", canonical_hash(fields.as_bytes()));
+    let row = health_row(PROVIDER, &job.key.connection, STREAM, &id, &fields, now);
+    let mut batch = Batch::new(columns::DETECTIONS.name);
+    batch.add(&row);
+    batch.stamp(now, &id);
+    match parts.sink.push(&batch).await {
+        Ok(()) => {}
+        Err(PushError::Failed(error)) => tracing::debug!(%error, "no health row"),
+        Err(error) => tracing::debug!(%error, "no health row"),
+    }
+}

@@ -1,0 +1,112 @@
+//! A stream's state, held under its lease.
+
+use chrono::TimeDelta;
+
+use super::Parts;
+use crate::{
+    core::cursor::{Lease, StreamKey, StreamState},
+    error::{Error, Result},
+    io::exchange::Limits,
+    storage::{ETag, SaveError},
+};
+
+/// How long a lease outlives its run's deadline: what is under way by then may still be saved.
+pub(super) const GRACE: TimeDelta = TimeDelta::seconds(30);
+
+/// Separates the process from the run in the name of an owner.
+const RUN_MARK: char = '#';
+
+/// The state of a stream that this run may change.
+pub(super) struct Held<'a> {
+    parts: &'a Parts,
+    key: &'a StreamKey,
+    /// What is saved next.
+    pub(super) state: StreamState,
+    etag: Option<ETag>,
+}
+
+/// What came of trying to hold a stream.
+pub(super) enum Taken<'a> {
+    /// It is ours until the lease ends.
+    Held(Box<Held<'a>>),
+    /// Another run has it.
+    Busy(Lease),
+}
+
+impl<'a> Held<'a> {
+    /// The saved state, before anything is taken.
+    pub(super) async fn load(parts: &'a Parts, key: &'a StreamKey) -> Result<Self> {
+        let (state, etag) = match parts.storage.load(key).await? {
+            Some((state, etag)) => (state.checked()?, Some(etag)),
+            None => (StreamState::default(), None),
+        };
+        Ok(Self {
+            parts,
+            key,
+            state,
+            etag,
+        })
+    }
+
+    /// Takes the lease.
+    ///
+    /// A lease outlives every wait of its run, so that it needs no renewal; one whose process is
+    /// known to have ended is free at once.
+    pub(super) async fn take(mut self, limits: &Limits) -> Result<Taken<'a>> {
+        let run = (self.parts.random)().to_bits();
+        let owner = format!("{}{RUN_MARK}{run:016x}", self.parts.storage.owner());
+        if let Some(lease) = &self.state.lease {
+            let process = lease.owner.split(RUN_MARK).next().unwrap_or_default();
+            if self.parts.storage.is_gone(process).await {
+                tracing::info!(
+                    owner = lease.owner,
+                    "taking over from a run that was cut off"
+                );
+                self.state.lease = None;
+            }
+        }
+        let now = self.parts.clock.now();
+        if let Err(lease) = self.state.take_lease(&owner, limits.deadline + GRACE, now) {
+            return Ok(Taken::Busy(lease));
+        }
+        match self.save().await {
+            Ok(()) => Ok(Taken::Held(Box::new(self))),
+            Err(SaveError::Failed(error)) => Err(error),
+            // Somebody was faster; the state that we hold does not say who.
+            Err(SaveError::Conflict) => Ok(Taken::Busy(Lease {
+                owner: "another run".to_owned(),
+                until: now,
+            })),
+        }
+    }
+
+    async fn save(&mut self) -> std::result::Result<(), SaveError> {
+        let saved = self
+            .parts
+            .storage
+            .save(self.key, &self.state, self.etag.as_ref())
+            .await?;
+        self.etag = Some(saved);
+        Ok(())
+    }
+
+    /// Saves the state, if this run still holds it.
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        self.save().await.map_err(|error| match error {
+            SaveError::Failed(error) => error,
+            SaveError::Conflict => Error::transient(format!(
+                "{}: another run took the stream over, so this one may not save; what it pushed may \
+                 be repeated",
+                self.key
+            )),
+        })
+    }
+
+    /// Gives the stream back.
+    pub(super) async fn release(&mut self, error: Option<String>) -> Result<()> {
+        self.state.lease = None;
+        self.state.finished = Some(self.parts.clock.now());
+        self.state.error = error;
+        self.commit().await
+    }
+}

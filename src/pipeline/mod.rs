@@ -1,0 +1,140 @@
+//! One stream, one run: the walk of the data, readable from top to bottom.
+//!
+//! ```text
+//! take the lease, load the cursor                                 lease
+//!  → what comes next, from cursor and clock                       core::cursor
+//!  → for each slice, for each page: ask, cut into chunks          read
+//!  → records → facts → drop what was seen → look up → rows        write
+//!  → batches → push, isolating what is refused                    write, land
+//!  → save the cursor, after an unbroken run of rows that are safe write
+//!  → report                                                       report, health
+//! ```
+//!
+//! Reader and writer are two loops with a short channel between them: the next page is asked for as
+//! soon as its token is known, while the rows of the last one are mapped and pushed. The reader
+//! moves a plan, the writer moves the saved state by the same [`Move`](crate::core::cursor::Move)s,
+//! each when it is due.
+//!
+//! **Invariant.** `pulled = landed + waiting + dead + duplicate + filtered + unchanged`, each record
+//! counted once, and a cursor never passes a record that is in none of them. What an error cuts off
+//! is counted as `again`: the cursor stays before it. Two runs can't both save. A record lands twice
+//! only when an answer of the sink was lost, the process died between push and save, or two runs
+//! overlapped.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    core::{cursor::StreamKey, window::Pace},
+    error::Result,
+    io::{
+        clock::SharedClock,
+        exchange::{Limits, Random},
+    },
+    sink::SharedSink,
+    source::SharedSource,
+    storage::SharedStorage,
+};
+
+pub mod health;
+mod land;
+mod lease;
+mod map;
+mod read;
+mod report;
+mod write;
+
+pub use report::{Counts, Outcome, Report};
+
+use lease::{Held, Taken};
+use read::Reader;
+use write::Writer;
+
+/// What every run works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where state is kept.
+    pub storage: SharedStorage,
+    /// Where rows go.
+    pub sink: SharedSink,
+    /// The time.
+    pub clock: SharedClock,
+    /// Numbers in `0.0..1.0`.
+    pub random: Random,
+    /// Is told of every step.
+    pub progress: Arc<dyn Fn(&Report) + Send + Sync>,
+}
+
+/// One stream to run.
+#[derive(Clone)]
+pub struct Job {
+    /// Its name.
+    pub key: StreamKey,
+    /// Its source.
+    pub source: SharedSource,
+    /// How it is read in time.
+    pub pace: Pace,
+    /// Rows carry the time of the event as `TimeGenerated`.
+    pub event_time: bool,
+    /// It runs even if its last run was a moment ago.
+    pub at_once: bool,
+}
+
+/// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds
+/// the memory of a run.
+const AHEAD: usize = 2;
+
+/// Runs a stream until it is up to date or the time is up. Errors are in the report.
+pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {
+    let mut report = Report::new(job.key.clone(), parts.clock.now());
+    if let Err(error) = walk(job, parts, limits, &mut report).await {
+        report.fail(&error);
+    }
+    let took = parts.clock.now() - report.began;
+    report.seconds = took.as_seconds_f64();
+    report.counts.again = report.counts.pulled.saturating_sub(report.counts.settled());
+    if report.has_run() {
+        health::write(job, parts, &report).await;
+    }
+    (parts.progress)(&report);
+    report
+}
+
+async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) -> Result<()> {
+    let held = Held::load(parts, &job.key).await?;
+    if !job.at_once && held.state.is_fresh(job.pace.every, parts.clock.now()) {
+        report.outcome = Outcome::NotDue;
+        return Ok(());
+    }
+    let mut held = match held.take(limits).await? {
+        Taken::Held(held) => held,
+        Taken::Busy(lease) => {
+            report.outcome = Outcome::Busy;
+            report.reason = Some(format!("{} holds it until {}", lease.owner, lease.until));
+            return Ok(());
+        }
+    };
+
+    let (pieces, incoming) = mpsc::channel(AHEAD);
+    let reader = Reader::new(job, parts, limits, held.state.clone(), pieces);
+    let writer = Writer::new(job, parts, limits, &mut held, report);
+    // The reader owns the channel: when it is done, or fails, the writer settles what it has.
+    let (read, written) = tokio::join!(reader.run(), writer.run(incoming));
+
+    // A writer that fails makes the reader fail to hand on; its error is the cause.
+    let end = written.and(read);
+    if let Ok(outcome) = &end {
+        report.outcome = *outcome;
+    }
+    let now = parts.clock.now();
+    report.lag_seconds = held
+        .state
+        .good
+        .map(|good| (now - good).num_seconds().max(0));
+    report.gaps.clone_from(&held.state.gaps);
+    let released = held
+        .release(end.as_ref().err().map(ToString::to_string))
+        .await;
+    end.and(released)
+}

@@ -1,0 +1,279 @@
+//! The reader: slices and pages, one question at a time, cut into chunks.
+
+use std::{collections::HashSet, time::Duration};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use tokio::sync::mpsc;
+
+use super::{Job, Outcome, Parts};
+use crate::{
+    core::{
+        cursor::{Move, Open, Slice, Steps, StreamState},
+        page::{Chunk, Continuation, Cutter},
+        retry::backoff,
+    },
+    error::{Error, Result},
+    io::{
+        clock::timeout,
+        exchange::{Limits, Reply},
+        http::Body,
+    },
+};
+
+/// What the reader hands to the writer, in order.
+pub(super) enum Piece {
+    /// Records.
+    Chunk(Chunk),
+    /// The stream moves, once all records before this are safe.
+    Move(Move),
+}
+
+/// How often a page is asked for again when its body breaks off or is no JSON.
+const BROKEN_BODIES: u32 = 2;
+
+/// How often one slice may be refused a page before its cursor is given up.
+const REFUSED_PAGES: u32 = 2;
+
+/// How often a run takes a new token before it says that something is wrong.
+const REFUSED_TOKENS: u32 = 2;
+
+/// The longest silence in the middle of a body.
+const BODY_SILENCE: Duration = Duration::from_secs(60);
+
+/// Parts of a body that wait for the cutter.
+const PARTS_AHEAD: usize = 8;
+
+pub(super) struct Reader<'a> {
+    job: &'a Job,
+    parts: &'a Parts,
+    limits: &'a Limits,
+    /// Where the stream will stand when all that was handed on is safe.
+    plan: StreamState,
+    pieces: mpsc::Sender<Piece>,
+    steps: Steps,
+    refused_pages: u32,
+    refused_tokens: u32,
+    /// The pages of the open slice: none may come twice.
+    pages: HashSet<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        job: &'a Job,
+        parts: &'a Parts,
+        limits: &'a Limits,
+        plan: StreamState,
+        pieces: mpsc::Sender<Piece>,
+    ) -> Self {
+        Self {
+            job,
+            parts,
+            limits,
+            plan,
+            pieces,
+            steps: Steps::default(),
+            refused_pages: 0,
+            refused_tokens: 0,
+            pages: HashSet::new(),
+        }
+    }
+
+    /// Reads until the stream is up to date or the time is up.
+    pub(super) async fn run(mut self) -> Result<Outcome> {
+        let has_feed = self.job.source.endpoint().feed.is_some();
+        loop {
+            let now = self.parts.clock.now();
+            let Some(open) = self.plan.next(has_feed, &self.job.pace, self.steps, now) else {
+                return Ok(Outcome::UpToDate);
+            };
+            if self.limits.stop.is_cancelled() || now >= self.limits.deadline {
+                return Ok(Outcome::Behind);
+            }
+            if self.page(&open).await? == Step::Off {
+                return Ok(Outcome::Off);
+            }
+        }
+    }
+
+    /// One page, and the move that it makes.
+    async fn page(&mut self, open: &Open) -> Result<Step> {
+        let mut broken = 0;
+        let next = loop {
+            let (reply, records) = self
+                .job
+                .source
+                .page(&open.slice, &open.page, self.limits)
+                .await?;
+            let body = match reply {
+                Reply::Answer(response) => response.body,
+                other => return self.refused(open, other).await,
+            };
+            match self.cut(body, records).await {
+                Ok(next) => break next,
+                Err(error) if broken == BROKEN_BODIES => return Err(error),
+                Err(error) => {
+                    broken += 1;
+                    tracing::info!(%error, broken, "asking for the page again");
+                    self.parts
+                        .clock
+                        .sleep(backoff(broken, (self.parts.random)()))
+                        .await;
+                }
+            }
+        };
+        let Some(page) = next.next_page() else {
+            match &open.slice {
+                Slice::Window(_) => self.steps.window = true,
+                Slice::Token(_) => self.steps.feed = true,
+                Slice::Latest => {}
+            }
+            self.pages.clear();
+            self.refused_pages = 0;
+            let token = next.next_token().map(str::to_owned);
+            if open.slice == Slice::Latest && token.is_none() {
+                return Err(Error::contract(format!(
+                    "{}: the feed answered without a token to go on from",
+                    self.job.key
+                )));
+            }
+            let slice = open.slice.clone();
+            return self
+                .apply(Move::Slice {
+                    slice,
+                    token,
+                    began: open.began,
+                })
+                .await;
+        };
+        if page == open.page || !self.pages.insert(page.to_owned()) {
+            // The next run must not begin with the page that leads in a circle.
+            self.apply(Move::PageRefused).await?;
+            return Err(Error::contract(format!(
+                "{}: the source named the same next page twice; its slice is read again from the \
+                 beginning in the next run",
+                self.job.key
+            )));
+        }
+        let slice = open.slice.clone();
+        self.apply(Move::Page {
+            slice,
+            next: page.to_owned(),
+            began: open.began,
+        })
+        .await
+    }
+
+    /// What a refusal means for the stream.
+    async fn refused(&mut self, open: &Open, reply: Reply) -> Result<Step> {
+        let key = &self.job.key;
+        let at: DateTime<Utc> = self.parts.clock.now();
+        match reply {
+            Reply::PositionRefused(reason) => {
+                if !open.page.is_empty() && self.refused_pages < REFUSED_PAGES {
+                    self.refused_pages += 1;
+                    self.pages.clear();
+                    tracing::info!(%reason, "page token refused; the slice starts over");
+                    return self.apply(Move::PageRefused).await;
+                }
+                self.refused_tokens += 1;
+                if matches!(open.slice, Slice::Window(_)) || self.refused_tokens > REFUSED_TOKENS {
+                    return Err(Error::contract(format!(
+                        "{key}: the source refuses the tokens that it gave itself ({reason})"
+                    )));
+                }
+                tracing::info!(%reason, "delta token refused; what it stood for is read by window");
+                self.apply(Move::TokenRefused { reason, at }).await
+            }
+            Reply::NotOffered(reason) if matches!(open.slice, Slice::Window(_)) => {
+                if self.plan.off.is_none() {
+                    tracing::info!(%reason, "the source does not offer this stream; it is off");
+                }
+                self.apply(Move::Off { at }).await?;
+                Ok(Step::Off)
+            }
+            Reply::NotOffered(reason) => {
+                tracing::info!(%reason, "no token feed; windows instead");
+                self.apply(Move::FeedMissing { at }).await
+            }
+            Reply::Forbidden(what) => Err(Error::config(format!(
+                "{key}: {what}: give the API user read access to this product, or take the product \
+                 out of the settings"
+            ))),
+            Reply::Unexpected(what, _) => Err(Error::contract(format!("{key}: {what}"))),
+            Reply::Answer(_) => Ok(Step::On),
+        }
+    }
+
+    async fn apply(&mut self, change: Move) -> Result<Step> {
+        self.plan.apply(&change, &self.job.pace);
+        self.hand_on(Piece::Move(change)).await?;
+        Ok(Step::On)
+    }
+
+    async fn hand_on(&self, piece: Piece) -> Result<()> {
+        // The writer only goes away with an error of its own, which is the one that is reported.
+        self.pieces
+            .send(piece)
+            .await
+            .map_err(|_| Error::transient("the writer has stopped"))
+    }
+
+    /// Cuts a body into chunks on a thread of its own, while it arrives.
+    async fn cut(&self, mut body: Body, records: &'static str) -> Result<Continuation> {
+        let (parts, mut incoming) = mpsc::channel::<Bytes>(PARTS_AHEAD);
+        let pieces = self.pieces.clone();
+        let cutter = tokio::task::spawn_blocking(move || {
+            let mut cutter = Cutter::new(records);
+            let mut full = Vec::new();
+            let hand_on = |chunk: Chunk| {
+                chunk.is_empty() || pieces.blocking_send(Piece::Chunk(chunk)).is_ok()
+            };
+            while let Some(part) = incoming.blocking_recv() {
+                cutter.feed(&part, &mut full)?;
+                if !full.drain(..).all(hand_on) {
+                    return Err(Error::transient("the writer has stopped"));
+                }
+            }
+            let (last, next) = cutter.finish::<Continuation>()?;
+            if hand_on(last) {
+                Ok(next)
+            } else {
+                Err(Error::transient("the writer has stopped"))
+            }
+        });
+        let arrived = self.pump(&mut body, parts).await;
+        let cut = cutter
+            .await
+            .unwrap_or_else(|_| Err(Error::contract("the cutter stopped")));
+        let name = |error: Error| error.context(&self.job.key);
+        arrived.map_err(name)?;
+        cut.map_err(name)
+    }
+
+    async fn pump(&self, body: &mut Body, parts: mpsc::Sender<Bytes>) -> Result<()> {
+        loop {
+            let part = timeout(&*self.parts.clock, BODY_SILENCE, body.try_next()).await;
+            match part {
+                Err(_) => return Err(Error::transient("the answer stopped coming")),
+                Ok(Err(error)) => {
+                    return Err(Error::transient(format!("the answer broke off: {error}")));
+                }
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Ok(Some(part))) => {
+                    // A cutter that is gone has the better error.
+                    if parts.send(part).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Step {
+    On,
+    Off,
+}

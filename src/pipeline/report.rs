@@ -1,0 +1,128 @@
+//! What a run did, counted.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::{
+    core::cursor::{Gap, StreamKey},
+    error::{Error, Kind},
+};
+
+/// How a stream's run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Everything that the source had is safe.
+    UpToDate,
+    /// The time was up first; the next run goes on.
+    Behind,
+    /// The last run ended less than the stream's frequency ago.
+    NotDue,
+    /// Another run works on the stream.
+    Busy,
+    /// The source does not offer the stream to this account.
+    Off,
+    /// An error ended it.
+    Failed,
+}
+
+/// What the records of a run became. Each record is counted once:
+/// `pulled = landed + waiting + dead + duplicate + filtered + unchanged + again`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Records that the source gave.
+    pub pulled: u64,
+    /// Rows that the sink holds.
+    pub landed: u64,
+    /// Rows that wait in the outbox.
+    pub waiting: u64,
+    /// Records or rows that were refused, and are kept as dead letters.
+    pub dead: u64,
+    /// Records that were handled before.
+    pub duplicate: u64,
+    /// Records that a setting leaves out.
+    pub filtered: u64,
+    /// Records of a snapshot that are as they were.
+    pub unchanged: u64,
+    /// Records that an error cut off: the cursor has not passed them, the next run reads them again.
+    pub again: u64,
+}
+
+impl Counts {
+    /// True when every record that was pulled is accounted for.
+    pub fn balance(&self) -> bool {
+        self.pulled == self.settled() + self.again
+    }
+
+    /// Records that need not be read again.
+    pub fn settled(&self) -> u64 {
+        self.landed + self.waiting + self.dead + self.duplicate + self.filtered + self.unchanged
+    }
+}
+
+/// What one run of one stream did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The stream.
+    #[serde(flatten)]
+    pub key: StreamKey,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it began.
+    pub began: DateTime<Utc>,
+    /// How long it took.
+    pub seconds: f64,
+    /// Pages that were read.
+    pub pages: u64,
+    /// Bytes of records that were read.
+    pub bytes: u64,
+    /// What the records became.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Rows that lack what is looked up beside the record.
+    pub without_details: u64,
+    /// Seconds between now and the time up to which everything is proven to be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<i64>,
+    /// What could not be proven complete, from this and earlier runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Who must act, when it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<Kind>,
+    /// What failed, or why nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Report {
+    /// An empty report.
+    pub fn new(key: StreamKey, began: DateTime<Utc>) -> Self {
+        Self {
+            key,
+            outcome: Outcome::UpToDate,
+            began,
+            seconds: 0.0,
+            pages: 0,
+            bytes: 0,
+            counts: Counts::default(),
+            without_details: 0,
+            lag_seconds: None,
+            gaps: Vec::new(),
+            error_kind: None,
+            reason: None,
+        }
+    }
+
+    /// True when the stream was worked on.
+    pub fn has_run(&self) -> bool {
+        !matches!(self.outcome, Outcome::NotDue | Outcome::Busy)
+    }
+
+    pub(super) fn fail(&mut self, error: &Error) {
+        self.outcome = Outcome::Failed;
+        self.error_kind = Some(error.kind());
+        self.reason = Some(error.to_string());
+    }
+}
