@@ -1,4 +1,4 @@
-//! The one SQLite file of embedded mode: state, outbox and tables live in it together.
+//! The one `SQLite` file of embedded mode: state, outbox and tables live in it together.
 //!
 //! Storage and sink share this room and nothing else.
 
@@ -22,7 +22,7 @@ pub const SCHEMA_VERSION: i64 = 1;
 /// How long one process waits for another to finish writing.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// The open file. One connection: SQLite has one writer at a time anyway.
+/// The open file. One connection: `SQLite` has one writer at a time anyway.
 #[derive(Debug)]
 pub struct EmbeddedFile {
     folder: PathBuf,
@@ -115,7 +115,7 @@ impl EmbeddedFile {
 
 /// Creates the folder and an empty file, if they are missing: security data, nobody else's to read.
 ///
-/// Returns a lock under which to open the file, since SQLite's own locks don't cover its first
+/// Returns a lock under which to open the file, since `SQLite`'s own locks don't cover its first
 /// steps: the change to a write-ahead log fails when two try it at once.
 fn create_private(folder: &Path, path: &Path) -> Result<fs::File> {
     let mut folders = fs::DirBuilder::new();
@@ -202,7 +202,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// What a failure of SQLite means for whoever runs us.
+/// What a failure of `SQLite` means for whoever runs us.
 fn explain(path: &Path, error: &rusqlite::Error) -> Error {
     let path = path.display();
     match error.sqlite_error_code() {
