@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+pub mod embedded;
 pub mod error;
 pub mod io;
 pub mod pipeline;

@@ -1,1 +1,201 @@
-//! State in memory: for tests.
+//! State in memory: for tests, with the same conflicts as a store that others share.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use super::{
+    DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, SaveError, StateStore,
+};
+use crate::{
+    core::cursor::{StreamKey, StreamState},
+    error::Result,
+};
+
+#[derive(Debug, Default)]
+struct Data {
+    /// Counts saves of any stream, so that no version comes twice.
+    version: u64,
+    states: BTreeMap<StreamKey, (StreamState, u64)>,
+    fingerprints: HashMap<String, BTreeMap<i64, Vec<u64>>>,
+    letters: Vec<DeadLetter>,
+    originals: HashMap<(StreamKey, String, String), Vec<u8>>,
+    gone: HashSet<String>,
+}
+
+/// All that the pipeline remembers, until the process ends.
+#[derive(Debug)]
+pub struct MemoryStorage {
+    owner: String,
+    data: Arc<Mutex<Data>>,
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStorage {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::over(Arc::default())
+    }
+
+    /// The same data as another process sees it, under another owner's name.
+    #[must_use]
+    pub fn peer(&self) -> Self {
+        Self::over(Arc::clone(&self.data))
+    }
+
+    /// Says that the process of this owner has ended.
+    pub fn mark_gone(&self, owner: &str) {
+        self.data().gone.insert(owner.to_owned());
+    }
+
+    fn over(data: Arc<Mutex<Data>>) -> Self {
+        Self {
+            owner: format!("memory-{:016x}", rand::random::<u64>()),
+            data,
+        }
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn checked(key: &StreamKey, state: &StreamState) -> Result<StreamState> {
+    let state = state.clone().checked();
+    state.map_err(|error| error.context(format_args!("`{key}`")))
+}
+
+#[async_trait]
+impl StateStore for MemoryStorage {
+    async fn load(&self, key: &StreamKey) -> Result<Option<(StreamState, ETag)>> {
+        let data = self.data();
+        data.states
+            .get(key)
+            .map(|(state, version)| Ok((checked(key, state)?, ETag(version.to_string()))))
+            .transpose()
+    }
+
+    async fn save(
+        &self,
+        key: &StreamKey,
+        state: &StreamState,
+        expected: Option<&ETag>,
+    ) -> std::result::Result<ETag, SaveError> {
+        let mut data = self.data();
+        let found = data.states.get(key);
+        let found = found.map(|(_, version)| ETag(version.to_string()));
+        if found.as_ref() != expected {
+            return Err(SaveError::Conflict);
+        }
+        data.version += 1;
+        let version = data.version;
+        data.states.insert(key.clone(), (state.clone(), version));
+        Ok(ETag(version.to_string()))
+    }
+
+    async fn forget(&self, key: &StreamKey) -> Result<()> {
+        self.data().states.remove(key);
+        Ok(())
+    }
+
+    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
+        self.data()
+            .states
+            .iter()
+            .map(|(key, (state, _))| Ok((key.clone(), checked(key, state)?)))
+            .collect()
+    }
+
+    fn owner(&self) -> String {
+        self.owner.clone()
+    }
+
+    async fn is_gone(&self, owner: &str) -> bool {
+        self.data().gone.contains(owner)
+    }
+}
+
+#[async_trait]
+impl Fingerprints for MemoryStorage {
+    async fn fingerprints(&self, set: &str, bucket: i64) -> Result<Vec<u64>> {
+        let data = self.data();
+        let found = data.fingerprints.get(set).and_then(|set| set.get(&bucket));
+        Ok(found.cloned().unwrap_or_default())
+    }
+
+    async fn add_fingerprints(&self, set: &str, added: &[(i64, Vec<u64>)]) -> Result<()> {
+        let mut data = self.data();
+        let buckets = data.fingerprints.entry(set.to_owned()).or_default();
+        for (bucket, hashes) in added {
+            buckets.entry(*bucket).or_default().extend(hashes);
+        }
+        Ok(())
+    }
+
+    async fn prune_fingerprints(&self, set: &str, bucket: i64) -> Result<()> {
+        if let Some(buckets) = self.data().fingerprints.get_mut(set) {
+            *buckets = buckets.split_off(&bucket);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for MemoryStorage {
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<()> {
+        let mut data = self.data();
+        for letter in letters {
+            if data.letters.iter().all(|known| known.id != letter.id) {
+                data.letters.push(letter.clone());
+            }
+        }
+        data.letters.sort_by_key(|letter| letter.at);
+        Ok(())
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
+        Ok(self.data().letters.iter().take(limit).cloned().collect())
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64> {
+        Ok(self.data().letters.len() as u64)
+    }
+}
+
+#[async_trait]
+impl Originals for MemoryStorage {
+    async fn keep(&self, originals: &[Original]) -> Result<()> {
+        let mut data = self.data();
+        for Original {
+            key,
+            record_id,
+            record_version,
+            body,
+        } in originals.iter().cloned()
+        {
+            data.originals
+                .insert((key, record_id, record_version), body);
+        }
+        Ok(())
+    }
+
+    async fn original(&self, key: &StreamKey, id: &str, version: &str) -> Result<Option<Original>> {
+        let identity = (key.clone(), id.to_owned(), version.to_owned());
+        let body = self.data().originals.get(&identity).cloned();
+        let (key, record_id, record_version) = identity;
+        Ok(body.map(|body| Original {
+            key,
+            record_id,
+            record_version,
+            body,
+        }))
+    }
+}

@@ -1,1 +1,211 @@
 //! State in the embedded file.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::{OptionalExtension, Transaction, params};
+use serde::Deserialize;
+
+use super::{ETag, SaveError, StateStore};
+use crate::{
+    core::cursor::{StreamKey, StreamState},
+    embedded::EmbeddedFile,
+    error::{Error, Result},
+};
+
+mod fingerprints;
+mod letters;
+mod owners;
+
+/// A forgotten stream keeps its row without a state, so that its version never comes again and an
+/// `ETag` from before can't match.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS connector_state (
+    connection TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    state TEXT,
+    PRIMARY KEY (connection, stream)
+) WITHOUT ROWID;
+";
+
+/// All that the pipeline remembers, in the embedded file.
+#[derive(Debug)]
+pub struct SqliteStorage {
+    file: Arc<EmbeddedFile>,
+    owner: Arc<owners::Owner>,
+}
+
+impl SqliteStorage {
+    /// A store in `file`, whose tables are created when they are missing. Blocks.
+    pub fn new(file: Arc<EmbeddedFile>) -> Result<Self> {
+        let owner = Arc::new(owners::Owner::new(&file.folder().join("owners"))?);
+        file.with_blocking(|connection| {
+            let change = connection.transaction()?;
+            for schema in [SCHEMA, fingerprints::SCHEMA, letters::SCHEMA] {
+                change.execute_batch(schema)?;
+            }
+            change.commit()
+        })?;
+        Ok(Self { file, owner })
+    }
+
+    /// Runs `f` in a transaction, and commits what it did when it returns `Ok`.
+    async fn change<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.file
+            .with(|connection| {
+                let change = connection.transaction()?;
+                let result = f(&change)?;
+                change.commit()?;
+                Ok(result)
+            })
+            .await
+    }
+
+    fn decode(&self, key: &StreamKey, json: &str) -> Result<StreamState> {
+        /// Read first: a state of a newer schema may not parse as ours.
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let unreadable = |error: serde_json::Error| {
+            // Not the error's own text, which may quote a token.
+            Error::config(format!(
+                "the saved state of `{key}` in `{}` is damaged at column {}: `cursor reset` the \
+                 stream, which then starts with INITIAL_HISTORY",
+                self.file.path().display(),
+                error.column()
+            ))
+        };
+        let Version { version } = serde_json::from_str(json).map_err(unreadable)?;
+        let known = StreamState {
+            version,
+            ..StreamState::default()
+        };
+        known
+            .checked()
+            .map_err(|error| error.context(format_args!("`{key}`")))?;
+        serde_json::from_str(json).map_err(unreadable)
+    }
+}
+
+#[async_trait]
+impl StateStore for SqliteStorage {
+    async fn load(&self, key: &StreamKey) -> Result<Option<(StreamState, ETag)>> {
+        let wanted = key.clone();
+        let found: Option<(String, i64)> = self
+            .file
+            .with(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT state, version FROM connector_state
+                         WHERE connection = ?1 AND stream = ?2 AND state IS NOT NULL",
+                    )?
+                    .query_row([wanted.connection, wanted.stream], |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })
+                    .optional()
+            })
+            .await?;
+        found
+            .map(|(json, version)| Ok((self.decode(key, &json)?, etag(version))))
+            .transpose()
+    }
+
+    async fn save(
+        &self,
+        key: &StreamKey,
+        state: &StreamState,
+        expected: Option<&ETag>,
+    ) -> std::result::Result<ETag, SaveError> {
+        let expected: Option<i64> = match expected {
+            None => None,
+            // No version of ours: whatever it names, it is not what is there.
+            Some(ETag(text)) => Some(text.parse().map_err(|_| SaveError::Conflict)?),
+        };
+        let key = key.clone();
+        let json = serde_json::to_string(state)
+            .map_err(|error| Error::contract(format!("cannot encode the state: {error}")))?;
+        let saved: Option<i64> = self
+            .change(move |change| {
+                let StreamKey { connection, stream } = key;
+                let version = |row: &rusqlite::Row<'_>| row.get(0);
+                match expected {
+                    Some(expected) => change
+                        .prepare_cached(
+                            "UPDATE connector_state SET state = ?3, version = version + 1
+                             WHERE connection = ?1 AND stream = ?2 AND version = ?4
+                             AND state IS NOT NULL RETURNING version",
+                        )?
+                        .query_row(params![connection, stream, json, expected], version),
+                    None => change
+                        .prepare_cached(
+                            "INSERT INTO connector_state (connection, stream, state, version)
+                             VALUES (?1, ?2, ?3, 1)
+                             ON CONFLICT DO UPDATE
+                             SET state = excluded.state, version = version + 1
+                             WHERE state IS NULL RETURNING version",
+                        )?
+                        .query_row(params![connection, stream, json], version),
+                }
+                .optional()
+            })
+            .await?;
+        saved.map(etag).ok_or(SaveError::Conflict)
+    }
+
+    async fn forget(&self, key: &StreamKey) -> Result<()> {
+        let key = key.clone();
+        self.change(move |change| {
+            change.execute(
+                "UPDATE connector_state SET state = NULL, version = version + 1
+                 WHERE connection = ?1 AND stream = ?2 AND state IS NOT NULL",
+                [key.connection, key.stream],
+            )
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
+        let found: Vec<(StreamKey, String)> = self
+            .file
+            .with(|connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT connection, stream, state FROM connector_state
+                         WHERE state IS NOT NULL ORDER BY connection, stream",
+                    )?
+                    .query_map([], |row| {
+                        let (connection, stream) = (row.get(0)?, row.get(1)?);
+                        Ok((StreamKey { connection, stream }, row.get(2)?))
+                    })?
+                    .collect()
+            })
+            .await?;
+        found
+            .into_iter()
+            .map(|(key, json)| {
+                let state = self.decode(&key, &json)?;
+                Ok((key, state))
+            })
+            .collect()
+    }
+
+    fn owner(&self) -> String {
+        self.owner.name().to_owned()
+    }
+
+    async fn is_gone(&self, owner: &str) -> bool {
+        let (us, owner) = (Arc::clone(&self.owner), owner.to_owned());
+        let gone = tokio::task::spawn_blocking(move || us.is_gone(&owner)).await;
+        gone.unwrap_or(false)
+    }
+}
+
+fn etag(version: i64) -> ETag {
+    ETag(version.to_string())
+}

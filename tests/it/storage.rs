@@ -1,0 +1,307 @@
+//! What every store promises, run over each.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Duration, Utc};
+use sentinel_connector::{
+    core::cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
+    embedded::EmbeddedFile,
+    error::Kind,
+    storage::{
+        DeadLetter, ETag, Original, SaveError, StateStore, Storage, memory::MemoryStorage,
+        sqlite::SqliteStorage,
+    },
+};
+
+mod sqlite;
+
+const NONE: [u64; 0] = [];
+
+fn time() -> DateTime<Utc> {
+    "2026-01-02T03:04:05.123456789Z".parse().unwrap()
+}
+
+fn state(note: &str) -> StreamState {
+    StreamState {
+        position: Some(Position::Token(format!("token \"{note}\" ü"))),
+        floor: Some(time()),
+        gaps: vec![Gap {
+            from: time(),
+            to: time() + Duration::hours(1),
+            why: note.to_owned(),
+        }],
+        lease: Some(Lease {
+            owner: note.to_owned(),
+            until: time(),
+        }),
+        ..StreamState::default()
+    }
+}
+
+fn key(stream: &str) -> StreamKey {
+    StreamKey::new("default", stream)
+}
+
+/// Every promise, over two handles of the same data, as two processes have them.
+async fn conforms(one: &dyn Storage, two: &dyn Storage) {
+    a_state_comes_back_as_it_was_saved(one, two).await;
+    only_the_version_that_was_loaded_can_be_saved_over(one, two).await;
+    a_version_never_comes_back(one, two).await;
+    states_are_listed_by_key(one).await;
+    a_state_of_a_newer_schema_is_refused(one).await;
+    fingerprints_add_up_until_they_are_pruned(one, two).await;
+    a_bucket_can_be_big(one).await;
+    a_dead_letter_is_buried_once(one, two).await;
+    an_original_is_replaced(one, two).await;
+    nobody_alive_is_gone(one, two).await;
+}
+
+async fn a_state_comes_back_as_it_was_saved(one: &dyn Storage, two: &dyn Storage) {
+    let key = key("roundtrip");
+    assert_eq!(one.load(&key).await.unwrap(), None);
+    let etag = one.save(&key, &state("a"), None).await.unwrap();
+    assert_eq!(
+        two.load(&key).await.unwrap(),
+        Some((state("a"), etag.clone()))
+    );
+    let next = two.save(&key, &state("b"), Some(&etag)).await.unwrap();
+    assert_ne!(next, etag);
+    assert_eq!(one.load(&key).await.unwrap(), Some((state("b"), next)));
+}
+
+async fn only_the_version_that_was_loaded_can_be_saved_over(one: &dyn Storage, two: &dyn Storage) {
+    let key = key("conflict");
+    let first = one.save(&key, &state("first"), None).await.unwrap();
+    let won = two.save(&key, &state("won"), Some(&first)).await.unwrap();
+    let refused = [
+        one.save(&key, &state("lost"), Some(&first)).await,
+        one.save(&key, &state("lost"), None).await,
+        one.save(&key, &state("lost"), Some(&ETag("no etag".to_owned())))
+            .await,
+        one.save(&self::key("none"), &state("lost"), Some(&won))
+            .await,
+    ];
+    for save in refused {
+        assert_eq!(save, Err(SaveError::Conflict));
+    }
+    assert_eq!(one.load(&key).await.unwrap(), Some((state("won"), won)));
+    assert_eq!(one.load(&self::key("none")).await.unwrap(), None);
+}
+
+async fn a_version_never_comes_back(one: &dyn Storage, two: &dyn Storage) {
+    let key = key("forgotten");
+    let old = one.save(&key, &state("old"), None).await.unwrap();
+    two.forget(&key).await.unwrap();
+    two.forget(&key).await.unwrap();
+    assert_eq!(one.load(&key).await.unwrap(), None);
+    let over_nothing = one.save(&key, &state("lost"), Some(&old)).await;
+    assert_eq!(over_nothing, Err(SaveError::Conflict));
+    // As many saves as before: a counter that began again would be back at `old`.
+    let new = two.save(&key, &state("new"), None).await.unwrap();
+    assert_ne!(new, old);
+    let over_the_new = one.save(&key, &state("lost"), Some(&old)).await;
+    assert_eq!(over_the_new, Err(SaveError::Conflict));
+    assert_eq!(one.load(&key).await.unwrap(), Some((state("new"), new)));
+    two.forget(&self::key("never saved")).await.unwrap();
+}
+
+async fn states_are_listed_by_key(one: &dyn Storage) {
+    for (key, _) in one.states().await.unwrap() {
+        one.forget(&key).await.unwrap();
+    }
+    assert_eq!(one.states().await.unwrap(), []);
+    let keys = [("b", "x"), ("a", "y"), ("a", "x.z"), ("B", "x"), ("a", "x")]
+        .map(|(connection, stream)| StreamKey::new(connection, stream));
+    for key in &keys {
+        let saved = one.save(key, &state(&key.to_string()), None).await;
+        saved.unwrap();
+    }
+    let mut expected = keys.map(|key| (key.clone(), state(&key.to_string())));
+    expected.sort_by(|(one, _), (two, _)| one.cmp(two));
+    assert_eq!(one.states().await.unwrap(), expected);
+}
+
+async fn a_state_of_a_newer_schema_is_refused(one: &dyn Storage) {
+    let key = key("newer");
+    let newer = StreamState {
+        version: STATE_VERSION + 1,
+        ..StreamState::default()
+    };
+    one.save(&key, &newer, None).await.unwrap();
+    for error in [
+        one.load(&key).await.unwrap_err(),
+        one.states().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("default/newer"), "{error}");
+        assert!(error.to_string().contains("schema"), "{error}");
+    }
+    one.forget(&key).await.unwrap();
+}
+
+async fn found(storage: &dyn Storage, set: &str, bucket: i64) -> Vec<u64> {
+    let mut found = storage.fingerprints(set, bucket).await.unwrap();
+    found.sort_unstable();
+    found
+}
+
+async fn fingerprints_add_up_until_they_are_pruned(one: &dyn Storage, two: &dyn Storage) {
+    assert_eq!(found(one, "set", 1).await, NONE);
+    one.add_fingerprints("set", &[]).await.unwrap();
+    let added = [
+        (-1, vec![9]),
+        (1, vec![u64::MAX, 0]),
+        (2, vec![]),
+        (3, vec![3]),
+    ];
+    one.add_fingerprints("set", &added).await.unwrap();
+    two.add_fingerprints("set", &[(1, vec![5])]).await.unwrap();
+    two.add_fingerprints("other", &[(1, vec![6])])
+        .await
+        .unwrap();
+    assert_eq!(found(one, "set", 1).await, [0, 5, u64::MAX]);
+    assert_eq!(found(two, "set", -1).await, [9]);
+    assert_eq!(found(two, "set", 2).await, NONE);
+
+    two.prune_fingerprints("set", 3).await.unwrap();
+    two.prune_fingerprints("unknown", 3).await.unwrap();
+    assert_eq!(found(one, "set", -1).await, NONE);
+    assert_eq!(found(one, "set", 1).await, NONE);
+    assert_eq!(found(one, "set", 3).await, [3]);
+    assert_eq!(found(one, "other", 1).await, [6]);
+}
+
+async fn a_bucket_can_be_big(one: &dyn Storage) {
+    let hashes: Vec<u64> = (0..300_000).collect();
+    for part in hashes.chunks(4_000) {
+        let added = [(5, part.to_vec())];
+        one.add_fingerprints("big", &added).await.unwrap();
+    }
+    assert_eq!(found(one, "big", 5).await, hashes);
+}
+
+async fn a_dead_letter_is_buried_once(one: &dyn Storage, two: &dyn Storage) {
+    let letter = |id: &str, minutes: i64, reason: &str| DeadLetter {
+        id: id.to_owned(),
+        key: key("letters"),
+        table: "IntegrationTable_CL".to_owned(),
+        at: time() + Duration::minutes(minutes),
+        reason: reason.to_owned(),
+        body: vec![0, b'{', 255],
+    };
+    one.bury(&[]).await.unwrap();
+    assert_eq!(one.count_dead_letters().await.unwrap(), 0);
+    one.bury(&[letter("b", 2, "why"), letter("c", 1, "why")])
+        .await
+        .unwrap();
+    two.bury(&[letter("b", 0, "again"), letter("a", 2, "why")])
+        .await
+        .unwrap();
+    let oldest_first = [
+        letter("c", 1, "why"),
+        letter("b", 2, "why"),
+        letter("a", 2, "why"),
+    ];
+    assert_eq!(one.dead_letters(usize::MAX).await.unwrap(), oldest_first);
+    assert_eq!(one.dead_letters(1).await.unwrap(), oldest_first[..1]);
+    assert_eq!(two.count_dead_letters().await.unwrap(), 3);
+}
+
+async fn an_original_is_replaced(one: &dyn Storage, two: &dyn Storage) {
+    let original = |version: &str, body: &[u8]| Original {
+        key: key("originals"),
+        record_id: "id".to_owned(),
+        record_version: version.to_owned(),
+        body: body.to_vec(),
+    };
+    one.keep(&[original("1", b"old"), original("2", b"other")])
+        .await
+        .unwrap();
+    two.keep(&[original("1", b"new")]).await.unwrap();
+    for (version, body) in [("1", "new"), ("2", "other")] {
+        let expected = Some(original(version, body.as_bytes()));
+        let found = one.original(&key("originals"), "id", version).await;
+        assert_eq!(found.unwrap(), expected);
+    }
+    for (stream, id, version) in [
+        ("originals", "id", "3"),
+        ("originals", "x", "1"),
+        ("x", "id", "1"),
+    ] {
+        let found = one.original(&key(stream), id, version).await;
+        assert_eq!(found.unwrap(), None);
+    }
+}
+
+async fn nobody_alive_is_gone(one: &dyn Storage, two: &dyn Storage) {
+    assert_ne!(one.owner(), two.owner());
+    assert_eq!(one.owner(), one.owner());
+    for owner in [one.owner(), two.owner()] {
+        assert!(!one.is_gone(&owner).await);
+        assert!(!two.is_gone(&owner).await);
+    }
+}
+
+fn open(folder: &tempfile::TempDir) -> (Arc<EmbeddedFile>, SqliteStorage) {
+    let file = EmbeddedFile::open(folder.path()).unwrap();
+    let storage = SqliteStorage::new(Arc::clone(&file)).unwrap();
+    (file, storage)
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    let storage = MemoryStorage::new();
+    conforms(&storage, &storage.peer()).await;
+}
+
+#[tokio::test]
+async fn sqlite_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let ((_, one), (_, two)) = (open(&folder), open(&folder));
+    conforms(&one, &two).await;
+}
+
+#[tokio::test]
+async fn an_owner_in_memory_is_gone_when_somebody_says_so() {
+    let storage = MemoryStorage::new();
+    let other = storage.peer();
+    storage.mark_gone(&other.owner());
+    assert!(storage.is_gone(&other.owner()).await);
+    assert!(!storage.is_gone(&storage.owner()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_writers_at_once_exactly_one_wins_each_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = MemoryStorage::new();
+    let stores: [Vec<Arc<dyn Storage>>; 2] = [
+        vec![Arc::new(memory.peer()), Arc::new(memory)],
+        vec![Arc::new(open(&folder).1), Arc::new(open(&folder).1)],
+    ];
+    for handles in stores {
+        let mut etag = None;
+        for round in 0..20 {
+            let saves: Vec<_> = (0..8)
+                .map(|writer| {
+                    let (storage, etag) = (Arc::clone(&handles[writer % 2]), etag.clone());
+                    tokio::spawn(async move {
+                        let state = state(&format!("{round} {writer}"));
+                        let saved = storage.save(&key("raced"), &state, etag.as_ref()).await;
+                        (state, saved)
+                    })
+                })
+                .collect();
+            let mut won = Vec::new();
+            for save in saves {
+                match save.await.unwrap() {
+                    (state, Ok(etag)) => won.push((state, etag)),
+                    (_, Err(error)) => assert_eq!(error, SaveError::Conflict),
+                }
+            }
+            assert_eq!(won.len(), 1);
+            let loaded = handles[0].load(&key("raced")).await.unwrap();
+            assert_eq!(loaded.as_ref(), won.first());
+            etag = loaded.map(|(_, etag)| etag);
+        }
+    }
+}
