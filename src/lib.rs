@@ -1,6 +1,7 @@
 //! The library behind the `sentinel-connector` binary.
 #![forbid(unsafe_code)]
 
+// pub mod app;
 pub mod core;
 pub mod embedded;
 pub mod error;

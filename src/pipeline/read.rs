@@ -40,7 +40,7 @@ const REFUSED_PAGES: u32 = 2;
 const REFUSED_TOKENS: u32 = 2;
 
 /// The longest silence in the middle of a body.
-const BODY_SILENCE: Duration = Duration::from_secs(60);
+const BODY_SILENCE: Duration = Duration::from_mins(1);
 
 /// Parts of a body that wait for the cutter.
 const PARTS_AHEAD: usize = 8;

@@ -1,0 +1,305 @@
+//! The composition root: settings → concrete parts, function name → its streams.
+
+use std::{
+    fs,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings, StorageSettings},
+    core::{cursor::StreamKey, endpoint::Endpoint, window::delta},
+    embedded::EmbeddedFile,
+    error::{Error, Result},
+    host::{Failure, Functions, Invocation},
+    io::{
+        clock::SharedClock,
+        exchange::{Limits, Random},
+        http::{Network, SharedTransport},
+    },
+    pipeline::{self, Job, Outcome, Parts, Report},
+    sink::workspace::Workspace,
+    source::eset::{self, Account, Eset, LookUps},
+    storage::sqlite::SqliteStorage,
+};
+
+/// The functions that there are; each has a folder of its name with a `function.json`.
+pub const FUNCTIONS: &[&str] = &["EsetTimer"];
+
+/// Everything that a run needs, built once.
+pub struct App {
+    parts: Parts,
+    jobs: Vec<(&'static str, Job)>,
+    budget: Duration,
+}
+
+/// Told of every step of every stream.
+pub type Progress = Arc<dyn Fn(&Report) + Send + Sync>;
+
+/// How a function is run.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// Streams run even if their last run was a moment ago.
+    pub at_once: bool,
+    /// Told of every step.
+    pub progress: Progress,
+    /// Ends the run early.
+    pub stop: CancellationToken,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            at_once: false,
+            progress: Arc::new(|_| {}),
+            stop: CancellationToken::new(),
+        }
+    }
+}
+
+impl App {
+    /// Builds the parts that the settings name. Opens the embedded file, but no connection.
+    pub fn build(settings: &Settings, clock: SharedClock) -> Result<Self> {
+        let transport = network(settings)?;
+        Self::with_transport(settings, clock, transport)
+    }
+
+    /// The same, with everything that is sent going through `transport`.
+    pub fn with_transport(
+        settings: &Settings,
+        clock: SharedClock,
+        transport: SharedTransport,
+    ) -> Result<Self> {
+        let StorageSettings::Embedded = settings.storage;
+        let SinkSettings::Embedded = settings.sink else {
+            return Err(Error::config(
+                "`SINK`: the Logs Ingestion API is not built into this version; set `SINK=embedded`",
+            ));
+        };
+        let file = EmbeddedFile::open(&settings.data)?;
+        let parts = Parts {
+            storage: Arc::new(SqliteStorage::new(Arc::clone(&file))?),
+            sink: Arc::new(Workspace::new(file)?),
+            clock: Arc::clone(&clock),
+            random: random(),
+            progress: Arc::new(|_| {}),
+        };
+        Ok(Self {
+            jobs: jobs(settings, &transport, &clock, &parts.random),
+            parts,
+            budget: settings.run.budget,
+        })
+    }
+
+    /// What runs work with.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The streams of a function, as they are configured.
+    pub fn jobs<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a Job> {
+        self.jobs.iter().filter(move |(name, _)| *name == function).map(|(_, job)| job)
+    }
+
+    /// Until when a run that begins now may go on.
+    pub fn limits(&self, stop: CancellationToken) -> Limits {
+        Limits { deadline: self.parts.clock.now() + delta(self.budget), stop }
+    }
+
+    /// Runs the streams of a function one after the other, the least recently finished first, so
+    /// that none starves behind a slow one.
+    pub async fn run(&self, function: &str, options: &RunOptions) -> Vec<Report> {
+        let limits = self.limits(options.stop.clone());
+        let mut jobs = Vec::new();
+        for job in self.jobs(function) {
+            jobs.push((self.last_finished(&job.key).await, job));
+        }
+        jobs.sort_by_key(|(finished, _)| *finished);
+        let parts = Parts { progress: Arc::clone(&options.progress), ..self.parts.clone() };
+        let mut reports = Vec::new();
+        for (_, job) in jobs {
+            let job = Job { at_once: options.at_once, ..job.clone() };
+            let span = tracing::info_span!(
+                "stream",
+                connection = job.key.connection,
+                stream = job.key.stream
+            );
+            let report = async {
+                let report = pipeline::run(&job, &parts, &limits).await;
+                log(&report);
+                report
+            };
+            reports.push(report.instrument(span).await);
+        }
+        reports
+    }
+
+    async fn last_finished(&self, key: &StreamKey) -> Option<DateTime<Utc>> {
+        // A state that can't be read is reported by the run of its stream.
+        self.parts.storage.load(key).await.ok().flatten().and_then(|(state, _)| state.finished)
+    }
+}
+
+/// Random numbers of the operating system's quality.
+fn random() -> Random {
+    Arc::new(rand::random::<f64>)
+}
+
+fn network(settings: &Settings) -> Result<SharedTransport> {
+    let roots = match &settings.extra_ca {
+        None => None,
+        Some(path) => Some(fs::read(path).map_err(|error| {
+            Error::config(format!("`EXTRA_CA_FILE`: `{}` can't be read: {error}", path.display()))
+        })?),
+    };
+    Ok(Arc::new(Network::new(roots.as_deref())?))
+}
+
+/// One match: which streams a source has, and which function runs them.
+fn jobs(
+    settings: &Settings,
+    transport: &SharedTransport,
+    clock: &SharedClock,
+    random: &Random,
+) -> Vec<(&'static str, Job)> {
+    let event_time = settings.run.time_generated == config::TimeGenerated::Event;
+    let mut jobs = Vec::new();
+    for connection in &settings.connections {
+        match &connection.source {
+            config::Source::Eset(settings) => {
+                let shared = eset::Connection::new(
+                    account(settings),
+                    Arc::clone(transport),
+                    Arc::clone(clock),
+                    Arc::clone(random),
+                );
+                for endpoint in eset_streams(settings) {
+                    let job = Job {
+                        key: StreamKey::new(&connection.name, endpoint.stream),
+                        source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
+                        pace: connection.paces.of(endpoint.stream, endpoint.pace),
+                        event_time,
+                        at_once: false,
+                    };
+                    jobs.push(("EsetTimer", job));
+                }
+            }
+        }
+    }
+    jobs
+}
+
+fn account(settings: &EsetSettings) -> Account {
+    Account {
+        url_template: settings.base_url("{domain}"),
+        login: settings.login.clone(),
+        password: settings.password.clone(),
+        calls_per_second: settings.max_calls_per_second,
+        look_ups: LookUps {
+            details: matches!(settings.enrich, Enrich::Details | Enrich::All),
+            devices: matches!(settings.enrich, Enrich::Hosts | Enrich::All),
+        },
+    }
+}
+
+/// The streams that a tenant's products feed.
+pub fn eset_streams(settings: &EsetSettings) -> Vec<&'static Endpoint> {
+    let has = |product| settings.products.contains(&product);
+    let endpoint = has(Product::Protect) || has(Product::Inspect);
+    let mut streams = Vec::new();
+    if endpoint {
+        streams.push(&eset::DETECTIONS);
+    }
+    if has(Product::CloudOffice) {
+        streams.push(&eset::CLOUD_OFFICE);
+    }
+    if endpoint {
+        streams.push(&eset::INCIDENTS);
+    }
+    streams
+}
+
+fn log(report: &Report) {
+    let counts = &report.counts;
+    tracing::info!(
+        outcome = ?report.outcome,
+        pages = report.pages,
+        pulled = counts.pulled,
+        landed = counts.landed,
+        duplicate = counts.duplicate,
+        dead = counts.dead,
+        again = counts.again,
+        lag_seconds = report.lag_seconds,
+        reason = report.reason,
+        "stream done"
+    );
+}
+
+/// The functions, as the host calls them. The parts are built at the first call, and again as long
+/// as that fails.
+pub struct Served {
+    settings: std::result::Result<Settings, Error>,
+    clock: SharedClock,
+    app: OnceCell<App>,
+}
+
+impl Served {
+    /// Functions by these settings. Wrong settings are the answer to each call.
+    pub fn new(settings: std::result::Result<Settings, Error>, clock: SharedClock) -> Self {
+        Self { settings, clock, app: OnceCell::new() }
+    }
+
+    async fn app(&self) -> Result<&App> {
+        let settings = self.settings.as_ref().map_err(Clone::clone)?;
+        self.app
+            .get_or_try_init(|| async { App::build(settings, Arc::clone(&self.clock)) })
+            .await
+    }
+}
+
+#[async_trait]
+impl Functions for Served {
+    fn names(&self) -> Vec<String> {
+        FUNCTIONS.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    async fn run(&self, invocation: Invocation) -> std::result::Result<Value, Failure> {
+        let failure = |error: &Error, report| Failure {
+            kind: error.kind(),
+            reason: error.to_string(),
+            report,
+        };
+        let app = self.app().await.map_err(|error| failure(&error, Value::Null))?;
+        let options = RunOptions { stop: invocation.stop.clone(), ..RunOptions::default() };
+        let reports = app.run(&invocation.function, &options).await;
+        let report = json!({ "function": invocation.function, "streams": reports });
+        match failed(&reports) {
+            None => Ok(report),
+            Some(error) => Err(failure(&error, report)),
+        }
+    }
+}
+
+/// The errors of a function's streams as one, of the kind that has to be acted on first.
+pub fn failed(reports: &[Report]) -> Option<Error> {
+    use crate::error::Kind;
+
+    let failed: Vec<&Report> =
+        reports.iter().filter(|report| report.outcome == Outcome::Failed).collect();
+    let reasons: Vec<&str> = failed.iter().filter_map(|report| report.reason.as_deref()).collect();
+    let has = |kind| failed.iter().any(|report| report.error_kind == Some(kind));
+    let text = reasons.join("; ");
+    match () {
+        () if failed.is_empty() => None,
+        () if has(Kind::Config) => Some(Error::config(text)),
+        () if has(Kind::Contract) => Some(Error::contract(text)),
+        () => Some(Error::transient(text)),
+    }
+}
