@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod error;
 pub mod io;
 pub mod pipeline;
+pub mod simulator;
 pub mod sink;
 pub mod source;
 pub mod storage;

@@ -1,0 +1,309 @@
+//! The outside world as one axum router over one seeded model: ESET Connect, Entra and the Logs
+//! Ingestion API, as the contracts describe them, with their bugs, and with scripted faults.
+//!
+//! ```text
+//! request → Incoming      answer.rs     read whole
+//!         → Place         place.rs      which call of which service
+//!         → early faults  script.rs     wait, refuse, answer "pending"
+//!         → Answer        eset/ entra.rs ingestion.rs, over world/
+//!         → late faults   effect.rs     change what was answered, or cut it
+//!         → response
+//! ```
+//!
+//! Every token carries its own state, so a simulator that is started again with the same options
+//! goes on where the last one stopped.
+
+mod answer;
+mod dice;
+mod effect;
+mod entra;
+mod eset;
+mod fault;
+mod ingestion;
+mod options;
+mod pending;
+mod place;
+mod script;
+mod seal;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+pub mod world;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Request, Response, StatusCode},
+};
+use chrono::{DateTime, Utc};
+
+use self::{
+    answer::{Answer, Content, Incoming},
+    dice::Dice,
+    fault::Kind,
+    ingestion::ReceivedByStream,
+    pending::{Fate, Pending, Resumed},
+    place::Place,
+    script::{Script, lock},
+    world::ids,
+};
+use crate::io::clock::SharedClock;
+
+pub use self::{
+    fault::{Entry, Fault, Target},
+    ingestion::{MAX_CALL, MAX_FIELD, Received},
+    options::{Options, PageEnd, STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries},
+    world::{Product, World},
+};
+
+/// One call that the simulator has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// When it was answered.
+    pub at: DateTime<Utc>,
+    /// What it was for; none for a path that nobody serves.
+    pub target: Option<Target>,
+    /// The method.
+    pub method: String,
+    /// Path and query, with page and delta tokens replaced by `…`.
+    pub path: String,
+    /// The status of the answer.
+    pub status: u16,
+}
+
+/// The outside world. Clones share everything.
+#[derive(Clone)]
+pub struct Simulator(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) clock: SharedClock,
+    pub(crate) world: World,
+    pub(crate) received: Mutex<ReceivedByStream>,
+    pub(crate) logins: eset::Logins,
+    limiter: eset::Limiter,
+    script: Script,
+    pending: Pending,
+    calls: Mutex<Vec<Call>>,
+    serial: AtomicU64,
+}
+
+impl Simulator {
+    /// The world that `options` describe, at the time of `clock`.
+    pub fn new(options: Options, clock: SharedClock) -> Self {
+        Self(Arc::new(Inner {
+            world: World::new(options.seed, options.start, options.scale),
+            received: Mutex::default(),
+            logins: eset::Logins::default(),
+            limiter: eset::Limiter::default(),
+            script: Script::default(),
+            pending: Pending::default(),
+            calls: Mutex::default(),
+            serial: AtomicU64::new(0),
+            options,
+            clock,
+        }))
+    }
+
+    /// All services in one router.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(handle).with_state(self.clone())
+    }
+
+    /// What is true.
+    pub fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// Plays `fault` from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.0.script.inject(fault);
+    }
+
+    /// Every call so far, oldest first.
+    pub fn calls(&self) -> Vec<Call> {
+        lock(&self.0.calls).clone()
+    }
+
+    /// What the Logs Ingestion API has taken, by stream.
+    pub fn received(&self) -> BTreeMap<String, Received> {
+        lock(&self.0.received).clone()
+    }
+
+    /// The settings that point a connector here; `base_url` has no slash at its end.
+    pub fn settings(&self, base_url: &str) -> Vec<(String, String)> {
+        let options = &self.0.options;
+        let template = format!("{base_url}/eset/{{region}}/{{domain}}");
+        [
+            ("ESET_URL_TEMPLATE", template.as_str()),
+            ("ESET_REGION", &options.region),
+            ("ESET_LOGIN", &options.login),
+            ("ESET_PASSWORD", &options.password),
+            ("ESET_PRODUCTS", "protect,inspect,cloud-office"),
+            ("AZURE_AUTHORITY_HOST", base_url),
+            ("AZURE_TENANT_ID", &options.tenant_id),
+            ("AZURE_CLIENT_ID", &options.client_id),
+            ("AZURE_CLIENT_SECRET", &options.client_secret),
+            ("LOGS_INGESTION_ENDPOINT", base_url),
+            ("LOGS_INGESTION_SCOPE", "https://monitor.azure.com/.default"),
+            ("DCR_IMMUTABLE_ID", &options.dcr),
+            ("DCR_STREAM", STREAM),
+            ("DCR_STREAM_INCIDENTS", STREAM_INCIDENTS),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}
+
+async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> Response<Body> {
+    let inner = &simulator.0;
+    let incoming = match Incoming::read(request).await {
+        Ok(incoming) => incoming,
+        Err(answer) => return answer.into_response(&inner.clock),
+    };
+    let place = Place::of(&incoming);
+    let answer = match &place {
+        Some(place) => inner.play(place, &incoming).await,
+        None => Answer::not_found(),
+    };
+    let answer = answer.with_header("request-id", inner.fresh_id(ids::Kind::Request));
+    lock(&inner.calls).push(Call {
+        at: inner.clock.now(),
+        target: place.as_ref().map(Place::target),
+        method: incoming.method.to_string(),
+        path: incoming.shown(),
+        status: answer.status.as_u16(),
+    });
+    answer.into_response(&inner.clock)
+}
+
+impl Inner {
+    fn fresh_id(&self, kind: ids::Kind) -> String {
+        self.world
+            .ids
+            .uuid(kind, self.serial.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn play(&self, place: &Place, incoming: &Incoming) -> Answer {
+        let target = place.target();
+        if target.is_eset_data()
+            && !self
+                .limiter
+                .admits(self.options.calls_per_second, self.clock.now())
+        {
+            return Answer::status(StatusCode::TOO_MANY_REQUESTS);
+        }
+        // Checked when the call comes in: an answer may take longer than a token lives.
+        if target.is_eset_data() && !self.eset_allows(incoming) {
+            return Answer::status(StatusCode::UNAUTHORIZED);
+        }
+        let mut page_size = u64::MAX;
+        match incoming.header("response-id") {
+            Some(id) => match self
+                .pending
+                .resume(id, &request_key(incoming), self.clock.now())
+            {
+                Resumed::Answer => {}
+                Resumed::Pending => {
+                    return Answer::status(StatusCode::ACCEPTED).with_header("response-id", id);
+                }
+                Resumed::Gone => return Answer::not_found(),
+            },
+            None => {
+                for kind in self.script.take(target, |kind| kind.meets(incoming)) {
+                    if let Some(answer) =
+                        self.play_early(kind, place, incoming, &mut page_size).await
+                    {
+                        return answer;
+                    }
+                }
+            }
+        }
+        let mut answer = self.answer(place, incoming, page_size);
+        let kinds = self
+            .script
+            .take(target, |kind| effect::meets(kind, incoming, &answer));
+        let ends = |kind: &Kind| matches!(kind, Kind::EndEmpty | Kind::EndNull | Kind::EndAbsent);
+        if let (false, Content::Json(value)) = (kinds.iter().any(ends), &mut answer.content) {
+            effect::end_page(value, self.options.page_end);
+        }
+        let serial = self.serial.load(Ordering::Relaxed);
+        let mut dice = Dice::new(self.options.seed, &[0xeff, serial]);
+        for kind in kinds {
+            effect::play(kind, incoming, &mut answer, &self.world, &mut dice);
+        }
+        answer
+    }
+
+    async fn play_early(
+        &self,
+        kind: Kind,
+        place: &Place,
+        incoming: &Incoming,
+        page_size: &mut u64,
+    ) -> Option<Answer> {
+        let accepted = || Answer::status(StatusCode::ACCEPTED);
+        let pending = |fate| {
+            let id = self.fresh_id(ids::Kind::Response);
+            self.pending
+                .add(id.clone(), request_key(incoming), fate, self.clock.now());
+            accepted().with_header("response-id", id)
+        };
+        Some(match kind {
+            Kind::Status { status, retry_after } => {
+                effect::refusal(place.target(), status, retry_after)
+            }
+            Kind::Pending => pending(Fate::Ready),
+            Kind::PendingDead => pending(Fate::Dead),
+            Kind::PendingForever => pending(Fate::Never),
+            Kind::PendingNoId => accepted(),
+            Kind::ExpiredDelta | Kind::ExpiredPage => Answer::bad_request(),
+            Kind::NoDelta => Answer::not_found(),
+            Kind::Rubbish => Answer::rubbish(),
+            Kind::EmptyOk => Answer::status(StatusCode::OK),
+            Kind::Never => {
+                self.clock.sleep(Duration::from_secs(3600)).await;
+                return None;
+            }
+            Kind::Slow(seconds) => {
+                self.clock.sleep(Duration::from_secs(seconds)).await;
+                return None;
+            }
+            Kind::PageSize(size) => {
+                *page_size = size;
+                return None;
+            }
+            _ => return None,
+        })
+    }
+
+    /// What the service itself answers.
+    fn answer(&self, place: &Place, incoming: &Incoming, page_size: u64) -> Answer {
+        match place {
+            Place::EsetToken => self.eset_token(incoming),
+            Place::Entra { tenant } => self.entra_token(tenant, incoming),
+            Place::Ingestion { dcr, stream } => self.ingest(dcr, stream, incoming),
+            Place::Eset(call) => self.eset(call, incoming, page_size),
+        }
+    }
+}
+
+/// Two requests with the same key are the same request.
+fn request_key(incoming: &Incoming) -> String {
+    format!("{} {} {:?} {:?}", incoming.method, incoming.path, incoming.query, incoming.body)
+}

@@ -1,0 +1,110 @@
+//! What the outside world is like.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+/// What the v2 feeds of detections carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum V2Carries {
+    /// Cloud Office Security only.
+    OnlyCloudOffice,
+    /// PROTECT and Inspect as well.
+    AlsoInspect,
+}
+
+/// How a last page says that it is the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageEnd {
+    /// `"nextPageToken": ""`.
+    Empty,
+    /// `"nextPageToken": null`.
+    Null,
+    /// No `nextPageToken`.
+    Absent,
+}
+
+/// What the limit of one call to the Logs Ingestion API is measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeLimit {
+    /// The body as sent, compressed or not.
+    AsSent,
+    /// The body after decompression.
+    Uncompressed,
+    /// Either.
+    Both,
+}
+
+/// Everything that can be chosen. [`Options::new`] has good defaults.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Decides the whole world.
+    pub seed: u64,
+    /// When the simulator was first started; history reaches back a week from here.
+    pub start: DateTime<Utc>,
+    /// Multiplies the number of events.
+    pub scale: f64,
+    /// The ESET API user.
+    pub login: String,
+    /// The ESET API user's password.
+    pub password: String,
+    /// The region that the settings name.
+    pub region: String,
+    /// Lifetime of an ESET access token in seconds.
+    pub token_lifetime: u32,
+    /// Whether ESET's token answers hold a refresh token.
+    pub refresh_tokens: bool,
+    /// ESET calls per second before 429; none for no limit.
+    pub calls_per_second: Option<usize>,
+    /// What the v2 feeds carry.
+    pub v2_carries: V2Carries,
+    /// How a last page ends.
+    pub page_end: PageEnd,
+    /// The Entra tenant.
+    pub tenant_id: String,
+    /// The app registration.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: String,
+    /// The immutable id of the data collection rule.
+    pub dcr: String,
+    /// The streams of the rule and the columns of their tables; none for "every column".
+    pub streams: BTreeMap<String, Option<Vec<String>>>,
+    /// What the size limit is measured on.
+    pub size_limit: SizeLimit,
+    /// Whether received rows are kept, or only counted.
+    pub keep_rows: bool,
+}
+
+/// The stream of detections.
+pub const STREAM: &str = "Custom-IntegrationTable_CL";
+/// The stream of incidents.
+pub const STREAM_INCIDENTS: &str = "Custom-IntegrationTableIncidents_CL";
+
+impl Options {
+    /// The world of `seed`, first started at `start`.
+    pub fn new(seed: u64, start: DateTime<Utc>) -> Self {
+        Self {
+            seed,
+            start,
+            scale: 1.0,
+            login: "sentinel@fennbridge.example".to_owned(),
+            password: "correct horse & battery+staple".to_owned(),
+            region: "eu".to_owned(),
+            token_lifetime: 3600,
+            refresh_tokens: true,
+            calls_per_second: Some(10),
+            v2_carries: V2Carries::OnlyCloudOffice,
+            page_end: PageEnd::Empty,
+            tenant_id: "5f0c1d2e-7a31-4a55-9c1b-0d6a3b8e4f21".to_owned(),
+            client_id: "b3a7e1c4-52d9-4f0e-8a66-91c2d7f05e38".to_owned(),
+            client_secret: "simulated~secret.of+the/app".to_owned(),
+            dcr: "dcr-0123456789abcdef0123456789abcdef".to_owned(),
+            streams: [STREAM, STREAM_INCIDENTS]
+                .map(|name| (name.to_owned(), None))
+                .into(),
+            size_limit: SizeLimit::Both,
+            keep_rows: true,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The faults that are waiting for their call.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{
+    answer::Incoming,
+    fault::{Fault, Kind, Target},
+};
+
+/// A lock whose holder can't leave anything half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug)]
+struct Waiting {
+    fault: Fault,
+    seen: u64,
+    played: u64,
+}
+
+/// All faults, in the order they were injected.
+#[derive(Debug, Default)]
+pub(crate) struct Script(Mutex<Vec<Waiting>>);
+
+impl Script {
+    pub(crate) fn inject(&self, fault: Fault) {
+        lock(&self.0).push(Waiting { fault, seen: 0, played: 0 });
+    }
+
+    /// The faults to play on this call; `applies` says which kinds could strike it. A kind that
+    /// answers in place of the service is the last one.
+    pub(crate) fn take(&self, target: Target, applies: impl Fn(Kind) -> bool) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        let mut answered = false;
+        for waiting in lock(&self.0).iter_mut() {
+            let kind = waiting.fault.kind;
+            if waiting.fault.target != target || !applies(kind) {
+                continue;
+            }
+            waiting.seen += 1;
+            let left = waiting
+                .fault
+                .times
+                .is_none_or(|times| waiting.played < times);
+            if left && waiting.seen >= waiting.fault.from && !(answered && kind.answers()) {
+                waiting.played += 1;
+                answered |= kind.answers();
+                kinds.push(kind);
+            }
+        }
+        kinds
+    }
+}
+
+impl Kind {
+    /// True when it strikes before the service looks at the call.
+    pub(crate) fn is_early(self) -> bool {
+        self.answers() || matches!(self, Self::Never | Self::Slow(_) | Self::PageSize(_))
+    }
+
+    /// True when it answers in place of the service.
+    fn answers(self) -> bool {
+        matches!(
+            self,
+            Self::Status { .. }
+                | Self::Pending
+                | Self::PendingDead
+                | Self::PendingForever
+                | Self::PendingNoId
+                | Self::ExpiredDelta
+                | Self::ExpiredPage
+                | Self::NoDelta
+                | Self::Rubbish
+                | Self::EmptyOk
+        )
+    }
+
+    /// True when it could strike this call before it is looked at.
+    pub(crate) fn meets(self, incoming: &Incoming) -> bool {
+        self.is_early()
+            && match self {
+                Self::ExpiredPage => incoming.parameter("pageToken").is_some(),
+                Self::ExpiredDelta => incoming
+                    .parameter("deltaToken")
+                    .is_some_and(|token| token != "latest"),
+                // The first call of a delta feed has no records to cut into pages.
+                Self::PageSize(_) => incoming.parameter("deltaToken") != Some("latest"),
+                _ => true,
+            }
+    }
+}

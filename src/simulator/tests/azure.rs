@@ -1,0 +1,234 @@
+//! Entra and the Logs Ingestion API.
+
+use std::io::Write as _;
+
+use chrono::TimeDelta;
+use serde_json::{Map, json};
+
+use super::*;
+
+const SECRET: &str = "simulated%7Esecret.of%2Bthe/app";
+
+impl Bench {
+    async fn entra(&self, secret: &str, scope: &str) -> Got {
+        let Options { tenant_id, client_id, .. } = options();
+        let form = format!(
+            "grant_type=client_credentials&client_id={client_id}&client_secret={secret}&scope={scope}"
+        );
+        self.form(&format!("/{tenant_id}/oauth2/v2.0/token"), &form)
+            .await
+    }
+
+    async fn bearer(&self) -> String {
+        let got = self
+            .entra(SECRET, "https%3A%2F%2Fmonitor.azure.com%2F.default")
+            .await
+            .json();
+        format!("Bearer {}", got["access_token"].as_str().unwrap())
+    }
+
+    async fn push(&self, body: impl Into<Bytes>, more: &[(&str, &str)]) -> Got {
+        let bearer = self.bearer().await;
+        let mut headers =
+            vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+        headers.extend(more);
+        self.send("POST", &path(STREAM), &headers, body).await
+    }
+
+    fn rows(&self) -> Vec<Map<String, Value>> {
+        self.simulator
+            .received()
+            .remove(STREAM)
+            .unwrap_or_default()
+            .rows
+    }
+
+    pub(super) async fn entra_probe(&self) -> String {
+        let got = self
+            .entra(SECRET, "https://monitor.azure.com/.default")
+            .await;
+        self.shown_probe(&got)
+    }
+
+    pub(super) async fn ingestion_probe(&self) -> String {
+        let got = self.push("[{\"a\":1}]", &[]).await;
+        self.shown_probe(&got)
+    }
+
+    fn shown_probe(&self, got: &Got) -> String {
+        format!(
+            "{} {} {:?} {:?}",
+            self.clock.now(),
+            got.status,
+            got.headers.keys().collect::<Vec<_>>(),
+            got.body
+        )
+    }
+}
+
+fn path(stream: &str) -> String {
+    let dcr = options().dcr;
+    format!("/dataCollectionRules/{dcr}/streams/{stream}?api-version=2023-01-01")
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn entra_gives_a_token_for_the_right_secret_only() {
+    let bench = Bench::new().await;
+    let good = bench
+        .entra(SECRET, "https://monitor.azure.com//.default")
+        .await
+        .json();
+    assert_eq!((&good["token_type"], &good["expires_in"]), (&json!("Bearer"), &json!(3599)));
+    let got = bench
+        .entra("wrong", "https://monitor.azure.com/.default")
+        .await;
+    assert_eq!((got.status, &got.json()["error"]), (401, &json!("invalid_client")));
+    assert!(
+        got.json()["error_description"]
+            .as_str()
+            .unwrap()
+            .starts_with("AADSTS7000215")
+    );
+    assert_eq!(bench.entra(SECRET, "rubbish").await.status, 400);
+}
+
+#[tokio::test]
+async fn only_a_living_token_for_the_right_audience_may_ingest() {
+    let bench = Bench::new().await;
+    let push = async |bearer: &str| {
+        let headers = [("authorization", bearer), ("content-type", "application/json")];
+        bench
+            .send("POST", &path(STREAM), &headers, "[]")
+            .await
+            .status
+    };
+    assert_eq!(push("Bearer rubbish").await, 401);
+    assert_eq!(push(&format!("Bearer {}", bench.token)).await, 401);
+    let other = bench
+        .entra(SECRET, "https://vault.azure.net/.default")
+        .await
+        .json();
+    assert_eq!(push(&format!("Bearer {}", other["access_token"].as_str().unwrap())).await, 403);
+    let bearer = bench.bearer().await;
+    assert_eq!(push(&bearer).await, 204);
+    bench.advance(3600);
+    assert_eq!(push(&bearer).await, 401);
+}
+
+#[tokio::test]
+async fn rows_lose_in_silence_what_the_table_cannot_hold() {
+    let columns = ["TimeGenerated", "displayName", "context"]
+        .map(str::to_owned)
+        .to_vec();
+    let streams = [(STREAM.to_owned(), Some(columns))].into();
+    let bench = Bench::with(Options { streams, ..options() }).await;
+    let time = |hours| text(start() + TimeDelta::hours(hours));
+    let body = json!([
+        {"TimeGenerated": time(-47), "displayName": "x".repeat(70_000), "stranger": 1},
+        {"TimeGenerated": time(-49), "context": {"a": 1}},
+        {"TimeGenerated": time(23)},
+        {"TimeGenerated": time(25)},
+        {"displayName": format!("{}é", "x".repeat(65_535))},
+    ]);
+    let got = bench.push(body.to_string(), &[]).await;
+    assert!(got.status == 204 && got.is_empty());
+    let rows = bench.rows();
+    let now = json!("2026-03-04T10:00:00.000000Z");
+    let times: Vec<&Value> = rows.iter().map(|row| &row["TimeGenerated"]).collect();
+    assert_eq!(times, [&json!(time(-47)), &now, &json!(time(23)), &now, &now]);
+    assert_eq!(rows[0]["displayName"].as_str().unwrap().len(), MAX_FIELD);
+    assert_eq!(rows[0].get("stranger"), None);
+    assert_eq!(rows[1]["context"], json!({"a": 1}));
+    assert_eq!(rows[4]["displayName"].as_str().unwrap().len(), 65_535);
+}
+
+#[tokio::test]
+async fn a_call_has_a_limit_and_it_is_measured_as_told() {
+    // One row of exactly the limit.
+    let body = |length: usize| format!("[{{\"a\":\"{}\"}}]", "x".repeat(length - 10));
+    let bench = Bench::new().await;
+    assert_eq!(bench.push(body(MAX_CALL), &[]).await.status, 204);
+    let got = bench.push(body(MAX_CALL + 1), &[]).await;
+    assert_eq!(got.status, 413);
+    assert_eq!(got.json()["error"]["code"], "ContentLengthLimitExceeded");
+    let message = "Maximum allowed content length: 1048576 bytes (1 MB). Provided content length: \
+                   1048577 bytes.";
+    assert_eq!(got.json()["error"]["message"], message);
+
+    let zip = gzip(body(MAX_CALL + 1).as_bytes());
+    let gzipped = [("content-encoding", "gzip")];
+    for (limit, expected) in
+        [(SizeLimit::Both, 413), (SizeLimit::Uncompressed, 413), (SizeLimit::AsSent, 204)]
+    {
+        let bench = Bench::with(Options { size_limit: limit, ..options() }).await;
+        assert_eq!(bench.push(zip.clone(), &gzipped).await.status, expected, "{limit:?}");
+    }
+}
+
+#[tokio::test]
+async fn gzip_is_undone_and_counted() {
+    let bench = Bench::new().await;
+    let body = json!([{"a": 1}, {"a": 2}]).to_string();
+    let zip = gzip(body.as_bytes());
+    assert_eq!(
+        bench
+            .push(zip.clone(), &[("content-encoding", "gzip")])
+            .await
+            .status,
+        204
+    );
+    let received = bench.simulator.received().remove(STREAM).unwrap();
+    assert_eq!((received.count, received.calls), (2, 1));
+    assert_eq!((received.bytes, received.sent_bytes), (body.len() as u64, zip.len() as u64));
+    assert_eq!(received.rows[1]["a"], 2);
+    assert_eq!(
+        bench
+            .push("rubbish", &[("content-encoding", "gzip")])
+            .await
+            .status,
+        400
+    );
+
+    let bench = Bench::with(Options { keep_rows: false, ..options() }).await;
+    bench.push(body, &[]).await;
+    let received = bench.simulator.received().remove(STREAM).unwrap();
+    assert_eq!((received.count, received.rows.len()), (2, 0));
+}
+
+#[tokio::test]
+async fn what_is_not_an_array_of_objects_is_refused() {
+    let bench = Bench::new().await;
+    for body in ["{}", "[1]", "[{\"a\":1}", ""] {
+        let got = bench.push(body, &[]).await;
+        assert_eq!(got.status, 400, "{body}");
+        assert_eq!(got.json()["error"]["code"], "InvalidPayload");
+        assert_eq!(got.headers["x-ms-error-code"], "InvalidPayload");
+    }
+    let bearer = bench.bearer().await;
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    assert_eq!(
+        bench
+            .send("POST", &path("Custom-Other_CL"), &headers, "[]")
+            .await
+            .status,
+        404
+    );
+    let other = path(STREAM).replace("dcr-0", "dcr-1");
+    assert_eq!(bench.send("POST", &other, &headers, "[]").await.status, 404);
+    assert!(bench.rows().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_answer_has_taken_the_rows() {
+    let bench = Bench::new().await;
+    bench.fault("ingestion:lost-answer");
+    let got = bench.push("[{\"a\":1}]", &[]).await;
+    assert!(got.status == 504 && got.body.is_err());
+    assert_eq!(bench.rows().len(), 1);
+}

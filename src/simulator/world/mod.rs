@@ -1,0 +1,336 @@
+//! The outside world as one seeded company: a pure function of (seed, start, now).
+//!
+//! Nothing is stored but the company itself. An event is computed from its number when somebody
+//! asks for it, and its number can be found from a time or from its uuid, so a world of any size
+//! costs nothing until a page of it is read.
+
+mod company;
+mod detection;
+mod facts;
+pub(crate) mod ids;
+pub(crate) mod incident;
+pub(crate) mod lane;
+mod words;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use self::{
+    company::Company,
+    facts::Facts,
+    ids::{Ids, Kind},
+    lane::{DAY, Lane, nanos},
+};
+
+pub(crate) use self::company::DEVICES;
+
+/// How many days of history exist before the start, at least.
+pub const HISTORY_DAYS: i64 = 7;
+
+/// The product that a detection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Product {
+    /// ESET PROTECT: endpoints.
+    Protect,
+    /// ESET Inspect: EDR rules.
+    Inspect,
+    /// ESET Cloud Office Security: mail and cloud drives.
+    CloudOffice,
+}
+
+impl Product {
+    /// All products.
+    pub const ALL: [Self; 3] = [Self::Protect, Self::Inspect, Self::CloudOffice];
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Protect => Kind::Protect,
+            Self::Inspect => Kind::Inspect,
+            Self::CloudOffice => Kind::CloudOffice,
+        }
+    }
+
+    fn per_day(self) -> f64 {
+        match self {
+            Self::Protect => 900.0,
+            Self::Inspect => 350.0,
+            Self::CloudOffice => 250.0,
+        }
+    }
+}
+
+const INCIDENTS_PER_DAY: f64 = 25.0;
+/// Where the product stands in the number of a late report.
+const LATE_SHIFT: u32 = 48;
+
+/// The company and everything that ever happens to it.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub(crate) seed: u64,
+    pub(crate) ids: Ids,
+    pub(crate) company: Company,
+    lanes: [Lane; 3],
+    pub(crate) incidents: Lane,
+}
+
+impl World {
+    /// The world of `seed` whose history begins a week before `start`, with `scale` times the
+    /// usual number of events.
+    pub fn new(seed: u64, start: DateTime<Utc>, scale: f64) -> Self {
+        let start = nanos(start);
+        let origin = start - start.rem_euclid(DAY) - HISTORY_DAYS * DAY;
+        let lane = |salt: u64, per_day: f64| {
+            Lane::new(super::dice::hash(seed, &[salt]), origin, per_day * scale)
+        };
+        let ids = Ids::new(seed);
+        Self {
+            seed,
+            ids,
+            company: Company::new(seed, ids),
+            lanes: Product::ALL.map(|product| lane(product as u64, product.per_day())),
+            incidents: lane(9, INCIDENTS_PER_DAY),
+        }
+    }
+
+    pub(crate) fn lane(&self, product: Product) -> &Lane {
+        &self.lanes[product as usize]
+    }
+
+    /// How many detections of `product` the service knows at `now`.
+    pub fn known(&self, product: Product, now: DateTime<Utc>) -> u64 {
+        self.lane(product).known(nanos(now))
+    }
+
+    /// The uuid of a detection.
+    pub fn detection_id(&self, product: Product, number: u64) -> String {
+        self.ids.uuid(product.kind(), number)
+    }
+
+    /// The detection that a uuid names, whether or not it is known yet.
+    pub fn find_detection(&self, uuid: &str) -> Option<(Product, u64)> {
+        let (kind, number) = match self.ids.parse(uuid)? {
+            // A late report names the event that it reports.
+            (Kind::Late, packed) => {
+                let product = usize::try_from(packed >> LATE_SHIFT).ok()?;
+                (Product::ALL.get(product)?.kind(), packed & ((1 << LATE_SHIFT) - 1))
+            }
+            found => found,
+        };
+        Product::ALL
+            .into_iter()
+            .find(|product| product.kind() == kind)
+            .map(|found| (found, number))
+    }
+
+    /// The uuid of one more, late report of a detection.
+    pub fn late_id(&self, uuid: &str) -> Option<String> {
+        let (product, number) = self.find_detection(uuid)?;
+        Some(
+            self.ids
+                .uuid(Kind::Late, (product as u64) << LATE_SHIFT | number),
+        )
+    }
+
+    pub(crate) fn device_of(&self, product: Product, number: u64) -> u64 {
+        facts::device_of(self.seed, product, number)
+    }
+
+    /// The v1 record of a detection.
+    pub fn detection_v1(&self, product: Product, number: u64) -> Value {
+        let facts = Facts::new(self.seed, product, self.lane(product), number);
+        detection::v1(&facts, &self.detection_id(product, number), &self.company)
+    }
+
+    /// The v2 record of a detection.
+    pub fn detection_v2(&self, product: Product, number: u64) -> Value {
+        let facts = Facts::new(self.seed, product, self.lane(product), number);
+        detection::v2(&facts, &self.detection_id(product, number), &self.company, self.ids)
+    }
+
+    /// The detections that happened in `[from, to)` and are known at `now`.
+    pub fn detection_ids(
+        &self,
+        product: Product,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> BTreeSet<String> {
+        let lane = self.lane(product);
+        lane.occurring(nanos(from), nanos(to), 0, lane.known(nanos(now)))
+            .map(|number| self.detection_id(product, number))
+            .collect()
+    }
+
+    /// The detections that arrived in `(after, to]`: what a delta token of `after` brings at `to`.
+    pub fn arrivals(
+        &self,
+        product: Product,
+        after: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> BTreeSet<String> {
+        (self.known(product, after)..self.known(product, to))
+            .map(|number| self.detection_id(product, number))
+            .collect()
+    }
+
+    /// (uuid, `updateTime`) of every incident whose current version at `now` was updated in
+    /// `[from, now]`. The time is spelled as the API spells it.
+    pub fn incident_versions(
+        &self,
+        from: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> BTreeSet<(String, String)> {
+        self.incidents_since(nanos(from), nanos(now))
+            .filter(|version| version.updated.nanos >= nanos(from))
+            .map(|version| self.version_key(version))
+            .collect()
+    }
+
+    /// (uuid, `updateTime`) of every version, current or overtaken, that came to be in
+    /// `[from, to]`.
+    pub fn incident_history(
+        &self,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> BTreeSet<(String, String)> {
+        let (from, to) = (nanos(from), nanos(to));
+        self.incidents_since(from, to)
+            .flat_map(|current| self.incident_steps(current.number))
+            .filter(|version| from <= version.updated.nanos && version.updated.nanos <= to)
+            .map(|version| self.version_key(version))
+            .collect()
+    }
+
+    fn version_key(&self, version: incident::Version) -> (String, String) {
+        (self.ids.uuid(Kind::Incident, version.number), version.updated.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn start() -> DateTime<Utc> {
+        "2026-03-04T10:00:00Z".parse().unwrap()
+    }
+
+    fn world(seed: u64) -> World {
+        World::new(seed, start(), 1.0)
+    }
+
+    #[test]
+    fn a_seed_is_a_world() {
+        let (one, same, other) = (world(1), world(1), world(2));
+        for product in Product::ALL {
+            for number in 0..50 {
+                assert_eq!(one.detection_v1(product, number), same.detection_v1(product, number));
+                assert_eq!(one.detection_v2(product, number), same.detection_v2(product, number));
+                assert_ne!(one.detection_v2(product, number), other.detection_v2(product, number));
+            }
+        }
+        let history = start() - TimeDelta::days(7);
+        assert_eq!(
+            one.incident_versions(history, start()),
+            same.incident_versions(history, start())
+        );
+        assert!(one.incident_versions(history, start()).len() > 100);
+    }
+
+    #[test]
+    fn a_day_has_the_promised_number_of_detections() {
+        let world = world(5);
+        for (product, low, high) in [
+            (Product::Protect, 800, 1000),
+            (Product::Inspect, 300, 400),
+            (Product::CloudOffice, 220, 280),
+        ] {
+            let count = world
+                .arrivals(product, start() - TimeDelta::days(1), start())
+                .len();
+            assert!((low..high).contains(&count), "{product:?} {count}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_long_tail() {
+        let world = world(5);
+        let mut sizes: Vec<usize> = (0..3000)
+            .map(|number| {
+                world
+                    .detection_v2(Product::Protect, number)
+                    .to_string()
+                    .len()
+            })
+            .collect();
+        sizes.sort_unstable();
+        assert!((1200..2600).contains(&sizes[1500]), "{}", sizes[1500]);
+        assert!(sizes[2950] > 10_000 && sizes[2999] > 66_000, "{} {}", sizes[2950], sizes[2999]);
+        let mut sizes: Vec<usize> = (0..3000)
+            .map(|number| {
+                world
+                    .detection_v1(Product::Protect, number)
+                    .to_string()
+                    .len()
+            })
+            .collect();
+        sizes.sort_unstable();
+        assert!((1200..2500).contains(&sizes[1500]), "{}", sizes[1500]);
+    }
+
+    #[test]
+    fn both_shapes_tell_of_the_same_thing_and_differ_where_they_must() {
+        let world = world(5);
+        let (one, two) =
+            (world.detection_v1(Product::Inspect, 40), world.detection_v2(Product::Inspect, 40));
+        assert_eq!(one["uuid"], two["uuid"]);
+        assert_eq!(one["occurTime"], two["occurTime"]);
+        assert_eq!(one["category"], "DETECTION_CATEGORY_CORRELATION_RULE");
+        assert_eq!(two["category"], "DETECTION_CATEGORY_EDR_RULE");
+        assert_eq!(one["context"]["deviceUuid"], two["device"]["uuid"]);
+        assert_eq!(one.get("device"), None);
+    }
+
+    #[test]
+    fn records_are_incomplete_in_every_way_the_contract_allows() {
+        let world = world(5);
+        let records: Vec<Value> = (0..3000)
+            .map(|number| world.detection_v2(Product::Protect, number))
+            .collect();
+        let any = |test: &dyn Fn(&Value) -> bool| records.iter().any(test);
+        assert!(any(&|record| record.get("typeName").is_none()));
+        assert!(any(&|record| record.get("typeName") == Some(&Value::Null)));
+        assert!(any(&|record| record["typeName"] == ""));
+        assert!(any(&|record| record["severityLevel"] == "SEVERITY_LEVEL_UNSPECIFIED"));
+        assert!(any(&|record| record["category"] == "DETECTION_CATEGORY_BROWSER_PROTECTION"));
+        assert!(any(&|record| record.get("mitreTechniques").is_some()));
+        assert!(any(&|record| {
+            let size = record["objectSizeBytes"].as_str().unwrap_or_default();
+            size.parse::<u64>().is_ok_and(|size| size > 1 << 31)
+        }));
+        for digits in [20, 24, 27, 30] {
+            assert!(any(&|record| record["occurTime"].as_str().unwrap().len() == digits));
+        }
+    }
+
+    #[test]
+    fn incidents_open_and_close_and_name_detections_that_exist() {
+        let world = world(5);
+        let now = nanos(start());
+        let mut states = BTreeSet::new();
+        for version in world.incidents_since(now - 6 * DAY, now) {
+            let record = world.incident(version, true);
+            states.insert(record["status"].as_str().unwrap().to_owned());
+            for uuid in record["detectionUuids"].as_array().unwrap() {
+                let (product, number) = world.find_detection(uuid.as_str().unwrap()).unwrap();
+                assert!(number < world.known(product, start()));
+            }
+            assert!(!record["deviceUuids"].as_array().unwrap().is_empty());
+            assert!(version.updated.nanos - version.created.nanos < incident::LIFE);
+        }
+        assert_eq!(states.len(), 4, "{states:?}");
+    }
+}
