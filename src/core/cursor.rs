@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::window::{Pace, Window, delta, next_window};
@@ -14,6 +14,10 @@ pub const STATE_VERSION: u32 = 1;
 
 /// How long a stream without its token feed reads windows before it asks for the feed again.
 const FEED_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How far the source's clock may be ahead of ours: a window that meets a token reaches this much
+/// beyond it, and the fingerprints drop what both bring.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(15);
 
 /// The most gaps that a state names; the oldest go first.
 const MAX_GAPS: usize = 50;
@@ -74,6 +78,17 @@ pub struct Open {
     pub page: String,
     /// When the slice was first asked for.
     pub began: DateTime<Utc>,
+}
+
+impl Open {
+    /// A slice that is asked for from its first page.
+    fn new(slice: Slice, began: DateTime<Utc>) -> Self {
+        Self {
+            slice,
+            page: String::new(),
+            began,
+        }
+    }
 }
 
 /// A range that could not be proven complete.
@@ -184,7 +199,7 @@ pub enum Move {
         slice: Slice,
         /// The feed's next token, when it gave one.
         token: Option<String>,
-        /// When the slice was first asked for.
+        /// When the slice was first asked for; of [`Slice::Latest`], when it was answered.
         began: DateTime<Utc>,
     },
     /// The page that the slice should go on from is refused.
@@ -246,7 +261,8 @@ impl StreamState {
             .is_some_and(|finished| now - finished < delta(every.mul_f64(0.9)))
     }
 
-    /// The next step of a run, and the page it goes on from. `None` when the stream is up to date.
+    /// The next step of a run that began at `now`, and the page it goes on from. `None` when the
+    /// stream is up to date: what happens during a run is for the next one, or no run would end.
     pub fn next(
         &self,
         has_feed: bool,
@@ -315,7 +331,7 @@ impl StreamState {
     /// | window of the backlog | the backlog begins at the window's end |
     /// | any other window | the cursor goes to the window's end, never back |
     /// | token | the cursor becomes `token` (without one it stays), everything up to `began` is good |
-    /// | latest | the cursor becomes `token`; what lies between the old cursor and `began` is backlog |
+    /// | latest | the cursor becomes `token`; what lies before it and was not read is backlog |
     fn slice_done(
         &mut self,
         slice: &Slice,
@@ -334,7 +350,8 @@ impl StreamState {
                 });
                 self.backlog = rest.filter(|rest| !rest.is_empty());
                 if self.backlog.is_none() {
-                    self.good = Some(self.good.map_or(window.to, |good| good.max(window.to)));
+                    let to = window.to - CLOCK_SKEW;
+                    self.good = Some(self.good.map_or(to, |good| good.max(to)));
                 }
             }
             Slice::Window(window) => {
@@ -359,7 +376,10 @@ impl StreamState {
                 self.position = token.map(Position::Token);
                 self.no_feed = None;
                 self.floor = Some(self.floor.map_or(from, |floor| floor.min(from)));
-                self.backlog = Some(Window { from, to: began });
+                self.backlog = Some(Window {
+                    from,
+                    to: began + CLOCK_SKEW,
+                });
             }
         }
     }

@@ -83,11 +83,12 @@ impl<'a> Reader<'a> {
     /// Reads until the stream is up to date or the time is up.
     pub(super) async fn run(mut self) -> Result<Outcome> {
         let has_feed = self.job.source.endpoint().feed.is_some();
+        let began = self.parts.clock.now();
         loop {
-            let now = self.parts.clock.now();
-            let Some(open) = self.plan.next(has_feed, &self.job.pace, self.steps, now) else {
+            let Some(open) = self.plan.next(has_feed, &self.job.pace, self.steps, began) else {
                 return Ok(Outcome::UpToDate);
             };
+            let now = self.parts.clock.now();
             if self.limits.stop.is_cancelled() || now >= self.limits.deadline {
                 return Ok(Outcome::Behind);
             }

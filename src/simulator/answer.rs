@@ -37,7 +37,13 @@ impl Incoming {
             .map_err(|_| Answer::status(StatusCode::PAYLOAD_TOO_LARGE))?;
         let query = pairs(head.uri.query().unwrap_or_default());
         let path = head.uri.path().to_owned();
-        Ok(Self { method: head.method, path, query, headers: head.headers, body })
+        Ok(Self {
+            method: head.method,
+            path,
+            query,
+            headers: head.headers,
+            body,
+        })
     }
 
     /// A header's value, when it is text.
@@ -74,7 +80,11 @@ impl Incoming {
             shown.push(if at == 0 { '?' } else { '&' });
             shown.push_str(name);
             shown.push('=');
-            shown.push_str(if secret && value != "latest" { "…" } else { value });
+            shown.push_str(if secret && value != "latest" {
+                "…"
+            } else {
+                value
+            });
         }
         shown
     }
@@ -110,7 +120,10 @@ fn pairs(text: &str) -> Vec<(String, String)> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
+            (
+                decode(&name.replace('+', " ")),
+                decode(&value.replace('+', " ")),
+            )
         })
         .collect()
 }
@@ -161,7 +174,12 @@ pub(crate) struct Answer {
 impl Answer {
     /// A status with an empty body.
     pub(crate) fn status(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), content: Content::Empty, end: End::Whole }
+        Self {
+            status,
+            headers: Vec::new(),
+            content: Content::Empty,
+            end: End::Whole,
+        }
     }
 
     /// 400 with an empty body.
@@ -176,7 +194,10 @@ impl Answer {
 
     /// A status with JSON.
     pub(crate) fn json(status: StatusCode, value: Value) -> Self {
-        Self { content: Content::Json(value), ..Self::status(status) }
+        Self {
+            content: Content::Json(value),
+            ..Self::status(status)
+        }
     }
 
     /// 200 with JSON.
@@ -188,7 +209,10 @@ impl Answer {
     pub(crate) fn rubbish() -> Self {
         let page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in \
                     to the network.</body></html>";
-        Self { content: Content::Html(page), ..Self::status(StatusCode::OK) }
+        Self {
+            content: Content::Html(page),
+            ..Self::status(StatusCode::OK)
+        }
     }
 
     /// The same answer with a header.

@@ -79,8 +79,9 @@ impl Dice {
 
     /// `bytes` random bytes in hex.
     pub(crate) fn hex(&mut self, bytes: usize) -> String {
-        const DIGITS: [char; 16] =
-            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        const DIGITS: [char; 16] = [
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+        ];
         let mut text = String::with_capacity(bytes * 2 + 16);
         while text.len() < bytes * 2 {
             let word = self.next();

@@ -166,8 +166,10 @@ fn late(record: &Value, world: &World) -> Option<Value> {
     let time: DateTime<Utc> = members.get("occurTime")?.as_str()?.parse().ok()?;
     let time = time - TimeDelta::hours(50);
     members.insert("uuid".to_owned(), uuid.into());
-    members
-        .insert("occurTime".to_owned(), time.to_rfc3339_opts(SecondsFormat::AutoSi, true).into());
+    members.insert(
+        "occurTime".to_owned(),
+        time.to_rfc3339_opts(SecondsFormat::AutoSi, true).into(),
+    );
     Some(late)
 }
 

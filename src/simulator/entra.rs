@@ -20,16 +20,25 @@ impl Inner {
         };
         let bad = |error, text| refuse(StatusCode::BAD_REQUEST, error, text);
         let Some(form) = incoming.form() else {
-            return bad("invalid_request", "AADSTS900144: The request body must be a form.");
+            return bad(
+                "invalid_request",
+                "AADSTS900144: The request body must be a form.",
+            );
         };
         if tenant != self.options.tenant_id {
             return bad("invalid_request", "AADSTS90002: Tenant not found.");
         }
         if field(&form, "grant_type") != "client_credentials" {
-            return bad("unsupported_grant_type", "AADSTS70003: Unsupported grant type.");
+            return bad(
+                "unsupported_grant_type",
+                "AADSTS70003: Unsupported grant type.",
+            );
         }
         if field(&form, "client_id") != self.options.client_id {
-            return bad("unauthorized_client", "AADSTS700016: Application was not found.");
+            return bad(
+                "unauthorized_client",
+                "AADSTS700016: Application was not found.",
+            );
         }
         if field(&form, "client_secret") != self.options.client_secret {
             let text = "AADSTS7000215: Invalid client secret provided. Ensure the secret being \

@@ -71,8 +71,11 @@ impl Target {
 
     fn takes(self, group: Group) -> bool {
         let delta = matches!(self, Self::EsetDetections | Self::EsetCloudOffice);
-        let feed =
-            delta || matches!(self, Self::EsetDetectionsWindow | Self::EsetCloudOfficeWindow);
+        let feed = delta
+            || matches!(
+                self,
+                Self::EsetDetectionsWindow | Self::EsetCloudOfficeWindow
+            );
         match group {
             Group::Every => true,
             Group::Body => self != Self::Ingestion,
@@ -104,7 +107,10 @@ enum Group {
 /// What a fault plays. The catalogue says what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Status { status: u16, retry_after: Option<u64> },
+    Status {
+        status: u16,
+        retry_after: Option<u64>,
+    },
     Pending,
     PendingDead,
     PendingForever,
@@ -140,39 +146,131 @@ const KINDS: &[(&str, Group, &str)] = &[
     ("404", Group::Every, "the thing is not there"),
     ("410", Group::Every, "the thing is gone"),
     ("413", Group::Ingestion, "the call is too large"),
-    ("429", Group::Every, "too many calls, with no hint how long to wait"),
-    ("429-retry-after=30", Group::Every, "too many calls, with `Retry-After` in seconds"),
+    (
+        "429",
+        Group::Every,
+        "too many calls, with no hint how long to wait",
+    ),
+    (
+        "429-retry-after=30",
+        Group::Every,
+        "too many calls, with `Retry-After` in seconds",
+    ),
     ("500", Group::Every, "an internal error"),
-    ("501", Group::Every, "not implemented, as for a product without a licence"),
+    (
+        "501",
+        Group::Every,
+        "not implemented, as for a product without a licence",
+    ),
     ("502", Group::Every, "a gateway without a backend"),
     ("503", Group::Every, "maintenance"),
-    ("503-retry-after=30", Group::Every, "maintenance, with `Retry-After` in seconds"),
+    (
+        "503-retry-after=30",
+        Group::Every,
+        "maintenance, with `Retry-After` in seconds",
+    ),
     ("504", Group::Every, "a gateway that waited too long"),
     ("never", Group::Every, "the answer takes an hour"),
     ("slow=5", Group::Every, "the answer takes this many seconds"),
-    ("rubbish", Group::Every, "200 with a web page, as from a proxy that wants a login"),
+    (
+        "rubbish",
+        Group::Every,
+        "200 with a web page, as from a proxy that wants a login",
+    ),
     ("empty-200", Group::Body, "200 with an empty body"),
-    ("truncated", Group::Body, "the JSON stops halfway, the connection ends cleanly"),
-    ("cut", Group::Body, "the connection dies in the middle of the body"),
-    ("lost-answer", Group::Ingestion, "the rows are taken, then the connection dies"),
-    ("202", Group::Eset, "pending; the answer is ready when asked for again"),
-    ("202-dead", Group::Eset, "pending; then the `response-id` is unknown"),
-    ("202-forever", Group::Eset, "pending; and pending whenever asked again"),
+    (
+        "truncated",
+        Group::Body,
+        "the JSON stops halfway, the connection ends cleanly",
+    ),
+    (
+        "cut",
+        Group::Body,
+        "the connection dies in the middle of the body",
+    ),
+    (
+        "lost-answer",
+        Group::Ingestion,
+        "the rows are taken, then the connection dies",
+    ),
+    (
+        "202",
+        Group::Eset,
+        "pending; the answer is ready when asked for again",
+    ),
+    (
+        "202-dead",
+        Group::Eset,
+        "pending; then the `response-id` is unknown",
+    ),
+    (
+        "202-forever",
+        Group::Eset,
+        "pending; and pending whenever asked again",
+    ),
     ("202-no-id", Group::Eset, "pending, without a `response-id`"),
-    ("no-refresh-token", Group::EsetToken, "the answer holds no refresh token"),
-    ("page-token-empty", Group::List, "the last page ends with `\"nextPageToken\": \"\"`"),
-    ("page-token-null", Group::List, "the last page ends with `\"nextPageToken\": null`"),
-    ("page-token-absent", Group::List, "the last page has no `nextPageToken`"),
-    ("page-token-repeated", Group::List, "a page names its own token as the next one"),
-    ("page-size=2", Group::List, "pages are smaller than was asked for"),
-    ("expired-page", Group::List, "400 to a call with a `pageToken`"),
-    ("expired-delta", Group::Delta, "400 to a call with a `deltaToken` other than `latest`"),
+    (
+        "no-refresh-token",
+        Group::EsetToken,
+        "the answer holds no refresh token",
+    ),
+    (
+        "page-token-empty",
+        Group::List,
+        "the last page ends with `\"nextPageToken\": \"\"`",
+    ),
+    (
+        "page-token-null",
+        Group::List,
+        "the last page ends with `\"nextPageToken\": null`",
+    ),
+    (
+        "page-token-absent",
+        Group::List,
+        "the last page has no `nextPageToken`",
+    ),
+    (
+        "page-token-repeated",
+        Group::List,
+        "a page names its own token as the next one",
+    ),
+    (
+        "page-size=2",
+        Group::List,
+        "pages are smaller than was asked for",
+    ),
+    (
+        "expired-page",
+        Group::List,
+        "400 to a call with a `pageToken`",
+    ),
+    (
+        "expired-delta",
+        Group::Delta,
+        "400 to a call with a `deltaToken` other than `latest`",
+    ),
     ("no-delta", Group::Delta, "404: `:listDelta` does not exist"),
-    ("nine-digits", Group::Records, "every time has nine fraction digits"),
+    (
+        "nine-digits",
+        Group::Records,
+        "every time has nine fraction digits",
+    ),
     ("null-fields", Group::Records, "random members are null"),
-    ("bad-record", Group::List, "adds a number and a record without a uuid"),
-    ("duplicate", Group::List, "a page repeats some of its records"),
-    ("late", Group::Feed, "adds a record that happened 50 hours earlier"),
+    (
+        "bad-record",
+        Group::List,
+        "adds a number and a record without a uuid",
+    ),
+    (
+        "duplicate",
+        Group::List,
+        "a page repeats some of its records",
+    ),
+    (
+        "late",
+        Group::Feed,
+        "adds a record that happened 50 hours earlier",
+    ),
 ];
 
 /// One row of the catalogue.
@@ -236,7 +334,10 @@ impl Fault {
                 .filter(|row| target.takes(row.1))
                 .map(|row| row.0)
                 .collect();
-            return Err(bad(format!("no kind `{name}` here; there are {}", list(&kinds))));
+            return Err(bad(format!(
+                "no kind `{name}` here; there are {}",
+                list(&kinds)
+            )));
         };
         let value = match (spelling.contains('='), value) {
             (false, None) => 0,
@@ -247,7 +348,13 @@ impl Fault {
         };
         let kind =
             kind(name, value).ok_or_else(|| bad(format!("`{name}` is listed but not played")))?;
-        Ok(Self { target, kind, times, from, text: text.to_owned() })
+        Ok(Self {
+            target,
+            kind,
+            times,
+            from,
+            text: text.to_owned(),
+        })
     }
 
     /// Every fault that can be played. `{target}:{kind}` of each row can be parsed.
@@ -256,7 +363,11 @@ impl Fault {
             KINDS
                 .iter()
                 .filter(move |row| target.takes(row.1))
-                .map(move |(kind, _, plays)| Entry { target, kind, plays })
+                .map(move |(kind, _, plays)| Entry {
+                    target,
+                    kind,
+                    plays,
+                })
         };
         Target::ALL.into_iter().flat_map(entries).collect()
     }
@@ -283,8 +394,14 @@ impl fmt::Display for Fault {
 
 fn kind(name: &str, value: u64) -> Option<Kind> {
     Some(match name {
-        "429-retry-after" => Kind::Status { status: 429, retry_after: Some(value) },
-        "503-retry-after" => Kind::Status { status: 503, retry_after: Some(value) },
+        "429-retry-after" => Kind::Status {
+            status: 429,
+            retry_after: Some(value),
+        },
+        "503-retry-after" => Kind::Status {
+            status: 503,
+            retry_after: Some(value),
+        },
         "never" => Kind::Never,
         "slow" => Kind::Slow(value),
         "rubbish" => Kind::Rubbish,
@@ -310,7 +427,10 @@ fn kind(name: &str, value: u64) -> Option<Kind> {
         "bad-record" => Kind::BadRecord,
         "duplicate" => Kind::Duplicate,
         "late" => Kind::Late,
-        status => Kind::Status { status: status.parse().ok()?, retry_after: None },
+        status => Kind::Status {
+            status: status.parse().ok()?,
+            retry_after: None,
+        },
     })
 }
 
@@ -343,7 +463,13 @@ mod tests {
     #[test]
     fn number_and_beginning_are_read() {
         let fault = Fault::parse("ingestion:429-retry-after=7x3@2").unwrap();
-        assert_eq!(fault.kind, Kind::Status { status: 429, retry_after: Some(7) });
+        assert_eq!(
+            fault.kind,
+            Kind::Status {
+                status: 429,
+                retry_after: Some(7)
+            }
+        );
         assert_eq!((fault.times, fault.from), (Some(3), 2));
         assert_eq!(Fault::parse("eset.token:500").unwrap().times, Some(1));
         assert_eq!(Fault::parse("eset.token:500x*").unwrap().times, None);

@@ -67,7 +67,10 @@ impl Inner {
                 ),
             })?;
         if incoming.parameter("api-version") != Some("2023-01-01") {
-            return Err(invalid("InvalidApiVersion", "The api-version is missing or unknown."));
+            return Err(invalid(
+                "InvalidApiVersion",
+                "The api-version is missing or unknown.",
+            ));
         }
         let sent = incoming.body.len();
         check_size(sent, self.options.size_limit != SizeLimit::Uncompressed)?;
@@ -89,7 +92,11 @@ impl Inner {
             return Err(refuse(StatusCode::NOT_FOUND, "NotFound", text));
         }
         let columns = self.options.streams.get(stream).ok_or_else(|| {
-            refuse(StatusCode::NOT_FOUND, "InvalidStream", "The stream was not configured.")
+            refuse(
+                StatusCode::NOT_FOUND,
+                "InvalidStream",
+                "The stream was not configured.",
+            )
         })?;
         let mut rows: Vec<Map<String, Value>> = serde_json::from_slice(&body)
             .map_err(|_| invalid("InvalidPayload", "The payload is not an array of objects."))?;

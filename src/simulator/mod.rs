@@ -265,9 +265,10 @@ impl Inner {
             accepted().with_header("response-id", id)
         };
         Some(match kind {
-            Kind::Status { status, retry_after } => {
-                effect::refusal(place.target(), status, retry_after)
-            }
+            Kind::Status {
+                status,
+                retry_after,
+            } => effect::refusal(place.target(), status, retry_after),
             Kind::Pending => pending(Fate::Ready),
             Kind::PendingDead => pending(Fate::Dead),
             Kind::PendingForever => pending(Fate::Never),
@@ -305,5 +306,8 @@ impl Inner {
 
 /// Two requests with the same key are the same request.
 fn request_key(incoming: &Incoming) -> String {
-    format!("{} {} {:?} {:?}", incoming.method, incoming.path, incoming.query, incoming.body)
+    format!(
+        "{} {} {:?} {:?}",
+        incoming.method, incoming.path, incoming.query, incoming.body
+    )
 }

@@ -37,7 +37,14 @@ pub(crate) struct Pending(Mutex<HashMap<String, Waiting>>);
 impl Pending {
     /// Remembers that `request` waits under `id`.
     pub(crate) fn add(&self, id: String, request: String, fate: Fate, now: DateTime<Utc>) {
-        lock(&self.0).insert(id, Waiting { request, since: now, fate });
+        lock(&self.0).insert(
+            id,
+            Waiting {
+                request,
+                since: now,
+                fate,
+            },
+        );
     }
 
     /// `request` was sent again with `id`.
@@ -46,12 +53,19 @@ impl Pending {
         all.retain(|_, waiting| now - waiting.since < TimeDelta::minutes(10));
         match all.get(id) {
             Some(waiting) if waiting.request != request => Resumed::Gone,
-            Some(Waiting { fate: Fate::Never, .. }) => Resumed::Pending,
-            Some(Waiting { fate: Fate::Ready, .. }) => {
+            Some(Waiting {
+                fate: Fate::Never, ..
+            }) => Resumed::Pending,
+            Some(Waiting {
+                fate: Fate::Ready, ..
+            }) => {
                 all.remove(id);
                 Resumed::Answer
             }
-            Some(Waiting { fate: Fate::Dead, .. }) | None => Resumed::Gone,
+            Some(Waiting {
+                fate: Fate::Dead, ..
+            })
+            | None => Resumed::Gone,
         }
     }
 }

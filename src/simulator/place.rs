@@ -30,12 +30,13 @@ impl Place {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match (post, parts.as_slice()) {
             (_, ["eset", region, rest @ ..]) if REGIONS.contains(region) => eset(post, rest),
-            (true, [tenant, "oauth2", "v2.0", "token"]) => {
-                Some(Self::Entra { tenant: (*tenant).to_owned() })
-            }
-            (true, ["dataCollectionRules", dcr, "streams", stream]) => {
-                Some(Self::Ingestion { dcr: (*dcr).to_owned(), stream: (*stream).to_owned() })
-            }
+            (true, [tenant, "oauth2", "v2.0", "token"]) => Some(Self::Entra {
+                tenant: (*tenant).to_owned(),
+            }),
+            (true, ["dataCollectionRules", dcr, "streams", stream]) => Some(Self::Ingestion {
+                dcr: (*dcr).to_owned(),
+                stream: (*stream).to_owned(),
+            }),
             _ => None,
         }
     }
@@ -46,10 +47,22 @@ impl Place {
             Self::Entra { .. } => Target::EntraToken,
             Self::Ingestion { .. } => Target::Ingestion,
             Self::Eset(call) => match call {
-                Call::Feed { shape: Shape::V1, delta: true } => Target::EsetDetections,
-                Call::Feed { shape: Shape::V1, delta: false } => Target::EsetDetectionsWindow,
-                Call::Feed { shape: Shape::V2, delta: true } => Target::EsetCloudOffice,
-                Call::Feed { shape: Shape::V2, delta: false } => Target::EsetCloudOfficeWindow,
+                Call::Feed {
+                    shape: Shape::V1,
+                    delta: true,
+                } => Target::EsetDetections,
+                Call::Feed {
+                    shape: Shape::V1,
+                    delta: false,
+                } => Target::EsetDetectionsWindow,
+                Call::Feed {
+                    shape: Shape::V2,
+                    delta: true,
+                } => Target::EsetCloudOffice,
+                Call::Feed {
+                    shape: Shape::V2,
+                    delta: false,
+                } => Target::EsetCloudOfficeWindow,
                 Call::Detection { .. } | Call::DetectionsBatch => Target::EsetDetails,
                 Call::Incidents => Target::EsetIncidents,
                 Call::Incident { .. } => Target::EsetIncidentsGet,
@@ -71,9 +84,15 @@ fn eset(post: bool, rest: &[&str]) -> Option<Place> {
                 _ => return None,
             };
             match (shape, rest) {
-                (_, ["detections"]) => Call::Feed { shape, delta: false },
+                (_, ["detections"]) => Call::Feed {
+                    shape,
+                    delta: false,
+                },
                 (_, ["detections:listDelta"]) => Call::Feed { shape, delta: true },
-                (_, ["detections", uuid]) => Call::Detection { shape, uuid: own(uuid) },
+                (_, ["detections", uuid]) => Call::Detection {
+                    shape,
+                    uuid: own(uuid),
+                },
                 (Shape::V2, ["incidents"]) => Call::Incidents,
                 (Shape::V2, ["incidents", uuid]) => Call::Incident { uuid: own(uuid) },
                 _ => return None,

@@ -25,7 +25,11 @@ pub(crate) struct Script(Mutex<Vec<Waiting>>);
 
 impl Script {
     pub(crate) fn inject(&self, fault: Fault) {
-        lock(&self.0).push(Waiting { fault, seen: 0, played: 0 });
+        lock(&self.0).push(Waiting {
+            fault,
+            seen: 0,
+            played: 0,
+        });
     }
 
     /// The faults to play on this call; `applies` says which kinds could strike it. A kind that

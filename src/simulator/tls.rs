@@ -49,7 +49,11 @@ impl Authority {
             .self_signed(&key)
             .map_err(failed)?
             .pem();
-        Ok(Self { certificate, key, now })
+        Ok(Self {
+            certificate,
+            key,
+            now,
+        })
     }
 
     /// The authority that [`Authority::to_pem`] wrote down.
@@ -59,7 +63,11 @@ impl Authority {
             .and_then(|at| pem.split_at_checked(at))
             .ok_or_else(|| Error::config("the kept authority holds no private key"))?;
         let key = KeyPair::from_pem(key).map_err(failed)?;
-        Ok(Self { certificate: certificate.to_owned(), key, now })
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key,
+            now,
+        })
     }
 
     /// Certificate and key, to keep in a safe place.
@@ -165,7 +173,12 @@ pub async fn serve(router: Router, address: SocketAddr, authority: &Authority) -
         }
     });
     let base_url = format!("https://localhost:{}", address.port());
-    Ok(Server { address, base_url, handle, task })
+    Ok(Server {
+        address,
+        base_url,
+        handle,
+        task,
+    })
 }
 
 /// The router, but that its error, which a router can't have, makes the connection die without an

@@ -17,7 +17,11 @@ const BATCH_MAX: usize = 1000;
 /// What a page takes of each product.
 enum Take {
     /// Events of a time.
-    Window { from: i64, to: i64, device: Option<u64> },
+    Window {
+        from: i64,
+        to: i64,
+        device: Option<u64>,
+    },
     /// Arrivals since these positions.
     Since([u64; 3]),
 }
@@ -89,10 +93,16 @@ impl Inner {
         let end = lane.known(snapshot);
         match *take {
             Take::Since(positions) => Box::new(start.max(positions[product as usize])..end),
-            Take::Window { from, to, device: None } => {
-                Box::new(lane.occurring(from, to, start, end))
-            }
-            Take::Window { from, to, device: Some(device) } => {
+            Take::Window {
+                from,
+                to,
+                device: None,
+            } => Box::new(lane.occurring(from, to, start, end)),
+            Take::Window {
+                from,
+                to,
+                device: Some(device),
+            } => {
                 let of_device =
                     move |number: &u64| self.world.device_of(product, *number) == device;
                 Box::new(lane.occurring(from, to, start, end).filter(of_device))
@@ -116,7 +126,12 @@ impl Inner {
             let start = if lane == first { index } else { 0 };
             for number in self.numbers(take, *product, start, snapshot) {
                 if found.len() == query.size {
-                    next = Some(Page { snapshot, lane, index: number, total });
+                    next = Some(Page {
+                        snapshot,
+                        lane,
+                        index: number,
+                        total,
+                    });
                     break 'products;
                 }
                 found.push((*product, number));

@@ -17,7 +17,12 @@ impl Inner {
         let records: Vec<Value> = (start..end)
             .map(|number| self.world.company.device(number, snapshot))
             .collect();
-        let next = (end < DEVICES).then_some(Page { snapshot, lane: 0, index: end, total: 0 });
+        let next = (end < DEVICES).then_some(Page {
+            snapshot,
+            lane: 0,
+            index: end,
+            total: 0,
+        });
         Answer::ok(json!({"devices": records, "nextPageToken": query.next(next)}))
     }
 
@@ -44,6 +49,8 @@ impl Inner {
             .company
             .device_number(uuid)
             .ok_or_else(Answer::not_found)?;
-        Ok(Answer::ok(json!({"device": self.world.company.device(number, now)})))
+        Ok(Answer::ok(
+            json!({"device": self.world.company.device(number, now)}),
+        ))
     }
 }

@@ -94,7 +94,11 @@ fn clause(text: &str) -> Option<Clause> {
     let quoted = value.strip_prefix("timestamp(")?.strip_suffix(')')?.trim();
     let unquoted = |quote| quoted.strip_prefix(quote)?.strip_suffix(quote);
     let time = parse_time(unquoted('"').or_else(|| unquoted('\''))?)?;
-    Some(Clause { field: Field::parse(field.trim())?, operator, time })
+    Some(Clause {
+        field: Field::parse(field.trim())?,
+        operator,
+        time,
+    })
 }
 
 #[cfg(test)]
@@ -105,12 +109,42 @@ mod tests {
     fn both_quotes_both_spellings_and_every_operator_are_read() {
         let time = parse_time("2026-01-01T00:00:00Z").unwrap();
         for (text, before, at, after) in [
-            ("incident.update_time >= timestamp(\"2026-01-01T00:00:00Z\")", false, true, true),
-            ("updateTime<=timestamp('2026-01-01T00:00:00Z')", true, true, false),
-            ("update_time == timestamp('2026-01-01T00:00Z')", false, true, false),
-            ("update_time != timestamp('2026-01-01T00:00Z')", true, false, true),
-            ("update_time > timestamp('2026-01-01T00:00Z')", false, false, true),
-            ("incident.updateTime < timestamp('2026-01-01T00:00Z')", true, false, false),
+            (
+                "incident.update_time >= timestamp(\"2026-01-01T00:00:00Z\")",
+                false,
+                true,
+                true,
+            ),
+            (
+                "updateTime<=timestamp('2026-01-01T00:00:00Z')",
+                true,
+                true,
+                false,
+            ),
+            (
+                "update_time == timestamp('2026-01-01T00:00Z')",
+                false,
+                true,
+                false,
+            ),
+            (
+                "update_time != timestamp('2026-01-01T00:00Z')",
+                true,
+                false,
+                true,
+            ),
+            (
+                "update_time > timestamp('2026-01-01T00:00Z')",
+                false,
+                false,
+                true,
+            ),
+            (
+                "incident.updateTime < timestamp('2026-01-01T00:00Z')",
+                true,
+                false,
+                false,
+            ),
             ("", true, true, true),
         ] {
             let filter = Filter::parse(text).unwrap();

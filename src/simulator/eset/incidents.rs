@@ -46,8 +46,15 @@ impl Inner {
             .iter()
             .map(|version| self.world.incident(*version, false))
             .collect();
-        let next = more.then_some(Page { snapshot, lane: 0, index: end as u64, total: 0 });
-        Ok(Answer::ok(json!({"incidents": records, "nextPageToken": query.next(next)})))
+        let next = more.then_some(Page {
+            snapshot,
+            lane: 0,
+            index: end as u64,
+            total: 0,
+        });
+        Ok(Answer::ok(
+            json!({"incidents": records, "nextPageToken": query.next(next)}),
+        ))
     }
 
     /// `GET /v2/incidents/{uuid}`.
@@ -57,7 +64,9 @@ impl Inner {
             _ => None,
         };
         let version = version.ok_or_else(Answer::not_found)?;
-        Ok(Answer::ok(json!({"incident": self.world.incident(version, true)})))
+        Ok(Answer::ok(
+            json!({"incident": self.world.incident(version, true)}),
+        ))
     }
 }
 

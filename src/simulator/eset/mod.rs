@@ -50,14 +50,28 @@ impl Inner {
             |allowed: &[&str]| Query::parse(self.options.seed, incoming, allowed, page_size);
         let now = nanos(self.clock.now());
         let outcome = match call {
-            Call::Feed { shape: Shape::V1, delta: false } => {
-                query(&["deviceUuid", "startTime", "endTime", "pageSize", "pageToken"])
-                    .and_then(|query| self.window(Shape::V1, &query, now))
-            }
-            Call::Feed { shape: Shape::V2, delta: false } => {
-                query(&["cloudOfficeTenantUuid", "startTime", "endTime", "pageSize", "pageToken"])
-                    .and_then(|query| self.window(Shape::V2, &query, now))
-            }
+            Call::Feed {
+                shape: Shape::V1,
+                delta: false,
+            } => query(&[
+                "deviceUuid",
+                "startTime",
+                "endTime",
+                "pageSize",
+                "pageToken",
+            ])
+            .and_then(|query| self.window(Shape::V1, &query, now)),
+            Call::Feed {
+                shape: Shape::V2,
+                delta: false,
+            } => query(&[
+                "cloudOfficeTenantUuid",
+                "startTime",
+                "endTime",
+                "pageSize",
+                "pageToken",
+            ])
+            .and_then(|query| self.window(Shape::V2, &query, now)),
             Call::Feed { shape, delta: true } => query(&["deltaToken", "pageSize", "pageToken"])
                 .and_then(|query| self.delta(*shape, &query, now)),
             Call::Detection { shape, uuid } => {

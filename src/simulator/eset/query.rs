@@ -60,7 +60,13 @@ impl Query {
             .filter(|(name, _)| !matches!(name.as_str(), "pageToken" | "pageSize"))
             .map(|(name, value)| hash(hash_text(1, name), &[hash_text(2, value)]))
             .fold(hash_text(seed, &incoming.path), |key, part| key ^ part);
-        let mut query = Self { seed, key, values, size: 0, page: None };
+        let mut query = Self {
+            seed,
+            key,
+            values,
+            size: 0,
+            page: None,
+        };
         let size = match query.get("pageSize").map(str::parse::<u64>) {
             None | Some(Ok(0)) => DEFAULT_PAGE,
             Some(Ok(size)) => size.min(MAX_PAGE),
@@ -99,8 +105,13 @@ impl Query {
     /// The token for the page that goes on at `page`, or the sign of the last page.
     pub(super) fn next(&self, page: Option<Page>) -> Value {
         let Some(page) = page else { return json!("") };
-        let words =
-            [self.key, page.snapshot.cast_unsigned(), page.lane as u64, page.index, page.total];
+        let words = [
+            self.key,
+            page.snapshot.cast_unsigned(),
+            page.lane as u64,
+            page.index,
+            page.total,
+        ];
         json!(seal(self.seed, Use::Page, &words))
     }
 
@@ -108,7 +119,12 @@ impl Query {
         let [key, snapshot, lane, index, total] =
             open(self.seed, Use::Page, token).filter(|_| token.len() <= MAX_TOKEN)?;
         let lane = usize::try_from(lane).ok().filter(|_| key == self.key)?;
-        Some(Page { snapshot: snapshot.cast_signed(), lane, index, total })
+        Some(Page {
+            snapshot: snapshot.cast_signed(),
+            lane,
+            index,
+            total,
+        })
     }
 
     /// The positions that a delta token stands for.
@@ -141,9 +157,11 @@ mod tests {
     fn times_may_have_an_offset_and_no_seconds() {
         let time = parse_time("2024-10-30T10:00:00Z");
         assert!(time.is_some());
-        for text in
-            ["2024-10-30T10:00Z", "2024-10-30T12:00+02:00", "2024-10-30T10:00:00.000000000Z"]
-        {
+        for text in [
+            "2024-10-30T10:00Z",
+            "2024-10-30T12:00+02:00",
+            "2024-10-30T10:00:00.000000000Z",
+        ] {
             assert_eq!(parse_time(text), time, "{text}");
         }
         assert_eq!(parse_time("yesterday"), None);

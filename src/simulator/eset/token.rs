@@ -56,7 +56,11 @@ impl Inner {
         let seed = self.options.seed;
         let lifetime = self.options.token_lifetime;
         let expiry = self.clock.now().timestamp() + i64::from(lifetime);
-        let access = seal(seed, Use::Access, &[expiry.cast_unsigned(), login, generation]);
+        let access = seal(
+            seed,
+            Use::Access,
+            &[expiry.cast_unsigned(), login, generation],
+        );
         let mut token =
             json!({"access_token": access, "token_type": "Bearer", "expires_in": lifetime});
         if self.options.refresh_tokens {

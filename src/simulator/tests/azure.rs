@@ -11,7 +11,11 @@ const SECRET: &str = "simulated%7Esecret.of%2Bthe/app";
 
 impl Bench {
     async fn entra(&self, secret: &str, scope: &str) -> Got {
-        let Options { tenant_id, client_id, .. } = options();
+        let Options {
+            tenant_id,
+            client_id,
+            ..
+        } = options();
         let form = format!(
             "grant_type=client_credentials&client_id={client_id}&client_secret={secret}&scope={scope}"
         );
@@ -29,8 +33,10 @@ impl Bench {
 
     async fn push(&self, body: impl Into<Bytes>, more: &[(&str, &str)]) -> Got {
         let bearer = self.bearer().await;
-        let mut headers =
-            vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let mut headers = vec![
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
         headers.extend(more);
         self.send("POST", &path(STREAM), &headers, body).await
     }
@@ -84,11 +90,17 @@ async fn entra_gives_a_token_for_the_right_secret_only() {
         .entra(SECRET, "https://monitor.azure.com//.default")
         .await
         .json();
-    assert_eq!((&good["token_type"], &good["expires_in"]), (&json!("Bearer"), &json!(3599)));
+    assert_eq!(
+        (&good["token_type"], &good["expires_in"]),
+        (&json!("Bearer"), &json!(3599))
+    );
     let got = bench
         .entra("wrong", "https://monitor.azure.com/.default")
         .await;
-    assert_eq!((got.status, &got.json()["error"]), (401, &json!("invalid_client")));
+    assert_eq!(
+        (got.status, &got.json()["error"]),
+        (401, &json!("invalid_client"))
+    );
     assert!(
         got.json()["error_description"]
             .as_str()
@@ -102,7 +114,10 @@ async fn entra_gives_a_token_for_the_right_secret_only() {
 async fn only_a_living_token_for_the_right_audience_may_ingest() {
     let bench = Bench::new().await;
     let push = async |bearer: &str| {
-        let headers = [("authorization", bearer), ("content-type", "application/json")];
+        let headers = [
+            ("authorization", bearer),
+            ("content-type", "application/json"),
+        ];
         bench
             .send("POST", &path(STREAM), &headers, "[]")
             .await
@@ -114,7 +129,14 @@ async fn only_a_living_token_for_the_right_audience_may_ingest() {
         .entra(SECRET, "https://vault.azure.net/.default")
         .await
         .json();
-    assert_eq!(push(&format!("Bearer {}", other["access_token"].as_str().unwrap())).await, 403);
+    assert_eq!(
+        push(&format!(
+            "Bearer {}",
+            other["access_token"].as_str().unwrap()
+        ))
+        .await,
+        403
+    );
     let bearer = bench.bearer().await;
     assert_eq!(push(&bearer).await, 204);
     bench.advance(3600);
@@ -127,7 +149,11 @@ async fn rows_lose_in_silence_what_the_table_cannot_hold() {
         .map(str::to_owned)
         .to_vec();
     let streams = [(STREAM.to_owned(), Some(columns))].into();
-    let bench = Bench::with(Options { streams, ..options() }).await;
+    let bench = Bench::with(Options {
+        streams,
+        ..options()
+    })
+    .await;
     let time = |hours| text(start() + TimeDelta::hours(hours));
     let body = json!([
         {"TimeGenerated": time(-47), "displayName": "x".repeat(70_000), "stranger": 1},
@@ -141,7 +167,10 @@ async fn rows_lose_in_silence_what_the_table_cannot_hold() {
     let rows = bench.rows();
     let now = json!("2026-03-04T10:00:00.000000Z");
     let times: Vec<&Value> = rows.iter().map(|row| &row["TimeGenerated"]).collect();
-    assert_eq!(times, [&json!(time(-47)), &now, &json!(time(23)), &now, &now]);
+    assert_eq!(
+        times,
+        [&json!(time(-47)), &now, &json!(time(23)), &now, &now]
+    );
     assert_eq!(rows[0]["displayName"].as_str().unwrap().len(), MAX_FIELD);
     assert_eq!(rows[0].get("stranger"), None);
     assert_eq!(rows[1]["context"], json!({"a": 1}));
@@ -163,11 +192,21 @@ async fn a_call_has_a_limit_and_it_is_measured_as_told() {
 
     let zip = gzip(body(MAX_CALL + 1).as_bytes());
     let gzipped = [("content-encoding", "gzip")];
-    for (limit, expected) in
-        [(SizeLimit::Both, 413), (SizeLimit::Uncompressed, 413), (SizeLimit::AsSent, 204)]
-    {
-        let bench = Bench::with(Options { size_limit: limit, ..options() }).await;
-        assert_eq!(bench.push(zip.clone(), &gzipped).await.status, expected, "{limit:?}");
+    for (limit, expected) in [
+        (SizeLimit::Both, 413),
+        (SizeLimit::Uncompressed, 413),
+        (SizeLimit::AsSent, 204),
+    ] {
+        let bench = Bench::with(Options {
+            size_limit: limit,
+            ..options()
+        })
+        .await;
+        assert_eq!(
+            bench.push(zip.clone(), &gzipped).await.status,
+            expected,
+            "{limit:?}"
+        );
     }
 }
 
@@ -185,7 +224,10 @@ async fn gzip_is_undone_and_counted() {
     );
     let received = bench.simulator.received().remove(STREAM).unwrap();
     assert_eq!((received.count, received.calls), (2, 1));
-    assert_eq!((received.bytes, received.sent_bytes), (body.len() as u64, zip.len() as u64));
+    assert_eq!(
+        (received.bytes, received.sent_bytes),
+        (body.len() as u64, zip.len() as u64)
+    );
     assert_eq!(received.rows[1]["a"], 2);
     assert_eq!(
         bench
@@ -195,7 +237,11 @@ async fn gzip_is_undone_and_counted() {
         400
     );
 
-    let bench = Bench::with(Options { keep_rows: false, ..options() }).await;
+    let bench = Bench::with(Options {
+        keep_rows: false,
+        ..options()
+    })
+    .await;
     bench.push(body, &[]).await;
     let received = bench.simulator.received().remove(STREAM).unwrap();
     assert_eq!((received.count, received.rows.len()), (2, 0));
@@ -211,7 +257,10 @@ async fn what_is_not_an_array_of_objects_is_refused() {
         assert_eq!(got.headers["x-ms-error-code"], "InvalidPayload");
     }
     let bearer = bench.bearer().await;
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+    ];
     assert_eq!(
         bench
             .send("POST", &path("Custom-Other_CL"), &headers, "[]")

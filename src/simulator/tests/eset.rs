@@ -85,7 +85,11 @@ impl Bench {
             .as_str()
             .unwrap()
             .to_owned();
-        let clone = Self { simulator: self.simulator.clone(), clock: self.clock.clone(), token };
+        let clone = Self {
+            simulator: self.simulator.clone(),
+            clock: self.clock.clone(),
+            token,
+        };
         clone.get(path).await
     }
 }
@@ -93,7 +97,10 @@ impl Bench {
 #[tokio::test]
 async fn pages_show_the_world_of_the_first_page() {
     let bench = Bench::new().await;
-    let path = format!("{V1}?startTime={}&pageSize=20", text(start() - TimeDelta::hours(1)));
+    let path = format!(
+        "{V1}?startTime={}&pageSize=20",
+        text(start() - TimeDelta::hours(1))
+    );
     let first = bench.get(&path).await;
     let token = first.json()["nextPageToken"].as_str().unwrap().to_owned();
     let rest = bench.get(&format!("{path}&pageToken={token}")).await.json();
@@ -143,11 +150,18 @@ async fn v2_carries_what_the_options_say() {
             .map(|uuid| bench.world().find_detection(uuid).unwrap().0)
             .collect()
     };
-    let path = format!("{V2}?startTime={}&pageSize=1000", text(start() - TimeDelta::hours(4)));
+    let path = format!(
+        "{V2}?startTime={}&pageSize=1000",
+        text(start() - TimeDelta::hours(4))
+    );
     let bench = Bench::new().await;
     let got = bench.get(&path).await;
     assert_eq!(kinds(&bench, &got), [Product::CloudOffice].into());
-    let bench = Bench::with(Options { v2_carries: V2Carries::AlsoInspect, ..options() }).await;
+    let bench = Bench::with(Options {
+        v2_carries: V2Carries::AlsoInspect,
+        ..options()
+    })
+    .await;
     let got = bench.get(&path).await;
     assert_eq!(kinds(&bench, &got), Product::ALL.into());
 }
@@ -171,10 +185,16 @@ async fn details_are_all_or_nothing() {
             .await
     };
     let got = ask(&uuids[..100]).await;
-    assert_eq!(union(vec![got.uuids("detections")]), uuids[..100].iter().cloned().collect());
+    assert_eq!(
+        union(vec![got.uuids("detections")]),
+        uuids[..100].iter().cloned().collect()
+    );
     assert_eq!(ask(&uuids).await.status, 500);
     assert_eq!(ask(&vec![uuids[0].clone(); 1001]).await.status, 400);
-    let unknown = [uuids[0].clone(), "6c0f6d2e-0000-4000-8000-000000000000".to_owned()];
+    let unknown = [
+        uuids[0].clone(),
+        "6c0f6d2e-0000-4000-8000-000000000000".to_owned(),
+    ];
     assert_eq!(ask(&unknown).await.status, 404);
     assert_eq!(ask(&[]).await.status, 400);
 }
@@ -183,7 +203,10 @@ async fn details_are_all_or_nothing() {
 async fn incidents_are_found_by_update_time_and_listed_without_uuids() {
     let bench = Bench::new().await;
     let from = start() - TimeDelta::days(1);
-    let filter = format!("incident.update_time%20%3E%3D%20timestamp(%22{}%22)", text(from));
+    let filter = format!(
+        "incident.update_time%20%3E%3D%20timestamp(%22{}%22)",
+        text(from)
+    );
     let path = format!("{INCIDENTS}?filter={filter}&orderBy=update_time%20desc&pageSize=20");
     let (mut pages, mut token) = (Vec::new(), String::new());
     loop {
@@ -252,7 +275,12 @@ async fn every_update_of_an_incident_can_be_followed() {
     }
     let all = bench.world().incident_history(began, bench.clock.now());
     assert!(all.len() > 60 && seen.is_subset(&all));
-    assert!(all.len() - seen.len() < all.len() / 10, "{} of {}", seen.len(), all.len());
+    assert!(
+        all.len() - seen.len() < all.len() / 10,
+        "{} of {}",
+        seen.len(),
+        all.len()
+    );
 }
 
 #[tokio::test]
@@ -264,7 +292,9 @@ async fn devices_can_be_listed_and_named() {
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [25, 25, 10]);
     let (one, two) = (&pages[0][0], &pages[2][3]);
     let got = bench
-        .get(&format!("{DEVICES}:batchGet?devicesUuids={one}&devicesUuids={two}"))
+        .get(&format!(
+            "{DEVICES}:batchGet?devicesUuids={one}&devicesUuids={two}"
+        ))
         .await;
     assert_eq!(got.uuids("devices"), [one.clone(), two.clone()]);
     let got = bench.get(&format!("{DEVICES}/{one}")).await.json();
@@ -289,7 +319,10 @@ async fn a_bad_request_gets_an_empty_400() {
     }
     let ok = "incident-management/v1/detections:listDelta?delta_token=latest&page_size=10";
     assert_eq!(bench.get(ok).await.status, 200);
-    assert_eq!(bench.get("incident-management/v3/detections").await.status, 404);
+    assert_eq!(
+        bench.get("incident-management/v3/detections").await.status,
+        404
+    );
 }
 
 #[tokio::test]
@@ -305,7 +338,10 @@ async fn tokens_expire_rotate_and_are_refused() {
     let got = bench
         .form(TOKEN, "grant_type=password&username=x&password=y")
         .await;
-    assert_eq!((got.status, got.json()), (400, json!({"error": "invalid_grant"})));
+    assert_eq!(
+        (got.status, got.json()),
+        (400, json!({"error": "invalid_grant"}))
+    );
 
     let first = bench.login().await;
     assert_eq!(first["expires_in"], 3600);
@@ -317,7 +353,10 @@ async fn tokens_expire_rotate_and_are_refused() {
     };
     let second = bench.form(TOKEN, &refresh(&first)).await.json();
     assert_ne!(first["access_token"], second["access_token"]);
-    assert_eq!(bench.form(TOKEN, &refresh(&first)).await.json()["error"], "invalid_grant");
+    assert_eq!(
+        bench.form(TOKEN, &refresh(&first)).await.json()["error"],
+        "invalid_grant"
+    );
     assert_eq!(bench.form(TOKEN, &refresh(&second)).await.status, 200);
 
     assert_eq!(bench.get(V1).await.status, 200);
@@ -343,7 +382,11 @@ async fn a_restart_goes_on_with_what_was_given_out() {
     before.advance(1800);
 
     let simulator = Simulator::new(options(), Arc::new(before.clock.clone()));
-    let after = Bench { simulator, clock: before.clock.clone(), token: before.token.clone() };
+    let after = Bench {
+        simulator,
+        clock: before.clock.clone(),
+        token: before.token.clone(),
+    };
     let path = format!("{V1}:listDelta?deltaToken={delta}&pageSize=1000");
     let got = after.get(&path).await;
     assert_eq!(got.status, 200);
@@ -351,9 +394,18 @@ async fn a_restart_goes_on_with_what_was_given_out() {
     let form = format!("grant_type=refresh_token&refresh_token={refresh}");
     assert_eq!(after.form(TOKEN, &form).await.status, 200);
 
-    let other = Simulator::new(Options { seed: 12, ..options() }, Arc::new(before.clock.clone()));
-    let other =
-        Bench { simulator: other, clock: before.clock.clone(), token: before.token.clone() };
+    let other = Simulator::new(
+        Options {
+            seed: 12,
+            ..options()
+        },
+        Arc::new(before.clock.clone()),
+    );
+    let other = Bench {
+        simulator: other,
+        clock: before.clock.clone(),
+        token: before.token.clone(),
+    };
     assert_eq!(other.get(V1).await.status, 401);
 }
 
@@ -378,8 +430,15 @@ async fn the_eleventh_call_of_a_second_is_refused() {
 
 #[tokio::test]
 async fn a_large_world_costs_no_more_than_its_page() {
-    let bench = Bench::with(Options { scale: 1000.0, ..options() }).await;
-    let path = format!("{V2}?startTime={}&pageSize=100", text(start() - TimeDelta::days(5)));
+    let bench = Bench::with(Options {
+        scale: 1000.0,
+        ..options()
+    })
+    .await;
+    let path = format!(
+        "{V2}?startTime={}&pageSize=100",
+        text(start() - TimeDelta::days(5))
+    );
     assert_eq!(bench.get(&path).await.uuids("detections").len(), 100);
     assert!(bench.world().known(Product::Protect, start()) > 6_000_000);
 }

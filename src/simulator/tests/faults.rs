@@ -20,7 +20,10 @@ async fn a_fault_strikes_its_target_as_often_as_it_says() {
     bench.fault("eset.detections:503-retry-after=7");
     assert_eq!(bench.get(V1).await.status, 200);
     let got = bench.get(&latest()).await;
-    assert_eq!((got.status, &got.headers["retry-after"]), (503, &"7".parse().unwrap()));
+    assert_eq!(
+        (got.status, &got.headers["retry-after"]),
+        (503, &"7".parse().unwrap())
+    );
     assert!(got.is_empty());
 }
 
@@ -63,12 +66,19 @@ async fn the_last_page_ends_as_told() {
         (PageEnd::Null, "page-token-absent", None),
         (PageEnd::Absent, "page-token-empty", Some(json!(""))),
     ] {
-        let bench = Bench::with(Options { page_end: end, ..options() }).await;
+        let bench = Bench::with(Options {
+            page_end: end,
+            ..options()
+        })
+        .await;
         bench.fault(&format!("eset.devices:{fault}"));
         let first = bench.get(&format!("{DEVICES}?pageSize=40")).await.json();
         let token = first["nextPageToken"].as_str().unwrap();
         let path = format!("{DEVICES}?pageSize=40&pageToken={token}");
-        assert_eq!(bench.get(&path).await.json().get("nextPageToken"), expected.as_ref());
+        assert_eq!(
+            bench.get(&path).await.json().get("nextPageToken"),
+            expected.as_ref()
+        );
         let usual = bench.get(&path).await.json();
         let expected = match end {
             PageEnd::Empty => Some(json!("")),
@@ -208,7 +218,10 @@ async fn every_fault_of_the_catalogue_strikes() {
         bench.fault(&fault);
         let struck = bench.probe(entry.target).await;
         // That end is the default.
-        assert!(usual[&entry.target] != struck || entry.kind == "page-token-empty", "{fault}");
+        assert!(
+            usual[&entry.target] != struck || entry.kind == "page-token-empty",
+            "{fault}"
+        );
     }
 }
 
@@ -226,7 +239,11 @@ impl Bench {
             Target::EntraToken => return vec![self.entra_probe().await],
             Target::Ingestion => return vec![self.ingestion_probe().await],
             Target::EsetDetections | Target::EsetCloudOffice => {
-                let base = if target == Target::EsetDetections { V1 } else { V2 };
+                let base = if target == Target::EsetDetections {
+                    V1
+                } else {
+                    V2
+                };
                 let latest = self
                     .get(&format!("{base}:listDelta?deltaToken=latest"))
                     .await;
@@ -239,19 +256,28 @@ impl Bench {
                     return seen;
                 };
                 self.advance(3000);
-                vec![format!("{base}:listDelta?deltaToken={delta}&pageSize=3"), "next".to_owned()]
+                vec![
+                    format!("{base}:listDelta?deltaToken={delta}&pageSize=3"),
+                    "next".to_owned(),
+                ]
             }
             Target::EsetDetectionsWindow => list(&format!("{V1}?startTime={since}&")),
             Target::EsetCloudOfficeWindow => list(&format!("{V2}?startTime={since}&")),
-            Target::EsetIncidents => {
-                list(&format!("{INCIDENTS}?filter=update_time%3Etimestamp('{since}')&"))
-            }
+            Target::EsetIncidents => list(&format!(
+                "{INCIDENTS}?filter=update_time%3Etimestamp('{since}')&"
+            )),
             Target::EsetDevices => list(&format!("{DEVICES}?")),
             Target::EsetIncidentsGet => {
-                vec![format!("{INCIDENTS}/{}", self.world().ids.uuid(ids::Kind::Incident, 3))]
+                vec![format!(
+                    "{INCIDENTS}/{}",
+                    self.world().ids.uuid(ids::Kind::Incident, 3)
+                )]
             }
             Target::EsetDetails => {
-                vec![format!("{V2}/{}", self.world().detection_id(Product::Inspect, 3))]
+                vec![format!(
+                    "{V2}/{}",
+                    self.world().detection_id(Product::Inspect, 3)
+                )]
             }
         };
         // The first page, then to the end.
@@ -281,7 +307,12 @@ impl Bench {
             .keys()
             .filter(|name| *name != "request-id")
             .collect();
-        format!("{} {} {names:?} {:?}", self.clock.now(), got.status, got.body)
+        format!(
+            "{} {} {names:?} {:?}",
+            self.clock.now(),
+            got.status,
+            got.body
+        )
     }
 
     async fn login_probe(&self) -> String {

@@ -70,7 +70,12 @@ async fn a_lost_answer_is_a_dead_connection() {
         .await
         .unwrap();
     let network = Network::new(Some(authority.pem().as_bytes())).unwrap();
-    let Options { tenant_id, client_id, dcr, .. } = simulator.options().clone();
+    let Options {
+        tenant_id,
+        client_id,
+        dcr,
+        ..
+    } = simulator.options().clone();
     let form = format!(
         "grant_type=client_credentials&client_id={client_id}\
          &client_secret=simulated~secret.of%2Bthe%2Fapp&scope=https://monitor.azure.com/.default"
@@ -94,7 +99,10 @@ async fn a_lost_answer_is_a_dead_connection() {
         server.base_url
     );
     let request = axum::http::Request::post(url)
-        .header("authorization", format!("Bearer {}", token["access_token"].as_str().unwrap()))
+        .header(
+            "authorization",
+            format!("Bearer {}", token["access_token"].as_str().unwrap()),
+        )
         .header("content-type", "application/json")
         .body(Bytes::from("[{\"a\":1}]"))
         .unwrap();

@@ -65,7 +65,11 @@ impl Bench {
     pub(super) async fn with(options: Options) -> Self {
         let clock = VirtualClock::new(start());
         let simulator = Simulator::new(options, Arc::new(clock.clone()));
-        let mut bench = Self { simulator, clock, token: String::new() };
+        let mut bench = Self {
+            simulator,
+            clock,
+            token: String::new(),
+        };
         bench.token = bench.login().await["access_token"]
             .as_str()
             .unwrap()
@@ -99,7 +103,11 @@ impl Bench {
         let request = request.body(body.into()).unwrap();
         let response = self.simulator.router().send(request).await.unwrap();
         let (status, headers) = (response.status.as_u16(), response.headers.clone());
-        Got { status, headers, body: response.whole_body().await }
+        Got {
+            status,
+            headers,
+            body: response.whole_body().await,
+        }
     }
 
     pub(super) async fn form(&self, path: &str, form: &str) -> Got {

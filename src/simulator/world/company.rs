@@ -17,16 +17,35 @@ pub(crate) const USERS: u64 = 85;
 pub(crate) const DOMAIN: &str = "fennbridge.example";
 
 const SITES: [&str; 4] = ["BRK", "HAF", "LUN", "OST"];
-const TEAMS: [&str; 9] =
-    ["packing", "welding", "finance", "design", "sales", "support", "lab", "dispatch", "it-ops"];
+const TEAMS: [&str; 9] = [
+    "packing", "welding", "finance", "design", "sales", "support", "lab", "dispatch", "it-ops",
+];
 
 /// (family id, type, name prefix, system, version)
 const SYSTEMS: [(u64, &str, &str, &str, &str); 8] = [
-    (1, "NOTEBOOK", "NB", "Microsoft Windows 11 Enterprise", "10.0.26100"),
-    (1, "NOTEBOOK", "NB", "Microsoft Windows 10 Pro", "10.0.19045"),
+    (
+        1,
+        "NOTEBOOK",
+        "NB",
+        "Microsoft Windows 11 Enterprise",
+        "10.0.26100",
+    ),
+    (
+        1,
+        "NOTEBOOK",
+        "NB",
+        "Microsoft Windows 10 Pro",
+        "10.0.19045",
+    ),
     (1, "DESKTOP", "PC", "Microsoft Windows 11 Pro", "10.0.22631"),
     (1, "DESKTOP", "PC", "Microsoft Windows 11 Pro", "10.0.26100"),
-    (1, "SERVER", "SRV", "Microsoft Windows Server 2022 Standard", "10.0.20348"),
+    (
+        1,
+        "SERVER",
+        "SRV",
+        "Microsoft Windows Server 2022 Standard",
+        "10.0.20348",
+    ),
     (2, "SERVER", "LX", "Debian GNU/Linux", "12.8"),
     (3, "NOTEBOOK", "MB", "macOS Tahoe", "26.1"),
     (4, "SMARTPHONE", "PH", "Android", "15"),
@@ -80,7 +99,12 @@ impl Company {
                 format!("{}.{number:02}", dice.pick(&TEAMS))
             })
             .collect();
-        Self { seed, ids, devices, users }
+        Self {
+            seed,
+            ids,
+            devices,
+            users,
+        }
     }
 
     /// A device as `/v1/devices` tells it at `now`.

@@ -38,7 +38,11 @@ pub(crate) fn v1(facts: &Facts, uuid: &str, company: &Company) -> Value {
     });
     fray(&mut record, &mut dice);
     if dice.one_in(150) {
-        set(&mut record, "sensorBuild", json!({"channel": "preview", "number": dice.below(9000)}));
+        set(
+            &mut record,
+            "sensorBuild",
+            json!({"channel": "preview", "number": dice.below(9000)}),
+        );
     }
     finish(record, facts, uuid)
 }
@@ -76,7 +80,11 @@ pub(crate) fn v2(facts: &Facts, uuid: &str, company: &Company, ids: Ids) -> Valu
     });
     fray(&mut record, &mut dice);
     if dice.one_in(150) {
-        set(&mut record, "mitreTechniques", json!(["T1059", "T1204.002"]));
+        set(
+            &mut record,
+            "mitreTechniques",
+            json!(["T1059", "T1204.002"]),
+        );
     }
     finish(record, facts, uuid)
 }
@@ -117,7 +125,11 @@ fn object_name(facts: &Facts) -> String {
 
 fn object_size(dice: &mut Dice) -> String {
     // An int32 column can't hold every size.
-    let size = if dice.one_in(20) { dice.range(1 << 31, 1 << 40) } else { dice.below(9_000_000) };
+    let size = if dice.one_in(20) {
+        dice.range(1 << 31, 1 << 40)
+    } else {
+        dice.below(9_000_000)
+    };
     size.to_string()
 }
 
@@ -138,7 +150,11 @@ fn responses(facts: &Facts, v2: bool) -> Value {
                 "protectionName": facts.scenario.protection,
             });
             if v2 {
-                set(&mut response, "actionType", json!(format!("OBJECT_ACTION_TYPE_{action}")));
+                set(
+                    &mut response,
+                    "actionType",
+                    json!(format!("OBJECT_ACTION_TYPE_{action}")),
+                );
             }
             response
         })
@@ -151,10 +167,22 @@ fn network(facts: &Facts, company: &Company, v2: bool) -> Value {
         return Value::Null;
     };
     let mut dice = facts.dice.clone();
-    let prefix = if v2 { "NETWORK_TRAFFIC" } else { "NETWORK_COMMUNICATION" };
-    let direction = if dice.one_in(3) { "INBOUND" } else { "OUTBOUND" };
+    let prefix = if v2 {
+        "NETWORK_TRAFFIC"
+    } else {
+        "NETWORK_COMMUNICATION"
+    };
+    let direction = if dice.one_in(3) {
+        "INBOUND"
+    } else {
+        "OUTBOUND"
+    };
     let remote = match dice.below(4) {
-        0 => format!("2001:db8::{:x}:{:x}", dice.below(65_536), dice.below(65_536)),
+        0 => format!(
+            "2001:db8::{:x}:{:x}",
+            dice.below(65_536),
+            dice.below(65_536)
+        ),
         _ => format!("203.0.113.{}", dice.below(256)),
     };
     let mut traffic = json!({

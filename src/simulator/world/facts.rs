@@ -27,7 +27,14 @@ const fn scenario(
     protection: &'static str,
     network: bool,
 ) -> Scenario {
-    Scenario { category, type_name, object, names, protection, network }
+    Scenario {
+        category,
+        type_name,
+        object,
+        names,
+        protection,
+        network,
+    }
 }
 
 const FILE: &str = "File";
@@ -78,7 +85,10 @@ const PROTECT: &[Scenario] = &[
         "FIREWALL_RULE",
         "Rule hit",
         "Connection",
-        &["Deny inbound SMB from guest network", "Block unknown outbound"],
+        &[
+            "Deny inbound SMB from guest network",
+            "Block unknown outbound",
+        ],
         "Firewall",
         true,
     ),
@@ -90,12 +100,22 @@ const PROTECT: &[Scenario] = &[
         "Network attack protection",
         true,
     ),
-    scenario("HIPS", "Self-defense", "Process", &["Write to a protected key"], "HIPS", false),
+    scenario(
+        "HIPS",
+        "Self-defense",
+        "Process",
+        &["Write to a protected key"],
+        "HIPS",
+        false,
+    ),
     scenario(
         "HIPS_RULE",
         "Rule hit",
         "Process",
-        &["Office program starts a child process", "Access to credentials store"],
+        &[
+            "Office program starts a child process",
+            "Access to credentials store",
+        ],
         "HIPS",
         false,
     ),
@@ -154,7 +174,10 @@ const INSPECT: &[Scenario] = &[
         "EDR_RULE",
         "Rule",
         "Connection",
-        &["Rare process opens a connection [E0150]", "Beaconing to a fresh domain [E0177]"],
+        &[
+            "Rare process opens a connection [E0150]",
+            "Beaconing to a fresh domain [E0177]",
+        ],
         "Inspect",
         true,
     ),
@@ -169,9 +192,30 @@ const CLOUD: &[Scenario] = &[
         "Exchange Online protection",
         false,
     ),
-    scenario("WEB_ACCESS", "Phishing", "Email", &["HTML/Ferrymark.Phish"], "Anti-Phishing", false),
-    scenario("SUSPICIOUS_ACTIVITY", "Spam", "Email", &["Spam", "Newsletter"], "Anti-Spam", false),
-    scenario("ANTIVIRUS", "Trojan", FILE, &["Win32/Marbleclaw.A"], "OneDrive protection", false),
+    scenario(
+        "WEB_ACCESS",
+        "Phishing",
+        "Email",
+        &["HTML/Ferrymark.Phish"],
+        "Anti-Phishing",
+        false,
+    ),
+    scenario(
+        "SUSPICIOUS_ACTIVITY",
+        "Spam",
+        "Email",
+        &["Spam", "Newsletter"],
+        "Anti-Spam",
+        false,
+    ),
+    scenario(
+        "ANTIVIRUS",
+        "Trojan",
+        FILE,
+        &["Win32/Marbleclaw.A"],
+        "OneDrive protection",
+        false,
+    ),
 ];
 
 /// Which field of this detection is far longer than usual.
@@ -241,7 +285,10 @@ impl Facts {
             _ => None,
         };
         let bulk = length.map(|length| {
-            (*dice.pick(&[Bulk::Circumstances, Bulk::CommandLine, Bulk::ObjectUrl]), length)
+            (
+                *dice.pick(&[Bulk::Circumstances, Bulk::CommandLine, Bulk::ObjectUrl]),
+                length,
+            )
         });
         let sized = |which, usual| match bulk {
             Some((bulk, length)) if bulk == which => length,
@@ -256,7 +303,11 @@ impl Facts {
         let object_url = match scenario.object {
             "URL" | "Email" => words::link(&mut dice, sized(Bulk::ObjectUrl, usual)),
             FILE if !matches!(bulk, Some((Bulk::ObjectUrl, _))) => {
-                format!("file:///C:/Users/Public/{}/{}.exe", dice.hex(4), dice.hex(6))
+                format!(
+                    "file:///C:/Users/Public/{}/{}.exe",
+                    dice.hex(4),
+                    dice.hex(6)
+                )
             }
             "" => String::new(),
             _ => words::link(&mut dice, sized(Bulk::ObjectUrl, 60)),
@@ -270,7 +321,11 @@ impl Facts {
             scenario,
             name,
             rule,
-            score: if dice.one_in(12) { 0 } else { dice.range(1, 101) },
+            score: if dice.one_in(12) {
+                0
+            } else {
+                dice.range(1, 101)
+            },
             circumstances,
             command_line,
             object_url,

@@ -67,7 +67,14 @@ impl Ids {
             | value & ((1 << 62) - 1);
         let hex = format!("{bits:032x}");
         let part = |from, to| hex.get(from..to).unwrap_or_default();
-        [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+        [
+            part(0, 8),
+            part(8, 12),
+            part(12, 16),
+            part(16, 20),
+            part(20, 32),
+        ]
+        .join("-")
     }
 
     /// What `uuid` names, when it is one of ours.
@@ -127,7 +134,10 @@ mod tests {
         for number in [0, 1, 999, 1 << 40] {
             let uuid = ids.uuid(Kind::Inspect, number);
             assert_eq!(uuid.as_bytes()[14], b'4', "{uuid}");
-            assert!(matches!(uuid.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{uuid}");
+            assert!(
+                matches!(uuid.as_bytes()[19], b'8' | b'9' | b'a' | b'b'),
+                "{uuid}"
+            );
             assert_eq!(ids.parse(&uuid), Some((Kind::Inspect, number)));
             assert_eq!(Ids::new(8).parse(&uuid), None);
         }

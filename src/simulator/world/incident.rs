@@ -28,7 +28,14 @@ const PATHS: [&[&str]; 4] = [
     &["OPEN", "IN_PROGRESS", "CLOSED"],
     &["OPEN", "IN_PROGRESS", "WAITING_FOR_INPUT", "CLOSED"],
     &["OPEN", "IN_PROGRESS", "CLOSED", "OPEN", "CLOSED"],
-    &["OPEN", "IN_PROGRESS", "CLOSED", "IN_PROGRESS", "WAITING_FOR_INPUT", "CLOSED"],
+    &[
+        "OPEN",
+        "IN_PROGRESS",
+        "CLOSED",
+        "IN_PROGRESS",
+        "WAITING_FOR_INPUT",
+        "CLOSED",
+    ],
 ];
 
 const NAMES: [&str; 6] = [
@@ -64,7 +71,12 @@ impl World {
                     .cast_signed();
                 updated = Moment::new(updated.nanos + gap, dice.next());
             }
-            Version { number, created, updated, step }
+            Version {
+                number,
+                created,
+                updated,
+                step,
+            }
         })
     }
 
@@ -86,7 +98,12 @@ impl World {
 
     /// The record of an incident; the list of incidents leaves the uuids out.
     pub(crate) fn incident(&self, version: Version, uuids: bool) -> Value {
-        let Version { number, created, updated, step } = version;
+        let Version {
+            number,
+            created,
+            updated,
+            step,
+        } = version;
         let mut dice = Dice::new(self.seed, &[0x16d, number]);
         let path = path(self.seed, number);
         let status = path.get(step).copied().unwrap_or("UNSPECIFIED");
@@ -138,9 +155,17 @@ impl World {
         let mut found = Vec::new();
         for step in self.incident_steps(version.number).take(version.step + 1) {
             let mut dice = Dice::new(self.seed, &[0x16e, version.number, step.step as u64]);
-            let count = if step.step == 0 { dice.range(1, 7) } else { dice.below(3) };
+            let count = if step.step == 0 {
+                dice.range(1, 7)
+            } else {
+                dice.below(3)
+            };
             for _ in 0..count {
-                let product = if dice.one_in(4) { Product::Protect } else { Product::Inspect };
+                let product = if dice.one_in(4) {
+                    Product::Protect
+                } else {
+                    Product::Inspect
+                };
                 let known = self.lane(product).known(step.updated.nanos);
                 let detection = (product, known.saturating_sub(1 + dice.below(25)));
                 if known > 0 && !found.contains(&detection) {

@@ -12,8 +12,9 @@ pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// Events of a day by hour: offices work by day, malware at night too.
-const HOURS: [i64; 24] =
-    [4, 3, 3, 3, 3, 4, 6, 12, 18, 20, 19, 17, 14, 17, 19, 18, 16, 12, 8, 6, 6, 5, 4, 4];
+const HOURS: [i64; 24] = [
+    4, 3, 3, 3, 3, 4, 6, 12, 18, 20, 19, 17, 14, 17, 19, 18, 16, 12, 8, 6, 6, 5, 4, 4,
+];
 const WEIGHT: i64 = 241;
 
 /// An event is reported this long after it happened, at most…
@@ -39,7 +40,10 @@ impl Moment {
             5 | 6 => (6, 1_000),
             _ => (9, 1),
         };
-        Self { nanos: nanos - nanos.rem_euclid(unit), digits }
+        Self {
+            nanos: nanos - nanos.rem_euclid(unit),
+            digits,
+        }
     }
 
     pub(crate) fn time(self) -> DateTime<Utc> {
@@ -61,7 +65,11 @@ impl Moment {
 /// Nanoseconds of `time`, cut to what 64 bits hold.
 pub(crate) fn nanos(time: DateTime<Utc>) -> i64 {
     time.timestamp_nanos_opt()
-        .unwrap_or(if time.timestamp() < 0 { i64::MIN } else { i64::MAX })
+        .unwrap_or(if time.timestamp() < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        })
 }
 
 /// One sequence of events.
@@ -81,7 +89,11 @@ impl Lane {
             reason = "an estimate"
         )]
         let interval = (DAY as f64 / per_day.max(0.001)) as i64;
-        Self { seed, origin, interval: interval.max(1) }
+        Self {
+            seed,
+            origin,
+            interval: interval.max(1),
+        }
     }
 
     /// When the service knows the event.
@@ -210,7 +222,11 @@ mod tests {
     fn a_window_finds_what_a_full_scan_finds() {
         let lane = lane();
         let end = lane.known(20 * DAY);
-        for (from, to) in [(DAY, 2 * DAY), (5 * DAY + 1, 5 * DAY + 3 * MINUTE), (-DAY, 40 * DAY)] {
+        for (from, to) in [
+            (DAY, 2 * DAY),
+            (5 * DAY + 1, 5 * DAY + 3 * MINUTE),
+            (-DAY, 40 * DAY),
+        ] {
             let scan: Vec<u64> = (0..end)
                 .filter(|n| (from..to).contains(&lane.occurred(*n).nanos))
                 .collect();

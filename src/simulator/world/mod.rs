@@ -114,7 +114,10 @@ impl World {
             // A late report names the event that it reports.
             (Kind::Late, packed) => {
                 let product = usize::try_from(packed >> LATE_SHIFT).ok()?;
-                (Product::ALL.get(product)?.kind(), packed & ((1 << LATE_SHIFT) - 1))
+                (
+                    Product::ALL.get(product)?.kind(),
+                    packed & ((1 << LATE_SHIFT) - 1),
+                )
             }
             found => found,
         };
@@ -146,7 +149,12 @@ impl World {
     /// The v2 record of a detection.
     pub fn detection_v2(&self, product: Product, number: u64) -> Value {
         let facts = Facts::new(self.seed, product, self.lane(product), number);
-        detection::v2(&facts, &self.detection_id(product, number), &self.company, self.ids)
+        detection::v2(
+            &facts,
+            &self.detection_id(product, number),
+            &self.company,
+            self.ids,
+        )
     }
 
     /// The detections that happened in `[from, to)` and are known at `now`.
@@ -204,7 +212,10 @@ impl World {
     }
 
     fn version_key(&self, version: incident::Version) -> (String, String) {
-        (self.ids.uuid(Kind::Incident, version.number), version.updated.text())
+        (
+            self.ids.uuid(Kind::Incident, version.number),
+            version.updated.text(),
+        )
     }
 }
 
@@ -227,9 +238,18 @@ mod tests {
         let (one, same, other) = (world(1), world(1), world(2));
         for product in Product::ALL {
             for number in 0..50 {
-                assert_eq!(one.detection_v1(product, number), same.detection_v1(product, number));
-                assert_eq!(one.detection_v2(product, number), same.detection_v2(product, number));
-                assert_ne!(one.detection_v2(product, number), other.detection_v2(product, number));
+                assert_eq!(
+                    one.detection_v1(product, number),
+                    same.detection_v1(product, number)
+                );
+                assert_eq!(
+                    one.detection_v2(product, number),
+                    same.detection_v2(product, number)
+                );
+                assert_ne!(
+                    one.detection_v2(product, number),
+                    other.detection_v2(product, number)
+                );
             }
         }
         let history = start() - TimeDelta::days(7);
@@ -268,7 +288,12 @@ mod tests {
             .collect();
         sizes.sort_unstable();
         assert!((1200..2600).contains(&sizes[1500]), "{}", sizes[1500]);
-        assert!(sizes[2950] > 10_000 && sizes[2999] > 66_000, "{} {}", sizes[2950], sizes[2999]);
+        assert!(
+            sizes[2950] > 10_000 && sizes[2999] > 66_000,
+            "{} {}",
+            sizes[2950],
+            sizes[2999]
+        );
         let mut sizes: Vec<usize> = (0..3000)
             .map(|number| {
                 world
@@ -284,8 +309,10 @@ mod tests {
     #[test]
     fn both_shapes_tell_of_the_same_thing_and_differ_where_they_must() {
         let world = world(5);
-        let (one, two) =
-            (world.detection_v1(Product::Inspect, 40), world.detection_v2(Product::Inspect, 40));
+        let (one, two) = (
+            world.detection_v1(Product::Inspect, 40),
+            world.detection_v2(Product::Inspect, 40),
+        );
         assert_eq!(one["uuid"], two["uuid"]);
         assert_eq!(one["occurTime"], two["occurTime"]);
         assert_eq!(one["category"], "DETECTION_CATEGORY_CORRELATION_RULE");
@@ -304,15 +331,21 @@ mod tests {
         assert!(any(&|record| record.get("typeName").is_none()));
         assert!(any(&|record| record.get("typeName") == Some(&Value::Null)));
         assert!(any(&|record| record["typeName"] == ""));
-        assert!(any(&|record| record["severityLevel"] == "SEVERITY_LEVEL_UNSPECIFIED"));
-        assert!(any(&|record| record["category"] == "DETECTION_CATEGORY_BROWSER_PROTECTION"));
+        assert!(any(
+            &|record| record["severityLevel"] == "SEVERITY_LEVEL_UNSPECIFIED"
+        ));
+        assert!(any(
+            &|record| record["category"] == "DETECTION_CATEGORY_BROWSER_PROTECTION"
+        ));
         assert!(any(&|record| record.get("mitreTechniques").is_some()));
         assert!(any(&|record| {
             let size = record["objectSizeBytes"].as_str().unwrap_or_default();
             size.parse::<u64>().is_ok_and(|size| size > 1 << 31)
         }));
         for digits in [20, 24, 27, 30] {
-            assert!(any(&|record| record["occurTime"].as_str().unwrap().len() == digits));
+            assert!(any(
+                &|record| record["occurTime"].as_str().unwrap().len() == digits
+            ));
         }
     }
 

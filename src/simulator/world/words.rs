@@ -93,10 +93,24 @@ pub(crate) fn command_line(dice: &mut Dice, program: &str, length: usize) -> Str
     let mut text = format!("\"{program}\"");
     while text.len() < length {
         match dice.below(5) {
-            0 => drop(write!(text, " /c \"C:\\ProgramData\\{}\\run.cmd\"", dice.hex(6))),
-            1 => drop(write!(text, " --{}={}", dice.pick(WORDS), dice.below(65_536))),
+            0 => drop(write!(
+                text,
+                " /c \"C:\\ProgramData\\{}\\run.cmd\"",
+                dice.hex(6)
+            )),
+            1 => drop(write!(
+                text,
+                " --{}={}",
+                dice.pick(WORDS),
+                dice.below(65_536)
+            )),
             2 => add(&mut text, format_args!(" -Enc {}", dice.hex(40))),
-            3 => drop(write!(text, " \\\\fs-{:02}\\transfer$\\{}", dice.below(9), dice.hex(5))),
+            3 => drop(write!(
+                text,
+                " \\\\fs-{:02}\\transfer$\\{}",
+                dice.below(9),
+                dice.hex(5)
+            )),
             _ => add(&mut text, format_args!(" -{}", word(dice))),
         }
     }
@@ -113,7 +127,10 @@ pub(crate) fn link(dice: &mut Dice, length: usize) -> String {
         dice.hex(8)
     );
     while text.len() < length {
-        add(&mut text, format_args!("&{}=%7B{}%7D", dice.hex(2), dice.hex(24)));
+        add(
+            &mut text,
+            format_args!("&{}=%7B{}%7D", dice.hex(2), dice.hex(24)),
+        );
     }
     text
 }
