@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     answer::{Answer, Content, End, Incoming},
     dice::Dice,
-    fault::{Kind, Target},
+    kind::{Kind, Target},
     options::PageEnd,
     world::World,
 };

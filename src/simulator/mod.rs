@@ -20,6 +20,7 @@ mod entra;
 mod eset;
 mod fault;
 mod ingestion;
+mod kind;
 mod options;
 mod pending;
 mod place;
@@ -50,8 +51,8 @@ use chrono::{DateTime, Utc};
 use self::{
     answer::{Answer, Content, Incoming},
     dice::Dice,
-    fault::Kind,
     ingestion::ReceivedByStream,
+    kind::Kind,
     pending::{Fate, Pending, Resumed},
     place::Place,
     script::{Script, lock},
@@ -60,8 +61,9 @@ use self::{
 use crate::io::clock::SharedClock;
 
 pub use self::{
-    fault::{Entry, Fault, Target},
+    fault::{Entry, Fault},
     ingestion::{MAX_CALL, MAX_FIELD, Received},
+    kind::Target,
     options::{Options, PageEnd, STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries},
     world::{Product, World},
 };

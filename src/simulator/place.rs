@@ -5,7 +5,7 @@ use axum::http::Method;
 use super::{
     answer::{Incoming, decode},
     eset::{Call, Shape},
-    fault::Target,
+    kind::Target,
 };
 
 const REGIONS: [&str; 5] = ["eu", "de", "us", "ca", "jpn"];

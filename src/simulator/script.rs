@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
     answer::Incoming,
-    fault::{Fault, Kind, Target},
+    fault::Fault,
+    kind::{Kind, Target},
 };
 
 /// A lock whose holder can't leave anything half done.

@@ -230,6 +230,7 @@ impl Bench {
     async fn probe(&self, target: Target) -> Vec<String> {
         let mut seen = Vec::new();
         let since = text(start() - chrono::TimeDelta::hours(1));
+        let earlier = text(start() - chrono::TimeDelta::hours(10));
         let list = |path: &str| vec![format!("{path}pageSize=8"), String::new()];
         let paths = match target {
             Target::EsetToken => {
@@ -263,9 +264,9 @@ impl Bench {
             }
             Target::EsetDetectionsWindow => list(&format!("{V1}?startTime={since}&")),
             Target::EsetCloudOfficeWindow => list(&format!("{V2}?startTime={since}&")),
-            Target::EsetIncidents => list(&format!(
-                "{INCIDENTS}?filter=update_time%3Etimestamp('{since}')&"
-            )),
+            Target::EsetIncidents => {
+                list(&format!("{INCIDENTS}?filter=update_time%3Etimestamp('{earlier}')&"))
+            }
             Target::EsetDevices => list(&format!("{DEVICES}?")),
             Target::EsetIncidentsGet => {
                 vec![format!(

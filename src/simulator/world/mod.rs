@@ -10,9 +10,11 @@ mod facts;
 pub(crate) mod ids;
 pub(crate) mod incident;
 pub(crate) mod lane;
+#[cfg(test)]
+mod tests;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -211,159 +213,28 @@ impl World {
             .collect()
     }
 
+    /// The record of an incident as it stands at `now`, with its uuids.
+    pub fn incident_record(&self, uuid: &str, now: DateTime<Utc>) -> Option<Value> {
+        match self.ids.parse(uuid)? {
+            (Kind::Incident, number) => {
+                Some(self.incident(self.incident_at(number, nanos(now))?, true))
+            }
+            _ => None,
+        }
+    }
+
+    /// The names of all devices by uuid.
+    pub fn device_names(&self) -> BTreeMap<String, String> {
+        let devices = self.company.devices.iter();
+        devices
+            .map(|device| (device.uuid.clone(), device.name.clone()))
+            .collect()
+    }
+
     fn version_key(&self, version: incident::Version) -> (String, String) {
         (
             self.ids.uuid(Kind::Incident, version.number),
             version.updated.text(),
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::TimeDelta;
-
-    use super::*;
-
-    fn start() -> DateTime<Utc> {
-        "2026-03-04T10:00:00Z".parse().unwrap()
-    }
-
-    fn world(seed: u64) -> World {
-        World::new(seed, start(), 1.0)
-    }
-
-    #[test]
-    fn a_seed_is_a_world() {
-        let (one, same, other) = (world(1), world(1), world(2));
-        for product in Product::ALL {
-            for number in 0..50 {
-                assert_eq!(
-                    one.detection_v1(product, number),
-                    same.detection_v1(product, number)
-                );
-                assert_eq!(
-                    one.detection_v2(product, number),
-                    same.detection_v2(product, number)
-                );
-                assert_ne!(
-                    one.detection_v2(product, number),
-                    other.detection_v2(product, number)
-                );
-            }
-        }
-        let history = start() - TimeDelta::days(7);
-        assert_eq!(
-            one.incident_versions(history, start()),
-            same.incident_versions(history, start())
-        );
-        assert!(one.incident_versions(history, start()).len() > 100);
-    }
-
-    #[test]
-    fn a_day_has_the_promised_number_of_detections() {
-        let world = world(5);
-        for (product, low, high) in [
-            (Product::Protect, 800, 1000),
-            (Product::Inspect, 300, 400),
-            (Product::CloudOffice, 220, 280),
-        ] {
-            let count = world
-                .arrivals(product, start() - TimeDelta::days(1), start())
-                .len();
-            assert!((low..high).contains(&count), "{product:?} {count}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_a_long_tail() {
-        let world = world(5);
-        let mut sizes: Vec<usize> = (0..3000)
-            .map(|number| {
-                world
-                    .detection_v2(Product::Protect, number)
-                    .to_string()
-                    .len()
-            })
-            .collect();
-        sizes.sort_unstable();
-        assert!((1200..2600).contains(&sizes[1500]), "{}", sizes[1500]);
-        assert!(
-            sizes[2950] > 10_000 && sizes[2999] > 66_000,
-            "{} {}",
-            sizes[2950],
-            sizes[2999]
-        );
-        let mut sizes: Vec<usize> = (0..3000)
-            .map(|number| {
-                world
-                    .detection_v1(Product::Protect, number)
-                    .to_string()
-                    .len()
-            })
-            .collect();
-        sizes.sort_unstable();
-        assert!((1200..2500).contains(&sizes[1500]), "{}", sizes[1500]);
-    }
-
-    #[test]
-    fn both_shapes_tell_of_the_same_thing_and_differ_where_they_must() {
-        let world = world(5);
-        let (one, two) = (
-            world.detection_v1(Product::Inspect, 40),
-            world.detection_v2(Product::Inspect, 40),
-        );
-        assert_eq!(one["uuid"], two["uuid"]);
-        assert_eq!(one["occurTime"], two["occurTime"]);
-        assert_eq!(one["category"], "DETECTION_CATEGORY_CORRELATION_RULE");
-        assert_eq!(two["category"], "DETECTION_CATEGORY_EDR_RULE");
-        assert_eq!(one["context"]["deviceUuid"], two["device"]["uuid"]);
-        assert_eq!(one.get("device"), None);
-    }
-
-    #[test]
-    fn records_are_incomplete_in_every_way_the_contract_allows() {
-        let world = world(5);
-        let records: Vec<Value> = (0..3000)
-            .map(|number| world.detection_v2(Product::Protect, number))
-            .collect();
-        let any = |test: &dyn Fn(&Value) -> bool| records.iter().any(test);
-        assert!(any(&|record| record.get("typeName").is_none()));
-        assert!(any(&|record| record.get("typeName") == Some(&Value::Null)));
-        assert!(any(&|record| record["typeName"] == ""));
-        assert!(any(
-            &|record| record["severityLevel"] == "SEVERITY_LEVEL_UNSPECIFIED"
-        ));
-        assert!(any(
-            &|record| record["category"] == "DETECTION_CATEGORY_BROWSER_PROTECTION"
-        ));
-        assert!(any(&|record| record.get("mitreTechniques").is_some()));
-        assert!(any(&|record| {
-            let size = record["objectSizeBytes"].as_str().unwrap_or_default();
-            size.parse::<u64>().is_ok_and(|size| size > 1 << 31)
-        }));
-        for digits in [20, 24, 27, 30] {
-            assert!(any(
-                &|record| record["occurTime"].as_str().unwrap().len() == digits
-            ));
-        }
-    }
-
-    #[test]
-    fn incidents_open_and_close_and_name_detections_that_exist() {
-        let world = world(5);
-        let now = nanos(start());
-        let mut states = BTreeSet::new();
-        for version in world.incidents_since(now - 6 * DAY, now) {
-            let record = world.incident(version, true);
-            states.insert(record["status"].as_str().unwrap().to_owned());
-            for uuid in record["detectionUuids"].as_array().unwrap() {
-                let (product, number) = world.find_detection(uuid.as_str().unwrap()).unwrap();
-                assert!(number < world.known(product, start()));
-            }
-            assert!(!record["deviceUuids"].as_array().unwrap().is_empty());
-            assert!(version.updated.nanos - version.created.nanos < incident::LIFE);
-        }
-        assert_eq!(states.len(), 4, "{states:?}");
     }
 }
