@@ -80,7 +80,13 @@ impl Fault {
         };
         let kind = Kind::new(name, value)
             .ok_or_else(|| bad(format!("`{name}` is listed but not played")))?;
-        Ok(Self { target, kind, times, from, text: text.to_owned() })
+        Ok(Self {
+            target,
+            kind,
+            times,
+            from,
+            text: text.to_owned(),
+        })
     }
 
     /// Every fault that can be played. `{target}:{kind}` of each row can be parsed.

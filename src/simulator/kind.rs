@@ -67,8 +67,11 @@ impl Target {
 
     pub(super) fn takes(self, group: Group) -> bool {
         let delta = matches!(self, Self::EsetDetections | Self::EsetCloudOffice);
-        let feed =
-            delta || matches!(self, Self::EsetDetectionsWindow | Self::EsetCloudOfficeWindow);
+        let feed = delta
+            || matches!(
+                self,
+                Self::EsetDetectionsWindow | Self::EsetCloudOfficeWindow
+            );
         match group {
             Group::Every => true,
             Group::Body => self != Self::Ingestion,
@@ -100,7 +103,10 @@ pub(super) enum Group {
 /// What a fault plays. The catalogue says what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Status { status: u16, retry_after: Option<u64> },
+    Status {
+        status: u16,
+        retry_after: Option<u64>,
+    },
     Pending,
     PendingDead,
     PendingForever,
@@ -136,47 +142,145 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
     ("404", Group::Every, "the thing is not there"),
     ("410", Group::Every, "the thing is gone"),
     ("413", Group::Ingestion, "the call is too large"),
-    ("429", Group::Every, "too many calls, with no hint how long to wait"),
-    ("429-retry-after=30", Group::Every, "too many calls, with `Retry-After` in seconds"),
+    (
+        "429",
+        Group::Every,
+        "too many calls, with no hint how long to wait",
+    ),
+    (
+        "429-retry-after=30",
+        Group::Every,
+        "too many calls, with `Retry-After` in seconds",
+    ),
     ("500", Group::Every, "an internal error"),
-    ("501", Group::Every, "not implemented, as for a product without a licence"),
+    (
+        "501",
+        Group::Every,
+        "not implemented, as for a product without a licence",
+    ),
     ("502", Group::Every, "a gateway without a backend"),
     ("503", Group::Every, "maintenance"),
-    ("503-retry-after=30", Group::Every, "maintenance, with `Retry-After` in seconds"),
+    (
+        "503-retry-after=30",
+        Group::Every,
+        "maintenance, with `Retry-After` in seconds",
+    ),
     ("504", Group::Every, "a gateway that waited too long"),
     ("never", Group::Every, "the answer takes an hour"),
     ("slow=5", Group::Every, "the answer takes this many seconds"),
-    ("rubbish", Group::Every, "200 with a web page, as from a proxy that wants a login"),
+    (
+        "rubbish",
+        Group::Every,
+        "200 with a web page, as from a proxy that wants a login",
+    ),
     ("empty-200", Group::Body, "200 with an empty body"),
-    ("truncated", Group::Body, "the JSON stops halfway, the connection ends cleanly"),
-    ("cut", Group::Body, "the connection dies in the middle of the body"),
-    ("lost-answer", Group::Ingestion, "the rows are taken, then the connection dies"),
-    ("202", Group::Eset, "pending; the answer is ready when asked for again"),
-    ("202-dead", Group::Eset, "pending; then the `response-id` is unknown"),
-    ("202-forever", Group::Eset, "pending; and pending whenever asked again"),
+    (
+        "truncated",
+        Group::Body,
+        "the JSON stops halfway, the connection ends cleanly",
+    ),
+    (
+        "cut",
+        Group::Body,
+        "the connection dies in the middle of the body",
+    ),
+    (
+        "lost-answer",
+        Group::Ingestion,
+        "the rows are taken, then the connection dies",
+    ),
+    (
+        "202",
+        Group::Eset,
+        "pending; the answer is ready when asked for again",
+    ),
+    (
+        "202-dead",
+        Group::Eset,
+        "pending; then the `response-id` is unknown",
+    ),
+    (
+        "202-forever",
+        Group::Eset,
+        "pending; and pending whenever asked again",
+    ),
     ("202-no-id", Group::Eset, "pending, without a `response-id`"),
-    ("no-refresh-token", Group::EsetToken, "the answer holds no refresh token"),
-    ("page-token-empty", Group::List, "the last page ends with `\"nextPageToken\": \"\"`"),
-    ("page-token-null", Group::List, "the last page ends with `\"nextPageToken\": null`"),
-    ("page-token-absent", Group::List, "the last page has no `nextPageToken`"),
-    ("page-token-repeated", Group::List, "a page names its own token as the next one"),
-    ("page-size=2", Group::List, "pages are smaller than was asked for"),
-    ("expired-page", Group::List, "400 to a call with a `pageToken`"),
-    ("expired-delta", Group::Delta, "400 to a call with a `deltaToken` other than `latest`"),
+    (
+        "no-refresh-token",
+        Group::EsetToken,
+        "the answer holds no refresh token",
+    ),
+    (
+        "page-token-empty",
+        Group::List,
+        "the last page ends with `\"nextPageToken\": \"\"`",
+    ),
+    (
+        "page-token-null",
+        Group::List,
+        "the last page ends with `\"nextPageToken\": null`",
+    ),
+    (
+        "page-token-absent",
+        Group::List,
+        "the last page has no `nextPageToken`",
+    ),
+    (
+        "page-token-repeated",
+        Group::List,
+        "a page names its own token as the next one",
+    ),
+    (
+        "page-size=2",
+        Group::List,
+        "pages are smaller than was asked for",
+    ),
+    (
+        "expired-page",
+        Group::List,
+        "400 to a call with a `pageToken`",
+    ),
+    (
+        "expired-delta",
+        Group::Delta,
+        "400 to a call with a `deltaToken` other than `latest`",
+    ),
     ("no-delta", Group::Delta, "404: `:listDelta` does not exist"),
-    ("nine-digits", Group::Records, "every time has nine fraction digits"),
+    (
+        "nine-digits",
+        Group::Records,
+        "every time has nine fraction digits",
+    ),
     ("null-fields", Group::Records, "random members are null"),
-    ("bad-record", Group::List, "adds a number and a record without a uuid"),
-    ("duplicate", Group::List, "a page repeats some of its records"),
-    ("late", Group::Feed, "adds a record that happened 50 hours earlier"),
+    (
+        "bad-record",
+        Group::List,
+        "adds a number and a record without a uuid",
+    ),
+    (
+        "duplicate",
+        Group::List,
+        "a page repeats some of its records",
+    ),
+    (
+        "late",
+        Group::Feed,
+        "adds a record that happened 50 hours earlier",
+    ),
 ];
 
 impl Kind {
     /// The kind of this name, as the catalogue spells it.
     pub(super) fn new(name: &str, value: u64) -> Option<Self> {
         Some(match name {
-            "429-retry-after" => Self::Status { status: 429, retry_after: Some(value) },
-            "503-retry-after" => Self::Status { status: 503, retry_after: Some(value) },
+            "429-retry-after" => Self::Status {
+                status: 429,
+                retry_after: Some(value),
+            },
+            "503-retry-after" => Self::Status {
+                status: 503,
+                retry_after: Some(value),
+            },
             "never" => Self::Never,
             "slow" => Self::Slow(value),
             "rubbish" => Self::Rubbish,
@@ -202,7 +306,10 @@ impl Kind {
             "bad-record" => Self::BadRecord,
             "duplicate" => Self::Duplicate,
             "late" => Self::Late,
-            status => Self::Status { status: status.parse().ok()?, retry_after: None },
+            status => Self::Status {
+                status: status.parse().ok()?,
+                retry_after: None,
+            },
         })
     }
 }

@@ -264,9 +264,9 @@ impl Bench {
             }
             Target::EsetDetectionsWindow => list(&format!("{V1}?startTime={since}&")),
             Target::EsetCloudOfficeWindow => list(&format!("{V2}?startTime={since}&")),
-            Target::EsetIncidents => {
-                list(&format!("{INCIDENTS}?filter=update_time%3Etimestamp('{earlier}')&"))
-            }
+            Target::EsetIncidents => list(&format!(
+                "{INCIDENTS}?filter=update_time%3Etimestamp('{earlier}')&"
+            )),
             Target::EsetDevices => list(&format!("{DEVICES}?")),
             Target::EsetIncidentsGet => {
                 vec![format!(

@@ -19,13 +19,25 @@ fn a_seed_is_a_world() {
     let (one, same, other) = (world(1), world(1), world(2));
     for product in Product::ALL {
         for number in 0..50 {
-            assert_eq!(one.detection_v1(product, number), same.detection_v1(product, number));
-            assert_eq!(one.detection_v2(product, number), same.detection_v2(product, number));
-            assert_ne!(one.detection_v2(product, number), other.detection_v2(product, number));
+            assert_eq!(
+                one.detection_v1(product, number),
+                same.detection_v1(product, number)
+            );
+            assert_eq!(
+                one.detection_v2(product, number),
+                same.detection_v2(product, number)
+            );
+            assert_ne!(
+                one.detection_v2(product, number),
+                other.detection_v2(product, number)
+            );
         }
     }
     let history = start() - TimeDelta::days(7);
-    assert_eq!(one.incident_versions(history, start()), same.incident_versions(history, start()));
+    assert_eq!(
+        one.incident_versions(history, start()),
+        same.incident_versions(history, start())
+    );
     assert!(one.incident_versions(history, start()).len() > 100);
 }
 
@@ -57,7 +69,12 @@ fn sizes_have_a_long_tail() {
         .collect();
     sizes.sort_unstable();
     assert!((1200..2600).contains(&sizes[1500]), "{}", sizes[1500]);
-    assert!(sizes[2950] > 10_000 && sizes[2999] > 66_000, "{} {}", sizes[2950], sizes[2999]);
+    assert!(
+        sizes[2950] > 10_000 && sizes[2999] > 66_000,
+        "{} {}",
+        sizes[2950],
+        sizes[2999]
+    );
     let mut sizes: Vec<usize> = (0..3000)
         .map(|number| {
             world
@@ -73,8 +90,10 @@ fn sizes_have_a_long_tail() {
 #[test]
 fn both_shapes_tell_of_the_same_thing_and_differ_where_they_must() {
     let world = world(5);
-    let (one, two) =
-        (world.detection_v1(Product::Inspect, 40), world.detection_v2(Product::Inspect, 40));
+    let (one, two) = (
+        world.detection_v1(Product::Inspect, 40),
+        world.detection_v2(Product::Inspect, 40),
+    );
     assert_eq!(one["uuid"], two["uuid"]);
     assert_eq!(one["occurTime"], two["occurTime"]);
     assert_eq!(one["category"], "DETECTION_CATEGORY_CORRELATION_RULE");
@@ -95,15 +114,21 @@ fn records_are_incomplete_in_every_way_the_contract_allows() {
     assert!(any(&|record| record.get("typeName").is_none()));
     assert!(any(&|record| record.get("typeName") == Some(&Value::Null)));
     assert!(any(&|record| record["typeName"] == ""));
-    assert!(any(&|record| record["severityLevel"] == "SEVERITY_LEVEL_UNSPECIFIED"));
-    assert!(any(&|record| record["category"] == "DETECTION_CATEGORY_BROWSER_PROTECTION"));
+    assert!(any(
+        &|record| record["severityLevel"] == "SEVERITY_LEVEL_UNSPECIFIED"
+    ));
+    assert!(any(
+        &|record| record["category"] == "DETECTION_CATEGORY_BROWSER_PROTECTION"
+    ));
     assert!(any(&|record| record.get("mitreTechniques").is_some()));
     assert!(any(&|record| {
         let size = record["objectSizeBytes"].as_str().unwrap_or_default();
         size.parse::<u64>().is_ok_and(|size| size > 1 << 31)
     }));
     for digits in [20, 24, 27, 30] {
-        assert!(any(&|record| record["occurTime"].as_str().unwrap().len() == digits));
+        assert!(any(
+            &|record| record["occurTime"].as_str().unwrap().len() == digits
+        ));
     }
 }
 
@@ -143,5 +168,8 @@ fn only_cloud_detections_have_mails_and_some_are_long() {
             .iter()
             .all(|record| record["device"].as_object().is_none_or(Map::is_empty))
     );
-    assert_eq!(world.detection_v2(Product::Protect, 5).get("email"), Some(&Value::Null));
+    assert_eq!(
+        world.detection_v2(Product::Protect, 5).get("email"),
+        Some(&Value::Null)
+    );
 }
