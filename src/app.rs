@@ -36,6 +36,7 @@ pub const FUNCTIONS: &[&str] = &["EsetTimer"];
 /// Everything that a run needs, built once.
 pub struct App {
     parts: Parts,
+    connections: Vec<(String, Arc<eset::Connection>)>,
     jobs: Vec<(&'static str, Job)>,
     budget: Duration,
 }
@@ -91,11 +92,43 @@ impl App {
             random: random(),
             progress: Arc::new(|_| {}),
         };
-        Ok(Self {
-            jobs: jobs(settings, &transport, &clock, &parts.random),
-            parts,
-            budget: settings.run.budget,
-        })
+        let mut app =
+            Self { parts, connections: Vec::new(), jobs: Vec::new(), budget: settings.run.budget };
+        app.connect(settings, &transport);
+        Ok(app)
+    }
+
+    /// One match: which streams a source has, and which function runs them.
+    fn connect(&mut self, settings: &Settings, transport: &SharedTransport) {
+        let event_time = settings.run.time_generated == config::TimeGenerated::Event;
+        for connection in &settings.connections {
+            match &connection.source {
+                config::Source::Eset(settings) => {
+                    let shared = eset::Connection::new(
+                        account(settings),
+                        Arc::clone(transport),
+                        Arc::clone(&self.parts.clock),
+                        Arc::clone(&self.parts.random),
+                    );
+                    for endpoint in eset_streams(settings) {
+                        let job = Job {
+                            key: StreamKey::new(&connection.name, endpoint.stream),
+                            source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
+                            pace: connection.paces.of(endpoint.stream, endpoint.pace),
+                            event_time,
+                            at_once: false,
+                        };
+                        self.jobs.push(("EsetTimer", job));
+                    }
+                    self.connections.push((connection.name.clone(), shared));
+                }
+            }
+        }
+    }
+
+    /// The connections, by name.
+    pub fn connections(&self) -> impl Iterator<Item = (&str, &eset::Connection)> {
+        self.connections.iter().map(|(name, connection)| (name.as_str(), &**connection))
     }
 
     /// What runs work with.
@@ -160,40 +193,6 @@ fn network(settings: &Settings) -> Result<SharedTransport> {
         })?),
     };
     Ok(Arc::new(Network::new(roots.as_deref())?))
-}
-
-/// One match: which streams a source has, and which function runs them.
-fn jobs(
-    settings: &Settings,
-    transport: &SharedTransport,
-    clock: &SharedClock,
-    random: &Random,
-) -> Vec<(&'static str, Job)> {
-    let event_time = settings.run.time_generated == config::TimeGenerated::Event;
-    let mut jobs = Vec::new();
-    for connection in &settings.connections {
-        match &connection.source {
-            config::Source::Eset(settings) => {
-                let shared = eset::Connection::new(
-                    account(settings),
-                    Arc::clone(transport),
-                    Arc::clone(clock),
-                    Arc::clone(random),
-                );
-                for endpoint in eset_streams(settings) {
-                    let job = Job {
-                        key: StreamKey::new(&connection.name, endpoint.stream),
-                        source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
-                        pace: connection.paces.of(endpoint.stream, endpoint.pace),
-                        event_time,
-                        at_once: false,
-                    };
-                    jobs.push(("EsetTimer", job));
-                }
-            }
-        }
-    }
-    jobs
 }
 
 fn account(settings: &EsetSettings) -> Account {

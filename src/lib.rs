@@ -1,7 +1,8 @@
 //! The library behind the `sentinel-connector` binary.
 #![forbid(unsafe_code)]
 
-// pub mod app;
+pub mod app;
+pub mod cli;
 pub mod core;
 pub mod embedded;
 pub mod error;

@@ -384,6 +384,28 @@ impl StreamState {
         }
     }
 
+    /// Makes the next run read from a time on, whatever it has read already.
+    pub fn rewind(&mut self, to: DateTime<Utc>) {
+        self.open = None;
+        self.backlog = None;
+        self.no_feed = None;
+        self.position = Some(Position::Time(to));
+        self.floor = Some(self.floor.map_or(to, |floor| floor.min(to)));
+        self.good = Some(to);
+        self.finished = None;
+    }
+
+    /// Makes the next run read from a time on, whatever it has read already.
+    pub fn rewind(&mut self, to: DateTime<Utc>) {
+        self.open = None;
+        self.backlog = None;
+        self.no_feed = None;
+        self.position = Some(Position::Time(to));
+        self.floor = Some(self.floor.map_or(to, |floor| floor.min(to)));
+        self.good = Some(to);
+        self.finished = None;
+    }
+
     fn set_floor(&mut self, slice: &Slice) {
         if let (Slice::Window(window), None) = (slice, self.floor) {
             self.floor = Some(window.from);

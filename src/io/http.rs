@@ -88,10 +88,13 @@ impl Network {
                 .filter(|roots| !roots.is_empty())
                 .ok_or_else(|| Error::config("`EXTRA_CA_FILE` holds no PEM certificate"))?,
         };
-        Ok(Self {
-            client: OnceLock::new(),
-            roots,
-        })
+        Ok(Self { client: OnceLock::new(), proxies: true, roots })
+    }
+
+    /// This machine only, trusting these roots (PEM) as well: a proxy of the system's could not
+    /// reach it.
+    pub fn loopback(roots: &[u8]) -> Result<Self> {
+        Ok(Self { proxies: false, ..Self::new(Some(roots))? })
     }
 
     fn client(&self) -> std::result::Result<&reqwest::Client, TransportError> {
@@ -104,7 +107,9 @@ impl Network {
             clippy::disallowed_methods,
             reason = "this is the one place that builds a client"
         )]
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        let builder = if self.proxies { builder } else { builder.no_proxy() };
+        let client = builder
             .user_agent(concat!("sentinel-connector/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
             // A bearer token must not travel to wherever an answer points.

@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     io::{
         clock::SharedClock,
-        exchange::{Asker, Limits, Question, Random, Reply},
+        exchange::{Asker, Limits, Question, Random, Reply, Tokens},
         http::SharedTransport,
         limiter::Limiter,
         login::Login,
@@ -68,6 +68,7 @@ impl Account {
 /// What the streams of a connection share: one token, one rate limit, one map of devices.
 pub struct Connection {
     account: Account,
+    login: Arc<Login>,
     asker: Asker,
     devices: Devices,
     /// The service has no details for this account: said once, not asked again in this process.
@@ -85,21 +86,28 @@ impl Connection {
     ) -> Arc<Self> {
         let limiter = Limiter::per_second(account.calls_per_second, Arc::clone(&clock));
         let plain = Asker::new(transport, clock, random, Arc::new(limiter));
-        let login = Login::new(
+        let login = Arc::new(Login::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),
             &account.login,
             account.password.clone(),
             plain.clone(),
-        );
-        let asker = plain.with_tokens(Arc::new(login));
+        ));
+        let tokens: Arc<dyn Tokens> = login.clone();
+        let asker = plain.with_tokens(tokens);
         Arc::new(Self {
             account,
+            login,
             asker,
             devices: Devices::default(),
             no_details: AtomicBool::new(false),
             no_devices: AtomicBool::new(false),
         })
+    }
+
+    /// Asks for an access token, unless there is one.
+    pub async fn log_in(&self, limits: &Limits) -> Result<()> {
+        self.login.bearer(None, limits).await.map(drop)
     }
 }
 
