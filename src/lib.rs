@@ -4,5 +4,6 @@
 pub mod core;
 pub mod error;
 pub mod io;
+pub mod logging;
 pub mod sink;
 pub mod storage;
