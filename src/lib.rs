@@ -1,6 +1,7 @@
 //! The library behind the `sentinel-connector` binary.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod core;
 pub mod error;
 pub mod io;
