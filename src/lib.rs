@@ -4,6 +4,7 @@
 pub mod config;
 pub mod core;
 pub mod error;
+pub mod host;
 pub mod io;
 pub mod logging;
 pub mod sink;
