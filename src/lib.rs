@@ -6,6 +6,7 @@ pub mod cli;
 pub mod core;
 pub mod embedded;
 pub mod error;
+pub mod host;
 pub mod io;
 pub mod pipeline;
 pub mod simulator;
