@@ -1,10 +1,6 @@
 //! The composition root: settings → concrete parts, function name → its streams.
 
-use std::{
-    fs,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -67,16 +63,15 @@ impl Default for RunOptions {
 
 impl App {
     /// Builds the parts that the settings name. Opens the embedded file, but no connection.
-    pub fn build(settings: &Settings, clock: SharedClock) -> Result<Self> {
-        let transport = network(settings)?;
-        Self::with_transport(settings, clock, transport)
+    pub fn build(settings: &Settings, clock: &SharedClock) -> Result<Self> {
+        Self::with_transport(settings, clock, &network(settings)?)
     }
 
     /// The same, with everything that is sent going through `transport`.
     pub fn with_transport(
         settings: &Settings,
-        clock: SharedClock,
-        transport: SharedTransport,
+        clock: &SharedClock,
+        transport: &SharedTransport,
     ) -> Result<Self> {
         let StorageSettings::Embedded = settings.storage;
         let SinkSettings::Embedded = settings.sink else {
@@ -88,13 +83,17 @@ impl App {
         let parts = Parts {
             storage: Arc::new(SqliteStorage::new(Arc::clone(&file))?),
             sink: Arc::new(Workspace::new(file)?),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(clock),
             random: random(),
             progress: Arc::new(|_| {}),
         };
-        let mut app =
-            Self { parts, connections: Vec::new(), jobs: Vec::new(), budget: settings.run.budget };
-        app.connect(settings, &transport);
+        let mut app = Self {
+            parts,
+            connections: Vec::new(),
+            jobs: Vec::new(),
+            budget: settings.run.budget,
+        };
+        app.connect(settings, transport);
         Ok(app)
     }
 
@@ -128,7 +127,9 @@ impl App {
 
     /// The connections, by name.
     pub fn connections(&self) -> impl Iterator<Item = (&str, &eset::Connection)> {
-        self.connections.iter().map(|(name, connection)| (name.as_str(), &**connection))
+        self.connections
+            .iter()
+            .map(|(name, connection)| (name.as_str(), &**connection))
     }
 
     /// What runs work with.
@@ -138,12 +139,18 @@ impl App {
 
     /// The streams of a function, as they are configured.
     pub fn jobs<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a Job> {
-        self.jobs.iter().filter(move |(name, _)| *name == function).map(|(_, job)| job)
+        self.jobs
+            .iter()
+            .filter(move |(name, _)| *name == function)
+            .map(|(_, job)| job)
     }
 
     /// Until when a run that begins now may go on.
     pub fn limits(&self, stop: CancellationToken) -> Limits {
-        Limits { deadline: self.parts.clock.now() + delta(self.budget), stop }
+        Limits {
+            deadline: self.parts.clock.now() + delta(self.budget),
+            stop,
+        }
     }
 
     /// Runs the streams of a function one after the other, the least recently finished first, so
@@ -155,10 +162,16 @@ impl App {
             jobs.push((self.last_finished(&job.key).await, job));
         }
         jobs.sort_by_key(|(finished, _)| *finished);
-        let parts = Parts { progress: Arc::clone(&options.progress), ..self.parts.clone() };
+        let parts = Parts {
+            progress: Arc::clone(&options.progress),
+            ..self.parts.clone()
+        };
         let mut reports = Vec::new();
         for (_, job) in jobs {
-            let job = Job { at_once: options.at_once, ..job.clone() };
+            let job = Job {
+                at_once: options.at_once,
+                ..job.clone()
+            };
             let span = tracing::info_span!(
                 "stream",
                 connection = job.key.connection,
@@ -176,7 +189,13 @@ impl App {
 
     async fn last_finished(&self, key: &StreamKey) -> Option<DateTime<Utc>> {
         // A state that can't be read is reported by the run of its stream.
-        self.parts.storage.load(key).await.ok().flatten().and_then(|(state, _)| state.finished)
+        self.parts
+            .storage
+            .load(key)
+            .await
+            .ok()
+            .flatten()
+            .and_then(|(state, _)| state.finished)
     }
 }
 
@@ -189,7 +208,10 @@ fn network(settings: &Settings) -> Result<SharedTransport> {
     let roots = match &settings.extra_ca {
         None => None,
         Some(path) => Some(fs::read(path).map_err(|error| {
-            Error::config(format!("`EXTRA_CA_FILE`: `{}` can't be read: {error}", path.display()))
+            Error::config(format!(
+                "`EXTRA_CA_FILE`: `{}` can't be read: {error}",
+                path.display()
+            ))
         })?),
     };
     Ok(Arc::new(Network::new(roots.as_deref())?))
@@ -252,13 +274,17 @@ pub struct Served {
 impl Served {
     /// Functions by these settings. Wrong settings are the answer to each call.
     pub fn new(settings: std::result::Result<Settings, Error>, clock: SharedClock) -> Self {
-        Self { settings, clock, app: OnceCell::new() }
+        Self {
+            settings,
+            clock,
+            app: OnceCell::new(),
+        }
     }
 
     async fn app(&self) -> Result<&App> {
         let settings = self.settings.as_ref().map_err(Clone::clone)?;
         self.app
-            .get_or_try_init(|| async { App::build(settings, Arc::clone(&self.clock)) })
+            .get_or_try_init(|| async { App::build(settings, &self.clock) })
             .await
     }
 }
@@ -275,8 +301,14 @@ impl Functions for Served {
             reason: error.to_string(),
             report,
         };
-        let app = self.app().await.map_err(|error| failure(&error, Value::Null))?;
-        let options = RunOptions { stop: invocation.stop.clone(), ..RunOptions::default() };
+        let app = self
+            .app()
+            .await
+            .map_err(|error| failure(&error, Value::Null))?;
+        let options = RunOptions {
+            stop: invocation.stop.clone(),
+            ..RunOptions::default()
+        };
         let reports = app.run(&invocation.function, &options).await;
         let report = json!({ "function": invocation.function, "streams": reports });
         match failed(&reports) {
@@ -290,9 +322,14 @@ impl Functions for Served {
 pub fn failed(reports: &[Report]) -> Option<Error> {
     use crate::error::Kind;
 
-    let failed: Vec<&Report> =
-        reports.iter().filter(|report| report.outcome == Outcome::Failed).collect();
-    let reasons: Vec<&str> = failed.iter().filter_map(|report| report.reason.as_deref()).collect();
+    let failed: Vec<&Report> = reports
+        .iter()
+        .filter(|report| report.outcome == Outcome::Failed)
+        .collect();
+    let reasons: Vec<&str> = failed
+        .iter()
+        .filter_map(|report| report.reason.as_deref())
+        .collect();
     let has = |kind| failed.iter().any(|report| report.error_kind == Some(kind));
     let text = reasons.join("; ");
     match () {

@@ -119,7 +119,7 @@ pub async fn serve_until_terminated(
 /// Comes back with the name of the signal that wants us gone. Listens from now on, not from when
 /// it is first polled.
 #[cfg(unix)]
-fn terminated() -> Result<impl Future<Output = &'static str> + Send> {
+pub(crate) fn terminated() -> Result<impl Future<Output = &'static str> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let listen = |kind| {
@@ -141,7 +141,7 @@ fn terminated() -> Result<impl Future<Output = &'static str> + Send> {
     clippy::unnecessary_wraps,
     reason = "it can fail where there are signals"
 )]
-fn terminated() -> Result<impl Future<Output = &'static str> + Send> {
+pub(crate) fn terminated() -> Result<impl Future<Output = &'static str> + Send> {
     Ok(async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;

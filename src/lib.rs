@@ -3,11 +3,13 @@
 
 pub mod app;
 pub mod cli;
+pub mod config;
 pub mod core;
 pub mod embedded;
 pub mod error;
 pub mod host;
 pub mod io;
+pub mod logging;
 pub mod pipeline;
 pub mod simulator;
 pub mod sink;

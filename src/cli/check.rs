@@ -1,6 +1,6 @@
 //! `check`: each setting and each dependency, one line each: what was tried, and how to mend it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long all dependencies together may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -39,12 +39,12 @@ struct Findings {
 }
 
 impl Findings {
-    fn ok(&self, what: &str, found: &str) {
+    fn ok(what: &str, found: &str) {
         screen::line(format!("ok    {what:<32} {found}"));
     }
 
     /// Worth knowing, and no reason to fail.
-    fn note(&self, what: &str, found: &str) {
+    fn note(what: &str, found: &str) {
         screen::line(format!("note  {what:<32} {found}"));
     }
 
@@ -66,8 +66,12 @@ pub(super) async fn check(
     }
     match findings.bad {
         0 => Ok(()),
-        1 => Err(Error::config("1 line says BAD: its end says how to mend it")),
-        bad => Err(Error::config(format!("{bad} lines say BAD: their ends say how to mend it"))),
+        1 => Err(Error::config(
+            "1 line says BAD: its end says how to mend it",
+        )),
+        bad => Err(Error::config(format!(
+            "{bad} lines say BAD: their ends say how to mend it"
+        ))),
     }
 }
 
@@ -81,21 +85,28 @@ fn check_settings(environment: &Environment, findings: &mut Findings) -> Option<
     for problem in problems {
         open.entry(&problem.setting).or_default().push(problem);
     }
-    for setting in SETTINGS.iter().filter(|setting| setting.scope != Scope::Platform) {
+    for setting in SETTINGS
+        .iter()
+        .filter(|setting| setting.scope != Scope::Platform)
+    {
         let names = [&[setting.name], setting.aliases].concat();
-        let wrong: Vec<_> = names.iter().filter_map(|name| open.remove(name)).flatten().collect();
+        let wrong: Vec<_> = names
+            .iter()
+            .filter_map(|name| open.remove(name))
+            .flatten()
+            .collect();
         for problem in &wrong {
             findings.bad(setting.name, &problem.to_string());
         }
         if wrong.is_empty() {
-            findings.ok(setting.name, &shown(setting, environment));
+            Findings::ok(setting.name, &shown(setting, environment));
         }
     }
     for problem in open.values().flatten() {
         findings.bad(&problem.setting, &problem.to_string());
     }
     for warning in warnings {
-        findings.note(&warning.setting, &warning.to_string());
+        Findings::note(&warning.setting, &warning.to_string());
     }
     loaded.ok()
 }
@@ -103,7 +114,10 @@ fn check_settings(environment: &Environment, findings: &mut Findings) -> Option<
 /// A setting's value; of a secret only that there is one.
 fn shown(setting: &Setting, environment: &Environment) -> String {
     let names = [&[setting.name], setting.aliases].concat();
-    match names.iter().find_map(|name| Some((*name, environment.get(name)?))) {
+    match names
+        .iter()
+        .find_map(|name| Some((*name, environment.get(name)?)))
+    {
         Some((name, _)) if setting.secret => format!("is set{}", by_alias(setting, name)),
         Some((name, value)) => format!("{value}{}", by_alias(setting, name)),
         None if setting.default.is_empty() => "not set".to_owned(),
@@ -112,28 +126,38 @@ fn shown(setting: &Setting, environment: &Environment) -> String {
 }
 
 fn by_alias(setting: &Setting, name: &str) -> String {
-    if name == setting.name { String::new() } else { format!(" (as `{name}`)") }
+    if name == setting.name {
+        String::new()
+    } else {
+        format!(" (as `{name}`)")
+    }
 }
 
 async fn check_dependencies(settings: &Settings, findings: &mut Findings, clock: SharedClock) {
-    let app = match App::build(settings, Arc::clone(&clock)) {
+    let app = match App::build(settings, &clock) {
         Ok(app) => app,
         Err(error) => return findings.bad("embedded file", &error.to_string()),
     };
     let parts = app.parts();
     check_storage(&*parts.storage, findings).await;
-    findings.ok(
+    Findings::ok(
         "sink",
-        &format!("tables {} and {}", columns::DETECTIONS.name, columns::INCIDENTS.name),
+        &format!(
+            "tables {} and {}",
+            columns::DETECTIONS.name,
+            columns::INCIDENTS.name
+        ),
     );
-    let limits =
-        Limits { deadline: clock.now() + delta(PATIENCE), stop: CancellationToken::new() };
+    let limits = Limits {
+        deadline: clock.now() + delta(PATIENCE),
+        stop: CancellationToken::new(),
+    };
     let mut logins = 0;
     for (name, connection) in app.connections() {
         logins += 1;
         let what = format!("{name}: login");
         match connection.log_in(&limits).await {
-            Ok(()) => findings.ok(&what, "ESET granted an access token"),
+            Ok(()) => Findings::ok(&what, "ESET granted an access token"),
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }
@@ -146,8 +170,8 @@ async fn check_dependencies(settings: &Settings, findings: &mut Findings, clock:
     for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
         check_stream(job, findings, &limits, &clock).await;
         match parts.storage.load(&job.key).await {
-            Ok(Some((state, _))) => tell_state(job, &state, findings),
-            Ok(None) => findings.note(&job.key.to_string(), "has not run yet"),
+            Ok(Some((state, _))) => tell_state(job, &state),
+            Ok(None) => Findings::note(&job.key.to_string(), "has not run yet"),
             Err(error) => findings.bad(&job.key.to_string(), &error.to_string()),
         }
     }
@@ -155,12 +179,12 @@ async fn check_dependencies(settings: &Settings, findings: &mut Findings, clock:
 
 async fn check_storage(storage: &dyn Storage, findings: &mut Findings) {
     match storage.states().await {
-        Ok(states) => findings.ok("storage", &format!("positions of {} streams", states.len())),
+        Ok(states) => Findings::ok("storage", &format!("positions of {} streams", states.len())),
         Err(error) => findings.bad("storage", &error.to_string()),
     }
     match storage.count_dead_letters().await {
-        Ok(0) => findings.ok("dead letters", "none"),
-        Ok(count) => findings.note(
+        Ok(0) => Findings::ok("dead letters", "none"),
+        Ok(count) => Findings::note(
             "dead letters",
             &format!("{count} records were refused; `connector_dead_letters` says why"),
         ),
@@ -172,9 +196,12 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings) {
 async fn check_stream(job: &Job, findings: &mut Findings, limits: &Limits, clock: &SharedClock) {
     let what = job.key.to_string();
     let now = clock.now();
-    let slice = Slice::Window(Window { from: now - delta(Duration::from_mins(1)), to: now });
+    let slice = Slice::Window(Window {
+        from: now - delta(Duration::from_mins(1)),
+        to: now,
+    });
     match job.source.page(&slice, "", limits).await {
-        Ok((Reply::Answer(_), _)) => findings.ok(&what, "may be read"),
+        Ok((Reply::Answer(_), _)) => Findings::ok(&what, "may be read"),
         Ok((Reply::NotOffered(how), _)) => findings.bad(
             &what,
             &format!(
@@ -184,22 +211,27 @@ async fn check_stream(job: &Job, findings: &mut Findings, limits: &Limits, clock
         ),
         Ok((Reply::Forbidden(how), _)) => findings.bad(
             &what,
-            &format!("{how}: give the API user read access, or take the product out of `ESET_PRODUCTS`"),
+            &format!(
+                "{how}: give the API user read access, or take the product out of `ESET_PRODUCTS`"
+            ),
         ),
         Ok((Reply::PositionRefused(how) | Reply::Unexpected(how, _), _)) => {
-            findings.bad(&what, &format!("{how}: not as documented; please report it"));
+            findings.bad(
+                &what,
+                &format!("{how}: not as documented; please report it"),
+            );
         }
         Err(error) => findings.bad(&what, &error.to_string()),
     }
 }
 
-fn tell_state(job: &Job, state: &StreamState, findings: &Findings) {
+fn tell_state(job: &Job, state: &StreamState) {
     let what = job.key.to_string();
     if let Some(error) = &state.error {
-        findings.note(&what, &format!("its last run failed: {error}"));
+        Findings::note(&what, &format!("its last run failed: {error}"));
     }
     for gap in &state.gaps {
         let (from, to) = (gap.from.format("%F %R"), gap.to.format("%F %R"));
-        findings.note(&what, &format!("gap {from} to {to} UTC: {}", gap.why));
+        Findings::note(&what, &format!("gap {from} to {to} UTC: {}", gap.why));
     }
 }

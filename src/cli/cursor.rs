@@ -1,6 +1,6 @@
 //! `cursor`: where each stream stands, and moving it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
@@ -58,11 +58,23 @@ pub(super) enum When {
 }
 
 fn time(text: &str) -> std::result::Result<When, String> {
-    let midnight = || Some(text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0)?.and_utc());
+    let midnight = || {
+        Some(
+            text.parse::<NaiveDate>()
+                .ok()?
+                .and_hms_opt(0, 0, 0)?
+                .and_utc(),
+        )
+    };
     let age = || humantime::parse_duration(text).ok().map(When::Ago);
-    parse_time(text).or_else(midnight).map(When::At).or_else(age).ok_or_else(|| {
-        "expected a time such as 2026-11-20 or 2026-11-20T08:00:00Z, or an age such as 36h".to_owned()
-    })
+    parse_time(text)
+        .or_else(midnight)
+        .map(When::At)
+        .or_else(age)
+        .ok_or_else(|| {
+            "expected a time such as 2026-11-20 or 2026-11-20T08:00:00Z, or an age such as 36h"
+                .to_owned()
+        })
 }
 
 pub(super) async fn cursor(
@@ -73,7 +85,11 @@ pub(super) async fn cursor(
     let storage = SqliteStorage::new(EmbeddedFile::open(&settings.data)?)?;
     match command {
         Command::Show { stream } => show(&storage, stream.as_deref(), clock.now()).await,
-        Command::Set { stream, from, connection } => {
+        Command::Set {
+            stream,
+            from,
+            connection,
+        } => {
             let key = key(&connection, &stream, &storage).await?;
             let now = clock.now();
             let from = match from {
@@ -84,16 +100,30 @@ pub(super) async fn cursor(
                 return Err(Error::config(format!("{from} lies in the future")));
             }
             change(&storage, &key, &*clock, |state| state.rewind(from)).await?;
-            line(format!("{}: the next run reads from {} on", named(&key), utc(from)));
+            line(format!(
+                "{}: the next run reads from {} on",
+                named(&key),
+                utc(from)
+            ));
             Ok(())
         }
-        Command::Reset { stream, connection, again } => {
+        Command::Reset {
+            stream,
+            connection,
+            again,
+        } => {
             let key = key(&connection, &stream, &storage).await?;
-            change(&storage, &key, &*clock, |state| *state = StreamState::default()).await?;
+            change(&storage, &key, &*clock, |state| {
+                *state = StreamState::default();
+            })
+            .await?;
             if again {
                 forget(&storage, &key).await?;
             }
-            line(format!("{}: forgotten; the next run is a first run", named(&key)));
+            line(format!(
+                "{}: forgotten; the next run is a first run",
+                named(&key)
+            ));
             Ok(())
         }
     }
@@ -102,11 +132,17 @@ pub(super) async fn cursor(
 /// The key of a stream that exists, or has a state.
 async fn key(connection: &str, stream: &str, storage: &SqliteStorage) -> Result<StreamKey> {
     let key = StreamKey::new(connection, stream);
-    let known: Vec<&str> = eset::STREAMS.iter().map(|endpoint| endpoint.stream).collect();
+    let known: Vec<&str> = eset::STREAMS
+        .iter()
+        .map(|endpoint| endpoint.stream)
+        .collect();
     if known.contains(&stream) || storage.load(&key).await?.is_some() {
         return Ok(key);
     }
-    Err(Error::config(format!("there is no stream `{stream}`; there are {}", known.join(", "))))
+    Err(Error::config(format!(
+        "there is no stream `{stream}`; there are {}",
+        known.join(", ")
+    )))
 }
 
 /// Changes a state that nobody works on.
@@ -122,7 +158,9 @@ async fn change(
     };
     if let Some(lease) = &state.lease
         && lease.until > clock.now()
-        && !storage.is_gone(lease.owner.split('#').next().unwrap_or_default()).await
+        && !storage
+            .is_gone(lease.owner.split('#').next().unwrap_or_default())
+            .await
     {
         return Err(Error::transient(format!(
             "{key}: a run works on it until {} at the latest; try again then",
@@ -134,15 +172,17 @@ async fn change(
     match storage.save(key, &state, etag.as_ref()).await {
         Ok(_) => Ok(()),
         Err(SaveError::Failed(error)) => Err(error),
-        Err(SaveError::Conflict) => {
-            Err(Error::transient(format!("{key}: a run saved it in this moment; try again")))
-        }
+        Err(SaveError::Conflict) => Err(Error::transient(format!(
+            "{key}: a run saved it in this moment; try again"
+        ))),
     }
 }
 
 /// Drops the fingerprints that the stream goes by.
 async fn forget(storage: &SqliteStorage, key: &StreamKey) -> Result<()> {
-    let endpoints = eset::STREAMS.iter().filter(|endpoint| endpoint.stream == key.stream);
+    let endpoints = eset::STREAMS
+        .iter()
+        .filter(|endpoint| endpoint.stream == key.stream);
     for endpoint in endpoints {
         let set = format!("{}/{}", key.connection, endpoint.fingerprints);
         storage.prune_fingerprints(&set, i64::MAX).await?;
@@ -163,7 +203,9 @@ async fn show(storage: &SqliteStorage, stream: Option<&str>, now: DateTime<Utc>)
         }
     }
     match (shown, stream) {
-        (0, Some(stream)) => Err(Error::config(format!("no run of `{stream}` has been saved yet"))),
+        (0, Some(stream)) => Err(Error::config(format!(
+            "no run of `{stream}` has been saved yet"
+        ))),
         (0, None) => {
             line("no run has been saved yet");
             Ok(())
@@ -174,37 +216,59 @@ async fn show(storage: &SqliteStorage, stream: Option<&str>, now: DateTime<Utc>)
 
 /// Where a stream stands, in words.
 fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
-    let ago = |time: DateTime<Utc>| {
-        format!("{} ({} ago)", utc(time), span((now - time).num_seconds()))
-    };
+    let ago =
+        |time: DateTime<Utc>| format!("{} ({} ago)", utc(time), span((now - time).num_seconds()));
     let mut say = Vec::new();
     say.push(match (&state.position, state.good) {
         (None, None) => "has not read anything yet".to_owned(),
-        (None, Some(good)) => format!("takes a new token in the next run; good until {}", ago(good)),
+        (None, Some(good)) => format!(
+            "takes a new token in the next run; good until {}",
+            ago(good)
+        ),
         (Some(Position::Time(cursor)), _) => format!("has read everything until {}", ago(*cursor)),
         (Some(Position::Token(_)), Some(good)) => {
-            format!("follows the feed; has read everything the source knew at {}", ago(good))
+            format!(
+                "follows the feed; has read everything the source knew at {}",
+                ago(good)
+            )
         }
         (Some(Position::Token(_)), None) => "follows the feed from its first token on".to_owned(),
     });
     if let Some(Window { from, to }) = state.backlog {
-        say.push(format!("still has to read {} to {} by window", utc(from), utc(to)));
+        say.push(format!(
+            "still has to read {} to {} by window",
+            utc(from),
+            utc(to)
+        ));
     }
     if let Some(open) = &state.open {
         let what = match &open.slice {
             Slice::Window(window) => format!("{} to {}", utc(window.from), utc(window.to)),
             Slice::Token(_) | Slice::Latest => "the feed".to_owned(),
         };
-        say.push(format!("is in the middle of {what}, begun {}", ago(open.began)));
+        say.push(format!(
+            "is in the middle of {what}, begun {}",
+            ago(open.began)
+        ));
     }
     if let Some(at) = state.no_feed {
-        say.push(format!("reads windows: the source had no feed at {}", ago(at)));
+        say.push(format!(
+            "reads windows: the source had no feed at {}",
+            ago(at)
+        ));
     }
     if let Some(since) = state.off {
-        say.push(format!("is off: not offered by the source since {}", ago(since)));
+        say.push(format!(
+            "is off: not offered by the source since {}",
+            ago(since)
+        ));
     }
     if let Some(lease) = state.lease.as_ref().filter(|lease| lease.until > now) {
-        say.push(format!("is being worked on by {} until {} at most", lease.owner, utc(lease.until)));
+        say.push(format!(
+            "is being worked on by {} until {} at most",
+            lease.owner,
+            utc(lease.until)
+        ));
     }
     if let Some(finished) = state.finished {
         let how = match &state.error {
@@ -214,7 +278,12 @@ fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
         say.push(format!("last run ended {} {how}", ago(finished)));
     }
     for gap in &state.gaps {
-        say.push(format!("gap {} to {}: {}", utc(gap.from), utc(gap.to), gap.why));
+        say.push(format!(
+            "gap {} to {}: {}",
+            utc(gap.from),
+            utc(gap.to),
+            gap.why
+        ));
     }
     say
 }
@@ -229,8 +298,12 @@ mod tests {
 
     #[test]
     fn times_and_ages_are_understood() {
-        assert!(matches!(time("2026-11-20"), Ok(When::At(at)) if utc(at) == "2026-11-20 00:00:00 UTC"));
-        assert!(matches!(time("2026-11-20T10:00+02:00"), Ok(When::At(at)) if utc(at) == "2026-11-20 08:00:00 UTC"));
+        assert!(
+            matches!(time("2026-11-20"), Ok(When::At(at)) if utc(at) == "2026-11-20 00:00:00 UTC")
+        );
+        assert!(
+            matches!(time("2026-11-20T10:00+02:00"), Ok(When::At(at)) if utc(at) == "2026-11-20 08:00:00 UTC")
+        );
         assert!(matches!(time("36h"), Ok(When::Ago(age)) if age == Duration::from_hours(36)));
         assert!(time("yesterday").is_err());
     }

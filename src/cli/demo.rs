@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::{Clock, SharedClock},
-        http::Network,
+        http::{Network, SharedTransport},
     },
     logging,
     pipeline::{Counts, Report},
@@ -54,7 +54,9 @@ impl Origin {
         match fs::read(&file) {
             Ok(text) => {
                 let origin: Self = serde_json::from_slice(&text).map_err(|error| {
-                    Error::config(format!("`{shown}` is damaged ({error}): delete it and its folder"))
+                    Error::config(format!(
+                        "`{shown}` is damaged ({error}): delete it and its folder"
+                    ))
                 })?;
                 match seed {
                     Some(seed) if seed != origin.seed => Err(Error::config(format!(
@@ -66,7 +68,10 @@ impl Origin {
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let origin = Self { seed: seed.unwrap_or(SEED), start: now };
+                let origin = Self {
+                    seed: seed.unwrap_or(SEED),
+                    start: now,
+                };
                 let text = serde_json::to_vec(&origin).unwrap_or_default();
                 fs::create_dir_all(folder).and_then(|()| fs::write(&file, text)).map_err(|error| {
                     Error::config(format!(
@@ -87,8 +92,12 @@ pub(super) async fn demo(arguments: Arguments, clock: SharedClock) -> Result<()>
     let origin = Origin::of(&data, None, clock.now())?;
     let simulator = Simulator::new(Options::new(origin.seed, origin.start), Arc::clone(&clock));
     let authority = tls::Authority::generate(clock.now())?;
-    let server =
-        tls::serve(simulator.router(), (Ipv4Addr::LOCALHOST, 0).into(), &authority).await?;
+    let server = tls::serve(
+        simulator.router(),
+        (Ipv4Addr::LOCALHOST, 0).into(),
+        &authority,
+    )
+    .await?;
 
     let environment: Environment = simulator
         .settings(&server.base_url)
@@ -97,13 +106,16 @@ pub(super) async fn demo(arguments: Arguments, clock: SharedClock) -> Result<()>
         .chain([
             ("CONNECTOR_DATA".to_owned(), data.display().to_string()),
             ("RUN_BUDGET_SECONDS".to_owned(), BUDGET_SECONDS.to_owned()),
-            ("LOG_LEVEL".to_owned(), own.get("LOG_LEVEL").unwrap_or("error").to_owned()),
+            (
+                "LOG_LEVEL".to_owned(),
+                own.get("LOG_LEVEL").unwrap_or("error").to_owned(),
+            ),
         ])
         .collect();
     let settings = Settings::load(&environment, Mode::Local)?;
     logging::init(settings.log.format, settings.log.level)?;
-    let network = Network::loopback(authority.pem().as_bytes())?;
-    let app = App::with_transport(&settings, Arc::clone(&clock), Arc::new(network))?;
+    let network: SharedTransport = Arc::new(Network::loopback(authority.pem().as_bytes())?);
+    let app = App::with_transport(&settings, &clock, &network)?;
 
     screen::line(format!(
         "A simulated ESET tenant answers on {}; nothing leaves this machine.",

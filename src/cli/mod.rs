@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::Served,
-    config::{Environment, Mode, Settings},
+    config::{Environment, LogSettings, Mode, Settings},
     error::{Error, Result},
     host,
     io::clock::{SharedClock, SystemClock},
-    logging::{self, Format},
+    logging,
 };
 
 mod check;
@@ -98,7 +98,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Help goes to stdout; a mistake is one line, and exit code 2.
 fn wrong_use(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
         screen::line(error.render().to_string().trim_end());
         return ExitCode::SUCCESS;
     }
@@ -124,20 +127,21 @@ async fn run(command: Command) -> Result<()> {
     }
 }
 
-/// The port is open before the settings are read: the host waits for nothing but the port.
+/// The port is open before the settings are read: the host waits for nothing but the port. Wrong
+/// settings are the answer to each call; to end here would have the host start us over and over.
 async fn serve(clock: SharedClock) -> Result<()> {
     let environment = Environment::from_process();
+    let log = LogSettings::load(&environment, Mode::Host);
+    logging::init(log.format, log.level)?;
     let listener = host::bind(environment.host_port()?).await?;
-    let settings = Settings::load(&environment, Mode::Host);
-    match &settings {
-        Ok(settings) => logging::init(settings.log.format, settings.log.level)?,
-        Err(_) => logging::init(Format::Json, tracing::level_filters::LevelFilter::INFO)?,
-    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
-    if let Ok(settings) = &settings {
-        for warning in &settings.warnings {
-            tracing::info!(setting = warning.setting, "{warning}");
-        }
+    let settings = Settings::load(&environment, Mode::Host);
+    let strange = match &settings {
+        Ok(settings) => &settings.warnings,
+        Err(problems) => &problems.warnings,
+    };
+    for note in strange {
+        tracing::info!(setting = note.setting, "{note}");
     }
     let served = Served::new(settings.map_err(Error::from), Arc::clone(&clock));
     host::serve_until_terminated(listener, Arc::new(served), clock).await
@@ -146,13 +150,21 @@ async fn serve(clock: SharedClock) -> Result<()> {
 fn local_environment() -> Result<Environment> {
     let environment = Environment::from_process();
     let file = Path::new(LOCAL_SETTINGS);
-    if file.exists() { environment.with_local_settings(file) } else { Ok(environment) }
+    if file.exists() {
+        environment.with_local_settings(file)
+    } else {
+        Ok(environment)
+    }
 }
 
 /// The folder of embedded data, by the one setting that the simulated world depends on.
 fn data_folder(environment: &Environment) -> Result<PathBuf> {
     const NAME: &str = "CONNECTOR_DATA";
-    let only: Environment = environment.get(NAME).map(|value| (NAME, value)).into_iter().collect();
+    let only: Environment = environment
+        .get(NAME)
+        .map(|value| (NAME, value))
+        .into_iter()
+        .collect();
     Ok(Settings::load(&only, Mode::Local)?.data)
 }
 
@@ -180,8 +192,9 @@ fn stop_on_signal() -> Result<CancellationToken> {
 
 /// An address to listen on, which must be this machine.
 fn loopback(text: &str) -> std::result::Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())?;
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())?;
     if !address.ip().is_loopback() {
         return Err("the simulator listens on this machine only, such as on 127.0.0.1".to_owned());
     }

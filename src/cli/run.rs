@@ -37,8 +37,11 @@ pub(super) async fn run(
     clock: SharedClock,
 ) -> Result<()> {
     let functions = functions(&arguments.functions)?;
-    let app = App::build(settings, Arc::clone(&clock))?;
-    if functions.iter().all(|function| app.jobs(function).next().is_none()) {
+    let app = App::build(settings, &clock)?;
+    if functions
+        .iter()
+        .all(|function| app.jobs(function).next().is_none())
+    {
         return Err(Error::config(
             "no connection is configured: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD` in \
              the environment or in ./local.settings.json, or try `sentinel-connector demo`",
@@ -58,9 +61,16 @@ fn functions(named: &[String]) -> Result<Vec<&'static str>> {
         return Ok(FUNCTIONS.to_vec());
     }
     let find = |name: &String| {
-        FUNCTIONS.iter().find(|function| *function == name).copied().ok_or_else(|| {
-            Error::config(format!("there is no function `{name}`; there are {}", FUNCTIONS.join(", ")))
-        })
+        FUNCTIONS
+            .iter()
+            .find(|function| *function == name)
+            .copied()
+            .ok_or_else(|| {
+                Error::config(format!(
+                    "there is no function `{name}`; there are {}",
+                    FUNCTIONS.join(", ")
+                ))
+            })
     };
     named.iter().map(find).collect()
 }
@@ -73,7 +83,11 @@ pub(super) async fn once(
     stop: &CancellationToken,
 ) -> Vec<Report> {
     let board = screen::Board::new();
-    let options = RunOptions { at_once, progress: board.progress(), stop: stop.clone() };
+    let options = RunOptions {
+        at_once,
+        progress: board.progress(),
+        stop: stop.clone(),
+    };
     let mut reports = Vec::new();
     for function in functions {
         reports.extend(app.run(function, &options).await);
@@ -109,7 +123,9 @@ async fn watch(
 }
 
 pub(super) async fn query(sql: &str, settings: &Settings) -> Result<()> {
-    let answer = Workspace::new(EmbeddedFile::open(&settings.data)?)?.query(sql).await?;
+    let answer = Workspace::new(EmbeddedFile::open(&settings.data)?)?
+        .query(sql)
+        .await?;
     screen::line(screen::rows(&answer.columns, answer.rows));
     Ok(())
 }

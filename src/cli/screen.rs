@@ -132,7 +132,13 @@ pub(super) fn summary(reports: &[Report]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header([
-        "stream", "pages", "rows", "duplicates dropped", "rejected", "bytes", "lag",
+        "stream",
+        "pages",
+        "rows",
+        "duplicates dropped",
+        "rejected",
+        "bytes",
+        "lag",
     ]);
     for report in reports {
         let counts = &report.counts;

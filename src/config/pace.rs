@@ -11,7 +11,7 @@ use super::{
 use crate::core::window::Pace;
 
 /// What a first run reads.
-const INITIAL_HISTORY: Duration = Duration::from_secs(24 * 3600);
+const INITIAL_HISTORY: Duration = Duration::from_hours(24);
 
 /// `<STREAM>_EVERY` and its like, `INITIAL_HISTORY`, and an entry's `every`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -62,7 +62,7 @@ fn nothing_set_is_no_connection_and_embedded_parts() {
     assert_eq!(settings.storage, StorageSettings::Embedded);
     assert_eq!(settings.data, PathBuf::from("./connector-data"));
     assert_eq!(settings.extra_ca, None);
-    assert_eq!(settings.run.budget, Duration::from_secs(240));
+    assert_eq!(settings.run.budget, Duration::from_mins(4));
     assert_eq!(settings.run.time_generated, TimeGenerated::Ingestion);
     assert_eq!(
         settings.log,
@@ -339,7 +339,7 @@ fn white_space_around_a_secret_is_kept_and_warned_of() {
 }
 
 const PACE: Pace = Pace {
-    every: Duration::from_secs(300),
+    every: Duration::from_mins(5),
     delay: Duration::from_secs(1),
     lookback: Duration::from_secs(2),
     step: Duration::from_secs(3),
@@ -354,7 +354,7 @@ fn a_stream_has_its_pace_from_defaults_and_settings() {
     assert_eq!(
         defaults,
         Pace {
-            history: Duration::from_secs(86_400),
+            history: Duration::from_hours(24),
             ..PACE
         }
     );
@@ -373,7 +373,7 @@ fn a_stream_has_its_pace_from_defaults_and_settings() {
     assert_eq!(
         paces.of("eset.detections", PACE),
         Pace {
-            every: Duration::from_secs(900),
+            every: Duration::from_mins(15),
             delay: Duration::from_secs(90),
             lookback: hours(72),
             step: hours(6),
@@ -414,7 +414,7 @@ fn connections_inherit_the_flat_settings() {
     assert_eq!(main_eset.password.expose_secret(), CANARY);
     assert_eq!(
         main.paces.of("eset.detections", PACE).every,
-        Duration::from_secs(600)
+        Duration::from_mins(10)
     );
 
     assert_eq!(
@@ -428,14 +428,14 @@ fn connections_inherit_the_flat_settings() {
     let detections = contoso.paces.of("eset.detections", PACE);
     assert_eq!(
         detections.every,
-        Duration::from_secs(900),
+        Duration::from_mins(15),
         "its `every` wins over a flat one"
     );
     assert_eq!(detections.delay, Duration::from_secs(30));
-    assert_eq!(detections.history, Duration::from_secs(7 * 86_400));
+    assert_eq!(detections.history, Duration::from_hours(168));
     assert_eq!(
         contoso.paces.of("eset.incidents", PACE).every,
-        Duration::from_secs(3600)
+        Duration::from_hours(1)
     );
 }
 

@@ -9,7 +9,7 @@ use super::names;
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// Longer than any stream is kept, and short enough to be taken from a date.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(3650 * 24);
 
 /// Any text, as it is.
 #[allow(
@@ -182,8 +182,8 @@ mod tests {
     #[test]
     fn durations_need_a_unit() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
-        assert_eq!(duration("3d"), Ok(Duration::from_secs(259_200)));
+        assert_eq!(duration("15m"), Ok(Duration::from_mins(15)));
+        assert_eq!(duration("3d"), Ok(Duration::from_hours(72)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert!(duration("90").unwrap_err().contains("unit"));
         assert!(duration("-1s").is_err());

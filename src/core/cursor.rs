@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub const STATE_VERSION: u32 = 1;
 
 /// How long a stream without its token feed reads windows before it asks for the feed again.
-const FEED_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
+const FEED_RETRY: Duration = Duration::from_hours(24);
 
 /// How far the source's clock may be ahead of ours: a window that meets a token reaches this much
 /// beyond it, and the fingerprints drop what both bring.
@@ -273,13 +273,7 @@ impl StreamState {
         if let Some(open) = &self.open {
             return Some(open.clone());
         }
-        let first_page = |slice| {
-            Some(Open {
-                slice,
-                page: String::new(),
-                began: now,
-            })
-        };
+        let first_page = |slice| Some(Open::new(slice, now));
         if let Some(backlog) = self.backlog {
             return first_page(Slice::Window(backlog.first(pace.step)));
         }
@@ -307,11 +301,7 @@ impl StreamState {
             pace.lookback
         };
         let window = next_window(cursor, Some(floor), pace, lookback, now)?;
-        Some(Open {
-            slice: Slice::Window(window),
-            page: String::new(),
-            began: now,
-        })
+        Some(Open::new(Slice::Window(window), now))
     }
 
     /// A page of a slice is safe, and another follows.
@@ -382,17 +372,6 @@ impl StreamState {
                 });
             }
         }
-    }
-
-    /// Makes the next run read from a time on, whatever it has read already.
-    pub fn rewind(&mut self, to: DateTime<Utc>) {
-        self.open = None;
-        self.backlog = None;
-        self.no_feed = None;
-        self.position = Some(Position::Time(to));
-        self.floor = Some(self.floor.map_or(to, |floor| floor.min(to)));
-        self.good = Some(to);
-        self.finished = None;
     }
 
     /// Makes the next run read from a time on, whatever it has read already.

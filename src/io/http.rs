@@ -75,6 +75,7 @@ pub type SharedTransport = Arc<dyn Transport>;
 /// The network. The client is built on first use, so that a start costs nothing.
 pub struct Network {
     client: OnceLock<reqwest::Client>,
+    proxies: bool,
     roots: Vec<reqwest::Certificate>,
 }
 
@@ -88,13 +89,20 @@ impl Network {
                 .filter(|roots| !roots.is_empty())
                 .ok_or_else(|| Error::config("`EXTRA_CA_FILE` holds no PEM certificate"))?,
         };
-        Ok(Self { client: OnceLock::new(), proxies: true, roots })
+        Ok(Self {
+            client: OnceLock::new(),
+            proxies: true,
+            roots,
+        })
     }
 
     /// This machine only, trusting these roots (PEM) as well: a proxy of the system's could not
     /// reach it.
     pub fn loopback(roots: &[u8]) -> Result<Self> {
-        Ok(Self { proxies: false, ..Self::new(Some(roots))? })
+        Ok(Self {
+            proxies: false,
+            ..Self::new(Some(roots))?
+        })
     }
 
     fn client(&self) -> std::result::Result<&reqwest::Client, TransportError> {
@@ -108,7 +116,11 @@ impl Network {
             reason = "this is the one place that builds a client"
         )]
         let builder = reqwest::Client::builder();
-        let builder = if self.proxies { builder } else { builder.no_proxy() };
+        let builder = if self.proxies {
+            builder
+        } else {
+            builder.no_proxy()
+        };
         let client = builder
             .user_agent(concat!("sentinel-connector/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))

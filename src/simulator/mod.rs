@@ -280,7 +280,7 @@ impl Inner {
             Kind::Rubbish => Answer::rubbish(),
             Kind::EmptyOk => Answer::status(StatusCode::OK),
             Kind::Never => {
-                self.clock.sleep(Duration::from_secs(3600)).await;
+                self.clock.sleep(Duration::from_hours(1)).await;
                 return None;
             }
             Kind::Slow(seconds) => {

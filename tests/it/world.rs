@@ -59,7 +59,7 @@ impl World {
             folder: tempfile::tempdir().unwrap(),
             look_ups: LookUps::default(),
             password,
-            budget: Duration::from_secs(240),
+            budget: Duration::from_mins(4),
             looked_at: Vec::new(),
         }
     }

@@ -93,7 +93,7 @@ impl Connection {
             account.password.clone(),
             plain.clone(),
         ));
-        let tokens: Arc<dyn Tokens> = login.clone();
+        let tokens: Arc<dyn Tokens> = Arc::<Login>::clone(&login);
         let asker = plain.with_tokens(tokens);
         Arc::new(Self {
             account,
