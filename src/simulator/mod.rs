@@ -47,6 +47,7 @@ use axum::{
     http::{Request, Response, StatusCode},
 };
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use self::{
     answer::{Answer, Content, Incoming},
@@ -97,6 +98,7 @@ pub(crate) struct Inner {
     script: Script,
     pending: Pending,
     calls: Mutex<Vec<Call>>,
+    kept_waiting: watch::Sender<u64>,
     serial: AtomicU64,
 }
 
@@ -111,6 +113,7 @@ impl Simulator {
             script: Script::default(),
             pending: Pending::default(),
             calls: Mutex::default(),
+            kept_waiting: watch::Sender::default(),
             serial: AtomicU64::new(0),
             options,
             clock,
@@ -135,6 +138,13 @@ impl Simulator {
     /// Plays `fault` from now on.
     pub fn inject(&self, fault: Fault) {
         self.0.script.inject(fault);
+    }
+
+    /// Comes back when `calls` calls in all have been met by a fault that never answers.
+    pub async fn kept_waiting(&self, calls: u64) {
+        let mut kept = self.0.kept_waiting.subscribe();
+        // The sender lives as long as the simulator.
+        drop(kept.wait_for(|kept| *kept >= calls).await);
     }
 
     /// Every call so far, oldest first.
@@ -280,6 +290,7 @@ impl Inner {
             Kind::Rubbish => Answer::rubbish(),
             Kind::EmptyOk => Answer::status(StatusCode::OK),
             Kind::Never => {
+                self.kept_waiting.send_modify(|calls| *calls += 1);
                 self.clock.sleep(Duration::from_hours(1)).await;
                 return None;
             }
