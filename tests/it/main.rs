@@ -2,6 +2,8 @@
 #![allow(missing_docs, reason = "tests are named, not documented")]
 
 #[cfg(test)]
+mod arrows;
+#[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod host;
