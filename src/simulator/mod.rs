@@ -285,6 +285,8 @@ impl Inner {
             Kind::PendingDead => pending(Fate::Dead),
             Kind::PendingForever => pending(Fate::Never),
             Kind::PendingNoId => accepted(),
+            Kind::FairUse if self.serial.load(Ordering::Relaxed).is_multiple_of(2) => accepted(),
+            Kind::FairUse => Answer::status(StatusCode::SERVICE_UNAVAILABLE),
             Kind::ExpiredDelta | Kind::ExpiredPage => Answer::bad_request(),
             Kind::NoDelta => Answer::not_found(),
             Kind::Rubbish => Answer::rubbish(),
