@@ -1,8 +1,13 @@
 //! Time, passed in: every `now`, sleep and timeout of the program goes through a [`Clock`].
 
 use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    future::{Future, pending, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
@@ -35,27 +40,45 @@ pub struct Elapsed;
 
 /// Runs `future`, for `limit` at most.
 ///
-/// In virtual time a sleep passes at once, so the future runs to its end and is judged by how much
-/// time it used; a peer that "never" answers is one that sleeps for longer than the limit.
+/// In virtual time a sleep passes at once, so that there is nothing to race: a sleep of the same
+/// task that would go beyond the limit ends there and does not come back, and whoever used up the
+/// time otherwise is judged by it afterwards.
 pub async fn timeout<F: Future>(
     clock: &dyn Clock,
     limit: Duration,
     future: F,
 ) -> Result<F::Output, Elapsed> {
-    if clock.is_virtual() {
-        let started = clock.now();
-        let output = future.await;
-        let used = (clock.now() - started).to_std().unwrap_or_default();
-        return if used > limit {
-            Err(Elapsed)
-        } else {
-            Ok(output)
+    if !clock.is_virtual() {
+        return tokio::select! {
+            output = future => Ok(output),
+            () = clock.sleep(limit) => Err(Elapsed),
         };
     }
-    tokio::select! {
-        output = future => Ok(output),
-        () = clock.sleep(limit) => Err(Elapsed),
-    }
+    let own = clock.now() + delta(limit);
+    let until = UNTIL.try_with(|outer| outer.at.min(own)).unwrap_or(own);
+    let passed = Arc::new(AtomicBool::new(false));
+    let scope = Until {
+        at: until,
+        passed: Arc::clone(&passed),
+    };
+    let mut future = pin!(UNTIL.scope(scope, future));
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) if clock.now() <= own => Poll::Ready(Ok(output)),
+        Poll::Pending if !passed.load(Ordering::Relaxed) => Poll::Pending,
+        Poll::Ready(_) | Poll::Pending => Poll::Ready(Err(Elapsed)),
+    })
+    .await
+}
+
+/// The end of the innermost [`timeout`] that a task of virtual time is in.
+struct Until {
+    at: DateTime<Utc>,
+    /// A sleep went beyond it.
+    passed: Arc<AtomicBool>,
+}
+
+tokio::task_local! {
+    static UNTIL: Until;
 }
 
 /// The machine's clock.
@@ -109,6 +132,19 @@ impl Clock for VirtualClock {
     }
 
     async fn sleep(&self, duration: Duration) {
+        let now = self.now();
+        let too_long = UNTIL.try_with(|until| {
+            let left = until.at - now;
+            let too_long = delta(duration) > left;
+            if too_long {
+                until.passed.store(true, Ordering::Relaxed);
+                self.advance(left.to_std().unwrap_or_default());
+            }
+            too_long
+        });
+        if too_long == Ok(true) {
+            return pending().await;
+        }
         self.advance(duration);
         tokio::task::yield_now().await;
     }
@@ -148,5 +184,20 @@ mod tests {
             clock.sleep(Duration::from_secs(10)),
         );
         assert_eq!(quick.await, Ok(()));
+        assert_eq!(clock.now().to_rfc3339(), "2026-01-01T00:00:20+00:00");
+    }
+
+    #[tokio::test]
+    async fn of_two_timeouts_the_shorter_one_ends_a_virtual_sleep() {
+        let clock = clock();
+        let seconds = Duration::from_secs;
+        let inner = timeout(&clock, seconds(10), clock.sleep(seconds(3600)));
+        let outer = timeout(&clock, seconds(60), inner);
+        assert_eq!(outer.await, Ok(Err(Elapsed)));
+        assert_eq!(clock.now().to_rfc3339(), "2026-01-01T00:00:10+00:00");
+        let inner = timeout(&clock, seconds(60), clock.sleep(seconds(3600)));
+        let outer = timeout(&clock, seconds(10), inner);
+        assert!(outer.await.is_ok_and(|inner| inner == Err(Elapsed)));
+        assert_eq!(clock.now().to_rfc3339(), "2026-01-01T00:00:20+00:00");
     }
 }

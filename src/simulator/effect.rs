@@ -158,6 +158,16 @@ pub(crate) fn end_page(value: &mut Value, end: PageEnd) {
     }
 }
 
+/// How many records an answer holds that arrives whole.
+pub(crate) fn records(answer: &Answer) -> usize {
+    let Content::Json(value) = &answer.content else {
+        return 0;
+    };
+    let list = LISTS.iter().find_map(|key| value[*key].as_array());
+    list.filter(|_| answer.status == StatusCode::OK && answer.end == End::Whole)
+        .map_or(0, Vec::len)
+}
+
 /// The same event, reported by another device 50 hours after it saw it.
 fn late(record: &Value, world: &World) -> Option<Value> {
     let mut late = record.clone();

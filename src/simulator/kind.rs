@@ -206,7 +206,11 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
         "pending; and pending whenever asked again",
     ),
     ("202-no-id", Group::Eset, "pending, without a `response-id`"),
-    ("fair-use", Group::Eset, "slowed down after a burst: 202 and 503 in turn"),
+    (
+        "fair-use",
+        Group::Eset,
+        "slowed down after a burst: 202 and 503 in turn",
+    ),
     (
         "no-refresh-token",
         Group::EsetToken,

@@ -82,6 +82,8 @@ pub struct Call {
     pub path: String,
     /// The status of the answer.
     pub status: u16,
+    /// How many records a list held; none when the answer was cut.
+    pub records: usize,
 }
 
 /// The outside world. Clones share everything.
@@ -147,6 +149,11 @@ impl Simulator {
         drop(kept.wait_for(|kept| *kept >= calls).await);
     }
 
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.0.script.clear();
+    }
+
     /// Every call so far, oldest first.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.0.calls).clone()
@@ -200,6 +207,7 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
         method: incoming.method.to_string(),
         path: incoming.shown(),
         status: answer.status.as_u16(),
+        records: effect::records(&answer),
     });
     answer.into_response(&inner.clock)
 }

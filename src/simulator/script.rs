@@ -33,6 +33,10 @@ impl Script {
         });
     }
 
+    pub(crate) fn clear(&self) {
+        lock(&self.0).clear();
+    }
+
     /// The faults to play on this call; `applies` says which kinds could strike it. A kind that
     /// answers in place of the service is the last one.
     pub(crate) fn take(&self, target: Target, applies: impl Fn(Kind) -> bool) -> Vec<Kind> {
