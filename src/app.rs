@@ -103,12 +103,7 @@ impl App {
         for connection in &settings.connections {
             match &connection.source {
                 config::Source::Eset(settings) => {
-                    let shared = eset::Connection::new(
-                        account(settings),
-                        Arc::clone(transport),
-                        Arc::clone(&self.parts.clock),
-                        Arc::clone(&self.parts.random),
-                    );
+                    let shared = self.eset(account(settings), transport);
                     for endpoint in eset_streams(settings) {
                         let job = Job {
                             key: StreamKey::new(&connection.name, endpoint.stream),
@@ -122,6 +117,20 @@ impl App {
                     self.connections.push((connection.name.clone(), shared));
                 }
             }
+        }
+    }
+
+    fn eset(&self, account: Account, transport: &SharedTransport) -> Arc<eset::Connection> {
+        let transport = Arc::clone(transport);
+        let clock = Arc::clone(&self.parts.clock);
+        let random = Arc::clone(&self.parts.random);
+        match self
+            .connections
+            .iter()
+            .find(|(_, other)| other.is_account(&account))
+        {
+            Some((_, other)) => eset::Connection::beside(other, account, transport, clock, random),
+            None => eset::Connection::new(account, transport, clock, random),
         }
     }
 

@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | [`cli`] | the command line | everything |
 //! | [`app`] | settings → concrete parts; function name → work | everything but `cli` |
+//! | [`check`] | tries each setting and each dependency | `app` and what it imports |
 //! | [`config`] | settings, read from a map of the environment | leaf types of `core` |
 //! | [`host`] | the custom-handler protocol | `io` |
 //! | [`pipeline`] | one run of one stream | `core`, `io`, the traits |
@@ -40,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod core;

@@ -317,11 +317,10 @@ impl<'a> Cells<'a> {
         let mut looked_up: Vec<&str> = Vec::new();
         for cell in &self.filled {
             match &cell.origin {
-                Origin::Usual => {}
                 Origin::Other(path) => push_member(&mut from, cell.column, &quoted(path)),
-                // Columns that no member of a record fills need not be told apart.
                 Origin::LookedUp if usually_fill(rules, cell.column) => looked_up.push(cell.column),
-                Origin::LookedUp => {}
+                // Columns that no member of a record fills need not be told apart.
+                Origin::Usual | Origin::LookedUp => {}
             }
         }
         if !looked_up.is_empty() {

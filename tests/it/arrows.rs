@@ -21,6 +21,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("simulator", &["core", "io"]),
     ("pipeline", &["core", "io", "source", "sink", "storage"]),
     (
+        "check",
+        &["app", "config", "core", "io", "pipeline", "storage"],
+    ),
+    (
         "app",
         &[
             "config", "core", "embedded", "host", "io", "pipeline", "sink", "source", "storage",
@@ -93,8 +97,7 @@ fn imported(code: &str) -> BTreeSet<String> {
             .collect()
     };
     let mut rooms = BTreeSet::new();
-    for (at, crate_) in code.match_indices("crate::") {
-        let rest = &code[at + crate_.len()..];
+    for rest in code.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
             None => drop(rooms.insert(name(rest))),
             Some(list) => rooms.extend(items(list).map(name)),
@@ -118,7 +121,7 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
     }
     starts
         .into_iter()
-        .map(|start| &list[start..])
+        .filter_map(|start| list.get(start..))
         .filter(|item| !item.trim_start().starts_with('}'))
 }
 

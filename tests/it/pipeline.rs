@@ -90,7 +90,7 @@ async fn pages_may_be_smaller_than_was_asked_for() {
 #[tokio::test]
 async fn a_login_without_refresh_tokens_goes_on_with_the_password() {
     two_runs("no refresh tokens", None, |options| {
-        options.refresh_tokens = false
+        options.refresh_tokens = false;
     })
     .await;
 }
