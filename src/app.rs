@@ -2,10 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -14,7 +11,6 @@ use crate::{
     core::{cursor::StreamKey, endpoint::Endpoint, window::delta},
     embedded::EmbeddedFile,
     error::{Error, Result},
-    host::{Failure, Functions, Invocation},
     io::{
         clock::SharedClock,
         exchange::{Limits, Random},
@@ -270,61 +266,6 @@ fn log(report: &Report) {
         reason = report.reason,
         "stream done"
     );
-}
-
-/// The functions, as the host calls them. The parts are built at the first call, and again as long
-/// as that fails.
-pub struct Served {
-    settings: std::result::Result<Settings, Error>,
-    clock: SharedClock,
-    app: OnceCell<App>,
-}
-
-impl Served {
-    /// Functions by these settings. Wrong settings are the answer to each call.
-    pub fn new(settings: std::result::Result<Settings, Error>, clock: SharedClock) -> Self {
-        Self {
-            settings,
-            clock,
-            app: OnceCell::new(),
-        }
-    }
-
-    async fn app(&self) -> Result<&App> {
-        let settings = self.settings.as_ref().map_err(Clone::clone)?;
-        self.app
-            .get_or_try_init(|| async { App::build(settings, &self.clock) })
-            .await
-    }
-}
-
-#[async_trait]
-impl Functions for Served {
-    fn names(&self) -> Vec<String> {
-        FUNCTIONS.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    async fn run(&self, invocation: Invocation) -> std::result::Result<Value, Failure> {
-        let failure = |error: &Error, report| Failure {
-            kind: error.kind(),
-            reason: error.to_string(),
-            report,
-        };
-        let app = self
-            .app()
-            .await
-            .map_err(|error| failure(&error, Value::Null))?;
-        let options = RunOptions {
-            stop: invocation.stop.clone(),
-            ..RunOptions::default()
-        };
-        let reports = app.run(&invocation.function, &options).await;
-        let report = json!({ "function": invocation.function, "streams": reports });
-        match failed(&reports) {
-            None => Ok(report),
-            Some(error) => Err(failure(&error, report)),
-        }
-    }
 }
 
 /// The errors of a function's streams as one, of the kind that has to be acted on first.

@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -50,8 +50,43 @@ pub trait Functions: Send + Sync {
     /// Their names, as the folders spell them.
     fn names(&self) -> Vec<String>;
 
-    /// Runs one of them and returns its report.
-    async fn run(&self, invocation: Invocation) -> std::result::Result<Value, Failure>;
+    /// Runs one of them.
+    async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure>;
+}
+
+/// What a run gives back.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// Values of output bindings, by name.
+    pub outputs: Map<String, Value>,
+    /// What was done, for the log.
+    pub report: Value,
+}
+
+impl From<Value> for Answer {
+    /// A report, and no outputs.
+    fn from(report: Value) -> Self {
+        Self {
+            report,
+            ..Self::default()
+        }
+    }
+}
+
+impl Answer {
+    /// The answer of a function with an HTTP trigger, whose output binding is `res`: JSON.
+    pub fn http(body: &Value) -> Self {
+        // An object's text is never valid base64, which the host would decode behind our back.
+        let res = json!({
+            "statusCode": 200,
+            "headers": { "Content-Type": "application/json" },
+            "body": body.to_string(),
+        });
+        Self {
+            outputs: Map::from_iter([("res".to_owned(), res)]),
+            report: Value::Null,
+        }
+    }
 }
 
 /// A call of a function.
@@ -314,10 +349,10 @@ impl Host {
             });
         let elapsed = (self.clock.now() - started).num_milliseconds();
         match outcome {
-            Ok(report) => {
+            Ok(Answer { outputs, report }) => {
                 tracing::info!(elapsed_ms = elapsed, %report, "done");
                 let log = cut(format!("{function} done in {elapsed} ms: {report}"));
-                let body = json!({"Outputs": {}, "Logs": [log], "ReturnValue": report});
+                let body = json!({"Outputs": outputs, "Logs": [log], "ReturnValue": report});
                 (StatusCode::OK, body)
             }
             // The host throws away the body of a failure, so the log is where it is told.

@@ -24,7 +24,9 @@
 //! |---|---|---|
 //! | [`cli`] | the command line | everything |
 //! | [`app`] | settings → concrete parts; function name → work | everything but `cli` |
+//! | [`serve`] | the functions, as the host calls them | `app`, `host`, `status` |
 //! | [`check`] | tries each setting and each dependency | `app` and what it imports |
+//! | [`status`] | where everything stands, in words and as JSON | `app`, `check` and what they import |
 //! | [`config`] | settings, read from a map of the environment | leaf types of `core` |
 //! | [`host`] | the custom-handler protocol | `io` |
 //! | [`pipeline`] | one run of one stream | `core`, `io`, the traits |
@@ -51,7 +53,9 @@ pub mod host;
 pub mod io;
 pub mod logging;
 pub mod pipeline;
+pub mod serve;
 pub mod simulator;
 pub mod sink;
 pub mod source;
+pub mod status;
 pub mod storage;

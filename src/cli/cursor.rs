@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::screen::{line, named, span};
+use super::screen::{line, named};
 use crate::{
     config::{DEFAULT_CONNECTION, Settings},
     core::{
-        cursor::{Position, Slice, StreamKey, StreamState},
+        cursor::{StreamKey, StreamState},
         record::parse_time,
-        window::{Window, delta},
+        window::delta,
     },
     embedded::EmbeddedFile,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
     source::eset,
+    status::{sentences, utc},
     storage::{Fingerprints, SaveError, StateStore, sqlite::SqliteStorage},
 };
 
@@ -212,84 +213,6 @@ async fn show(storage: &SqliteStorage, stream: Option<&str>, now: DateTime<Utc>)
         }
         _ => Ok(()),
     }
-}
-
-/// Where a stream stands, in words.
-fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
-    let ago =
-        |time: DateTime<Utc>| format!("{} ({} ago)", utc(time), span((now - time).num_seconds()));
-    let mut say = Vec::new();
-    say.push(match (&state.position, state.good) {
-        (None, None) => "has not read anything yet".to_owned(),
-        (None, Some(good)) => format!(
-            "takes a new token in the next run; good until {}",
-            ago(good)
-        ),
-        (Some(Position::Time(cursor)), _) => format!("has read everything until {}", ago(*cursor)),
-        (Some(Position::Token(_)), Some(good)) => {
-            format!(
-                "follows the feed; has read everything the source knew at {}",
-                ago(good)
-            )
-        }
-        (Some(Position::Token(_)), None) => "follows the feed from its first token on".to_owned(),
-    });
-    if let Some(Window { from, to }) = state.backlog {
-        say.push(format!(
-            "still has to read {} to {} by window",
-            utc(from),
-            utc(to)
-        ));
-    }
-    if let Some(open) = &state.open {
-        let what = match &open.slice {
-            Slice::Window(window) => format!("{} to {}", utc(window.from), utc(window.to)),
-            Slice::Token(_) | Slice::Latest => "the feed".to_owned(),
-        };
-        say.push(format!(
-            "is in the middle of {what}, begun {}",
-            ago(open.began)
-        ));
-    }
-    if let Some(at) = state.no_feed {
-        say.push(format!(
-            "reads windows: the source had no feed at {}",
-            ago(at)
-        ));
-    }
-    if let Some(since) = state.off {
-        say.push(format!(
-            "is off: not offered by the source since {}",
-            ago(since)
-        ));
-    }
-    if let Some(lease) = state.lease.as_ref().filter(|lease| lease.until > now) {
-        say.push(format!(
-            "is being worked on by {} until {} at most",
-            lease.owner,
-            utc(lease.until)
-        ));
-    }
-    if let Some(finished) = state.finished {
-        let how = match &state.error {
-            None => "well".to_owned(),
-            Some(error) => format!("with an error: {error}"),
-        };
-        say.push(format!("last run ended {} {how}", ago(finished)));
-    }
-    for gap in &state.gaps {
-        say.push(format!(
-            "gap {} to {}: {}",
-            utc(gap.from),
-            utc(gap.to),
-            gap.why
-        ));
-    }
-    say
-}
-
-fn utc(time: DateTime<Utc>) -> String {
-    time.format("%F %T UTC").to_string()
 }
 
 #[cfg(test)]

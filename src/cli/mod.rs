@@ -12,12 +12,12 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::Served,
     config::{Environment, LogSettings, Mode, Settings},
     error::{Error, Result},
     host,
     io::clock::{SharedClock, SystemClock},
     logging,
+    serve::Served,
 };
 
 mod check;
@@ -143,7 +143,7 @@ async fn serve(clock: SharedClock) -> Result<()> {
     for note in strange {
         tracing::info!(setting = note.setting, "{note}");
     }
-    let served = Served::new(settings.map_err(Error::from), Arc::clone(&clock));
+    let served = Served::new(environment, settings, Arc::clone(&clock));
     host::serve_until_terminated(listener, Arc::new(served), clock).await
 }
 

@@ -16,6 +16,7 @@ use crate::{
     core::cursor::StreamKey,
     error::{Error, Kind},
     pipeline::{Outcome, Report},
+    status::span,
 };
 
 /// Prints a line. A reader that has gone away is no error of ours.
@@ -167,10 +168,4 @@ pub(super) fn rows(columns: &[String], rows: Vec<Vec<Option<String>>>) -> String
         table.add_row(row.into_iter().map(Option::unwrap_or_default));
     }
     table.to_string()
-}
-
-/// A number of seconds, in words.
-pub(super) fn span(seconds: i64) -> String {
-    let duration = Duration::from_secs(seconds.max(0).unsigned_abs());
-    humantime::format_duration(duration).to_string()
 }

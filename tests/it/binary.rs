@@ -284,6 +284,38 @@ async fn the_host_gets_a_report_and_the_tables_their_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_tells_where_everything_stands() {
+    let tenant = Tenant::new(|_| {}).await;
+    let served = Served::start(&tenant).await;
+    assert!(served.invoke().await.starts_with("HTTP/1.1 200"));
+    let request = r#"{"Data":{"req":{"Url":"https://app.example/api/Status","Method":"GET","Query":{},"Headers":{},"Params":{},"Identities":[],"Body":null}},"Metadata":{}}"#;
+    let answer = served.exchange("POST /Status HTTP/1.1\r\n", request).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    tenant.assert_no_secret(answer.as_bytes());
+    let res = body(&answer)["Outputs"]["res"].clone();
+    assert_eq!(res["statusCode"], 200);
+    let status: serde_json::Value = serde_json::from_str(res["body"].as_str().unwrap()).unwrap();
+    assert_eq!(status["well"], true, "{status:#}");
+    let streams = status["streams"].as_array().unwrap();
+    let said = |name: &str| {
+        streams
+            .iter()
+            .find(|stream| stream["stream"] == name)
+            .unwrap()["says"]
+            .to_string()
+    };
+    assert!(
+        said("eset.detections").contains("follows the feed"),
+        "{status:#}"
+    );
+    assert!(
+        said("eset.incidents").contains("has read everything until"),
+        "{status:#}"
+    );
+    assert_eq!(status["deadLetters"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_run_loses_nothing_and_repeats_nothing() {
     let tenant = Tenant::new(|options| options.calls_per_second = None).await;
     let mut killed = 0;

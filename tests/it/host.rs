@@ -76,7 +76,7 @@ impl Functions for Fake {
         .into()
     }
 
-    async fn run(&self, invocation: Invocation) -> Result<Value, Failure> {
+    async fn run(&self, invocation: Invocation) -> Result<host::Answer, Failure> {
         self.seen.lock().unwrap().push(invocation.clone());
         self.started.signal();
         match invocation.function.as_str() {
@@ -97,7 +97,7 @@ impl Functions for Fake {
             _ => {}
         }
         self.finished.lock().unwrap().push(invocation.function);
-        Ok(json!({"pulled": 2, "landed": 2}))
+        Ok(json!({"pulled": 2, "landed": 2}).into())
     }
 }
 
