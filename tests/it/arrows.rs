@@ -30,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config", "core", "embedded", "host", "io", "pipeline", "sink", "source", "storage",
         ],
     ),
+    ("status", &["app", "check", "config", "core", "storage"]),
+    ("serve", &["app", "config", "host", "io", "status"]),
 ];
 
 /// Crates that only these rooms may name.
