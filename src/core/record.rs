@@ -37,6 +37,12 @@ impl<'a> Members<'a> {
             .map(|(_, value)| value)
     }
 
+    /// The value of a member, whatever it says.
+    pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        let named = self.0.iter().find(|(key, _)| *key == name);
+        named.map(|(_, value)| *value)
+    }
+
     /// A member's text: a string's content, or a number as it is written.
     pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
         text_of(self.get(name)?)
