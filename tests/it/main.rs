@@ -2,6 +2,8 @@
 #![allow(missing_docs, reason = "tests are named, not documented")]
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod sink;
