@@ -155,6 +155,14 @@ pub struct Facts {
     pub time: Option<DateTime<Utc>>,
 }
 
+/// A time has many spellings; a version that is one must not become another one by its digits.
+fn one_spelling(version: &str) -> String {
+    parse_time(version).map_or_else(
+        || version.to_owned(),
+        |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+    )
+}
+
 impl Facts {
     /// The facts of the record `text`, whose members are `members`.
     pub fn of(text: &[u8], members: &Members<'_>, identity: &Identity) -> Self {
@@ -162,7 +170,10 @@ impl Facts {
         let named = |member: &str| members.text(member).map(Cow::into_owned);
         Self {
             id: named(identity.id).unwrap_or_else(hash),
-            version: identity.version.and_then(named).unwrap_or_else(hash),
+            version: identity
+                .version
+                .and_then(named)
+                .map_or_else(hash, |version| one_spelling(&version)),
             time: members
                 .text(identity.time)
                 .and_then(|text| parse_time(&text)),

@@ -49,6 +49,7 @@ pub(super) struct Reader<'a> {
     job: &'a Job,
     parts: &'a Parts,
     limits: &'a Limits,
+    began: DateTime<Utc>,
     /// Where the stream will stand when all that was handed on is safe.
     plan: StreamState,
     pieces: mpsc::Sender<Piece>,
@@ -71,6 +72,7 @@ impl<'a> Reader<'a> {
             job,
             parts,
             limits,
+            began: parts.clock.now(),
             plan,
             pieces,
             steps: Steps::default(),
@@ -83,9 +85,11 @@ impl<'a> Reader<'a> {
     /// Reads until the stream is up to date or the time is up.
     pub(super) async fn run(mut self) -> Result<Outcome> {
         let has_feed = self.job.source.endpoint().feed.is_some();
-        let began = self.parts.clock.now();
         loop {
-            let Some(open) = self.plan.next(has_feed, &self.job.pace, self.steps, began) else {
+            let next = self
+                .plan
+                .next(has_feed, &self.job.pace, self.steps, self.began);
+            let Some(open) = next else {
                 return Ok(Outcome::UpToDate);
             };
             let now = self.parts.clock.now();
@@ -125,10 +129,13 @@ impl<'a> Reader<'a> {
             }
         };
         let Some(page) = next.next_page() else {
-            match &open.slice {
-                Slice::Window(_) => self.steps.window = true,
-                Slice::Token(_) => self.steps.feed = true,
-                Slice::Latest => {}
+            // What an earlier run began shows the source as it was then.
+            if open.began >= self.began {
+                match &open.slice {
+                    Slice::Window(_) => self.steps.window = true,
+                    Slice::Token(_) => self.steps.feed = true,
+                    Slice::Latest => {}
+                }
             }
             self.pages.clear();
             self.refused_pages = 0;
@@ -140,11 +147,17 @@ impl<'a> Reader<'a> {
                 )));
             }
             let slice = open.slice.clone();
+            // A first token stands for the time of its answer, which may have been long in coming:
+            // what the token leaves out has to be read by window.
+            let began = match slice {
+                Slice::Latest => self.parts.clock.now(),
+                _ => open.began,
+            };
             return self
                 .apply(Move::Slice {
                     slice,
                     token,
-                    began: open.began,
+                    began,
                 })
                 .await;
         };
@@ -194,7 +207,10 @@ impl<'a> Reader<'a> {
                 self.apply(Move::Off { at }).await?;
                 Ok(Step::Off)
             }
-            Reply::NotOffered(reason) => {
+            // No document names the feed: however it refuses to begin, windows know as much.
+            Reply::NotOffered(reason) | Reply::Unexpected(reason, _)
+                if !matches!(open.slice, Slice::Window(_)) =>
+            {
                 tracing::info!(%reason, "no token feed; windows instead");
                 self.apply(Move::FeedMissing { at }).await
             }
@@ -202,7 +218,9 @@ impl<'a> Reader<'a> {
                 "{key}: {what}: give the API user read access to this product, or take the product \
                  out of the settings"
             ))),
-            Reply::Unexpected(what, _) => Err(Error::contract(format!("{key}: {what}"))),
+            Reply::NotOffered(what) | Reply::Unexpected(what, _) => {
+                Err(Error::contract(format!("{key}: {what}")))
+            }
             Reply::Answer(_) => Ok(Step::On),
         }
     }

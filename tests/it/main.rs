@@ -6,6 +6,8 @@ mod arrows;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod pipeline;

@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
+    path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 mod expected;
 
-pub(crate) use expected::Look;
+pub(crate) use expected::{Look, stream_of};
 
 /// When every simulated world begins.
 pub(crate) const START: &str = "2026-03-02T08:00:00Z";
@@ -60,6 +61,8 @@ pub(crate) struct World {
     pub(crate) looks: BTreeMap<String, Vec<Look>>,
     /// What the simulators before this one have served, by stream.
     served_before: BTreeMap<String, u64>,
+    /// For questions about the tables.
+    workspace: OnceLock<Workspace>,
 }
 
 impl World {
@@ -81,7 +84,7 @@ impl World {
             password: options.password.clone(),
             simulator: Simulator::new(options, Arc::new(clock.clone())),
             clock,
-            folder: tempfile::tempdir().unwrap(),
+            folder: folder(),
             look_ups: LookUps::default(),
             budget: Duration::from_secs(240),
             stop: CancellationToken::new(),
@@ -89,16 +92,18 @@ impl World {
             reports: Vec::new(),
             looks: BTreeMap::new(),
             served_before: BTreeMap::new(),
+            workspace: OnceLock::new(),
         }
     }
 
-    /// The same world once more, from where it stands now. Nobody may have its file open.
+    /// The same world once more, from where it stands now. Nobody may be writing.
     pub(crate) fn branch(&self) -> Self {
         let clock = VirtualClock::new(self.clock.now());
         let mut branch = Self::of(self.simulator.options().clone(), clock);
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
+            // The index of the log is built anew.
+            if entry.file_type().unwrap().is_file() && !is_index(&entry.path()) {
                 std::fs::copy(entry.path(), branch.folder.path().join(entry.file_name())).unwrap();
             }
         }
@@ -217,7 +222,8 @@ impl World {
     }
 
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
-        let workspace = Workspace::new(self.file()).unwrap();
+        let open = || Workspace::new(self.file()).unwrap();
+        let workspace = self.workspace.get_or_init(open);
         workspace.query(sql).await.unwrap().rows
     }
 
@@ -244,6 +250,16 @@ impl World {
     }
 }
 
+/// In memory where that is to be had: nobody needs these files after a crash of the machine.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
 /// Numbers in `0.0..1.0`, the same in each test run.
 pub(crate) fn random() -> Random {
     /// No two runs of this process may draw the same name for their lease.
@@ -253,6 +269,10 @@ pub(crate) fn random() -> Random {
         let mixed = drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         f64::from(u32::try_from(mixed).unwrap()) / f64::from(1 << 24)
     })
+}
+
+fn is_index(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("-shm")
 }
 
 /// The end of a run in words, for messages.

@@ -1,0 +1,137 @@
+//! Faults that do not end: what becomes of the stream that is struck, that the others go on, and
+//! that nothing is lost when all is well again.
+
+use sentinel_connector::{
+    error::Kind,
+    pipeline::{Outcome, Report},
+    simulator::{Entry, Target},
+};
+
+use super::{assert_complete_but_for, each, eset_catalogue, healthy, inject, name, small, struck};
+use crate::world::{World, stream_of};
+
+/// What a fault that does not end makes of the stream that it strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It goes on.
+    Works,
+    /// It is off, which is no error.
+    Off,
+    /// It fails, and this one must act.
+    Fails(Kind),
+}
+use Fate::{Fails, Off, Works};
+
+/// Whether the stream has been read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    First,
+    Later,
+}
+
+fn is_delta(target: Target) -> bool {
+    matches!(target, Target::EsetDetections | Target::EsetCloudOffice)
+}
+
+fn is_window(target: Target) -> bool {
+    matches!(
+        target,
+        Target::EsetDetectionsWindow | Target::EsetCloudOfficeWindow
+    )
+}
+
+fn fate(entry: &Entry, when: When) -> Fate {
+    let target = entry.target;
+    if is_window(target) && when == When::Later {
+        // Windows are only asked for when there is no token.
+        return Works;
+    }
+    match name(entry) {
+        "429" | "429-retry-after" | "500" | "502" | "503" | "503-retry-after" | "504" | "never"
+        | "cut" | "202-dead" | "202-forever" | "202-no-id" => Fails(Kind::Transient),
+        "rubbish" | "empty-200" | "truncated" => Fails(Kind::Contract),
+        "401" => Fails(Kind::Config),
+        "400" | "403" | "404" | "410" | "501" if target == Target::EsetToken => Fails(Kind::Config),
+        // The service says for good that there is no more about this incident.
+        "400" | "403" | "404" | "410" | "501" if target == Target::EsetIncidentsGet => Works,
+        "403" => Fails(Kind::Config),
+        // A feed that does not begin is no feed: windows instead.
+        "400" | "404" | "410" | "501" | "no-delta" if is_delta(target) => Works,
+        "404" | "501" => Off,
+        "400" | "410" => Fails(Kind::Contract),
+        // A new token has no second page.
+        "page-token-repeated" if is_delta(target) && when == When::First => Works,
+        "expired-delta" | "page-token-repeated" => Fails(Kind::Contract),
+        // What a token stood for can be read by window.
+        "expired-page" if is_delta(target) => Works,
+        "expired-page" => Fails(Kind::Contract),
+        "202" | "slow" | "no-refresh-token" | "page-token-empty" | "page-token-null"
+        | "page-token-absent" | "page-size" | "nine-digits" | "null-fields" | "bad-record"
+        | "duplicate" | "late" => Works,
+        unknown => panic!("say what becomes of a stream under `{unknown}`"),
+    }
+}
+
+fn assert_fate(report: &Report, fate: Fate, fault: &str) {
+    match fate {
+        Works => assert_eq!(report.outcome, Outcome::UpToDate, "{fault}: {report:?}"),
+        Off => assert_eq!(report.outcome, Outcome::Off, "{fault}: {report:?}"),
+        Fails(kind) => {
+            assert_eq!(report.outcome, Outcome::Failed, "{fault}: {report:?}");
+            assert_eq!(report.error_kind, Some(kind), "{fault}: {report:?}");
+            let reason = report.reason.as_deref().unwrap_or_default();
+            assert!(
+                reason.contains(&report.key.stream) || reason.contains("eset login"),
+                "{fault}: the error does not name the stream: {reason}"
+            );
+        }
+    }
+}
+
+async fn lasts(mut world: World, entry: Entry, when: When) {
+    let fault = inject(&world, &entry, "x*");
+    let struck = struck(entry.target);
+    let fate = fate(&entry, when);
+    for round in 1..=2 {
+        let asked = world.answered(entry.target, 501);
+        for report in world.run().await {
+            if struck.contains(&report.key.stream.as_str()) {
+                assert_fate(&report, fate, &format!("{fault}, round {round}"));
+            } else {
+                assert_fate(&report, Works, &fault);
+                world
+                    .assert_stream_complete(&report.key.stream, &fault)
+                    .await;
+            }
+            assert!(
+                report.seconds <= world.budget.as_secs_f64() + 1.0,
+                "{fault}: {report:?}"
+            );
+        }
+        if name(&entry) == "501" && stream_of(entry.target).is_some() {
+            let asked = world.answered(entry.target, 501) - asked;
+            assert!(asked <= 1, "{fault}: asked {asked} times in one run");
+        }
+        world.pass(30);
+    }
+    world.simulator.heal();
+    world.run_until_done().await;
+    assert_complete_but_for(&world, &entry, &fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_that_lasts_from_the_beginning_has_its_fate_and_costs_nothing_in_the_end() {
+    let catalogue = eset_catalogue().into_iter();
+    each(catalogue.map(|entry| lasts(small(), entry, When::First))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_that_begins_to_last_has_its_fate_and_costs_nothing_in_the_end() {
+    let healthy = healthy().await;
+    let cases = eset_catalogue().into_iter().map(|entry| {
+        let world = healthy.branch();
+        world.pass(24 * 60);
+        lasts(world, entry, When::Later)
+    });
+    each(cases).await;
+}
