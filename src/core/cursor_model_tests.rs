@@ -207,7 +207,10 @@ fn runs(feed_is_there: bool, longest: i64) -> impl Strategy<Value = Vec<Run>> {
 
 /// Records that were seen in `0..span`, up to `late` times the lookback after they occurred.
 fn records(span: i64, late: f64) -> impl Strategy<Value = Vec<(i64, f64)>> {
-    prop::collection::vec((0..span, prop_oneof![0.0..=late, Just(late)]), 1..60)
+    prop::collection::vec(
+        (0..span, prop_oneof![0.0..=late, Just(late), Just(0.0)]),
+        1..60,
+    )
 }
 
 fn of(parts: &[(i64, f64)], pace: &Pace) -> Vec<Record> {

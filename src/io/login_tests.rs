@@ -239,6 +239,17 @@ async fn an_outage_keeps_what_is_held() {
 }
 
 #[tokio::test]
+async fn a_refused_token_is_not_handed_out_again_in_an_outage() {
+    let mut script = vec![granted("a1", Some("r1"), 3600)];
+    script.extend(std::iter::repeat_with(|| Step::status(503)).take(6));
+    let peer = Peer::new(script, []);
+    let login = login(&peer);
+    token(&login, None, &peer).await;
+    let error = login.bearer(Some("a1"), &peer.limits(240)).await;
+    assert_eq!(error.unwrap_err().kind(), Kind::Transient);
+}
+
+#[tokio::test]
 async fn a_short_life_is_used_for_half_of_it() {
     let peer = Peer::new([granted("a1", None, 40), granted("a2", None, 0)], []);
     let login = login(&peer);
