@@ -129,7 +129,7 @@ impl Model<'_> {
                 steps.window |= matches!(slice, Slice::Window(_));
                 steps.feed |= matches!(slice, Slice::Token(_));
             }
-            states.push(self.moved(plan, &change));
+            states.push(self.moved(&plan, &change));
             assert!(states.len() < 2_000, "the run does not end: {change:?}");
         }
         states.truncate((states.len() - lost.min(states.len() - 1)).max(1));
@@ -140,7 +140,7 @@ impl Model<'_> {
     }
 
     /// The state after a move, which keeps what must hold of every one.
-    fn moved(&mut self, before: StreamState, change: &Move) -> StreamState {
+    fn moved(&self, before: &StreamState, change: &Move) -> StreamState {
         let mut after = before.clone();
         after.apply(change, self.pace);
         if let (Some(Position::Time(old)), Some(Position::Time(new))) =
@@ -155,7 +155,7 @@ impl Model<'_> {
         {
             match (before.backlog, &before.position) {
                 (Some(backlog), _) => {
-                    assert_eq!(window.from, backlog.from, "a window of the backlog")
+                    assert_eq!(window.from, backlog.from, "a window of the backlog");
                 }
                 (None, Some(Position::Time(cursor))) => {
                     assert!(window.from <= *cursor && *cursor < window.to, "no tile");
@@ -207,7 +207,10 @@ fn runs(feed_is_there: bool, longest: i64) -> impl Strategy<Value = Vec<Run>> {
 
 /// Records that were seen in `0..span`, up to `late` times the lookback after they occurred.
 fn records(span: i64, late: f64) -> impl Strategy<Value = Vec<(i64, f64)>> {
-    prop::collection::vec((0..span, prop_oneof![0.0..=late, Just(late)]), 1..60)
+    prop::collection::vec(
+        (0..span, prop_oneof![0.0..=late, Just(late), Just(0.0)]),
+        1..60,
+    )
 }
 
 fn of(parts: &[(i64, f64)], pace: &Pace) -> Vec<Record> {

@@ -14,8 +14,12 @@ use crate::error::{Error, Result};
 /// A chunk is handed on when it has this many bytes.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The most bytes of a record, and so of a chunk: a longer record is set aside.
+/// The most bytes of a chunk.
 pub const MAX_CHUNK_BYTES: usize = 4 << 20;
+
+/// The most bytes of a record, which may begin in a chunk that is nearly full: a longer one is set
+/// aside.
+pub const MAX_RECORD_BYTES: usize = MAX_CHUNK_BYTES - CHUNK_BYTES;
 
 /// How much of a record that is too long is kept for the dead letter.
 const KEPT_OF_OVERSIZED: usize = 64 << 10;
@@ -33,7 +37,7 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
     /// Where each record stands in `bytes`.
     pub records: Vec<Range<u32>>,
-    /// Records that were longer than [`MAX_CHUNK_BYTES`].
+    /// Records that were longer than [`MAX_RECORD_BYTES`].
     pub oversized: Vec<Oversized>,
 }
 
@@ -313,7 +317,7 @@ impl Cutter {
         }
         self.chunk.bytes.extend_from_slice(bytes);
         let length = self.chunk.bytes.len() - self.start;
-        if length > MAX_CHUNK_BYTES {
+        if length > MAX_RECORD_BYTES {
             let mut prefix = self.chunk.bytes.split_off(self.start);
             prefix.truncate(KEPT_OF_OVERSIZED);
             prefix.shrink_to_fit();

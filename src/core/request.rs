@@ -107,38 +107,38 @@ mod tests {
 
     #[test]
     fn detections_are_asked_for_by_token_or_by_window() {
-        insta::assert_snapshot!(pages(&DETECTIONS), @r##"
+        insta::assert_snapshot!(pages(&DETECTIONS), @"
         /v1/detections?startTime=2026-01-02T03%3A04%3A05.000000006Z&endTime=2026-01-03T00%3A00%3A00Z&pageSize=1000 → detections
         /v1/detections?startTime=2026-01-02T03%3A04%3A05.000000006Z&endTime=2026-01-03T00%3A00%3A00Z&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → detections
         /v1/detections:listDelta?deltaToken=latest&pageSize=1000 → createdDetections
         /v1/detections:listDelta?deltaToken=latest&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → createdDetections
         /v1/detections:listDelta?deltaToken=d%2F1%2B%3D&pageSize=1000 → createdDetections
         /v1/detections:listDelta?deltaToken=d%2F1%2B%3D&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → createdDetections
-        "##);
+        ");
     }
 
     #[test]
     fn cloud_office_detections_are_asked_for_by_token_or_by_window() {
-        insta::assert_snapshot!(pages(&CLOUD_OFFICE), @r##"
+        insta::assert_snapshot!(pages(&CLOUD_OFFICE), @"
         /v2/detections?startTime=2026-01-02T03%3A04%3A05.000000006Z&endTime=2026-01-03T00%3A00%3A00Z&pageSize=1000 → detections
         /v2/detections?startTime=2026-01-02T03%3A04%3A05.000000006Z&endTime=2026-01-03T00%3A00%3A00Z&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → detections
         /v2/detections:listDelta?deltaToken=latest&pageSize=1000 → createdDetections
         /v2/detections:listDelta?deltaToken=latest&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → createdDetections
         /v2/detections:listDelta?deltaToken=d%2F1%2B%3D&pageSize=1000 → createdDetections
         /v2/detections:listDelta?deltaToken=d%2F1%2B%3D&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → createdDetections
-        "##);
+        ");
     }
 
     #[test]
     fn incidents_are_asked_for_by_the_time_of_their_update() {
-        insta::assert_snapshot!(pages(&INCIDENTS), @r##"
+        insta::assert_snapshot!(pages(&INCIDENTS), @"
         /v2/incidents?filter=incident.update_time%20%3E%3D%20timestamp%28%222026-01-02T03%3A04%3A05.000000006Z%22%29%20%26%26%20incident.update_time%20%3C%3D%20timestamp%28%222026-01-03T00%3A00%3A00Z%22%29&pageSize=1000 → incidents
         /v2/incidents?filter=incident.update_time%20%3E%3D%20timestamp%28%222026-01-02T03%3A04%3A05.000000006Z%22%29%20%26%26%20incident.update_time%20%3C%3D%20timestamp%28%222026-01-03T00%3A00%3A00Z%22%29&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → incidents
-        "##);
+        ");
         let (query, _) = page_query(&INCIDENTS, &window("2026-01-03T00:00:00Z"), "");
         let filter = query.split(['=', '&']).nth(1).unwrap();
         let filter = percent_decode_str(filter).decode_utf8().unwrap();
-        insta::assert_snapshot!(filter, @r##"incident.update_time >= timestamp("2026-01-02T03:04:05.000000006Z") && incident.update_time <= timestamp("2026-01-03T00:00:00Z")"##);
+        insta::assert_snapshot!(filter, @r#"incident.update_time >= timestamp("2026-01-02T03:04:05.000000006Z") && incident.update_time <= timestamp("2026-01-03T00:00:00Z")"#);
     }
 
     #[test]

@@ -7,15 +7,22 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Value, value::RawValue};
 
 use super::{
     batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL},
     endpoint::Endpoint,
-    mapping::{As, Rule, To},
-    record::{Facts, Members, canonical_hash, parse_time, text_of, time_text},
+    mapping::{Rule, To},
+    record::{Facts, Members, canonical_hash, time_text},
     shorten::{MAX_VALUE_BYTES, length, quoted, shorten},
 };
+
+mod convert;
+mod restore;
+
+pub use restore::restore;
+
+use convert::convert;
 
 /// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
 /// ones that were looked up are a list, [`DETAILS`].
@@ -405,58 +412,6 @@ enum Outcome {
     Kept,
 }
 
-/// A member as a column's value, and whether it can be restored from it.
-fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)> {
-    let text = value.get();
-    let is_string = text.starts_with('"');
-    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    match how {
-        As::Json => Some((text.into(), true)),
-        As::Inside(name) => Some((format!("{{\"{name}\":{text}}}").into(), true)),
-        As::Text if is_string => Some((text.into(), true)),
-        As::Text => Some((quoted(text).into(), false)),
-        As::NumberText if is_number => Some((format!("\"{text}\"").into(), true)),
-        // A number that came as text could not be told from one that came as a number.
-        As::NumberText if is_string => Some((text.into(), !is_number_text(&text_of(value)?))),
-        As::NumberText => None,
-        As::Boolean => matches!(text, "true" | "false").then(|| (text.into(), true)),
-        As::Integer => text.parse::<i32>().ok().map(|_| (text.into(), true)),
-        As::TextInteger => {
-            let written = text_of(value)?;
-            let number: i32 = written.parse().ok()?;
-            let exact = is_string && number.to_string() == written;
-            Some((number.to_string().into(), exact))
-        }
-        As::Time => {
-            let written = text_of(value).filter(|_| is_string)?;
-            let time = time_text(parse_time(&written)?);
-            let exact = time == written;
-            Some((quoted(&time).into(), exact))
-        }
-        As::Renamed(names) => {
-            let members = Members::of_value(value)?;
-            // A member that already has one of our names could not be told from a renamed one.
-            let clash = names.iter().any(|(_, ours)| members.get(ours).is_some());
-            if clash {
-                return Some((text.into(), false));
-            }
-            let mut renamed = String::new();
-            for (key, value) in members.iter() {
-                let name = names
-                    .iter()
-                    .find(|(theirs, _)| *theirs == key)
-                    .map_or(key, |name| name.1);
-                push_member(&mut renamed, name, value.get());
-            }
-            Some((format!("{{{renamed}}}").into(), true))
-        }
-    }
-}
-
-fn is_number_text(text: &str) -> bool {
-    serde_json::from_str::<serde_json::Number>(text).is_ok()
-}
-
 fn push_member(object: &mut String, key: &str, json: &str) {
     if !object.is_empty() {
         object.push(',');
@@ -480,96 +435,6 @@ fn push_cell(row: &mut String, column: &str, json: &str) {
     row.push_str(column);
     row.push_str("\":");
     row.push_str(json);
-}
-
-/// The record of a row: equal to the one that came, but for null and empty members, and for values
-/// that were cut.
-pub fn restore(row: &Map<String, Value>, rules: &'static [Rule]) -> Value {
-    let mut rest = match row.get("additionalFields") {
-        Some(Value::Object(rest)) => rest.clone(),
-        _ => Map::new(),
-    };
-    rest.remove(DETAILS);
-    let from = rest.remove(FROM).unwrap_or_default();
-    let mut record: Map<String, Value> = rest
-        .into_iter()
-        .map(|(key, value)| match key.strip_prefix('@') {
-            Some(own) if is_ours(own) => (own.to_owned(), value),
-            _ => (key, value),
-        })
-        .collect();
-    Restorer { row, from }.members(rules, "", &mut record);
-    Value::Object(record)
-}
-
-struct Restorer<'r> {
-    row: &'r Map<String, Value>,
-    from: Value,
-}
-
-impl Restorer<'_> {
-    /// A column's value, unless it was looked up.
-    fn column(&self, column: &str) -> Option<&Value> {
-        let looked_up = self.from.get(DETAILS).and_then(Value::as_array);
-        let is_looked_up = looked_up.is_some_and(|columns| columns.iter().any(|c| c == column));
-        self.row.get(column).filter(|_| !is_looked_up)
-    }
-
-    fn members(&self, rules: &'static [Rule], path: &str, record: &mut Map<String, Value>) {
-        for rule in rules {
-            let here = format!("{path}{}", rule.member);
-            match rule.to {
-                // A member that stayed is the truth; its column holds a conversion.
-                To::Column(..) if record.contains_key(rule.member) => {}
-                To::Column(column, how) => {
-                    let filled_here = match self.from.get(column) {
-                        Some(other) => *other == here.as_str(),
-                        None => !rule.alternate,
-                    };
-                    if let Some(value) = self.column(column).filter(|_| filled_here) {
-                        record.insert(rule.member.to_owned(), revert(value, how));
-                    }
-                }
-                To::Members { rest, rules } => {
-                    let mut inner = match record.get(rule.member) {
-                        Some(Value::Object(inner)) => inner.clone(),
-                        Some(_) => continue,
-                        None => rest
-                            .and_then(|column| self.column(column)?.as_object().cloned())
-                            .unwrap_or_default(),
-                    };
-                    self.members(rules, &format!("{here}."), &mut inner);
-                    if !inner.is_empty() {
-                        record.insert(rule.member.to_owned(), Value::Object(inner));
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn revert(value: &Value, how: As) -> Value {
-    match (how, value) {
-        (As::NumberText, Value::String(text)) if is_number_text(text) => {
-            serde_json::from_str(text).unwrap_or_default()
-        }
-        (As::Inside(name), Value::Object(members)) => {
-            members.get(name).cloned().unwrap_or_default()
-        }
-        (As::TextInteger, Value::Number(number)) => number.to_string().into(),
-        (As::Renamed(names), Value::Object(members)) => members
-            .iter()
-            .map(|(key, value)| {
-                let name = names
-                    .iter()
-                    .find(|(_, ours)| ours == key)
-                    .map_or(key.as_str(), |n| n.0);
-                (name.to_owned(), value.clone())
-            })
-            .collect::<Map<_, _>>()
-            .into(),
-        _ => value.clone(),
-    }
 }
 
 #[cfg(test)]
