@@ -89,7 +89,12 @@ impl Model<'_> {
             _ => {
                 let (records, next, token) = self.answer(open);
                 self.read.extend(records);
-                let (slice, began) = (open.slice.clone(), open.began);
+                let slice = open.slice.clone();
+                let began = if slice == Slice::Latest {
+                    now
+                } else {
+                    open.began
+                };
                 match next {
                     Some(next) => Move::Page { slice, next, began },
                     None => Move::Slice {
@@ -108,6 +113,7 @@ impl Model<'_> {
         let mut states = vec![self.saved.clone()];
         let mut lost = 0;
         let healthy = (Reaction::Answer, 0);
+        let began = at(self.now);
         for (reaction, took) in run
             .reactions
             .iter()
@@ -115,7 +121,7 @@ impl Model<'_> {
             .chain(std::iter::repeat(healthy))
         {
             let plan = states.last().unwrap().clone();
-            let Some(open) = plan.next(self.has_feed, self.pace, steps, at(self.now)) else {
+            let Some(open) = plan.next(self.has_feed, self.pace, steps, began) else {
                 break;
             };
             self.now += took;
