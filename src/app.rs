@@ -17,13 +17,20 @@ use crate::{
         http::{Network, SharedTransport},
     },
     pipeline::{self, Job, Outcome, Parts, Report},
+    push,
     sink::workspace::Workspace,
     source::eset::{self, Account, Eset, LookUps},
     storage::sqlite::SqliteStorage,
 };
 
 /// The functions that there are; each has a folder of its name with a `function.json`.
-pub const FUNCTIONS: &[&str] = &["EsetTimer"];
+pub const FUNCTIONS: &[&str] = &["EsetTimer", PUSH];
+
+/// The function that drains the outbox.
+const PUSH: &str = "SentinelPush";
+
+/// The most bytes of rows that wait for the sink.
+const OUTBOX_MAX: u64 = 1 << 30;
 
 /// Everything that a run needs, built once.
 pub struct App {
@@ -31,6 +38,8 @@ pub struct App {
     connections: Vec<(String, Arc<eset::Connection>)>,
     jobs: Vec<(&'static str, Job)>,
     budget: Duration,
+    event_time: bool,
+    sink_is_embedded: bool,
 }
 
 /// Told of every step of every stream.
@@ -81,6 +90,7 @@ impl App {
             sink: Arc::new(Workspace::new(file)?),
             clock: Arc::clone(clock),
             random: random(),
+            outbox_max: OUTBOX_MAX,
             progress: Arc::new(|_| {}),
         };
         let mut app = Self {
@@ -88,6 +98,8 @@ impl App {
             connections: Vec::new(),
             jobs: Vec::new(),
             budget: settings.run.budget,
+            event_time: settings.run.time_generated == config::TimeGenerated::Event,
+            sink_is_embedded: settings.sink == SinkSettings::Embedded,
         };
         app.connect(settings, transport);
         Ok(app)
@@ -95,7 +107,6 @@ impl App {
 
     /// One match: which streams a source has, and which function runs them.
     fn connect(&mut self, settings: &Settings, transport: &SharedTransport) {
-        let event_time = settings.run.time_generated == config::TimeGenerated::Event;
         for connection in &settings.connections {
             match &connection.source {
                 config::Source::Eset(settings) => {
@@ -105,7 +116,7 @@ impl App {
                             key: StreamKey::new(&connection.name, endpoint.stream),
                             source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
                             pace: connection.paces.of(endpoint.stream, endpoint.pace),
-                            event_time,
+                            event_time: self.event_time,
                             at_once: false,
                         };
                         self.jobs.push(("EsetTimer", job));
@@ -162,15 +173,24 @@ impl App {
     /// that none starves behind a slow one.
     pub async fn run(&self, function: &str, options: &RunOptions) -> Vec<Report> {
         let limits = self.limits(options.stop.clone());
+        let parts = Parts {
+            progress: Arc::clone(&options.progress),
+            ..self.parts.clone()
+        };
+        if function == PUSH {
+            // The embedded sink is never out of reach, so nothing waits for it.
+            if self.sink_is_embedded {
+                return Vec::new();
+            }
+            let report = push::drain(&parts, self.event_time, &limits).await;
+            log(&report);
+            return vec![report];
+        }
         let mut jobs = Vec::new();
         for job in self.jobs(function) {
             jobs.push((self.last_finished(&job.key).await, job));
         }
         jobs.sort_by_key(|(finished, _)| *finished);
-        let parts = Parts {
-            progress: Arc::clone(&options.progress),
-            ..self.parts.clone()
-        };
         let mut reports = Vec::new();
         for (_, job) in jobs {
             let job = Job {

@@ -30,6 +30,7 @@
 //! | [`config`] | settings, read from a map of the environment | leaf types of `core` |
 //! | [`host`] | the custom-handler protocol | `io` |
 //! | [`pipeline`] | one run of one stream | `core`, `io`, the traits |
+//! | [`push`] | drains the outbox | `core`, `io`, `pipeline`, the traits |
 //! | [`core`] | decisions: pure functions and data | nothing of the others |
 //! | [`io`] | one exchange at a time: clock, HTTP, tokens, rate limit | `core` |
 //! | [`source`] | answers one page | `core`, `io` |
@@ -53,6 +54,7 @@ pub mod host;
 pub mod io;
 pub mod logging;
 pub mod pipeline;
+pub mod push;
 pub mod serve;
 pub mod simulator;
 pub mod sink;

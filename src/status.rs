@@ -104,6 +104,9 @@ pub fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
             ago(at)
         ));
     }
+    if let Some(since) = state.paused {
+        say.push(format!("is paused since {}", ago(since)));
+    }
     if let Some(since) = state.off {
         say.push(format!(
             "is off: not offered by the source since {}",

@@ -38,6 +38,22 @@ pub(super) enum Command {
         #[arg(long, default_value = DEFAULT_CONNECTION)]
         connection: String,
     },
+    /// Leave a stream alone until it is resumed; its position stays
+    Pause {
+        /// The stream, such as eset.detections
+        stream: String,
+        /// Its connection
+        #[arg(long, default_value = DEFAULT_CONNECTION)]
+        connection: String,
+    },
+    /// Read a paused stream again, from where it stood
+    Resume {
+        /// The stream, such as eset.detections
+        stream: String,
+        /// Its connection
+        #[arg(long, default_value = DEFAULT_CONNECTION)]
+        connection: String,
+    },
     /// Forget a stream's position: the next run is a first run
     Reset {
         /// The stream, such as eset.detections
@@ -106,6 +122,19 @@ pub(super) async fn cursor(
                 named(&key),
                 utc(from)
             ));
+            Ok(())
+        }
+        Command::Pause { stream, connection } => {
+            let key = key(&connection, &stream, &storage).await?;
+            let now = clock.now();
+            change(&storage, &key, &*clock, |state| state.paused = Some(now)).await?;
+            line(format!("{}: paused", named(&key)));
+            Ok(())
+        }
+        Command::Resume { stream, connection } => {
+            let key = key(&connection, &stream, &storage).await?;
+            change(&storage, &key, &*clock, |state| state.paused = None).await?;
+            line(format!("{}: goes on with the next run", named(&key)));
             Ok(())
         }
         Command::Reset {

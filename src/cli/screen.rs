@@ -101,6 +101,7 @@ fn described(report: &Report) -> String {
         Outcome::Behind => "time is up; the next run goes on".to_owned(),
         Outcome::NotDue => "not due yet".to_owned(),
         Outcome::Busy => reason("left to another run", report),
+        Outcome::Paused => "paused; `cursor resume` ends that".to_owned(),
         Outcome::Off => "not offered by this tenant".to_owned(),
         Outcome::Failed => reason("failed", report),
     };

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::value::RawValue;
 
 /// The most bytes of JSON in a batch, brackets and commas included.
 ///
@@ -52,6 +53,20 @@ impl Batch {
             rows: Vec::new(),
             id: String::new(),
         }
+    }
+
+    /// The batch whose [`json`](Self::json) this is; `None` when it is none, or too long.
+    pub fn from_json(table: &str, json: &[u8]) -> Option<Self> {
+        let rows: Vec<&RawValue> = serde_json::from_slice(json).ok()?;
+        let mut batch = Self::new(table);
+        for row in rows {
+            let row = row.get().as_bytes();
+            if !is_row(row) || !batch.has_room_for(row.len()) {
+                return None;
+            }
+            batch.add(row);
+        }
+        Some(batch)
     }
 
     /// The table's name.
@@ -107,7 +122,10 @@ impl Batch {
 
     /// Adds a row, which must fit ([`has_room_for`](Self::has_room_for)).
     pub fn add(&mut self, row: &[u8]) {
-        debug_assert!(row.starts_with(ROW_HEAD) && row.ends_with(ROW_TAIL));
+        debug_assert!(
+            is_row(row),
+            "a row has its time and its batch id in their places"
+        );
         if let Some(last) = self.json.last_mut().filter(|last| **last == b']') {
             *last = b',';
         }
@@ -142,23 +160,36 @@ impl Batch {
         }
     }
 
+    /// The batch without its first `count` rows.
+    #[must_use]
+    pub fn without_first(&self, count: usize) -> Self {
+        let mut rest = Self::new(&self.table);
+        self.rows().skip(count).for_each(|row| rest.add(row));
+        rest
+    }
+
     /// The batch in two halves, or `None` when it has fewer than two rows.
     pub fn halves(&self) -> Option<(Self, Self)> {
         if self.rows.len() < 2 {
             return None;
         }
         let middle = self.rows.len() / 2;
-        let mut halves = (Self::new(&self.table), Self::new(&self.table));
-        for (at, row) in self.rows().enumerate() {
-            let half = if at < middle {
-                &mut halves.0
-            } else {
-                &mut halves.1
-            };
-            half.add(row);
-        }
-        Some(halves)
+        let mut first = Self::new(&self.table);
+        self.rows().take(middle).for_each(|row| first.add(row));
+        Some((first, self.without_first(middle)))
     }
+}
+
+/// True when the time and the batch id of `row` stand where a push writes them.
+fn is_row(row: &[u8]) -> bool {
+    let tail = row
+        .len()
+        .checked_sub(ROW_TAIL.len())
+        .and_then(|at| row.get(at..));
+    let label = ROW_TAIL.len() - BATCH_ID_BYTES - 2;
+    let ends = tail
+        .is_some_and(|tail| tail.get(..label) == ROW_TAIL.get(..label) && tail.ends_with(b"\"}"));
+    ends && row.starts_with(ROW_HEAD) && row.get(ROW_HEAD.len() + TIME_BYTES) == Some(&b'"')
 }
 
 fn position(at: usize) -> u32 {
@@ -200,6 +231,29 @@ mod tests {
         batch.add(&fits);
         assert_eq!(batch.bytes(), MAX_BATCH_BYTES);
         assert_eq!(batch.json().len(), MAX_BATCH_BYTES);
+    }
+
+    #[test]
+    fn a_batch_is_read_back_from_its_json() {
+        let mut batch = Batch::new(DETECTIONS.name);
+        batch.add(&row("a"));
+        batch.add(&row("b"));
+        let mut again = Batch::from_json(DETECTIONS.name, batch.json()).unwrap();
+        assert_eq!(again, batch);
+        again.stamp(
+            "2026-02-03T04:05:06.789Z".parse().unwrap(),
+            "0123456789abcdef",
+        );
+        let (first, second) = again.halves().unwrap();
+        assert_eq!((first.len(), second.len()), (1, 1));
+        assert!(Batch::from_json(DETECTIONS.name, again.json()).is_some());
+        for other in ["", "{}", "[1]", r#"[{"note":"a"}]"#] {
+            assert_eq!(
+                Batch::from_json(DETECTIONS.name, other.as_bytes()),
+                None,
+                "{other}"
+            );
+        }
     }
 
     proptest! {

@@ -63,6 +63,9 @@ pub struct StreamState {
     /// Since when the source says that it does not offer this stream (501).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off: Option<DateTime<Utc>>,
+    /// Since when somebody wants it not to be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<DateTime<Utc>>,
     /// What could not be proven complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
@@ -89,6 +92,7 @@ impl Default for StreamState {
             looked_back: None,
             no_feed: None,
             off: None,
+            paused: None,
             gaps: Vec::new(),
             lease: None,
             finished: None,

@@ -1,4 +1,4 @@
-//! Batches → sink: retried, halved, and what is refused isolated.
+//! Batches → sink: retried, halved, what is refused isolated, and what an outage leaves parked.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -6,10 +6,11 @@ use chrono::TimeDelta;
 
 use super::{Parts, lease::GRACE};
 use crate::{
-    core::{batch::Batch, retry::backoff},
+    core::{batch::Batch, cursor::StreamKey, retry::backoff},
     error::{Error, Result},
     io::exchange::Limits,
     sink::PushError,
+    storage::Parked,
 };
 
 /// When so many isolated rows are refused and none was taken, it is our mistake or the collection
@@ -19,47 +20,67 @@ const REFUSED_ALIKE: u32 = 20;
 /// How often a push is tried while the sink asks for patience.
 const PATIENCE: u32 = 8;
 
+/// Pulling pauses: what is pulled now could not be kept.
+pub(crate) fn outbox_is_full(held: u64, most: u64) -> Error {
+    Error::transient(format!(
+        "the outbox holds {held} of {most} bytes (`OUTBOX_MAX_BYTES`); nothing more is pulled until \
+         SentinelPush has brought it to the sink"
+    ))
+}
+
 /// What became of a batch's rows: as many as were handled, from its beginning.
 #[derive(Debug, Default)]
-pub(super) struct Landed {
+pub(crate) struct Landed {
     /// Rows that are safe in the sink.
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
     /// Rows that the sink refuses as they are, with its reason.
-    pub(super) dead: Vec<(Vec<u8>, String)>,
-    /// Why the rest is neither.
-    pub(super) error: Option<Error>,
+    pub(crate) dead: Vec<(Vec<u8>, String)>,
+    /// Rows that wait in the outbox.
+    pub(crate) parked: usize,
+    /// Why the rest is none of these.
+    pub(crate) error: Option<Error>,
 }
 
 impl Landed {
     /// How many rows, from the beginning, need not be pushed again.
-    pub(super) fn settled(&self) -> usize {
-        self.rows + self.dead.len()
+    pub(crate) fn settled(&self) -> usize {
+        self.rows + self.dead.len() + self.parked
     }
 }
 
 /// Pushes a run's batches, and remembers how the sink took them.
-pub(super) struct Lander {
+pub(crate) struct Lander {
     parts: Parts,
     limits: Limits,
     event_time: bool,
+    /// The stream that rows are parked for; without one an outage is an error.
+    parks_for: Option<StreamKey>,
     refused: AtomicU32,
     taken: AtomicBool,
+    /// The sink has not taken a batch in all its patience: the next ones are parked at once.
+    outage: AtomicBool,
 }
 
 impl Lander {
-    pub(super) fn new(parts: Parts, limits: Limits, event_time: bool) -> Self {
-        let (refused, taken) = (AtomicU32::new(0), AtomicBool::new(false));
+    pub(crate) fn new(
+        parts: Parts,
+        limits: Limits,
+        event_time: bool,
+        parks_for: Option<StreamKey>,
+    ) -> Self {
         Self {
             parts,
             limits,
             event_time,
-            refused,
-            taken,
+            parks_for,
+            refused: AtomicU32::new(0),
+            taken: AtomicBool::new(false),
+            outage: AtomicBool::new(false),
         }
     }
 
     /// Lands a batch: its rows in their order, in halves and quarters where the sink wants it.
-    pub(super) async fn land(&self, batch: Batch) -> Landed {
+    pub(crate) async fn land(&self, batch: Batch) -> Landed {
         let mut landed = Landed::default();
         landed.error = self.land_into(batch, &mut landed).await.err();
         landed
@@ -93,11 +114,38 @@ impl Lander {
                         .dead
                         .extend(batch.rows().map(|row| (row.to_vec(), reason.clone())));
                 }
-                Err(PushError::Later { why, .. }) => return Err(Error::transient(why)),
+                Err(PushError::Later { why, .. }) => {
+                    self.park(&batch, why).await?;
+                    landed.parked += batch.len();
+                }
                 Err(PushError::Failed(error)) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Keeps the rows of an outage, as far as the outbox has room for them.
+    async fn park(&self, batch: &Batch, why: String) -> Result<()> {
+        let Some(key) = &self.parks_for else {
+            return Err(Error::transient(why));
+        };
+        self.outage.store(true, Ordering::Relaxed);
+        let (_, held) = self.parts.storage.outbox_size().await?;
+        if held + batch.bytes() as u64 > self.parts.outbox_max {
+            return Err(outbox_is_full(held, self.parts.outbox_max).context(why));
+        }
+        let at = self.parts.clock.now();
+        let parked = Parked {
+            id: format!("{}-{}", at.format("%Y%m%dT%H%M%S%9f"), batch.id()),
+            key: key.clone(),
+            table: batch.table().to_owned(),
+            at,
+            rows: batch.len() as u64,
+            bytes: batch.bytes() as u64,
+            reason: why,
+            body: batch.json().to_vec(),
+        };
+        self.parts.storage.park(&parked).await
     }
 
     /// One batch, tried until the sink answers for good or the time is up.
@@ -119,7 +167,8 @@ impl Lander {
             tries += 1;
             let wait = after.unwrap_or_else(|| backoff(tries, (self.parts.random)()));
             let fits = TimeDelta::from_std(wait).is_ok_and(|wait| now + wait < end);
-            if tries >= PATIENCE || !fits || self.limits.stop.is_cancelled() {
+            let no_patience = self.outage.load(Ordering::Relaxed);
+            if tries >= PATIENCE || no_patience || !fits || self.limits.stop.is_cancelled() {
                 return Err(PushError::Later { after, why });
             }
             tracing::debug!(%why, ?wait, "pushing again");

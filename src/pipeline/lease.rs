@@ -11,22 +11,22 @@ use crate::{
 };
 
 /// How long a lease outlives its run's deadline: what is under way by then may still be saved.
-pub(super) const GRACE: TimeDelta = TimeDelta::seconds(30);
+pub(crate) const GRACE: TimeDelta = TimeDelta::seconds(30);
 
 /// Separates the process from the run in the name of an owner.
 const RUN_MARK: char = '#';
 
 /// The state of a stream that this run may change.
-pub(super) struct Held<'a> {
+pub(crate) struct Held<'a> {
     parts: &'a Parts,
     key: &'a StreamKey,
     /// What is saved next.
-    pub(super) state: StreamState,
+    pub(crate) state: StreamState,
     etag: Option<ETag>,
 }
 
 /// What came of trying to hold a stream.
-pub(super) enum Taken<'a> {
+pub(crate) enum Taken<'a> {
     /// It is ours until the lease ends.
     Held(Box<Held<'a>>),
     /// Another run has it.
@@ -35,7 +35,7 @@ pub(super) enum Taken<'a> {
 
 impl<'a> Held<'a> {
     /// The saved state, before anything is taken.
-    pub(super) async fn load(parts: &'a Parts, key: &'a StreamKey) -> Result<Self> {
+    pub(crate) async fn load(parts: &'a Parts, key: &'a StreamKey) -> Result<Self> {
         let (state, etag) = match parts.storage.load(key).await? {
             Some((state, etag)) => (state.checked()?, Some(etag)),
             None => (StreamState::default(), None),
@@ -52,7 +52,7 @@ impl<'a> Held<'a> {
     ///
     /// A lease outlives every wait of its run, so that it needs no renewal; one whose process is
     /// known to have ended is free at once.
-    pub(super) async fn take(mut self, limits: &Limits) -> Result<Taken<'a>> {
+    pub(crate) async fn take(mut self, limits: &Limits) -> Result<Taken<'a>> {
         let run = (self.parts.random)().to_bits();
         let owner = format!("{}{RUN_MARK}{run:016x}", self.parts.storage.owner());
         if let Some(lease) = &self.state.lease {
@@ -91,7 +91,7 @@ impl<'a> Held<'a> {
     }
 
     /// Saves the state, if this run still holds it.
-    pub(super) async fn commit(&mut self) -> Result<()> {
+    pub(crate) async fn commit(&mut self) -> Result<()> {
         self.save().await.map_err(|error| match error {
             SaveError::Failed(error) => error,
             SaveError::Conflict => Error::transient(format!(
@@ -103,7 +103,7 @@ impl<'a> Held<'a> {
     }
 
     /// Gives the stream back.
-    pub(super) async fn release(&mut self, error: Option<String>) -> Result<()> {
+    pub(crate) async fn release(&mut self, error: Option<String>) -> Result<()> {
         self.state.lease = None;
         self.state.finished = Some(self.parts.clock.now());
         self.state.error = error;

@@ -47,7 +47,10 @@ mod write;
 
 pub use report::{Counts, Outcome, Report};
 
-use lease::{Held, Taken};
+pub(crate) use land::Lander;
+pub(crate) use lease::{Held, Taken};
+
+use land::outbox_is_full;
 use read::Reader;
 use write::Writer;
 
@@ -62,6 +65,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Numbers in `0.0..1.0`.
     pub random: Random,
+    /// The most bytes of rows that wait for the sink; above it nothing is pulled.
+    pub outbox_max: u64,
     /// Is told of every step.
     pub progress: Arc<dyn Fn(&Report) + Send + Sync>,
 }
@@ -88,12 +93,8 @@ const AHEAD: usize = 2;
 /// Runs a stream until it is up to date or the time is up. Errors are in the report.
 pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {
     let mut report = Report::new(job.key.clone(), parts.clock.now());
-    if let Err(error) = walk(job, parts, limits, &mut report).await {
-        report.fail(&error);
-    }
-    let took = parts.clock.now() - report.began;
-    report.seconds = took.as_seconds_f64();
-    report.counts.again = report.counts.pulled.saturating_sub(report.counts.settled());
+    let end = walk(job, parts, limits, &mut report).await;
+    report.end(end, parts.clock.now());
     if report.has_run() {
         health::write(job, parts, &report).await;
     }
@@ -101,32 +102,19 @@ pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {
     report
 }
 
-async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) -> Result<()> {
+async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) -> Result<Outcome> {
     let held = Held::load(parts, &job.key).await?;
     if !job.at_once && held.state.is_fresh(job.pace.every, parts.clock.now()) {
-        report.outcome = Outcome::NotDue;
-        return Ok(());
+        return Ok(Outcome::NotDue);
     }
     let mut held = match held.take(limits).await? {
         Taken::Held(held) => held,
         Taken::Busy(lease) => {
-            report.outcome = Outcome::Busy;
             report.reason = Some(format!("{} holds it until {}", lease.owner, lease.until));
-            return Ok(());
+            return Ok(Outcome::Busy);
         }
     };
-
-    let (pieces, incoming) = mpsc::channel(AHEAD);
-    let reader = Reader::new(job, parts, limits, held.state.clone(), pieces);
-    let writer = Writer::new(job, parts, limits, &mut held, report);
-    // The reader owns the channel: when it is done, or fails, the writer settles what it has.
-    let (read, written) = tokio::join!(reader.run(), writer.run(incoming));
-
-    // A writer that fails makes the reader fail to hand on; its error is the cause.
-    let end = written.and(read);
-    if let Ok(outcome) = &end {
-        report.outcome = *outcome;
-    }
+    let end = pull(job, parts, limits, &mut held, report).await;
     let now = parts.clock.now();
     report.lag_seconds = held
         .state
@@ -136,5 +124,30 @@ async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) ->
     let released = held
         .release(end.as_ref().err().map(ToString::to_string))
         .await;
-    end.and(released)
+    end.and_then(|outcome| released.map(|()| outcome))
+}
+
+/// Reads and writes until the stream is up to date or the time is up.
+async fn pull(
+    job: &Job,
+    parts: &Parts,
+    limits: &Limits,
+    held: &mut Held<'_>,
+    report: &mut Report,
+) -> Result<Outcome> {
+    if held.state.paused.is_some() {
+        return Ok(Outcome::Paused);
+    }
+    let (_, waiting) = parts.storage.outbox_size().await?;
+    if waiting >= parts.outbox_max {
+        return Err(outbox_is_full(waiting, parts.outbox_max));
+    }
+    let (pieces, incoming) = mpsc::channel(AHEAD);
+    let reader = Reader::new(job, parts, limits, held.state.clone(), pieces);
+    let writer = Writer::new(job, parts, limits, held, report);
+    // The reader owns the channel: when it is done, or fails, the writer settles what it has.
+    let (read, written) = tokio::join!(reader.run(), writer.run(incoming));
+
+    // A writer that fails makes the reader fail to hand on; its error is the cause.
+    written.and(read)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     core::cursor::{Gap, StreamKey},
-    error::{Error, Kind},
+    error::{Kind, Result},
 };
 
 /// How a stream's run ended, if it has.
@@ -22,6 +22,8 @@ pub enum Outcome {
     NotDue,
     /// Another run works on the stream.
     Busy,
+    /// Somebody has paused the stream.
+    Paused,
     /// The source does not offer the stream to this account.
     Off,
     /// An error ended it.
@@ -122,9 +124,17 @@ impl Report {
         !matches!(self.outcome, Outcome::NotDue | Outcome::Busy)
     }
 
-    pub(super) fn fail(&mut self, error: &Error) {
-        self.outcome = Outcome::Failed;
-        self.error_kind = Some(error.kind());
-        self.reason = Some(error.to_string());
+    /// Ends the report: how the run went, how long it took, and what it leaves to the next one.
+    pub(crate) fn end(&mut self, end: Result<Outcome>, now: DateTime<Utc>) {
+        match end {
+            Ok(outcome) => self.outcome = outcome,
+            Err(error) => {
+                self.outcome = Outcome::Failed;
+                self.error_kind = Some(error.kind());
+                self.reason = Some(error.to_string());
+            }
+        }
+        self.seconds = (now - self.began).as_seconds_f64();
+        self.counts.again = self.counts.pulled.saturating_sub(self.counts.settled());
     }
 }

@@ -82,7 +82,12 @@ impl<'a, 'h> Writer<'a, 'h> {
             limits,
             held,
             report,
-            lander: Arc::new(Lander::new(parts.clone(), limits.clone(), job.event_time)),
+            lander: Arc::new(Lander::new(
+                parts.clone(),
+                limits.clone(),
+                job.event_time,
+                Some(job.key.clone()),
+            )),
             mapper: Arc::new(Mapper::new(endpoint, &job.key, job.event_time)),
             seen: Seen::default(),
             batch: Batch::new(endpoint.table.name),
@@ -259,6 +264,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         let (landed, marks) = push.map_err(|_| Error::contract("a push stopped"))?;
         let settled = marks.get(..landed.settled()).unwrap_or(&marks);
         self.report.counts.landed += landed.rows as u64;
+        self.report.counts.waiting += landed.parked as u64;
         self.bury(landed.dead).await?;
         self.remember(settled).await?;
         if let Some(error) = landed.error {

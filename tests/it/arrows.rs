@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sink", &["core", "io", "embedded"]),
     ("storage", &["core", "io", "embedded"]),
     ("simulator", &["core", "io"]),
+    ("push", &["core", "io", "pipeline", "storage"]),
     ("pipeline", &["core", "io", "source", "sink", "storage"]),
     (
         "check",
@@ -27,7 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "config", "core", "embedded", "host", "io", "pipeline", "sink", "source", "storage",
+            "config", "core", "embedded", "host", "io", "pipeline", "push", "sink", "source",
+            "storage",
         ],
     ),
     ("status", &["app", "check", "config", "core", "storage"]),

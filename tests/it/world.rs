@@ -136,6 +136,7 @@ impl World {
             sink: Arc::new(Workspace::new(file).unwrap()),
             clock: Arc::new(self.clock.clone()),
             random: random(),
+            outbox_max: 1 << 30,
             progress: Arc::new(|_| {}),
         }
     }

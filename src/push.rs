@@ -1,0 +1,140 @@
+//! `SentinelPush`: brings the outbox to the sink, oldest first, under a lease of its own.
+
+use chrono::TimeDelta;
+
+use crate::{
+    core::{batch::Batch, cursor::StreamKey, record::canonical_hash},
+    error::Result,
+    io::exchange::Limits,
+    pipeline::{Held, Lander, Outcome, Parts, Report, Taken},
+    storage::{DeadLetter, Parked},
+};
+
+/// How many entries are listed at once.
+const LISTED: usize = 100;
+
+/// Sorts what is left of an entry right behind it.
+const REST: char = '~';
+
+/// The name of the lease.
+pub fn key() -> StreamKey {
+    StreamKey::new("all", "connector.push")
+}
+
+/// Drains the outbox until it is empty, the sink fails, or the time is up.
+///
+/// A record lands twice only when the process dies between a push and the removal of its entry, or
+/// an answer of the sink is lost.
+pub async fn drain(parts: &Parts, event_time: bool, limits: &Limits) -> Report {
+    let key = key();
+    let mut report = Report::new(key.clone(), parts.clock.now());
+    let end = leased(&key, parts, event_time, limits, &mut report).await;
+    report.end(end, parts.clock.now());
+    (parts.progress)(&report);
+    report
+}
+
+async fn leased(
+    key: &StreamKey,
+    parts: &Parts,
+    event_time: bool,
+    limits: &Limits,
+    report: &mut Report,
+) -> Result<Outcome> {
+    let mut held = match Held::load(parts, key).await?.take(limits).await? {
+        Taken::Held(held) => held,
+        Taken::Busy(lease) => {
+            report.reason = Some(format!("{} holds it until {}", lease.owner, lease.until));
+            return Ok(Outcome::Busy);
+        }
+    };
+    let lander = Lander::new(parts.clone(), limits.clone(), event_time, None);
+    let end = entries(parts, &lander, limits, report).await;
+    let released = held
+        .release(end.as_ref().err().map(ToString::to_string))
+        .await;
+    end.and_then(|outcome| released.map(|()| outcome))
+}
+
+async fn entries(
+    parts: &Parts,
+    lander: &Lander,
+    limits: &Limits,
+    report: &mut Report,
+) -> Result<Outcome> {
+    loop {
+        let waiting = parts.storage.parked(LISTED).await?;
+        if waiting.is_empty() {
+            return Ok(Outcome::UpToDate);
+        }
+        report.lag_seconds = waiting.first().map(|oldest| age(parts, oldest));
+        for entry in waiting {
+            if limits.stop.is_cancelled() || parts.clock.now() >= limits.deadline {
+                return Ok(Outcome::Behind);
+            }
+            push(parts, lander, &entry.id, report).await?;
+            (parts.progress)(report);
+        }
+    }
+}
+
+fn age(parts: &Parts, parked: &Parked) -> i64 {
+    (parts.clock.now() - parked.at)
+        .max(TimeDelta::zero())
+        .num_seconds()
+}
+
+/// One entry: gone from the outbox when this returns well.
+async fn push(parts: &Parts, lander: &Lander, id: &str, report: &mut Report) -> Result<()> {
+    // Somebody may have dropped it by hand.
+    let Some(parked) = parts.storage.parked_rows(id).await? else {
+        return Ok(());
+    };
+    report.pages += 1;
+    report.bytes += parked.bytes;
+    report.counts.pulled += parked.rows;
+    let Some(batch) = Batch::from_json(&parked.table, &parked.body) else {
+        let reason = "this entry of the outbox is damaged".to_owned();
+        report.counts.dead += parked.rows;
+        bury(parts, &parked, vec![(parked.body.clone(), reason)]).await?;
+        return parts.storage.drop_parked(id).await;
+    };
+    let landed = lander.land(batch.clone()).await;
+    let settled = landed.settled();
+    report.counts.landed += landed.rows as u64;
+    report.counts.dead += landed.dead.len() as u64;
+    bury(parts, &parked, landed.dead).await?;
+    if settled == batch.len() {
+        return parts.storage.drop_parked(id).await;
+    }
+    if settled > 0 {
+        let rest = batch.without_first(settled);
+        let rest = Parked {
+            id: format!("{id}{REST}"),
+            rows: rest.len() as u64,
+            bytes: rest.bytes() as u64,
+            body: rest.json().to_vec(),
+            ..parked
+        };
+        parts.storage.park(&rest).await?;
+        parts.storage.drop_parked(id).await?;
+    }
+    landed.error.map_or(Ok(()), Err)
+}
+
+async fn bury(parts: &Parts, parked: &Parked, dead: Vec<(Vec<u8>, String)>) -> Result<()> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let at = parts.clock.now();
+    let letter = |(body, reason): (Vec<u8>, String)| DeadLetter {
+        id: format!("{:016x}", canonical_hash(&body)),
+        key: parked.key.clone(),
+        table: parked.table.clone(),
+        at,
+        reason,
+        body,
+    };
+    let letters: Vec<DeadLetter> = dead.into_iter().map(letter).collect();
+    parts.storage.bury(&letters).await
+}
