@@ -2,6 +2,8 @@
 #![allow(missing_docs, reason = "tests are named, not documented")]
 
 #[cfg(test)]
+mod azurite;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod pipeline;
