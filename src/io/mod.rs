@@ -1,5 +1,6 @@
 //! One exchange with the outside world at a time: time, HTTP, tokens, rate limits.
 
+pub mod access;
 pub mod clock;
 pub mod exchange;
 pub mod http;

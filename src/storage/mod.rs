@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Result},
 };
 
+pub mod azure;
 mod json;
 pub mod memory;
 pub mod sqlite;

@@ -13,6 +13,9 @@ use sentinel_connector::{
     },
 };
 
+use crate::azurite::Azurite;
+
+mod azure;
 mod sqlite;
 
 const NONE: [u64; 0] = [];
@@ -354,7 +357,9 @@ async fn an_owner_in_memory_is_gone_when_somebody_says_so() {
 async fn of_many_writers_at_once_exactly_one_wins_each_round() {
     let folder = tempfile::tempdir().unwrap();
     let memory = MemoryStorage::new();
-    let stores: [Vec<Arc<dyn Storage>>; 2] = [
+    let [one, two] = Azurite::shared().storage();
+    let stores: [Vec<Arc<dyn Storage>>; 3] = [
+        vec![Arc::new(one), Arc::new(two)],
         vec![Arc::new(memory.peer()), Arc::new(memory)],
         vec![Arc::new(open(&folder).1), Arc::new(open(&folder).1)],
     ];

@@ -1,0 +1,69 @@
+//! Storage in Azure: what instances of a Function App share.
+//!
+//! | what | where |
+//! |---|---|
+//! | state, with its lease | table [`STATE_TABLE`], one entity per stream |
+//! | fingerprints | container [`CONTAINER`], `fingerprints/{set}/{bucket}.{part}`, append blobs |
+//! | outbox | container [`CONTAINER`], `outbox/{id}` |
+//! | dead letters | container [`CONTAINER`], `dead/{id}` |
+//! | originals | container [`CONTAINER`], `originals/{connection}/{stream}/{id}/{version}` |
+//!
+//! Table and container are created when something is first written. Both services are spoken to
+//! directly: there is no living crate for tables, and for blobs none that appends, lists metadata
+//! and leaves time, waits and the connection to us.
+
+use blobs::Container;
+use table::Table;
+
+mod answer;
+mod blobs;
+mod fingerprints;
+mod name;
+mod parcels;
+mod service;
+mod state;
+
+pub mod account;
+pub mod auth;
+pub mod table;
+
+pub use account::{Account, AccountSettings, Login, StorageSettings};
+pub use auth::{Credential, SharedKey};
+pub use service::Wire;
+
+/// The table of the streams' states.
+pub const STATE_TABLE: &str = "connectorstate";
+
+/// The container of everything else.
+pub const CONTAINER: &str = "sentinel-connector";
+
+/// How many requests for blobs are under way together.
+const AT_ONCE: usize = 8;
+
+/// All that the pipeline remembers, in a storage account.
+pub struct AzureStorage {
+    account: Account,
+    wire: Wire,
+    owner: String,
+    state: Table,
+    blobs: Container,
+}
+
+impl AzureStorage {
+    /// The store in an account. Nothing is asked of it yet.
+    pub fn new(account: Account, wire: Wire) -> Self {
+        Self {
+            // Not from the injected randomness: no two processes may have the same name.
+            owner: format!("azure-{:016x}", rand::random::<u64>()),
+            state: Table::new(&account, STATE_TABLE, &wire),
+            blobs: Container::new(&account, CONTAINER, &wire),
+            account,
+            wire,
+        }
+    }
+
+    /// Another table of the account.
+    pub fn table(&self, name: &str) -> Table {
+        Table::new(&self.account, name, &self.wire)
+    }
+}

@@ -1,0 +1,266 @@
+//! One request to the storage account, signed, and asked again until there is an answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{
+    account::Account,
+    answer::{Answer, Verdict, fix, verdict},
+    auth::{Credential, Kind, Unsigned},
+};
+use crate::{
+    core::retry::{backoff, retry_after},
+    error::{Error, Result},
+    io::{
+        clock::{SharedClock, timeout},
+        exchange::Random,
+        http::{Request, SharedTransport, TransportError},
+    },
+};
+
+/// The version of the services that we speak: the first in which tables take access tokens
+/// (learn.microsoft.com/rest/api/storageservices/previous-azure-storage-service-versions).
+const VERSION: &str = "2020-12-06";
+
+/// How long one exchange may take. The services' own limits are lower for what we ask.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a request is asked again: less than a lease outlives its run.
+const BUDGET: Duration = Duration::from_secs(25);
+
+/// How often a request is asked again.
+const MAX_FAILURES: u32 = 5;
+
+/// The largest answer: a page of entities or blobs, or one blob of ours.
+const MAX_BODY: usize = 64 << 20;
+
+/// What is written as it is in a query.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What requests are sent and timed with.
+#[derive(Clone)]
+pub struct Wire {
+    /// The network, or what stands for it.
+    pub transport: SharedTransport,
+    /// The time.
+    pub clock: SharedClock,
+    /// Numbers in `0.0..1.0`, for waits.
+    pub random: Random,
+}
+
+/// A request, not signed yet.
+#[derive(Debug)]
+pub(super) struct Call {
+    method: Method,
+    /// Below the service's address, ready to be sent.
+    path: String,
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(HeaderName, String)>,
+    body: Bytes,
+}
+
+impl Call {
+    pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    #[must_use]
+    pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    #[must_use]
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A header of the services' own, in lower case.
+    #[must_use]
+    pub(super) fn service_header(self, name: &'static str, value: impl Into<String>) -> Self {
+        self.header(HeaderName::from_static(name), value)
+    }
+
+    #[must_use]
+    pub(super) fn body(mut self, kind: &str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.header(header::CONTENT_TYPE, kind)
+    }
+}
+
+/// The Table or the Blob service of an account.
+#[derive(Clone)]
+pub(super) struct Service {
+    kind: Kind,
+    account: String,
+    url: String,
+    credential: Credential,
+    wire: Wire,
+}
+
+impl Service {
+    pub(super) fn new(kind: Kind, account: &Account, wire: &Wire) -> Self {
+        let url = match kind {
+            Kind::Table => &account.table_url,
+            Kind::Blob => &account.blob_url,
+        };
+        Self {
+            kind,
+            account: account.name.clone(),
+            url: url.clone(),
+            credential: account.credential.clone(),
+            wire: wire.clone(),
+        }
+    }
+
+    /// Service and account, for error texts.
+    pub(super) fn place(&self) -> String {
+        let kind = match self.kind {
+            Kind::Table => "table",
+            Kind::Blob => "blob",
+        };
+        format!("{kind} storage of account `{}`", self.account)
+    }
+
+    /// Asks until there is an answer. It says that something was done, is not there, is there
+    /// already or was changed meanwhile; a request that is asked again may meet its own work.
+    ///
+    /// # Errors
+    /// `Transient` when the time or the attempts are used up, `Config` when the account refuses us,
+    /// `Contract` for whatever was not agreed on.
+    pub(super) async fn ask(&self, call: &Call) -> Result<Answer> {
+        let began = self.wire.clock.now();
+        let mut failures = 0;
+        loop {
+            let request = self.signed(call).await?;
+            let (what, asked_for) = match self.exchange(request, began).await {
+                Err(error) => (error.to_string(), None),
+                Ok(answer) => match verdict(answer.status, &answer.code) {
+                    Verdict::Hand => return Ok(answer),
+                    Verdict::Retry => {
+                        let asked_for = answer.header("retry-after");
+                        let now = self.wire.clock.now();
+                        let asked_for = asked_for.and_then(|value| retry_after(value, now));
+                        (answer.described(), asked_for)
+                    }
+                    Verdict::Refused => {
+                        let fix = fix(&answer.code, self.credential.is_key());
+                        let what = answer.described();
+                        return Err(Error::config(self.told(call, &format!("{what}: {fix}"))));
+                    }
+                    Verdict::Unexpected => {
+                        return Err(Error::contract(self.told(call, &answer.described())));
+                    }
+                },
+            };
+            failures += 1;
+            let wait = asked_for.unwrap_or_else(|| backoff(failures, (self.wire.random)()));
+            let used = self.used(began);
+            if failures > MAX_FAILURES || used + wait >= BUDGET {
+                let what = format!(
+                    "{what} ({failures} attempts in {} s); the next run tries again",
+                    used.as_secs()
+                );
+                return Err(Error::transient(self.told(call, &what)));
+            }
+            tracing::debug!(account = self.account, %what, failures, ?wait, "storage: asking again");
+            self.wire.clock.sleep(wait).await;
+        }
+    }
+
+    fn used(&self, began: DateTime<Utc>) -> Duration {
+        let used = self.wire.clock.now() - began;
+        used.to_std().unwrap_or_default()
+    }
+
+    fn told(&self, call: &Call, what: &str) -> String {
+        let place = self.place();
+        format!("{place}: {} {}: {what}", call.method, call.path)
+    }
+
+    async fn signed(&self, call: &Call) -> Result<Request> {
+        let invalid = |what: &str| Error::contract(self.told(call, what));
+        let mut headers = HeaderMap::new();
+        let now = self.wire.clock.now();
+        let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let own = [("x-ms-date", date.as_str()), ("x-ms-version", VERSION)]
+            .map(|(name, value)| (HeaderName::from_static(name), value));
+        let given = call.headers.iter();
+        let given = given.map(|(name, value)| (name.clone(), value.as_str()));
+        for (name, value) in own.into_iter().chain(given) {
+            let value = HeaderValue::from_str(value).map_err(|_| invalid("not a header value"))?;
+            headers.insert(name, value);
+        }
+        if call.method == Method::PUT || call.method == Method::POST {
+            headers.insert(header::CONTENT_LENGTH, call.body.len().into());
+        }
+        let mut url = format!("{}{}", self.url, call.path);
+        for (at, (name, value)) in call.query.iter().enumerate() {
+            let value = utf8_percent_encode(value, QUERY);
+            let mark = if at == 0 { '?' } else { '&' };
+            url = format!("{url}{mark}{name}={value}");
+        }
+        let uri: Uri = url.parse().map_err(|_| invalid("not a URL"))?;
+        let unsigned = Unsigned {
+            kind: self.kind,
+            account: &self.account,
+            method: &call.method,
+            path: uri.path(),
+            query: &call.query,
+            headers: &headers,
+            length: call.body.len(),
+        };
+        let authorization = self.credential.authorize(&unsigned).await;
+        let authorization = authorization.map_err(|error| error.context(self.place()))?;
+        headers.insert(header::AUTHORIZATION, authorization);
+        let mut request = Request::new(call.body.clone());
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// One exchange, the body included: it may die as well.
+    async fn exchange(
+        &self,
+        request: Request,
+        began: DateTime<Utc>,
+    ) -> std::result::Result<Answer, TransportError> {
+        let limit = BUDGET
+            .saturating_sub(self.used(began))
+            .min(EXCHANGE_TIMEOUT);
+        let whole = async {
+            let response = self.wire.transport.send(request).await?;
+            let (status, headers, mut body) = (response.status, response.headers, response.body);
+            let mut bytes = Vec::new();
+            while let Some(part) = body.try_next().await? {
+                if bytes.len() + part.len() > MAX_BODY {
+                    return Err(TransportError::new("the answer is longer than 64 MiB"));
+                }
+                bytes.extend_from_slice(&part);
+            }
+            Ok(Answer::new(status, headers, bytes.into()))
+        };
+        let answer = timeout(&*self.wire.clock, limit, whole).await;
+        answer.unwrap_or_else(|_| {
+            let seconds = limit.as_secs();
+            Err(TransportError::new(format!("no answer within {seconds} s")))
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! The account as an identity sees it: access tokens over https, and no key.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::header::AUTHORIZATION;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use secrecy::SecretString;
+use sentinel_connector::{
+    error::{Error, Kind, Result},
+    io::{
+        access::AccessTokens,
+        clock::{Clock, SystemClock},
+        http::{Network, Request, Response, SharedTransport, Transport, TransportError},
+    },
+    storage::{
+        Storage,
+        azure::{Account, AzureStorage, Login, Wire},
+    },
+};
+use serde_json::json;
+
+use super::{conforms, key, parked};
+use crate::azurite::{Azurite, wire};
+
+/// A token as Entra makes them, but for the signature, which the emulator does not look at.
+fn token(audience: &str) -> String {
+    let now = SystemClock.now().timestamp();
+    let claims = json!({
+        "aud": audience,
+        "iss": "https://sts.windows.net/ab1f708d-50f6-404c-a006-d71b2ac7a606/",
+        "iat": now - 60, "nbf": now - 60, "exp": now + 600,
+    });
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let head = part(json!({ "alg": "RS256", "typ": "JWT" }));
+    format!("{head}.{}.c2lnbmF0dXJl", part(claims))
+}
+
+/// Hands out one token, for one scope.
+struct Given(String);
+
+#[async_trait]
+impl AccessTokens for Given {
+    async fn token(&self, scope: &str) -> Result<SecretString> {
+        assert_eq!(scope, "https://storage.azure.com/.default");
+        Ok(self.0.clone().into())
+    }
+}
+
+struct Refuses;
+
+#[async_trait]
+impl AccessTokens for Refuses {
+    async fn token(&self, _: &str) -> Result<SecretString> {
+        Err(Error::config("no identity is assigned"))
+    }
+}
+
+/// Writes down how requests were signed.
+struct Seen {
+    network: Network,
+    schemes: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Transport for Seen {
+    async fn send(&self, request: Request) -> std::result::Result<Response, TransportError> {
+        let scheme = request.headers()[AUTHORIZATION].to_str().unwrap();
+        let scheme = scheme.split(' ').next().unwrap().to_owned();
+        self.schemes.lock().unwrap().push(scheme);
+        self.network.send(request).await
+    }
+}
+
+/// The emulator with a certificate of an authority of our own, and a network that trusts it.
+struct Scene {
+    azurite: Azurite,
+    seen: Arc<Seen>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&authority_key).unwrap().pem();
+        let server_key = KeyPair::generate().unwrap();
+        let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let issuer = Issuer::from_params(&authority, &authority_key);
+        let server = server.signed_by(&server_key, &issuer).unwrap();
+        std::fs::write(&certificate, server.pem()).unwrap();
+        std::fs::write(&key, server_key.serialize_pem()).unwrap();
+        Self {
+            azurite: Azurite::with_tokens(&certificate, &key),
+            seen: Arc::new(Seen {
+                network: Network::loopback(root.as_bytes()).unwrap(),
+                schemes: Mutex::default(),
+            }),
+        }
+    }
+
+    fn account(&self, tokens: impl AccessTokens + 'static) -> Account {
+        let mut settings = self.azurite.settings();
+        settings.login = Login::Identity {
+            client_id: Some("an id".to_owned()),
+        };
+        let sign_in = settings.sign_in(|client_id| {
+            assert_eq!(client_id, Some("an id"));
+            Ok(Arc::new(tokens))
+        });
+        sign_in.unwrap()
+    }
+
+    fn storage(&self, account: &Account) -> AzureStorage {
+        let transport = Arc::clone(&self.seen) as SharedTransport;
+        AzureStorage::new(
+            account.clone(),
+            Wire {
+                transport,
+                ..wire()
+            },
+        )
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn azure_conforms_with_access_tokens() {
+    let scene = Scene::new();
+    let account = scene.account(Given(token("https://storage.azure.com")));
+    let [one, two] = [(); 2].map(|()| scene.storage(&account));
+    conforms(&one, &two).await;
+    let schemes = scene.seen.schemes.lock().unwrap().clone();
+    assert!(schemes.iter().all(|scheme| scheme == "Bearer"));
+
+    let elsewhere = token("https://vault.azure.net");
+    let storage = scene.storage(&scene.account(Given(elsewhere.clone())));
+    let storage: &dyn Storage = &storage;
+    for error in [
+        storage.load(&key("a")).await.unwrap_err(),
+        storage.park(&parked("a", b"[]")).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::Config);
+        let text = error.to_string();
+        assert!(text.contains("the access token is refused"), "{text}");
+        assert!(!text.contains(&elsewhere), "{text}");
+    }
+
+    let storage = scene.storage(&scene.account(Refuses));
+    let storage: &dyn Storage = &storage;
+    let error = storage.load(&key("a")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(
+        error.to_string().contains("no identity is assigned"),
+        "{error}"
+    );
+}
