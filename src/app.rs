@@ -221,7 +221,7 @@ fn account(settings: &EsetSettings) -> Account {
     Account {
         url_template: settings.base_url("{domain}"),
         login: settings.login.clone(),
-        password: settings.password.clone(),
+        password: settings.password.clone().into(),
         calls_per_second: settings.max_calls_per_second,
         look_ups: LookUps {
             details: matches!(settings.enrich, Enrich::Details | Enrich::All),

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod sink;

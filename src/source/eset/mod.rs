@@ -7,7 +7,6 @@ use std::{
 
 use async_trait::async_trait;
 use http::Method;
-use secrecy::SecretString;
 
 use super::Source;
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         exchange::{Asker, Limits, Question, Random, Reply, Tokens},
         http::SharedTransport,
         limiter::Limiter,
-        login::Login,
+        password::{ChangingLogin, Password},
     },
     source::{LookedUp, Subject},
 };
@@ -49,7 +48,7 @@ pub struct Account {
     /// The API user's login.
     pub login: String,
     /// Its password.
-    pub password: SecretString,
+    pub password: Password,
     /// The most calls a second, over all streams.
     pub calls_per_second: NonZeroU32,
     /// What is looked up.
@@ -68,7 +67,7 @@ impl Account {
 /// What the streams of a connection share: one token, one rate limit, one map of devices.
 pub struct Connection {
     account: Account,
-    login: Arc<Login>,
+    login: Arc<ChangingLogin>,
     asker: Asker,
     devices: Devices,
     /// The service has no details for this account: said once, not asked again in this process.
@@ -86,14 +85,14 @@ impl Connection {
     ) -> Arc<Self> {
         let limiter = Limiter::per_second(account.calls_per_second, Arc::clone(&clock));
         let plain = Asker::new(transport, clock, random, Arc::new(limiter));
-        let login = Arc::new(Login::new(
+        let login = Arc::new(ChangingLogin::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),
             &account.login,
             account.password.clone(),
             plain.clone(),
         ));
-        let tokens: Arc<dyn Tokens> = Arc::<Login>::clone(&login);
+        let tokens: Arc<dyn Tokens> = Arc::<ChangingLogin>::clone(&login);
         let asker = plain.with_tokens(tokens);
         Arc::new(Self {
             account,
