@@ -11,6 +11,7 @@ pub mod host;
 pub mod io;
 pub mod logging;
 pub mod pipeline;
+pub mod secret;
 pub mod simulator;
 pub mod sink;
 pub mod source;

@@ -8,6 +8,8 @@ mod identity;
 #[cfg(test)]
 mod pipeline;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod sink;
 #[cfg(test)]
 mod storage;
