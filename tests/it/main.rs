@@ -6,6 +6,8 @@ mod host;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod ingestion;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod secrets;
