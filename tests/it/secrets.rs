@@ -1,6 +1,11 @@
 //! Key Vault, and passwords that change in it.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{Router, http::StatusCode, routing::get};
 use secrecy::ExposeSecret;
@@ -286,5 +291,83 @@ async fn the_whole_works_over_https() {
         );
         let secret = vault.secret(NAME).await.unwrap().unwrap();
         assert_eq!(secret.value.expose_secret(), simulator.options().password);
+    }
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_secret_is_logged_even_at_trace() {
+    let log = Log::default();
+    let writer = log.clone();
+    let to = |writer: Log| {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone())
+            .finish()
+    };
+    // With a single subscriber, tests on other threads could switch events off for all.
+    let _second = tracing::Dispatch::new(to(Log::default()));
+    let guard = tracing::subscriber::set_default(to(writer));
+    let azure = Azure::new();
+    let mut secrets = Vec::new();
+    for credential in [
+        Credential::Registration(azure.registration()),
+        Credential::choose(None, None, Some(&azure.platform())),
+    ] {
+        for fault in [
+            "entra.token:400",
+            "identity:500",
+            "key-vault:500",
+            "key-vault:403@3",
+        ] {
+            azure.inject(fault);
+        }
+        let tokens = azure.identity(credential);
+        for _ in 0..3 {
+            let clock = Arc::new(azure.clock.clone());
+            let tokens: Arc<dyn RenewableTokens> = Arc::<Identity>::clone(&tokens);
+            let vault = KeyVault::new(
+                "https://v.vault.azure.net",
+                tokens,
+                azure.transport(),
+                clock,
+            );
+            if let Ok(Some(secret)) = vault.secret(NAME).await {
+                secrets.push(secret.value);
+            }
+        }
+        secrets.push(
+            tokens
+                .token("https://vault.azure.net/.default")
+                .await
+                .unwrap(),
+        );
+    }
+    drop(guard);
+    assert!(secrets.len() > 3);
+    let options = azure.simulator.options();
+    secrets.push(options.client_secret.clone().into());
+    secrets.push(options.identity_header.clone().into());
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        log.contains("typespec_client_core"),
+        "the Azure crates log, too"
+    );
+    for secret in &secrets {
+        assert!(!log.contains(secret.expose_secret()));
     }
 }

@@ -179,8 +179,8 @@ pub(super) fn of_cli(error: &azure_core::Error) -> Error {
         .find(|line| !line.is_empty())
         .unwrap_or("it did not say why");
     Error::config(format!(
-        "no token ({text}): run `az login`, or set `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and \
-         `AZURE_CLIENT_SECRET`"
+        "no token ({text}): run `az login`; in Azure, give the app a managed identity; or set \
+         `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET`"
     ))
 }
 
