@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings, StorageSettings},
+    config::{
+        self, Enrich, EsetSettings, Product, SecretSource, Settings, SinkSettings, StorageSettings,
+    },
     core::{cursor::StreamKey, endpoint::Endpoint, window::delta},
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -78,7 +80,11 @@ impl App {
         clock: &SharedClock,
         transport: &SharedTransport,
     ) -> Result<Self> {
-        let StorageSettings::Embedded = settings.storage;
+        let StorageSettings::Embedded = &settings.storage else {
+            return Err(Error::config(
+                "`STORAGE`: Azure Storage is not built into this version; set `STORAGE=embedded`",
+            ));
+        };
         let SinkSettings::Embedded = settings.sink else {
             return Err(Error::config(
                 "`SINK`: the Logs Ingestion API is not built into this version; set `SINK=embedded`",
@@ -101,16 +107,16 @@ impl App {
             event_time: settings.run.time_generated == config::TimeGenerated::Event,
             sink_is_embedded: settings.sink == SinkSettings::Embedded,
         };
-        app.connect(settings, transport);
+        app.connect(settings, transport)?;
         Ok(app)
     }
 
     /// One match: which streams a source has, and which function runs them.
-    fn connect(&mut self, settings: &Settings, transport: &SharedTransport) {
+    fn connect(&mut self, settings: &Settings, transport: &SharedTransport) -> Result<()> {
         for connection in &settings.connections {
             match &connection.source {
                 config::Source::Eset(settings) => {
-                    let shared = self.eset(account(settings), transport);
+                    let shared = self.eset(account(settings)?, transport);
                     for endpoint in eset_streams(settings) {
                         let job = Job {
                             key: StreamKey::new(&connection.name, endpoint.stream),
@@ -125,6 +131,7 @@ impl App {
                 }
             }
         }
+        Ok(())
     }
 
     fn eset(&self, account: Account, transport: &SharedTransport) -> Arc<eset::Connection> {
@@ -242,17 +249,25 @@ fn network(settings: &Settings) -> Result<SharedTransport> {
     Ok(Arc::new(Network::new(roots.as_deref())?))
 }
 
-fn account(settings: &EsetSettings) -> Account {
-    Account {
+fn account(settings: &EsetSettings) -> Result<Account> {
+    let password = match &settings.password {
+        SecretSource::Given(password) => password.clone().into(),
+        SecretSource::Vault { setting, .. } => {
+            return Err(Error::config(format!(
+                "`KEY_VAULT_URL` is not built into this version: set `{setting}`"
+            )));
+        }
+    };
+    Ok(Account {
         url_template: settings.base_url("{domain}"),
         login: settings.login.clone(),
-        password: settings.password.clone(),
+        password,
         calls_per_second: settings.max_calls_per_second,
         look_ups: LookUps {
             details: matches!(settings.enrich, Enrich::Details | Enrich::All),
             devices: matches!(settings.enrich, Enrich::Hosts | Enrich::All),
         },
-    }
+    })
 }
 
 /// The streams that a tenant's products feed.

@@ -55,6 +55,7 @@ pub mod io;
 pub mod logging;
 pub mod pipeline;
 pub mod push;
+pub mod secret;
 pub mod serve;
 pub mod simulator;
 pub mod sink;

@@ -7,10 +7,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{
+    azure::SecretSource,
     environment::{Environment, scalar_text},
     eset::EsetSettings,
     names::{self, Scope},
@@ -60,7 +60,10 @@ pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Conne
         let paces = Paces::read(&mut reader, environment, None, &BTreeMap::new());
         let eset = EsetSettings::read(&mut reader, |reader| {
             match reader.secret("ESET_PASSWORD")? {
-                Some(password) => Ok(password),
+                Some(password) => Ok(SecretSource::Given(password)),
+                None if reader.is_set("KEY_VAULT_URL") => {
+                    Ok(SecretSource::in_vault("ESET_PASSWORD", None))
+                }
                 None => Err(reader.missing("ESET_PASSWORD")),
             }
         });
@@ -125,13 +128,17 @@ fn secret_name(connection: &str) -> String {
 }
 
 /// A login of its own with a password of somebody else would lock an account.
-fn password(reader: &mut Reader<'_>, connection: &str, own_login: bool) -> Read<SecretString> {
+fn password(reader: &mut Reader<'_>, connection: &str, own_login: bool) -> Read<SecretSource> {
     let name = secret_name(connection);
     if let Some(password) = reader.secret(&name)? {
-        return Ok(password);
+        return Ok(SecretSource::Given(password));
     }
     if !own_login && let Some(password) = reader.secret("ESET_PASSWORD")? {
-        return Ok(password);
+        return Ok(SecretSource::Given(password));
+    }
+    if reader.is_set("KEY_VAULT_URL") {
+        let own = own_login.then_some(connection);
+        return Ok(SecretSource::in_vault("ESET_PASSWORD", own));
     }
     Err(reader.problem(
         &name,
@@ -206,7 +213,9 @@ fn own(
     let mut result = Ok(());
     for (name, value) in settings {
         let setting = names::setting(name);
-        let refusal = if setting.is_some_and(|setting| setting.secret) {
+        let is_secret =
+            |setting: &names::Setting| setting.secret && setting.scope == Scope::Connection;
+        let refusal = if setting.is_some_and(is_secret) {
             Some(format!(
                 "is a secret, which `CONNECTIONS` must not hold: put it into the setting `{}`",
                 secret_name(connection)

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32};
 
-use secrecy::SecretString;
-
 use super::{
+    azure::SecretSource,
     reader::{Noted, Read, Reader},
     values,
 };
@@ -105,8 +104,9 @@ pub struct EsetSettings {
     /// `ESET_LOGIN`, or `USERNAME_INTEGRATION`. Required.
     pub login: String,
     /// `ESET_PASSWORD`, or `PASSWORD_INTEGRATION`; of a connection `contoso` in `CONNECTIONS`
-    /// `CONTOSO_ESET_PASSWORD`, or the flat one when the login is the flat one too. Required.
-    pub password: SecretString,
+    /// `CONTOSO_ESET_PASSWORD`, or the flat one when the login is the flat one too. Required, or in the vault: as
+    /// `contoso-eset-password`, or `eset-password`.
+    pub password: SecretSource,
     /// `ESET_PRODUCTS`, or the stock flags `EP_INSTANCE`, `EI_INSTANCE`, `ECOS_INSTANCE`; by
     /// default ESET PROTECT. Never empty.
     pub products: BTreeSet<Product>,
@@ -136,7 +136,7 @@ impl EsetSettings {
     /// Reads everything before it gives up, so that all problems are noted.
     pub(super) fn read(
         reader: &mut Reader<'_>,
-        password: impl FnOnce(&mut Reader<'_>) -> Read<SecretString>,
+        password: impl FnOnce(&mut Reader<'_>) -> Read<SecretSource>,
     ) -> Read<Self> {
         let region = reader.required("ESET_REGION", values::one_of(REGIONS));
         let login = reader.required("ESET_LOGIN", values::text);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use reader::Reader;
 
+mod azure;
 mod connection;
 mod environment;
 mod eset;
@@ -15,11 +16,15 @@ mod names;
 mod pace;
 mod parts;
 mod reader;
+mod routes;
 mod values;
 
 #[cfg(test)]
+mod azure_tests;
+#[cfg(test)]
 mod tests;
 
+pub use azure::{AzureStorage, IdentitySettings, SecretSource};
 pub use connection::{Connection, DEFAULT_CONNECTION, Source};
 pub use environment::Environment;
 pub use eset::{Enrich, EsetSettings, Product, Region};
@@ -27,6 +32,7 @@ pub use names::{SETTINGS, Scope, Setting, in_capitals};
 pub use pace::Paces;
 pub use parts::{LogSettings, RunSettings, SinkSettings, StorageSettings, TimeGenerated};
 pub use reader::{Problem, Problems};
+pub use routes::Route;
 
 /// Who started the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +54,10 @@ pub struct Settings {
     pub sink: SinkSettings,
     /// Where positions are kept.
     pub storage: StorageSettings,
+    /// Who we are to Azure.
+    pub identity: IdentitySettings,
+    /// `KEY_VAULT_URL`: where secrets are that the settings don't hold; by default nowhere.
+    pub key_vault: Option<String>,
     /// `CONNECTOR_DATA`: folder of the embedded file, by default `./connector-data`.
     pub data: PathBuf,
     /// `EXTRA_CA_FILE`: PEM of a further root; by default the system's roots alone are trusted.
@@ -68,27 +78,36 @@ impl Settings {
         let run = RunSettings::read(reader);
         let sink = SinkSettings::read(reader, environment, mode);
         let storage = StorageSettings::read(reader, environment, mode);
+        let identity = IdentitySettings::read(reader);
+        let key_vault = reader.optional("KEY_VAULT_URL", values::https_url);
         let data = reader.or("CONNECTOR_DATA", PathBuf::from("./connector-data"), path);
         let extra_ca = reader.optional("EXTRA_CA_FILE", path);
         let log = LogSettings::read(reader, mode);
         warn_of_misspelt(reader, environment, &connections);
 
         // Everything may be there and still a connection be missing: that one's problems count.
-        match (run, sink, storage, data, extra_ca, log) {
-            (Ok(run), Ok(sink), Ok(storage), Ok(data), Ok(extra_ca), Ok(log))
-                if noted.problems.is_empty() =>
-            {
-                Ok(Self {
-                    connections,
-                    run,
-                    sink,
-                    storage,
-                    data,
-                    extra_ca,
-                    log,
-                    warnings: noted.warnings,
-                })
-            }
+        let azure = (identity, key_vault);
+        match (run, sink, storage, azure, data, extra_ca, log) {
+            (
+                Ok(run),
+                Ok(sink),
+                Ok(storage),
+                (Ok(identity), Ok(key_vault)),
+                Ok(data),
+                Ok(extra_ca),
+                Ok(log),
+            ) if noted.problems.is_empty() => Ok(Self {
+                connections,
+                run,
+                sink,
+                storage,
+                identity,
+                key_vault,
+                data,
+                extra_ca,
+                log,
+                warnings: noted.warnings,
+            }),
             _ => Err(noted),
         }
     }

@@ -95,10 +95,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(Connection, "ESET_LOGIN", "login of the ESET API user; without any of region, login and password there is no ESET connection")
         .alias(&["USERNAME_INTEGRATION"])
         .example("api-user@example.com"),
-    Setting::new(Connection, "ESET_PASSWORD", "password of the ESET API user; a Key Vault reference in the portal")
+    Setting::new(Connection, "ESET_PASSWORD", "password of the ESET API user; when absent, read from KEY_VAULT_URL as eset-password")
         .alias(&["PASSWORD_INTEGRATION"])
         .secret(),
-    Setting::new(App, "<CONNECTION>_ESET_PASSWORD", "password of one connection of CONNECTIONS, its name in upper case")
+    Setting::new(App, "<CONNECTION>_ESET_PASSWORD", "password of one connection of CONNECTIONS, its name in upper case; when absent, read from KEY_VAULT_URL as <connection>-eset-password")
         .secret(),
     Setting::new(Connection, "ESET_PRODUCTS", "what to pull, comma-separated: protect, inspect, cloud-office")
         .default("protect")
@@ -132,7 +132,7 @@ pub const SETTINGS: &[Setting] = &[
         .alias(&["ENDPOINT_URI"])
         .example("https://contoso-abcd.westeurope-1.ingest.monitor.azure.com"),
     Setting::new(App, "LOGS_INGESTION_SCOPE", "scope of its tokens; differs in sovereign clouds")
-        .default("https://monitor.azure.com//.default"),
+        .default("that of the endpoint's cloud, https://monitor.azure.com//.default in the public one"),
     Setting::new(App, "DCR_IMMUTABLE_ID", "immutable id of the data collection rule")
         .alias(&["DCR_IMMUTABLEID"])
         .example("dcr-0123456789abcdef0123456789abcdef"),
@@ -142,12 +142,38 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "DCR_STREAM_INCIDENTS", "stream of the rule that takes incidents")
         .alias(&["STREAM_NAME_INCIDENTS"])
         .default("Custom-IntegrationTableIncidents_CL"),
-    Setting::new(App, "STORAGE", "where cursors are kept: embedded (a file)")
-        .default("embedded on the command line, none under the host"),
+    Setting::new(App, "ROUTES", "streams whose rows go to a table of their own: stream=[dcr-id/]Custom-X_CL, comma-separated")
+        .example("eset.incidents=Custom-EsetIncidents_CL"),
+    Setting::new(App, "STORAGE", "where cursors and outbox are kept: embedded (a file) or azure (the account of AzureWebJobsStorage)")
+        .default("embedded on the command line, azure under the host when AzureWebJobsStorage is set"),
+    Setting::new(App, "AzureWebJobsStorage", "connection string of the storage account; the Functions host uses it, too")
+        .secret(),
+    Setting::new(App, "AzureWebJobsStorage__accountName", "name of the storage account, when an identity opens it")
+        .example("contosoconnector"),
+    Setting::new(App, "AzureWebJobsStorage__tableServiceUri", "where its tables answer")
+        .default("https://{account}.table.core.windows.net"),
+    Setting::new(App, "AzureWebJobsStorage__blobServiceUri", "where its blobs answer")
+        .default("https://{account}.blob.core.windows.net"),
+    Setting::new(App, "AzureWebJobsStorage__credential", "managedidentity; the Functions host wants it"),
+    Setting::new(App, "AzureWebJobsStorage__clientId", "client id of the user-assigned identity that opens it")
+        .default("the system-assigned identity"),
+    Setting::new(App, "KEY_VAULT_URL", "vault that holds the secrets which are not set here, named with dashes, such as eset-password")
+        .example("https://contoso.vault.azure.net"),
+    Setting::new(App, "AZURE_TENANT_ID", "tenant of the app registration that pushes rows and reads the vault")
+        .example("contoso.onmicrosoft.com"),
+    Setting::new(App, "AZURE_CLIENT_ID", "client id of that app registration; without secret and certificate, of a user-assigned identity")
+        .default("the system-assigned identity, on a laptop the Azure CLI login"),
+    Setting::new(App, "AZURE_CLIENT_SECRET", "secret of the app registration: its value, not its id")
+        .secret(),
+    Setting::new(App, "AZURE_CLIENT_CERTIFICATE_PATH", "PEM file with the app registration's certificate and RSA key, in place of a secret"),
+    Setting::new(App, "AZURE_AUTHORITY_HOST", "where Entra answers; differs in sovereign clouds")
+        .default("https://login.microsoftonline.com"),
     Setting::new(App, "CONNECTOR_DATA", "folder of the embedded file")
         .default("./connector-data"),
     Setting::new(App, "RUN_BUDGET_SECONDS", "how long one run may take, well under functionTimeout of host.json")
         .default("240"),
+    Setting::new(App, "OUTBOX_MAX_BYTES", "how much may wait in the outbox before pulling pauses")
+        .default("1GB"),
     Setting::new(App, "TIME_GENERATED", "TimeGenerated of a row: ingestion (now) or event (when it happened)")
         .default("ingestion"),
     Setting::new(App, "EXTRA_CA_FILE", "PEM file of a further root certificate: a company's proxy, or the simulator"),
@@ -157,6 +183,11 @@ pub const SETTINGS: &[Setting] = &[
         .default("json under the host, else text"),
     Setting::new(Platform, "ESET_SCHEDULE", "when the function EsetTimer runs, as a six-field timer expression; read by the host")
         .example("0 */5 * * * *"),
+    Setting::new(Platform, "PUSH_SCHEDULE", "when the function SentinelPush runs, as a six-field timer expression; read by the host")
+        .example("30 */5 * * * *"),
+    Setting::new(Platform, "IDENTITY_ENDPOINT", "where managed identities get their tokens; set by the platform"),
+    Setting::new(Platform, "IDENTITY_HEADER", "shows that a call comes from inside the app; set by the platform")
+        .secret(),
     Setting::new(Platform, "FUNCTIONS_CUSTOMHANDLER_PORT", "port that the Functions host expects `serve` on; set by the host"),
     Setting::new(Platform, "WEBSITE_INSTANCE_ID", "says that this is Azure; set by the platform"),
     Setting::new(Platform, "WEBSITE_SITE_NAME", "says that this is Azure; set by the platform"),
@@ -232,7 +263,11 @@ pub(super) fn misspelt<'a>(
         .filter(|name| name.len() >= 6)
         .filter(|name| setting(name).is_none() && stream_of(name).is_none())
         .filter(|name| !used.iter().any(|used| used == name))
-        .filter_map(|name| Some((name, nearest(&name.to_ascii_uppercase(), known())?)))
+        // Ours are in capitals, but for those of the Functions host.
+        .filter_map(|name| {
+            let near = nearest(&name.to_ascii_uppercase(), known());
+            Some((name, near.or_else(|| nearest(name, known()))?))
+        })
         .collect()
 }
 
@@ -270,6 +305,7 @@ mod tests {
                 "LOGNAME",
                 "RETRY_DELAY",
                 "AZURE_CLIENT_ID",
+                "AzureWebJobStorage",
                 "KEY_BASE64",
                 "PATH",
             ]
@@ -278,6 +314,7 @@ mod tests {
         assert_eq!(
             misspelt(&environment, &["A_ESET_PASSWORD".to_owned()]),
             [
+                ("AzureWebJobStorage", "AzureWebJobsStorage"),
                 ("DCR_IMMUTABLE_IDS", "DCR_IMMUTABLE_ID"),
                 ("EEST_REGION", "ESET_REGION"),
                 ("ESET_LOGN", "ESET_LOGIN"),

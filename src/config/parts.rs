@@ -6,8 +6,10 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     Mode,
+    azure::AzureStorage,
     environment::Environment,
     reader::{Problems, Read, Reader},
+    routes::{Route, routes},
     values,
 };
 use crate::logging::Format;
@@ -20,6 +22,8 @@ pub struct RunSettings {
     pub budget: Duration,
     /// `TIME_GENERATED`, ingestion by default.
     pub time_generated: TimeGenerated,
+    /// `OUTBOX_MAX_BYTES`, a gigabyte by default: above it, pulling pauses.
+    pub outbox_max_bytes: u64,
 }
 
 /// What a row's `TimeGenerated` is.
@@ -41,7 +45,7 @@ pub enum SinkSettings {
     LogsIngestion {
         /// `LOGS_INGESTION_ENDPOINT`, or `ENDPOINT_URI`. Required.
         endpoint: String,
-        /// `LOGS_INGESTION_SCOPE`; by default that of the public cloud.
+        /// `LOGS_INGESTION_SCOPE`; by default that of the endpoint's cloud.
         scope: String,
         /// `DCR_IMMUTABLE_ID`, or `DCR_IMMUTABLEID`. Required.
         dcr_immutable_id: String,
@@ -50,14 +54,19 @@ pub enum SinkSettings {
         /// `DCR_STREAM_INCIDENTS`, or `STREAM_NAME_INCIDENTS`; by default
         /// `Custom-IntegrationTableIncidents_CL`.
         stream_incidents: String,
+        /// `ROUTES`, none by default.
+        routes: Vec<Route>,
     },
 }
 
-/// `STORAGE`. Embedded by default on a command line; under the host it must be set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `STORAGE`. Embedded by default on a command line; under the host it must be set, or
+/// `AzureWebJobsStorage` must be.
+#[derive(Debug, Clone)]
 pub enum StorageSettings {
     /// The embedded file.
     Embedded,
+    /// Table Storage and Blob Storage.
+    Azure(AzureStorage),
 }
 
 /// What is logged, and how.
@@ -81,9 +90,11 @@ impl RunSettings {
                 ("event", TimeGenerated::Event),
             ]),
         );
+        let outbox = reader.or("OUTBOX_MAX_BYTES", 1_000_000_000, values::bytes);
         Ok(Self {
             budget: Duration::from_secs(budget?.into()),
             time_generated: time_generated?,
+            outbox_max_bytes: outbox?,
         })
     }
 }
@@ -121,14 +132,16 @@ impl SinkSettings {
         };
         if place == Place::Embedded {
             warn_of_files_in_azure("SINK", reader, environment);
+            if reader.is_set("ROUTES") {
+                reader.warn("ROUTES", "is not used: the embedded sink has two tables");
+            }
             return Ok(Self::Embedded);
         }
         let endpoint = reader.required("LOGS_INGESTION_ENDPOINT", values::url);
-        let scope = reader.or(
-            "LOGS_INGESTION_SCOPE",
-            "https://monitor.azure.com//.default".to_owned(),
-            values::text,
-        );
+        let cloud = endpoint
+            .as_ref()
+            .map_or(SCOPES[0].1, |endpoint| scope_of(endpoint));
+        let scope = reader.or("LOGS_INGESTION_SCOPE", cloud.to_owned(), scope);
         let dcr = reader.required("DCR_IMMUTABLE_ID", dcr_immutable_id);
         let mut stream = |name, default: &str| reader.or(name, default.to_owned(), dcr_stream);
         let first = stream("DCR_STREAM", "Custom-IntegrationTable_CL");
@@ -136,12 +149,14 @@ impl SinkSettings {
             "DCR_STREAM_INCIDENTS",
             "Custom-IntegrationTableIncidents_CL",
         );
+        let routes = reader.or("ROUTES", Vec::new(), routes);
         Ok(Self::LogsIngestion {
             endpoint: endpoint?,
             scope: scope?,
             dcr_immutable_id: dcr?,
             stream: first?,
             stream_incidents: incidents?,
+            routes: routes?,
         })
     }
 }
@@ -154,15 +169,18 @@ impl StorageSettings {
     ) -> Read<Self> {
         let words = [("embedded", Place::Embedded), ("azure", Place::Azure)];
         match reader.optional("STORAGE", values::one_of(&words))? {
-            Some(Place::Azure) => Err(reader.problem(
-                "STORAGE",
-                "is `azure`, which this version can't do yet: set `STORAGE=embedded`",
-            )),
-            None if must_choose(environment, mode) => Err(reader.problem(
-                "STORAGE",
-                "is not set, so positions would be kept nowhere: set `STORAGE=embedded` to keep \
-                 them in a file",
-            )),
+            Some(Place::Azure) => AzureStorage::read(reader).map(Self::Azure),
+            None if must_choose(environment, mode) => {
+                if !AzureStorage::wanted(reader) {
+                    return Err(reader.problem(
+                        "STORAGE",
+                        "is not set, so positions would be kept nowhere: set \
+                         `AzureWebJobsStorage__accountName`, or `STORAGE=embedded` to keep them in \
+                         a file",
+                    ));
+                }
+                AzureStorage::read(reader).map(Self::Azure)
+            }
             Some(Place::Embedded) | None => {
                 warn_of_files_in_azure("STORAGE", reader, environment);
                 Ok(Self::Embedded)
@@ -222,6 +240,33 @@ fn warn_of_files_in_azure(name: &str, reader: &mut Reader<'_>, environment: &Env
             "is `embedded`: in Azure the file is lost with the instance",
         );
     }
+}
+
+/// The scopes of the clouds, by the end of an endpoint's host
+/// (`learn.microsoft.com/azure/azure-monitor/logs/logs-ingestion-api-overview`). The two slashes
+/// are what the Azure SDKs send.
+const SCOPES: [(&str, &str); 3] = [
+    (".com", "https://monitor.azure.com//.default"),
+    (".us", "https://monitor.azure.us//.default"),
+    (".cn", "https://monitor.azure.cn//.default"),
+];
+
+fn scope_of(endpoint: &str) -> &'static str {
+    let uri: Option<http::Uri> = endpoint.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    SCOPES
+        .iter()
+        .find(|(end, _)| host.ends_with(end))
+        .map_or(SCOPES[0].1, |(_, scope)| scope)
+}
+
+fn scope(value: &str) -> values::Parsed<String> {
+    if value.starts_with("https://") && value.ends_with("/.default") {
+        return Ok(value.to_owned());
+    }
+    Err(format!(
+        "is `{value}`; it must look like `https://monitor.azure.com/.default`"
+    ))
 }
 
 fn dcr_immutable_id(value: &str) -> values::Parsed<String> {

@@ -42,6 +42,13 @@ fn eset(settings: &Settings) -> &EsetSettings {
     eset
 }
 
+fn given(source: &SecretSource) -> &str {
+    match source {
+        SecretSource::Given(secret) => secret.expose_secret(),
+        SecretSource::Vault { name, .. } => panic!("in the vault as {name}"),
+    }
+}
+
 const ESET: [(&str, &str); 3] = [
     ("ESET_REGION", "eu"),
     ("ESET_LOGIN", "api@example.com"),
@@ -59,7 +66,7 @@ fn nothing_set_is_no_connection_and_embedded_parts() {
     let settings = local(&[]);
     assert!(settings.connections.is_empty());
     assert_eq!(settings.sink, SinkSettings::Embedded);
-    assert_eq!(settings.storage, StorageSettings::Embedded);
+    assert!(matches!(settings.storage, StorageSettings::Embedded));
     assert_eq!(settings.data, PathBuf::from("./connector-data"));
     assert_eq!(settings.extra_ca, None);
     assert_eq!(settings.run.budget, Duration::from_mins(4));
@@ -80,7 +87,7 @@ fn three_settings_make_a_connection() {
     let eset = eset(&settings);
     assert_eq!(eset.region, Region::Eu);
     assert_eq!(eset.login, "api@example.com");
-    assert_eq!(eset.password.expose_secret(), CANARY);
+    assert_eq!(given(&eset.password), CANARY);
     assert_eq!(eset.products, [Product::Protect].into());
     assert_eq!(eset.max_calls_per_second.get(), 9);
     assert_eq!(eset.enrich, Enrich::All);
@@ -132,7 +139,7 @@ fn the_stock_names_are_understood() {
         (eset.region, eset.login.as_str()),
         (Region::Us, "api@example.com")
     );
-    assert_eq!(eset.password.expose_secret(), CANARY);
+    assert_eq!(given(&eset.password), CANARY);
     assert_eq!(
         eset.products,
         [Product::Inspect, Product::CloudOffice].into()
@@ -145,6 +152,7 @@ fn the_stock_names_are_understood() {
             dcr_immutable_id: "dcr-0123456789abcdef".to_owned(),
             stream: "Custom-A_CL".to_owned(),
             stream_incidents: "Custom-B_CL".to_owned(),
+            routes: Vec::new(),
         }
     );
     assert_eq!(warnings(&settings), Vec::<String>::new());
@@ -229,7 +237,7 @@ fn all_problems_are_told_at_once() {
         "`LOGS_INGESTION_ENDPOINT` is not set",
         "`DCR_IMMUTABLE_ID` must be the rule's immutable id",
         "`DCR_STREAM` is `IntegrationTable_CL`",
-        "`STORAGE` is `azure`, which this version can't do yet",
+        "`AzureWebJobsStorage__accountName` is not set: name of the storage account",
         "`LOG_LEVEL` is `loud`",
         "`LOG_FORMAT` is `xml`",
     ] {
@@ -334,7 +342,7 @@ fn white_space_around_a_secret_is_kept_and_warned_of() {
         ("ESET_PASSWORD", "canary-7f3a\n"),
     ]);
     assert_eq!(eset(&settings).login, "a@example.com");
-    assert_eq!(eset(&settings).password.expose_secret(), "canary-7f3a\n");
+    assert_eq!(given(&eset(&settings).password), "canary-7f3a\n");
     assert!(warnings(&settings)[0].starts_with("`ESET_PASSWORD` begins or ends with white space"));
 }
 
@@ -411,7 +419,7 @@ fn connections_inherit_the_flat_settings() {
     let (Source::Eset(main_eset), Source::Eset(contoso_eset)) = (&main.source, &contoso.source);
 
     assert_eq!((main.name.as_str(), main_eset.region), ("main", Region::Eu));
-    assert_eq!(main_eset.password.expose_secret(), CANARY);
+    assert_eq!(given(&main_eset.password), CANARY);
     assert_eq!(
         main.paces.of("eset.detections", PACE).every,
         Duration::from_mins(10)
@@ -422,7 +430,7 @@ fn connections_inherit_the_flat_settings() {
         ("contoso-2", Region::Us)
     );
     assert_eq!(contoso_eset.login, "api@contoso.example");
-    assert_eq!(contoso_eset.password.expose_secret(), "other");
+    assert_eq!(given(&contoso_eset.password), "other");
     assert_eq!(contoso_eset.products, [Product::Inspect].into());
     assert_eq!(contoso_eset.max_calls_per_second.get(), 3);
     let detections = contoso.paces.of("eset.detections", PACE);

@@ -96,6 +96,48 @@ pub(super) fn url(value: &str) -> Parsed<String> {
     Ok(value.trim_end_matches('/').to_owned())
 }
 
+/// The same, but never `http`: what takes it refuses that.
+pub(super) fn https_url(value: &str) -> Parsed<String> {
+    let value = url(value)?;
+    if value.to_ascii_lowercase().starts_with("https://") {
+        return Ok(value);
+    }
+    Err("must begin with `https://`".to_owned())
+}
+
+/// The platform's own endpoint on the instance may be `http`, at any address.
+pub(super) fn platform_url(value: &str) -> Parsed<String> {
+    match value.strip_prefix("http://") {
+        Some(rest) => url(&format!("https://{rest}")).map(|_| value.to_owned()),
+        None => url(value),
+    }
+}
+
+/// A number of bytes: `500000000`, `500MB`, `2GB`.
+pub(super) fn bytes(value: &str) -> Parsed<u64> {
+    let end = value.find(|letter: char| !letter.is_ascii_digit());
+    let (number, unit) = value
+        .split_at_checked(end.unwrap_or(value.len()))
+        .unwrap_or_default();
+    let unit = match unit.trim().to_ascii_uppercase().as_str() {
+        "" => Some(1),
+        "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        _ => None,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        // Less than one batch would be no outbox.
+        .filter(|bytes| *bytes >= 1_000_000)
+        .ok_or_else(|| {
+            format!("is `{value}`; it must be a number of bytes, at least a million, such as `500MB` or `2GB`")
+        })
+}
+
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
@@ -168,6 +210,26 @@ mod tests {
         ] {
             let error = url(bad).unwrap_err();
             assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_platform_alone_may_speak_http() {
+        let endpoint = "http://169.254.129.2:8081/msi/token/";
+        assert_eq!(platform_url(endpoint), Ok(endpoint.to_owned()));
+        assert!(platform_url("http://169.254.129.2:8081/msi/token?a=b").is_err());
+        assert!(platform_url("ftp://169.254.129.2").is_err());
+        assert!(https_url("http://localhost:7443").is_err());
+        assert!(https_url("https://localhost:7443").is_ok());
+    }
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        assert_eq!(bytes("1000000"), Ok(1_000_000));
+        assert_eq!(bytes("500 mb"), Ok(500_000_000));
+        assert_eq!(bytes("2GB"), Ok(2_000_000_000));
+        for bad in ["999999", "1GiB", "GB", "-1", "99999999999999GB", ""] {
+            assert!(bytes(bad).is_err(), "{bad}");
         }
     }
 

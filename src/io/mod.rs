@@ -1,11 +1,14 @@
 //! One exchange with the outside world at a time: time, HTTP, tokens, rate limits.
 
 pub mod access;
+pub mod azure_transport;
 pub mod clock;
 pub mod exchange;
 pub mod http;
+pub mod identity;
 pub mod limiter;
 pub mod login;
+pub mod password;
 
 #[cfg(test)]
 mod script;

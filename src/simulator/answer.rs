@@ -23,6 +23,8 @@ pub(crate) struct ConnectionLost;
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) method: Method,
+    /// The host that was asked, without its port.
+    pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
@@ -37,8 +39,16 @@ impl Incoming {
             .map_err(|_| Answer::status(StatusCode::PAYLOAD_TOO_LARGE))?;
         let query = pairs(head.uri.query().unwrap_or_default());
         let path = head.uri.path().to_owned();
+        // HTTP/1.1 names it in a header, HTTP/2 in the URI.
+        let named = head
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let named = named.and_then(|host| host.split(':').next());
+        let host = head.uri.host().or(named).unwrap_or_default().to_owned();
         Ok(Self {
             method: head.method,
+            host,
             path,
             query,
             headers: head.headers,

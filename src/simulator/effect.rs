@@ -30,7 +30,11 @@ pub(crate) fn refusal(target: Target, status: u16, retry_after: Option<u64>) -> 
                 "error_description": "AADSTS90033: A transient error has occurred. Please try again.",
             }),
         ),
-        Target::Ingestion => Answer::json(
+        Target::Identity => Answer::json(
+            status,
+            json!({"statusCode": status.as_u16(), "message": "An unexpected error occured."}),
+        ),
+        Target::Ingestion | Target::KeyVault => Answer::json(
             status,
             json!({
                 "error": {"code": code(status), "message": "The request could not be processed."},

@@ -23,13 +23,17 @@ pub enum Target {
     EsetDevices,
     /// `POST /{tenant}/oauth2/v2.0/token`.
     EntraToken,
+    /// `GET /msi/token`, the platform's endpoint for managed identities.
+    Identity,
+    /// `GET /secrets/{name}`.
+    KeyVault,
     /// `POST /dataCollectionRules/{dcr}/streams/{stream}`.
     Ingestion,
 }
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::EsetToken,
         Self::EsetDetections,
         Self::EsetDetectionsWindow,
@@ -40,6 +44,8 @@ impl Target {
         Self::EsetDetails,
         Self::EsetDevices,
         Self::EntraToken,
+        Self::Identity,
+        Self::KeyVault,
         Self::Ingestion,
     ];
 
@@ -56,13 +62,22 @@ impl Target {
             Self::EsetDetails => "eset.details",
             Self::EsetDevices => "eset.devices",
             Self::EntraToken => "entra.token",
+            Self::Identity => "identity",
+            Self::KeyVault => "key-vault",
             Self::Ingestion => "ingestion",
         }
     }
 
     /// True for the endpoints that ask for an ESET access token.
     pub(crate) fn is_eset_data(self) -> bool {
-        !matches!(self, Self::EsetToken | Self::EntraToken | Self::Ingestion)
+        self != Self::EsetToken && !self.is_azure()
+    }
+
+    fn is_azure(self) -> bool {
+        matches!(
+            self,
+            Self::EntraToken | Self::Identity | Self::KeyVault | Self::Ingestion
+        )
     }
 
     pub(super) fn takes(self, group: Group) -> bool {
@@ -75,7 +90,7 @@ impl Target {
         match group {
             Group::Every => true,
             Group::Body => self != Self::Ingestion,
-            Group::Eset => !matches!(self, Self::EntraToken | Self::Ingestion),
+            Group::Eset => !self.is_azure(),
             Group::Records => self.is_eset_data(),
             Group::List => feed || matches!(self, Self::EsetIncidents | Self::EsetDevices),
             Group::Feed => feed,

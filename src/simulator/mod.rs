@@ -1,11 +1,11 @@
-//! The outside world as one axum router over one seeded model: ESET Connect, Entra and the Logs
-//! Ingestion API, as the contracts describe them, with their bugs, and with scripted faults.
+//! The outside world as one axum router over one seeded model: ESET Connect, Entra, the managed
+//! identities of App Service, Key Vault and the Logs Ingestion API, as the contracts describe them, with their bugs, and with scripted faults.
 //!
 //! ```text
 //! request → Incoming      answer.rs     read whole
 //!         → Place         place.rs      which call of which service
 //!         → early faults  script.rs     wait, refuse, answer "pending"
-//!         → Answer        eset/ entra.rs ingestion.rs, over world/
+//!         → Answer        eset/ entra.rs identity.rs key_vault.rs ingestion.rs, over world/
 //!         → late faults   effect.rs     change what was answered, or cut it
 //!         → response
 //! ```
@@ -19,7 +19,9 @@ mod effect;
 mod entra;
 mod eset;
 mod fault;
+mod identity;
 mod ingestion;
+mod key_vault;
 mod kind;
 mod options;
 mod pending;
@@ -65,7 +67,7 @@ pub use self::{
     fault::{Entry, Fault},
     ingestion::{MAX_CALL, MAX_FIELD, Received},
     kind::Target,
-    options::{Options, PageEnd, STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries},
+    options::{Options, PageEnd, STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries, VaultSecret},
     world::{Product, World},
 };
 
@@ -96,6 +98,8 @@ pub(crate) struct Inner {
     pub(crate) world: World,
     pub(crate) received: Mutex<ReceivedByStream>,
     pub(crate) logins: eset::Logins,
+    pub(crate) vault: Mutex<BTreeMap<String, VaultSecret>>,
+    pub(crate) tokens: AtomicU64,
     limiter: eset::Limiter,
     script: Script,
     pending: Pending,
@@ -111,6 +115,8 @@ impl Simulator {
             world: World::new(options.seed, options.start, options.scale),
             received: Mutex::default(),
             logins: eset::Logins::default(),
+            vault: Mutex::new(options.secrets.clone()),
+            tokens: AtomicU64::new(0),
             limiter: eset::Limiter::default(),
             script: Script::default(),
             pending: Pending::default(),
@@ -154,6 +160,15 @@ impl Simulator {
         self.0.script.clear();
     }
 
+    /// Puts a secret into the vault, or takes it out.
+    pub fn keep_secret(&self, name: &str, secret: Option<VaultSecret>) {
+        let mut vault = lock(&self.0.vault);
+        match secret {
+            Some(secret) => vault.insert(name.to_owned(), secret),
+            None => vault.remove(name),
+        };
+    }
+
     /// Every call so far, oldest first.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.0.calls).clone()
@@ -168,6 +183,9 @@ impl Simulator {
     pub fn settings(&self, base_url: &str) -> Vec<(String, String)> {
         let options = &self.0.options;
         let template = format!("{base_url}/eset/{{region}}/{{domain}}");
+        // Its host has to lie below the one that the vault's challenge names.
+        let vault = base_url.replacen("://", "://vault.", 1);
+        let identities = format!("{base_url}{}", identity::PATH);
         [
             ("ESET_URL_TEMPLATE", template.as_str()),
             ("ESET_REGION", &options.region),
@@ -178,6 +196,9 @@ impl Simulator {
             ("AZURE_TENANT_ID", &options.tenant_id),
             ("AZURE_CLIENT_ID", &options.client_id),
             ("AZURE_CLIENT_SECRET", &options.client_secret),
+            ("IDENTITY_ENDPOINT", &identities),
+            ("IDENTITY_HEADER", &options.identity_header),
+            ("KEY_VAULT_URL", &vault),
             ("LOGS_INGESTION_ENDPOINT", base_url),
             ("LOGS_INGESTION_SCOPE", "https://monitor.azure.com/.default"),
             ("DCR_IMMUTABLE_ID", &options.dcr),
@@ -321,6 +342,8 @@ impl Inner {
         match place {
             Place::EsetToken => self.eset_token(incoming),
             Place::Entra { tenant } => self.entra_token(tenant, incoming),
+            Place::Identity => self.identity_token(incoming),
+            Place::Secret { name } => self.vault_secret(name, incoming),
             Place::Ingestion { dcr, stream } => self.ingest(dcr, stream, incoming),
             Place::Eset(call) => self.eset(call, incoming, page_size),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// What the v2 feeds of detections carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,18 @@ pub struct Options {
     pub client_id: String,
     /// Its secret.
     pub client_secret: String,
+    /// Until when the secret is good; none for ever.
+    pub client_secret_expires: Option<DateTime<Utc>>,
+    /// The SHA-256 of its certificate, in base64url; none when it has none.
+    pub certificate: Option<String>,
+    /// Whether the app has a system-assigned identity.
+    pub system_identity: bool,
+    /// The client id of the user-assigned identity.
+    pub user_identity: String,
+    /// What proves to the platform that a call comes from inside the app.
+    pub identity_header: String,
+    /// What the vault holds at first.
+    pub secrets: BTreeMap<String, VaultSecret>,
     /// The immutable id of the data collection rule.
     pub dcr: String,
     /// The streams of the rule and the columns of their tables; none for "every column".
@@ -76,6 +88,15 @@ pub struct Options {
     pub keep_rows: bool,
 }
 
+/// A secret of the vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultSecret {
+    /// Its value.
+    pub value: String,
+    /// Until when it is good.
+    pub expires: Option<DateTime<Utc>>,
+}
+
 /// The stream of detections.
 pub const STREAM: &str = "Custom-IntegrationTable_CL";
 /// The stream of incidents.
@@ -84,12 +105,17 @@ pub const STREAM_INCIDENTS: &str = "Custom-IntegrationTableIncidents_CL";
 impl Options {
     /// The world of `seed`, first started at `start`.
     pub fn new(seed: u64, start: DateTime<Utc>) -> Self {
+        let password = "correct horse & battery+staple".to_owned();
+        let kept = VaultSecret {
+            value: password.clone(),
+            expires: Some(start + TimeDelta::days(180)),
+        };
         Self {
             seed,
             start,
             scale: 1.0,
             login: "sentinel@fennbridge.example".to_owned(),
-            password: "correct horse & battery+staple".to_owned(),
+            password,
             region: "eu".to_owned(),
             token_lifetime: 3600,
             refresh_tokens: true,
@@ -99,6 +125,12 @@ impl Options {
             tenant_id: "5f0c1d2e-7a31-4a55-9c1b-0d6a3b8e4f21".to_owned(),
             client_id: "b3a7e1c4-52d9-4f0e-8a66-91c2d7f05e38".to_owned(),
             client_secret: "simulated~secret.of+the/app".to_owned(),
+            client_secret_expires: None,
+            certificate: None,
+            system_identity: true,
+            user_identity: "0c9b7d52-6f1e-4c83-a2d4-7be5f9136a08".to_owned(),
+            identity_header: "5A0D3C7E91B24F68".to_owned(),
+            secrets: [("eset-password".to_owned(), kept)].into(),
             dcr: "dcr-0123456789abcdef0123456789abcdef".to_owned(),
             streams: [STREAM, STREAM_INCIDENTS]
                 .map(|name| (name.to_owned(), None))

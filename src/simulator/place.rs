@@ -16,6 +16,8 @@ pub(crate) enum Place {
     EsetToken,
     Eset(Call),
     Entra { tenant: String },
+    Identity,
+    Secret { name: String },
     Ingestion { dcr: String, stream: String },
 }
 
@@ -33,6 +35,11 @@ impl Place {
             (true, [tenant, "oauth2", "v2.0", "token"]) => Some(Self::Entra {
                 tenant: (*tenant).to_owned(),
             }),
+            (false, ["msi", "token"]) => Some(Self::Identity),
+            // Every secret has one version here, which the clients leave empty.
+            (false, ["secrets", name] | ["secrets", name, ""]) => Some(Self::Secret {
+                name: (*name).to_owned(),
+            }),
             (true, ["dataCollectionRules", dcr, "streams", stream]) => Some(Self::Ingestion {
                 dcr: (*dcr).to_owned(),
                 stream: (*stream).to_owned(),
@@ -45,6 +52,8 @@ impl Place {
         match self {
             Self::EsetToken => Target::EsetToken,
             Self::Entra { .. } => Target::EntraToken,
+            Self::Identity => Target::Identity,
+            Self::Secret { .. } => Target::KeyVault,
             Self::Ingestion { .. } => Target::Ingestion,
             Self::Eset(call) => match call {
                 Call::Feed {

@@ -31,7 +31,8 @@ use tower::{Service, ServiceExt, service_fn};
 use super::answer::ConnectionLost;
 use crate::error::{Error, Result};
 
-const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// `vault` is what Key Vault's clients need: a host below the one that its challenge names.
+const NAMES: [&str; 4] = ["localhost", "vault.localhost", "127.0.0.1", "::1"];
 
 /// A certificate authority that signs certificates for localhost. It can be kept as text, so that
 /// what once trusted it goes on trusting it.

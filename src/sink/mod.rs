@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::{core::batch::Batch, error::Error};
 
+pub mod logs_ingestion;
 pub mod workspace;
 
 /// Why a push did not land.

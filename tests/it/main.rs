@@ -2,19 +2,23 @@
 #![allow(missing_docs, reason = "tests are named, not documented")]
 
 #[cfg(test)]
-<<<<<<< HEAD
 mod arrows;
+#[cfg(test)]
+mod azurite;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod faults;
-=======
-mod azurite;
->>>>>>> azstore
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
+mod ingestion;
+#[cfg(test)]
 mod pipeline;
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod sink;
 #[cfg(test)]

@@ -13,12 +13,12 @@ use sentinel_connector::{
 };
 
 /// A row with these members, which end with a comma when there are any.
-fn row(members: &str) -> Vec<u8> {
+pub(crate) fn row(members: &str) -> Vec<u8> {
     let head = [ROW_HEAD, b"2026-01-01T00:00:00.000Z\","].concat();
     [&head, members.as_bytes(), ROW_TAIL].concat()
 }
 
-fn batch(table: &str, rows: &[Vec<u8>]) -> Batch {
+pub(crate) fn batch(table: &str, rows: &[Vec<u8>]) -> Batch {
     let mut batch = Batch::new(table);
     for row in rows {
         batch.add(row);
@@ -27,7 +27,7 @@ fn batch(table: &str, rows: &[Vec<u8>]) -> Batch {
     batch
 }
 
-fn detections(count: usize) -> Batch {
+pub(crate) fn detections(count: usize) -> Batch {
     let rows: Vec<_> = (0..count)
         .map(|at| row(&format!(r#""recordId":"{at}","#)))
         .collect();
@@ -35,7 +35,7 @@ fn detections(count: usize) -> Batch {
 }
 
 /// Every promise. `bad` is a row that the sink refuses, `count` says how many rows a table has.
-async fn conforms(sink: &dyn Sink, bad: &[u8], count: impl AsyncFn(&str) -> u64) {
+pub(crate) async fn conforms(sink: &dyn Sink, bad: &[u8], count: impl AsyncFn(&str) -> u64) {
     sink.push(&detections(3)).await.unwrap();
     assert_eq!(count(DETECTIONS.name).await, 3);
     assert_eq!(count(INCIDENTS.name).await, 0);

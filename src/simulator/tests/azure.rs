@@ -61,6 +61,45 @@ impl Bench {
         self.shown_probe(&got)
     }
 
+    async fn identity(&self, query: &str, header: &str) -> Got {
+        let path = format!("/msi/token?api-version=2019-08-01&{query}");
+        self.send("GET", &path, &[("x-identity-header", header)], "")
+            .await
+    }
+
+    pub(super) async fn identity_probe(&self) -> String {
+        let got = self
+            .identity("resource=https://a.b", &options().identity_header)
+            .await;
+        self.shown_probe(&got)
+    }
+
+    async fn secret(&self, name: &str, bearer: Option<&str>) -> Got {
+        let path = format!("https://v.vault.azure.net/secrets/{name}/?api-version=7.6");
+        let headers: Vec<_> = bearer
+            .into_iter()
+            .map(|bearer| ("authorization", bearer))
+            .collect();
+        self.send("GET", &path, &headers, "").await
+    }
+
+    async fn vault_bearer(&self) -> String {
+        let got = self
+            .identity(
+                "resource=https://vault.azure.net",
+                &options().identity_header,
+            )
+            .await
+            .json();
+        format!("Bearer {}", got["access_token"].as_str().unwrap())
+    }
+
+    pub(super) async fn vault_probe(&self) -> String {
+        let bearer = self.vault_bearer().await;
+        let got = self.secret("eset-password", Some(&bearer)).await;
+        self.shown_probe(&got)
+    }
+
     fn shown_probe(&self, got: &Got) -> String {
         format!(
             "{} {} {:?} {:?}",
@@ -280,4 +319,52 @@ async fn a_lost_answer_has_taken_the_rows() {
     let got = bench.push("[{\"a\":1}]", &[]).await;
     assert!(got.status == 504 && got.body.is_err());
     assert_eq!(bench.rows().len(), 1);
+}
+
+#[tokio::test]
+async fn identities_have_tokens_for_those_inside_the_app() {
+    let bench = Bench::new().await;
+    let Options {
+        user_identity,
+        identity_header,
+        ..
+    } = options();
+    let got = bench
+        .identity("resource=https://a.b", &identity_header)
+        .await
+        .json();
+    assert_eq!(
+        got["expires_on"],
+        json!((start() + TimeDelta::days(1)).timestamp().to_string())
+    );
+    let user = format!("resource=https://a.b&client_id={user_identity}");
+    assert_eq!(bench.identity(&user, &identity_header).await.status, 200);
+    let other = "resource=https://a.b&client_id=other";
+    assert_eq!(bench.identity(other, &identity_header).await.status, 400);
+    assert_eq!(bench.identity("", &identity_header).await.status, 400);
+    assert_eq!(bench.identity(&user, "wrong").await.status, 401);
+}
+
+#[tokio::test]
+async fn the_vault_challenges_and_then_answers() {
+    let bench = Bench::new().await;
+    let got = bench.secret("eset-password", None).await;
+    assert_eq!(got.status, 401);
+    let challenge = got.headers["www-authenticate"].to_str().unwrap();
+    assert!(
+        challenge.contains("resource=\"https://vault.azure.net\""),
+        "{challenge}"
+    );
+    let bearer = bench.vault_bearer().await;
+    let got = bench.secret("eset-password", Some(&bearer)).await;
+    assert_eq!(got.status, 200);
+    assert_eq!(got.json()["value"], json!(options().password));
+    let expiry = start() + TimeDelta::days(180);
+    assert_eq!(got.json()["attributes"]["exp"], json!(expiry.timestamp()));
+    assert_eq!(bench.secret("other", Some(&bearer)).await.status, 404);
+    let monitor = bench.bearer().await;
+    assert_eq!(
+        bench.secret("eset-password", Some(&monitor)).await.status,
+        403
+    );
 }

@@ -238,6 +238,8 @@ impl Bench {
                 return vec![token];
             }
             Target::EntraToken => return vec![self.entra_probe().await],
+            Target::Identity => return vec![self.identity_probe().await],
+            Target::KeyVault => return vec![self.vault_probe().await],
             Target::Ingestion => return vec![self.ingestion_probe().await],
             Target::EsetDetections | Target::EsetCloudOffice => {
                 let base = if target == Target::EsetDetections {

@@ -7,7 +7,6 @@ use std::{
 
 use async_trait::async_trait;
 use http::Method;
-use secrecy::SecretString;
 
 use super::Source;
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         exchange::{Asker, Limits, Question, Random, Reply, Tokens},
         http::SharedTransport,
         limiter::Limiter,
-        login::Login,
+        password::{ChangingLogin, Password},
     },
     source::{LookedUp, Subject},
 };
@@ -49,7 +48,7 @@ pub struct Account {
     /// The API user's login.
     pub login: String,
     /// Its password.
-    pub password: SecretString,
+    pub password: Password,
     /// The most calls a second, over all streams.
     pub calls_per_second: NonZeroU32,
     /// What is looked up.
@@ -69,7 +68,7 @@ impl Account {
 pub struct Connection {
     account: Account,
     limiter: Arc<Limiter>,
-    login: Arc<Login>,
+    login: Arc<ChangingLogin>,
     asker: Asker,
     devices: Devices,
     /// The service has no details for this account: said once, not asked again in this process.
@@ -118,14 +117,15 @@ impl Connection {
         random: Random,
     ) -> Arc<Self> {
         let plain = Asker::new(transport, clock, random, Arc::clone(&limiter));
-        let login = Arc::new(Login::new(
+        let login = Arc::new(ChangingLogin::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),
             &account.login,
             account.password.clone(),
             plain.clone(),
         ));
-        let asker = plain.with_tokens(Arc::<Login>::clone(&login));
+        let tokens: Arc<dyn Tokens> = Arc::<ChangingLogin>::clone(&login);
+        let asker = plain.with_tokens(tokens);
         Arc::new(Self {
             account,
             limiter,

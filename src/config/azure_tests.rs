@@ -1,0 +1,240 @@
+use secrecy::ExposeSecret;
+
+use super::*;
+
+const CANARY: &str = "canary-7f3a";
+
+fn load(mode: Mode, settings: &[(&str, &str)]) -> Result<Settings, Problems> {
+    Settings::load(&settings.iter().copied().collect(), mode)
+}
+
+fn problems(settings: &[(&str, &str)]) -> Vec<String> {
+    let problems = load(Mode::Local, settings).unwrap_err();
+    problems.problems.iter().map(ToString::to_string).collect()
+}
+
+fn warnings(settings: &Settings) -> Vec<String> {
+    settings.warnings.iter().map(ToString::to_string).collect()
+}
+
+const ESET: [(&str, &str); 2] = [("ESET_REGION", "eu"), ("ESET_LOGIN", "api@example.com")];
+
+const VAULT: (&str, &str) = ("KEY_VAULT_URL", "https://contoso.vault.azure.net/");
+
+#[test]
+fn an_identity_has_defaults_and_is_read_whole() {
+    let identity = load(Mode::Local, &[]).unwrap().identity;
+    assert_eq!(identity.authority_host, "https://login.microsoftonline.com");
+    assert!(identity.client_id.is_none() && identity.endpoint.is_none());
+
+    let settings = load(
+        Mode::Local,
+        &[
+            ("AZURE_TENANT_ID", "contoso.onmicrosoft.com"),
+            ("AZURE_CLIENT_ID", "b3a7e1c4-52d9-4f0e-8a66-91c2d7f05e38"),
+            ("AZURE_CLIENT_SECRET", CANARY),
+            ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/"),
+            ("IDENTITY_ENDPOINT", "http://169.254.129.2:8081/msi/token"),
+            ("IDENTITY_HEADER", CANARY),
+            ("AzureWebJobsStorage", CANARY),
+            ("STORAGE", "azure"),
+        ],
+    )
+    .unwrap();
+    assert!(!format!("{settings:?}").contains(CANARY));
+    let identity = settings.identity;
+    assert_eq!(
+        identity.tenant_id.as_deref(),
+        Some("contoso.onmicrosoft.com")
+    );
+    assert_eq!(identity.client_secret.unwrap().expose_secret(), CANARY);
+    assert_eq!(identity.authority_host, "https://login.microsoftonline.us");
+    assert_eq!(
+        identity.endpoint.as_deref(),
+        Some("http://169.254.129.2:8081/msi/token")
+    );
+}
+
+#[test]
+fn half_an_app_registration_is_a_problem() {
+    let found = problems(&[("AZURE_CLIENT_SECRET", CANARY)]);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].starts_with("`AZURE_TENANT_ID` is not set"));
+    assert!(found[1].starts_with("`AZURE_CLIENT_ID` is not set"));
+    let found = problems(&[
+        ("AZURE_TENANT_ID", "a/b"),
+        ("AZURE_CLIENT_ID", "my app"),
+        ("AZURE_AUTHORITY_HOST", "http://localhost"),
+        ("KEY_VAULT_URL", "http://localhost"),
+        ("IDENTITY_ENDPOINT", "ftp://x"),
+    ]);
+    assert_eq!(found.len(), 5, "{found:#?}");
+    let both = load(
+        Mode::Local,
+        &[
+            ("AZURE_TENANT_ID", "t"),
+            ("AZURE_CLIENT_ID", "c"),
+            ("AZURE_CLIENT_SECRET", CANARY),
+            ("AZURE_CLIENT_CERTIFICATE_PATH", "app.pem"),
+        ],
+    );
+    assert!(warnings(&both.unwrap())[0].starts_with("`AZURE_CLIENT_CERTIFICATE_PATH` is not used"));
+}
+
+#[test]
+fn a_secret_that_is_not_set_is_in_the_vault() {
+    let named = |settings: &[(&str, &str)]| -> Vec<String> {
+        let settings = load(Mode::Local, settings).unwrap();
+        let names = settings.connections.iter().map(|connection| {
+            let Source::Eset(eset) = &connection.source;
+            match &eset.password {
+                SecretSource::Given(secret) => secret.expose_secret().to_owned(),
+                SecretSource::Vault { name, setting } => format!("{setting} as {name}"),
+            }
+        });
+        names.collect()
+    };
+    let vault = [ESET[0], ESET[1], VAULT];
+    assert_eq!(named(&vault), ["ESET_PASSWORD as eset-password"]);
+    let given = [ESET[0], ESET[1], VAULT, ("ESET_PASSWORD", CANARY)];
+    assert_eq!(named(&given), [CANARY]);
+    let connections = r#"[{"name":"main","source":"eset"},
+        {"name":"contoso","source":"eset","settings":{"ESET_LOGIN":"b@example.com"}}]"#;
+    let several = [ESET[0], ESET[1], VAULT, ("CONNECTIONS", connections)];
+    assert_eq!(
+        named(&several),
+        [
+            "ESET_PASSWORD as eset-password",
+            "ESET_PASSWORD as contoso-eset-password"
+        ]
+    );
+    let without = problems(&ESET);
+    assert!(
+        without[0].starts_with("`ESET_PASSWORD` is not set"),
+        "{without:?}"
+    );
+}
+
+#[test]
+fn secrets_of_the_app_are_not_settings_of_a_connection() {
+    let connections =
+        r#"[{"name":"one","source":"eset","settings":{"AZURE_CLIENT_SECRET":"canary-7f3a"}}]"#;
+    let found = problems(&[ESET[0], ESET[1], VAULT, ("CONNECTIONS", connections)]);
+    assert!(found[0].contains("applies to the whole app"), "{found:?}");
+    assert!(!found.concat().contains(CANARY));
+}
+
+#[test]
+fn the_account_of_the_host_is_the_storage() {
+    let azure = |mode, settings: &[(&str, &str)]| match load(mode, settings).unwrap().storage {
+        StorageSettings::Azure(azure) => azure,
+        StorageSettings::Embedded => panic!("embedded"),
+    };
+    let sink = ("SINK", "embedded");
+    let account = ("AzureWebJobsStorage__accountName", "contoso1");
+    let client = ("AzureWebJobsStorage__clientId", "b3a7e1c4");
+    let credential = ("AzureWebJobsStorage__credential", "managedidentity");
+    let storage = azure(Mode::Host, &[sink, account, client, credential]);
+    assert_eq!(storage.account_name.as_deref(), Some("contoso1"));
+    assert_eq!(storage.client_id.as_deref(), Some("b3a7e1c4"));
+    assert!(storage.connection_string.is_none());
+
+    let string = ("AzureWebJobsStorage", "UseDevelopmentStorage=true");
+    let storage = azure(Mode::Host, &[sink, string]);
+    let string = storage.connection_string.unwrap();
+    assert_eq!(string.expose_secret(), "UseDevelopmentStorage=true");
+
+    let uris = [
+        ("STORAGE", "azure"),
+        (
+            "AzureWebJobsStorage__tableServiceUri",
+            "https://a.table.core.windows.net/",
+        ),
+        (
+            "AzureWebJobsStorage__blobServiceUri",
+            "https://a.blob.core.windows.net",
+        ),
+    ];
+    let storage = azure(Mode::Local, &uris);
+    assert_eq!(
+        storage.table_uri.as_deref(),
+        Some("https://a.table.core.windows.net")
+    );
+
+    // On a laptop the host's account is used by those who ask for it.
+    let local = load(Mode::Local, &[account]).unwrap();
+    assert!(matches!(local.storage, StorageSettings::Embedded));
+    let asked = load(Mode::Host, &[sink, account, ("STORAGE", "embedded")]).unwrap();
+    assert!(matches!(asked.storage, StorageSettings::Embedded));
+
+    for bad in [
+        vec![("STORAGE", "azure")],
+        vec![("STORAGE", "azure"), uris[1]],
+        vec![
+            ("STORAGE", "azure"),
+            ("AzureWebJobsStorage__accountName", "https://a"),
+        ],
+        vec![
+            ("STORAGE", "azure"),
+            account,
+            ("AzureWebJobsStorage__credential", "secret"),
+        ],
+        vec![
+            ("STORAGE", "azure"),
+            account,
+            ("AzureWebJobsStorage__blobServiceUri", "http://a.b"),
+        ],
+    ] {
+        assert_eq!(problems(&bad).len(), 1, "{bad:?}");
+    }
+}
+
+#[test]
+fn the_scope_is_that_of_the_endpoints_cloud() {
+    let scope = |host: &str, more: &[(&str, &str)]| {
+        let endpoint = format!("https://{host}");
+        let mut settings = vec![
+            ("SINK", "logs-ingestion"),
+            ("LOGS_INGESTION_ENDPOINT", endpoint.as_str()),
+            ("DCR_IMMUTABLE_ID", "dcr-1"),
+            ("ROUTES", "eset.incidents=Custom-Mine_CL"),
+        ];
+        settings.extend_from_slice(more);
+        match load(Mode::Local, &settings).unwrap().sink {
+            SinkSettings::LogsIngestion { scope, routes, .. } => {
+                assert_eq!(routes[0].table, "Mine_CL");
+                scope
+            }
+            SinkSettings::Embedded => panic!("embedded"),
+        }
+    };
+    let public = "https://monitor.azure.com//.default";
+    assert_eq!(
+        scope("a.westeurope-1.ingest.monitor.azure.com", &[]),
+        public
+    );
+    assert_eq!(scope("localhost:7443", &[]), public);
+    let government = "https://monitor.azure.us//.default";
+    assert_eq!(
+        scope("a.usgovvirginia-1.ingest.monitor.azure.us", &[]),
+        government
+    );
+    let china = "https://monitor.azure.cn//.default";
+    assert_eq!(scope("a.ingest.monitor.azure.cn:443", &[]), china);
+    let own = ("LOGS_INGESTION_SCOPE", "https://a.b/.default");
+    assert_eq!(scope("a.us", &[own]), own.1);
+}
+
+#[test]
+fn the_outbox_has_a_limit() {
+    assert_eq!(
+        load(Mode::Local, &[]).unwrap().run.outbox_max_bytes,
+        1_000_000_000
+    );
+    let settings = load(Mode::Local, &[("OUTBOX_MAX_BYTES", "5GB")]).unwrap();
+    assert_eq!(settings.run.outbox_max_bytes, 5_000_000_000);
+    let found = problems(&[("OUTBOX_MAX_BYTES", "much"), ("SINK", "embedded")]);
+    assert!(found[0].starts_with("`OUTBOX_MAX_BYTES` is `much`"));
+    let unused = load(Mode::Local, &[("ROUTES", "a=Custom-A_CL")]).unwrap();
+    assert!(warnings(&unused)[0].starts_with("`ROUTES` is not used"));
+}

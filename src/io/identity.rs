@@ -1,0 +1,318 @@
+//! Who we are to Azure, and the access tokens that prove it.
+//!
+//! `azure_identity` asks Entra and the Azure CLI. The managed identity of App Service is one request
+//! of our own: `azure_identity` finds its endpoint in the process's environment alone, where neither
+//! settings nor tests can put it. Tokens are held here and not there, so that a refused one can be
+//! replaced, and so that time is our [`Clock`](super::clock::Clock)'s.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use azure_identity::Executor;
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use super::{
+    access::AccessTokens,
+    clock::{SharedClock, timeout},
+    http::SharedTransport,
+    password::Password,
+};
+use crate::{
+    core::retry::backoff,
+    error::{Error, Kind, Result},
+};
+
+mod certificate;
+mod entra;
+mod failure;
+mod managed;
+
+pub use certificate::Certificate;
+pub(crate) use failure::{Seen, kinds, seen};
+
+/// A token is replaced this long before it expires: as long as the Azure SDKs do it.
+const SKEW: TimeDelta = TimeDelta::minutes(5);
+
+/// How long a token may take, repeats included: a dead endpoint must not eat the run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The Azure CLI starts a Python first, and a laptop has no run that it could eat.
+const PATIENCE_WITH_CLI: Duration = Duration::from_secs(30);
+
+/// How often a token is asked for.
+const ATTEMPTS: u32 = 3;
+
+/// Tokens that can be replaced before they expire.
+#[async_trait]
+pub trait RenewableTokens: AccessTokens {
+    /// A token in place of one that a service has `refused`, once for all who hold it.
+    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString>;
+}
+
+/// Renewable tokens that can be shared. They coerce to
+/// [`SharedAccessTokens`](super::access::SharedAccessTokens).
+pub type SharedTokens = Arc<dyn RenewableTokens>;
+
+/// How a token is got.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// As an app registration.
+    Registration(Registration),
+    /// As a managed identity of this app.
+    Managed {
+        /// The client id of a user-assigned identity; none for the system's.
+        client_id: Option<String>,
+        /// Where the platform gives out its tokens.
+        platform: Platform,
+    },
+    /// As whoever is logged in to the Azure CLI.
+    AzureCli {
+        /// The tenant, when it is not the login's own.
+        tenant: Option<String>,
+    },
+}
+
+/// An app registration of an Entra tenant.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// `https://login.microsoftonline.com`, or another cloud's. It must be `https`.
+    pub authority: String,
+    /// The tenant's id or domain.
+    pub tenant_id: String,
+    /// The registration's application (client) id.
+    pub client_id: String,
+    /// What proves it.
+    pub proof: Proof,
+}
+
+/// What proves that we are an app registration.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A client secret.
+    Secret(Password),
+    /// A certificate with its key.
+    Certificate(Certificate),
+}
+
+/// Where App Service gives out the tokens of managed identities
+/// (`learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference`).
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// `IDENTITY_ENDPOINT`.
+    pub endpoint: String,
+    /// `IDENTITY_HEADER`: shows that we run inside the app.
+    pub header: SecretString,
+}
+
+impl Credential {
+    /// The first that there is: app registration, user-assigned identity, system identity, Azure
+    /// CLI login. Without a platform there is no managed identity.
+    pub fn choose(
+        registration: Option<Registration>,
+        user_assigned: Option<&str>,
+        platform: Option<&Platform>,
+    ) -> Self {
+        match (registration, platform) {
+            (Some(registration), _) => Self::Registration(registration),
+            (None, Some(platform)) => Self::Managed {
+                client_id: user_assigned.map(str::to_owned),
+                platform: platform.clone(),
+            },
+            (None, None) => Self::AzureCli { tenant: None },
+        }
+    }
+
+    /// What it is, for people.
+    pub fn described(&self) -> String {
+        match self {
+            Self::Registration(Registration {
+                client_id, proof, ..
+            }) => match proof {
+                Proof::Secret(_) => format!("app registration `{client_id}` with its secret"),
+                Proof::Certificate(_) => {
+                    format!("app registration `{client_id}` with its certificate")
+                }
+            },
+            Self::Managed {
+                client_id: Some(client_id),
+                ..
+            } => format!("user-assigned identity `{client_id}`"),
+            Self::Managed { .. } => "system-assigned identity".to_owned(),
+            Self::AzureCli { .. } => "Azure CLI login".to_owned(),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self {
+            Self::AzureCli { .. } => PATIENCE_WITH_CLI,
+            Self::Registration(_) | Self::Managed { .. } => PATIENCE,
+        }
+    }
+}
+
+/// A token with its end.
+struct Granted {
+    token: SecretString,
+    until: DateTime<Utc>,
+}
+
+/// The tokens of one credential, one for each scope.
+pub struct Identity {
+    credential: Credential,
+    transport: SharedTransport,
+    clock: SharedClock,
+    /// Runs `az`; none for a process of its own.
+    executor: Option<Arc<dyn Executor>>,
+    held: Mutex<HashMap<String, Granted>>,
+}
+
+impl Identity {
+    /// Tokens for `credential`. Asks nobody yet.
+    pub fn new(
+        credential: Credential,
+        transport: SharedTransport,
+        clock: SharedClock,
+    ) -> Arc<Self> {
+        Self::with_executor(credential, transport, clock, None)
+    }
+
+    /// The same, with `executor` running the Azure CLI.
+    pub fn with_executor(
+        credential: Credential,
+        transport: SharedTransport,
+        clock: SharedClock,
+        executor: Option<Arc<dyn Executor>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            credential,
+            transport,
+            clock,
+            executor,
+            held: Mutex::default(),
+        })
+    }
+
+    /// How the tokens are got.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    async fn get(&self, scope: &str, refused: Option<&SecretString>) -> Result<SecretString> {
+        // Held while asking: whoever comes meanwhile gets the same answer.
+        let mut held = self.held.lock().await;
+        let old = held
+            .get(scope)
+            .filter(|old| refused.is_none_or(|refused| !same(refused, &old.token)));
+        let now = self.clock.now();
+        if let Some(old) = old.filter(|old| now < old.until - SKEW) {
+            return Ok(old.token.clone());
+        }
+        match self.ask_patiently(scope).await {
+            Ok(granted) => {
+                let token = granted.token.clone();
+                held.insert(scope.to_owned(), granted);
+                Ok(token)
+            }
+            // What is left of the old one may be enough until Entra is back.
+            Err(error) if error.kind() == Kind::Transient => {
+                match old.filter(|old| self.clock.now() < old.until) {
+                    Some(old) => Ok(old.token.clone()),
+                    None => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks a few times, unless somebody has to act first.
+    async fn ask_patiently(&self, scope: &str) -> Result<Granted> {
+        let limit = self.credential.patience();
+        let attempts = async {
+            let mut attempt = 1;
+            loop {
+                match self.ask(scope).await {
+                    Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
+                        tracing::debug!(%error, attempt, "asking for a token again");
+                        self.clock.sleep(backoff(attempt, 0.5)).await;
+                        attempt += 1;
+                    }
+                    end => return end,
+                }
+            }
+        };
+        let asked = timeout(&*self.clock, limit, attempts).await;
+        let granted = asked.unwrap_or_else(|_| {
+            let seconds = limit.as_secs();
+            Err(Error::transient(format!("no token within {seconds} s")))
+        });
+        granted.map_err(|error| error.context(self.credential.described()))
+    }
+
+    async fn ask(&self, scope: &str) -> Result<Granted> {
+        match &self.credential {
+            Credential::Registration(registration) => self.registered(registration, scope).await,
+            Credential::Managed {
+                client_id,
+                platform,
+            } => {
+                let ask = managed::Ask {
+                    platform,
+                    client_id: client_id.as_deref(),
+                    scope,
+                };
+                ask.send(&*self.transport).await
+            }
+            Credential::AzureCli { tenant } => {
+                entra::of_cli(tenant.as_deref(), scope, self.executor.as_ref()).await
+            }
+        }
+    }
+
+    /// As an app registration; with a changed secret, when the known one is refused.
+    async fn registered(&self, registration: &Registration, scope: &str) -> Result<Granted> {
+        let asked = self.clock.now();
+        let ask = entra::Ask {
+            registration,
+            scope,
+            transport: &self.transport,
+            clock: &self.clock,
+        };
+        let password = match &registration.proof {
+            Proof::Certificate(certificate) => {
+                return ask.with_certificate(certificate, asked).await;
+            }
+            Proof::Secret(password) => password,
+        };
+        let secret = password.current().await?;
+        match ask.with_secret(&secret, asked).await {
+            Err(error) if error.kind() == Kind::Config => {
+                let Some(changed) = password.other_than(&secret).await? else {
+                    return Err(error);
+                };
+                tracing::info!("the client secret has changed");
+                ask.with_secret(&changed, asked).await
+            }
+            end => end,
+        }
+    }
+}
+
+fn same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret() == other.expose_secret()
+}
+
+#[async_trait]
+impl AccessTokens for Identity {
+    async fn token(&self, scope: &str) -> Result<SecretString> {
+        self.get(scope, None).await
+    }
+}
+
+#[async_trait]
+impl RenewableTokens for Identity {
+    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString> {
+        self.get(scope, Some(refused)).await
+    }
+}

@@ -1,0 +1,114 @@
+//! Tokens by `azure_identity`: of Entra for an app registration, and of the Azure CLI.
+
+use std::sync::Arc;
+
+use azure_core::{
+    credentials::{AccessToken, TokenCredential},
+    time::OffsetDateTime,
+};
+use azure_identity::{
+    AzureCliCredential, AzureCliCredentialOptions, ClientAssertionCredential,
+    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
+    Executor,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Certificate, Granted, Registration, failure};
+use crate::{
+    error::{Error, Result},
+    io::{azure_transport::client_options, clock::SharedClock, http::SharedTransport},
+};
+
+/// One question to Entra. The credentials of `azure_identity` are made anew each time, since they
+/// hold on to their tokens, even to refused ones.
+pub(super) struct Ask<'a> {
+    pub(super) registration: &'a Registration,
+    pub(super) scope: &'a str,
+    pub(super) transport: &'a SharedTransport,
+    pub(super) clock: &'a SharedClock,
+}
+
+impl Ask<'_> {
+    pub(super) async fn with_secret(
+        &self,
+        secret: &SecretString,
+        asked: DateTime<Utc>,
+    ) -> Result<Granted> {
+        let options = ClientSecretCredentialOptions {
+            client_options: client_options(self.transport, Some(&self.registration.authority)),
+        };
+        let credential = ClientSecretCredential::new(
+            &self.registration.tenant_id,
+            self.registration.client_id.clone(),
+            secret.expose_secret().to_owned().into(),
+            Some(options),
+        );
+        self.send(credential.map_err(|error| unusable(&error))?, asked)
+            .await
+    }
+
+    pub(super) async fn with_certificate(
+        &self,
+        certificate: &Certificate,
+        asked: DateTime<Utc>,
+    ) -> Result<Granted> {
+        let options = ClientAssertionCredentialOptions {
+            client_options: client_options(self.transport, Some(&self.registration.authority)),
+        };
+        let assertion = certificate.assertion(self.registration, Arc::clone(self.clock));
+        let credential = ClientAssertionCredential::new(
+            self.registration.tenant_id.clone(),
+            self.registration.client_id.clone(),
+            assertion,
+            Some(options),
+        );
+        self.send(credential.map_err(|error| unusable(&error))?, asked)
+            .await
+    }
+
+    async fn send(
+        &self,
+        credential: Arc<dyn TokenCredential>,
+        asked: DateTime<Utc>,
+    ) -> Result<Granted> {
+        let token = credential.get_token(&[self.scope], None).await;
+        let token = token.map_err(|error| failure::of_entra(self.registration, &error))?;
+        // Entra says how long, and `azure_identity` turns that into an instant of the machine's clock.
+        let life = (token.expires_on - OffsetDateTime::now_utc()).whole_seconds();
+        Ok(Granted {
+            until: asked + TimeDelta::seconds(life.clamp(0, 7 * 24 * 3600)),
+            token: value(&token),
+        })
+    }
+}
+
+/// A token of whoever is logged in to the Azure CLI.
+pub(super) async fn of_cli(
+    tenant: Option<&str>,
+    scope: &str,
+    executor: Option<&Arc<dyn Executor>>,
+) -> Result<Granted> {
+    let options = AzureCliCredentialOptions {
+        tenant_id: tenant.map(str::to_owned),
+        executor: executor.map(Arc::clone),
+        ..AzureCliCredentialOptions::default()
+    };
+    let credential = AzureCliCredential::new(Some(options)).map_err(|error| unusable(&error))?;
+    let token = credential.get_token(&[scope], None).await;
+    let token = token.map_err(|error| failure::of_cli(&error))?;
+    let until = DateTime::from_timestamp(token.expires_on.unix_timestamp(), 0);
+    Ok(Granted {
+        until: until.unwrap_or_default(),
+        token: value(&token),
+    })
+}
+
+fn value(token: &AccessToken) -> SecretString {
+    token.token.secret().into()
+}
+
+/// Ids that can't be ids, or an authority that is no `https` URL: seen before anything is sent.
+fn unusable(error: &azure_core::Error) -> Error {
+    Error::config(format!("can't be used: {error}"))
+}

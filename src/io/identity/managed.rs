@@ -1,0 +1,117 @@
+//! The managed identity of App Service: one request to the platform.
+
+use bytes::Bytes;
+use chrono::DateTime;
+use http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+use super::{Granted, Platform};
+use crate::{
+    core::request::encode,
+    error::{Error, Result},
+    io::http::{Response, Transport},
+};
+
+/// The version that App Service speaks.
+const API_VERSION: &str = "2019-08-01";
+
+pub(super) struct Ask<'a> {
+    pub(super) platform: &'a Platform,
+    pub(super) client_id: Option<&'a str>,
+    pub(super) scope: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: SecretString,
+    #[serde(deserialize_with = "seconds")]
+    expires_on: i64,
+}
+
+/// The platform writes the number as a text.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Seconds {
+        Number(i64),
+        Text(String),
+    }
+    match Seconds::deserialize(deserializer)? {
+        Seconds::Number(number) => Ok(number),
+        Seconds::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    }
+}
+
+impl Ask<'_> {
+    pub(super) async fn send(&self, transport: &dyn Transport) -> Result<Granted> {
+        let unreachable = |error| {
+            Error::transient(format!(
+                "the platform's identity endpoint can't be reached ({error})"
+            ))
+        };
+        let response = transport.send(self.request()?).await.map_err(unreachable)?;
+        let status = response.status;
+        if status != StatusCode::OK {
+            return Err(self.refused(&response));
+        }
+        let body = response.whole_body().await.map_err(unreachable)?;
+        // The parser's own text could quote the body, which holds a token.
+        let answer: Answer = serde_json::from_slice(&body).map_err(|_| {
+            Error::transient("the platform's identity endpoint answered without a token")
+        })?;
+        let until = DateTime::from_timestamp(answer.expires_on, 0);
+        Ok(Granted {
+            token: answer.access_token,
+            until: until.unwrap_or_default(),
+        })
+    }
+
+    fn request(&self) -> Result<crate::io::http::Request> {
+        // A platform's endpoint speaks of resources, which are scopes without their end.
+        let resource = self.scope.strip_suffix("/.default").unwrap_or(self.scope);
+        let mut url = format!(
+            "{}?api-version={API_VERSION}&resource={}",
+            self.platform.endpoint,
+            encode(resource)
+        );
+        if let Some(client_id) = self.client_id {
+            url.push_str("&client_id=");
+            url.push_str(&encode(client_id));
+        }
+        http::Request::get(url)
+            .header("x-identity-header", self.platform.header.expose_secret())
+            .body(Bytes::new())
+            .map_err(|_| {
+                Error::config(
+                    "`IDENTITY_ENDPOINT` and `IDENTITY_HEADER` are not what the platform sets: \
+                     remove them from the app's settings",
+                )
+            })
+    }
+
+    fn refused(&self, response: &Response) -> Error {
+        let status = response.status.as_u16();
+        match (status, self.client_id) {
+            (400, Some(_)) => Error::config(
+                "it is not assigned to this app: assign it under `Identity`, `User assigned`, or \
+                 correct the client id",
+            ),
+            (400, None) => Error::config(
+                "this app has none: switch it on under `Identity`, or set `AZURE_CLIENT_ID` to the \
+                 client id of a user-assigned identity",
+            ),
+            (401 | 403, _) => Error::config(format!(
+                "the platform's identity endpoint answered {status}: `IDENTITY_HEADER` is not what \
+                 the platform sets; remove it from the app's settings and restart the app"
+            )),
+            (404, _) => Error::config(
+                "`IDENTITY_ENDPOINT` is not what the platform sets: remove it from the app's \
+                 settings and restart the app",
+            ),
+            _ => Error::transient(format!(
+                "the platform's identity endpoint answered {status}"
+            )),
+        }
+    }
+}

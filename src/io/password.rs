@@ -1,0 +1,128 @@
+//! Passwords that may change while the program runs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use super::{
+    exchange::{Asker, Limits, Tokens},
+    login::Login,
+};
+use crate::error::{Error, Kind, Result};
+
+/// Where a password is kept.
+#[async_trait]
+pub trait Keeper: Send + Sync {
+    /// The password, as far as it is known.
+    async fn password(&self) -> Result<SecretString>;
+
+    /// The password read again, because the one that was known is refused.
+    async fn changed(&self) -> Result<SecretString>;
+}
+
+/// A password, or whom to ask for it.
+#[derive(Clone)]
+pub enum Password {
+    /// It is what it is.
+    Given(SecretString),
+    /// It is kept somewhere, and may change there.
+    Kept(Arc<dyn Keeper>),
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Given(_) => "Given([REDACTED])",
+            Self::Kept(_) => "Kept",
+        })
+    }
+}
+
+impl From<SecretString> for Password {
+    fn from(password: SecretString) -> Self {
+        Self::Given(password)
+    }
+}
+
+impl From<String> for Password {
+    fn from(password: String) -> Self {
+        Self::Given(password.into())
+    }
+}
+
+impl Password {
+    /// The password.
+    pub async fn current(&self) -> Result<SecretString> {
+        match self {
+            Self::Given(password) => Ok(password.clone()),
+            Self::Kept(keeper) => keeper.password().await,
+        }
+    }
+
+    /// Another password than `refused`, if there is one by now.
+    pub async fn other_than(&self, refused: &SecretString) -> Result<Option<SecretString>> {
+        let Self::Kept(keeper) = self else {
+            return Ok(None);
+        };
+        let changed = keeper.changed().await?;
+        Ok((changed.expose_secret() != refused.expose_secret()).then_some(changed))
+    }
+}
+
+/// The tokens of a login whose password may change.
+pub struct ChangingLogin {
+    name: String,
+    url: String,
+    user: String,
+    password: Password,
+    asker: Asker,
+    held: Mutex<Option<(SecretString, Arc<Login>)>>,
+}
+
+impl ChangingLogin {
+    /// As [`Login::new`], but that `password` is asked for when it is needed, and again when it is
+    /// refused.
+    pub fn new(name: &str, url: String, login: &str, password: Password, asker: Asker) -> Self {
+        Self {
+            name: name.to_owned(),
+            url,
+            user: login.to_owned(),
+            password,
+            asker,
+            held: Mutex::new(None),
+        }
+    }
+
+    fn login(&self, password: SecretString) -> Arc<Login> {
+        let (url, asker) = (self.url.clone(), self.asker.clone());
+        Arc::new(Login::new(&self.name, url, &self.user, password, asker))
+    }
+}
+
+#[async_trait]
+impl Tokens for ChangingLogin {
+    async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>> {
+        let mut held = self.held.lock().await;
+        if held.is_none() {
+            let password = self.password.current().await?;
+            *held = Some((password.clone(), self.login(password)));
+        }
+        let Some((password, login)) = held.clone() else {
+            return Err(Error::contract("there is no login"));
+        };
+        match login.bearer(refused, limits).await {
+            Err(error) if error.kind() == Kind::Config => {
+                let Some(password) = self.password.other_than(&password).await? else {
+                    return Err(error);
+                };
+                tracing::info!(login = self.name, "the password has changed");
+                let login = self.login(password.clone());
+                *held = Some((password, Arc::clone(&login)));
+                login.bearer(None, limits).await
+            }
+            end => end,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The Logs Ingestion API: rows through a data collection rule into the tables of a workspace.
+//!
+//! One push is one call (two when the access token is refused). The limits hold by construction: a
+//! batch is at most 1,000,000 bytes of JSON, and what is sent is never longer than that
+//! (`learn.microsoft.com/azure/azure-monitor/service-limits#logs-ingestion-api`).
+
+use std::{collections::BTreeMap, io::Write, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderValue, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{PushError, Sink};
+use crate::{
+    core::batch::Batch,
+    error::{Error, Kind, Result},
+    io::{
+        clock::{SharedClock, timeout},
+        http::{Request, Response, SharedTransport},
+        identity::SharedTokens,
+    },
+};
+
+mod answer;
+
+use answer::Seen;
+
+const API_VERSION: &str = "2023-01-01";
+
+/// How long one call may take: a megabyte over a slow line.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The endpoint of the rule, or of a data collection endpoint; no slash at its end.
+    pub endpoint: String,
+    /// The scope of its tokens.
+    pub scope: String,
+    /// Where the rows of each table go.
+    pub tables: BTreeMap<String, Target>,
+}
+
+/// A stream of a data collection rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The rule's immutable id.
+    pub dcr: String,
+    /// The stream's name.
+    pub stream: String,
+}
+
+/// The sink.
+pub struct LogsIngestion {
+    places: Places,
+    tokens: SharedTokens,
+    transport: SharedTransport,
+    clock: SharedClock,
+}
+
+impl LogsIngestion {
+    /// Pushes to `places`. Asks nobody yet.
+    pub fn new(
+        places: Places,
+        tokens: SharedTokens,
+        transport: SharedTransport,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            places,
+            tokens,
+            transport,
+            clock,
+        }
+    }
+
+    fn target(&self, table: &str) -> Result<&Target> {
+        self.places.tables.get(table).ok_or_else(|| {
+            let known: Vec<String> = self
+                .places
+                .tables
+                .keys()
+                .map(|table| format!("`{table}`"))
+                .collect();
+            Error::config(format!(
+                "no stream of a data collection rule takes the table `{table}`, only {} have one: \
+                 correct `ROUTES`",
+                known.join(", ")
+            ))
+        })
+    }
+
+    async fn send(
+        &self,
+        target: &Target,
+        batch: &Batch,
+        body: &Sent,
+        token: &SecretString,
+    ) -> std::result::Result<Seen, PushError> {
+        let request = self.request(target, batch, body, token)?;
+        let exchange = async {
+            let response = self.transport.send(request).await;
+            match response {
+                Ok(response) => Ok(seen(response).await),
+                Err(error) => Err(later(format!("logs ingestion: {error}"))),
+            }
+        };
+        timeout(&*self.clock, PATIENCE, exchange)
+            .await
+            .unwrap_or_else(|_| {
+                let seconds = PATIENCE.as_secs();
+                Err(later(format!(
+                    "logs ingestion: no answer within {seconds} s"
+                )))
+            })
+    }
+
+    fn request(
+        &self,
+        target: &Target,
+        batch: &Batch,
+        body: &Sent,
+        token: &SecretString,
+    ) -> Result<Request> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| Error::contract("the access token is no header value"))?;
+        bearer.set_sensitive(true);
+        let Places { endpoint, .. } = &self.places;
+        let Target { dcr, stream } = target;
+        let mut request = http::Request::post(format!(
+            "{endpoint}/dataCollectionRules/{dcr}/streams/{stream}?api-version={API_VERSION}"
+        ))
+        .header(header::AUTHORIZATION, bearer)
+        .header(header::CONTENT_TYPE, "application/json");
+        if body.compressed {
+            request = request.header(header::CONTENT_ENCODING, "gzip");
+        }
+        if let Some(id) = guid(batch.id()) {
+            request = request.header("x-ms-client-request-id", id);
+        }
+        request.body(body.bytes.clone()).map_err(|_| {
+            Error::config(
+                "`LOGS_INGESTION_ENDPOINT`, `DCR_IMMUTABLE_ID` and the streams make no URL: \
+                 correct them",
+            )
+        })
+    }
+}
+
+#[async_trait]
+impl Sink for LogsIngestion {
+    async fn push(&self, batch: &Batch) -> std::result::Result<(), PushError> {
+        let target = self.target(batch.table())?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let body = compressed(batch).await?;
+        let token = self.tokens.token(&self.places.scope).await;
+        let token = token.map_err(without_token)?;
+        let mut seen = self.send(target, batch, &body, &token).await?;
+        if seen.status == StatusCode::UNAUTHORIZED {
+            tracing::debug!("logs ingestion refuses the access token");
+            let token = self.tokens.renewed(&self.places.scope, &token).await;
+            let token = token.map_err(without_token)?;
+            seen = self.send(target, batch, &body, &token).await?;
+        }
+        answer::meaning(&seen, target, &self.places, self.clock.now())
+    }
+}
+
+fn later(why: String) -> PushError {
+    PushError::Later { after: None, why }
+}
+
+/// No token: an outage of Entra is an outage, anything else somebody has to mend.
+fn without_token(error: Error) -> PushError {
+    let error = error.context("logs ingestion");
+    match error.kind() {
+        Kind::Transient => later(error.to_string()),
+        Kind::Config | Kind::Contract => PushError::Failed(error),
+    }
+}
+
+/// What goes over the wire.
+struct Sent {
+    bytes: Bytes,
+    compressed: bool,
+}
+
+/// Off the async threads: a megabyte takes its time.
+async fn compressed(batch: &Batch) -> Result<Sent> {
+    let json = batch.json().to_vec();
+    let sent = tokio::task::spawn_blocking(move || {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(json.len() / 8), Compression::fast());
+        let zipped = encoder.write_all(&json).and_then(|()| encoder.finish());
+        match zipped {
+            // What can't be compressed must not grow over the limit.
+            Ok(zipped) if zipped.len() < json.len() => Sent {
+                bytes: zipped.into(),
+                compressed: true,
+            },
+            _ => Sent {
+                bytes: json.into(),
+                compressed: false,
+            },
+        }
+    });
+    sent.await
+        .map_err(|_| Error::transient("asked to stop; the next run goes on from here"))
+}
+
+/// What an answer says, without the rest of its body, which could quote a row.
+async fn seen(response: Response) -> Seen {
+    let status = response.status;
+    let retry_after = response.header("retry-after").map(str::to_owned);
+    let code = response.header("x-ms-error-code").map(str::to_owned);
+    let code = match code {
+        None if !status.is_success() => answer::code_in(response.whole_body().await.ok()),
+        code => code,
+    };
+    Seen {
+        status,
+        retry_after,
+        code: code.filter(|code| answer::is_code(code)),
+    }
+}
+
+/// The batch id where the service wants a GUID: its 16 digits, after zeros.
+fn guid(id: &str) -> Option<String> {
+    let whole = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (first, last) = whole.then(|| id.split_at_checked(4)).flatten()?;
+    Some(format!("00000000-0000-0000-{first}-{last}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_id_becomes_a_guid() {
+        assert_eq!(
+            guid("0123456789abcdef").as_deref(),
+            Some("00000000-0000-0000-0123-456789abcdef")
+        );
+        assert_eq!(guid("batch00000000000"), None);
+        assert_eq!(guid("0123"), None);
+    }
+}
