@@ -2,7 +2,11 @@
 #![allow(missing_docs, reason = "tests are named, not documented")]
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod interrupt;
 #[cfg(test)]
 mod pipeline;
 #[cfg(test)]

@@ -12,10 +12,12 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
 use sentinel_connector::{
     core::{
         cursor::{StreamKey, StreamState},
         endpoint::Endpoint,
+        window::Pace,
     },
     embedded::EmbeddedFile,
     io::{
@@ -52,6 +54,8 @@ pub(crate) struct World {
     pub(crate) look_ups: LookUps,
     pub(crate) password: String,
     pub(crate) budget: Duration,
+    /// The longest window, when it is not the streams' own.
+    pub(crate) step: Option<Duration>,
     pub(crate) stop: CancellationToken,
     /// Which streams are run.
     pub(crate) streams: Vec<&'static Endpoint>,
@@ -87,6 +91,7 @@ impl World {
             folder: folder(),
             look_ups: LookUps::default(),
             budget: Duration::from_secs(240),
+            step: None,
             stop: CancellationToken::new(),
             streams: eset::STREAMS.to_vec(),
             reports: Vec::new(),
@@ -110,6 +115,7 @@ impl World {
         branch.look_ups = self.look_ups;
         branch.password.clone_from(&self.password);
         branch.budget = self.budget;
+        branch.step = self.step;
         branch.streams.clone_from(&self.streams);
         branch.reports.clone_from(&self.reports);
         branch.looks.clone_from(&self.looks);
@@ -161,7 +167,10 @@ impl World {
             .map(|endpoint| Job {
                 key: StreamKey::new("default", endpoint.stream),
                 source: Arc::new(Eset::new(Arc::clone(&connection), endpoint)),
-                pace: endpoint.pace,
+                pace: Pace {
+                    step: self.step.unwrap_or(endpoint.pace.step),
+                    ..endpoint.pace
+                },
                 event_time: false,
                 at_once: true,
             })
@@ -248,6 +257,16 @@ impl World {
             .iter()
             .filter(move |report| report.key.stream == stream)
     }
+}
+
+/// Runs a few worlds at a time, all of them, and then says how many have failed.
+pub(crate) async fn each<F: Future<Output = ()> + Send + 'static>(cases: impl Iterator<Item = F>) {
+    let ended: Vec<_> = stream::iter(cases.map(tokio::spawn))
+        .buffer_unordered(4)
+        .collect()
+        .await;
+    let failed = ended.iter().filter(|case| case.is_err()).count();
+    assert_eq!(failed, 0, "of {} cases", ended.len());
 }
 
 /// In memory where that is to be had: nobody needs these files after a crash of the machine.

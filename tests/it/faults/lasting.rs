@@ -7,8 +7,8 @@ use sentinel_connector::{
     simulator::{Entry, Target},
 };
 
-use super::{assert_complete_but_for, each, eset_catalogue, healthy, inject, name, small, struck};
-use crate::world::{World, stream_of};
+use super::{assert_complete_but_for, eset_catalogue, healthy, inject, name, small, struck};
+use crate::world::{World, each, stream_of};
 
 /// What a fault that does not end makes of the stream that it strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
