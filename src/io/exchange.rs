@@ -190,15 +190,33 @@ impl Asker {
         }
     }
 
+    /// The whole body of an answer that is known to be small, unless it takes as long as an answer
+    /// may or the run ends.
+    pub async fn whole_body(
+        &self,
+        response: Response,
+        limits: &Limits,
+    ) -> std::result::Result<Bytes, TransportError> {
+        let limit = self.time_for_one(limits);
+        tokio::select! {
+            body = timeout(&*self.clock, limit, response.whole_body()) => {
+                body.unwrap_or_else(|_| Err(TransportError::new("the answer stopped coming")))
+            }
+            () = limits.stop.cancelled() => Err(TransportError::new("asked to stop")),
+        }
+    }
+
+    fn time_for_one(&self, limits: &Limits) -> Duration {
+        let left = (limits.deadline - self.clock.now()).to_std();
+        left.unwrap_or_default().min(EXCHANGE_TIMEOUT)
+    }
+
     async fn exchange(
         &self,
         request: Request,
         limits: &Limits,
     ) -> std::result::Result<Response, TransportError> {
-        let left = (limits.deadline - self.clock.now())
-            .to_std()
-            .unwrap_or_default();
-        let limit = left.min(EXCHANGE_TIMEOUT);
+        let limit = self.time_for_one(limits);
         tokio::select! {
             answer = timeout(&*self.clock, limit, self.transport.send(request)) => {
                 answer.unwrap_or_else(|_| Err(TransportError::new(format!(

@@ -107,8 +107,9 @@ impl Login {
                 | Reply::Unexpected(what, _),
             ) => return Err(self.refused(&what)),
         };
-        let body = response
-            .whole_body()
+        let body = self
+            .asker
+            .whole_body(response, limits)
             .await
             .map_err(|error| Error::transient(format!("{}: {error}", place(&question))))?;
         // The parser's own text could quote the body, which holds tokens.

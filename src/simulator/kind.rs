@@ -123,6 +123,7 @@ pub(crate) enum Kind {
     EmptyOk,
     Truncated,
     Cut,
+    Stalled,
     Never,
     Slow(u64),
     NineDigits,
@@ -183,6 +184,11 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
         "cut",
         Group::Body,
         "the connection dies in the middle of the body",
+    ),
+    (
+        "stalled",
+        Group::Body,
+        "the body stops halfway and goes on after an hour",
     ),
     (
         "lost-answer",
@@ -287,6 +293,7 @@ impl Kind {
             "empty-200" => Self::EmptyOk,
             "truncated" => Self::Truncated,
             "cut" => Self::Cut,
+            "stalled" => Self::Stalled,
             "lost-answer" => Self::LostAnswer,
             "202" => Self::Pending,
             "202-dead" => Self::PendingDead,

@@ -67,6 +67,8 @@ pub(crate) enum Trouble {
     Stop(Moment),
     /// The call says that it failed.
     Transient(Moment),
+    /// The call waits until it is told to go on.
+    Hold(Moment),
     /// Somebody else has saved.
     Conflict,
 }
@@ -85,6 +87,7 @@ struct Inner {
     plan: Option<(Call, u64, Trouble)>,
     seen: Mutex<BTreeMap<Call, u64>>,
     stopped: Notify,
+    go_on: Notify,
     reached: AtomicBool,
     /// Rows that may have landed and are not remembered yet, by fingerprint.
     pushed: Mutex<HashMap<u64, String>>,
@@ -105,6 +108,7 @@ impl Interrupt {
             plan,
             seen: Mutex::default(),
             stopped: Notify::new(),
+            go_on: Notify::new(),
             reached: AtomicBool::new(false),
             pushed: Mutex::default(),
         }))
@@ -129,7 +133,7 @@ impl Interrupt {
         seen.get(&call).copied().unwrap_or_default()
     }
 
-    /// Comes back when a call has stopped for good.
+    /// Comes back when a call has stopped, or is held.
     pub(crate) async fn stopped(&self) {
         self.0.stopped.notified().await;
     }
@@ -154,6 +158,16 @@ impl Interrupt {
             }
             _ => Fate::Well,
         }
+    }
+
+    async fn hold(&self) {
+        self.0.stopped.notify_one();
+        self.0.go_on.notified().await;
+    }
+
+    /// Lets the call that is held go on.
+    pub(crate) fn go_on(&self) {
+        self.0.go_on.notify_one();
     }
 
     async fn stop<T>(&self) -> T {
@@ -182,6 +196,15 @@ impl Interrupt {
             Fate::Trouble(Trouble::Stop(Moment::After)) => {
                 drop(work.await);
                 self.stop().await
+            }
+            Fate::Trouble(Trouble::Hold(Moment::Before)) => {
+                self.hold().await;
+                work.await
+            }
+            Fate::Trouble(Trouble::Hold(Moment::After)) => {
+                let done = work.await;
+                self.hold().await;
+                done
             }
             Fate::Trouble(Trouble::Transient(Moment::Before)) => failed(),
             Fate::Trouble(Trouble::Transient(Moment::After)) => {

@@ -2,13 +2,19 @@
 #![allow(missing_docs, reason = "tests are named, not documented")]
 
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod interrupt;
 #[cfg(test)]
+mod overlap;
+#[cfg(test)]
 mod pipeline;
+#[cfg(test)]
+mod quiet;
 #[cfg(test)]
 mod sink;
 #[cfg(test)]

@@ -23,6 +23,7 @@ use sentinel_connector::{
     io::{
         clock::{Clock, VirtualClock},
         exchange::{Limits, Random},
+        http::SharedTransport,
     },
     pipeline::{self, Job, Outcome, Parts, Report},
     simulator::{Fault, Options, Simulator},
@@ -50,6 +51,7 @@ pub(crate) const INCIDENTS: &str = "eset.incidents";
 pub(crate) struct World {
     pub(crate) clock: VirtualClock,
     pub(crate) simulator: Simulator,
+    pub(crate) transport: SharedTransport,
     pub(crate) folder: TempDir,
     pub(crate) look_ups: LookUps,
     pub(crate) password: String,
@@ -84,9 +86,12 @@ impl World {
     }
 
     fn of(options: Options, clock: VirtualClock) -> Self {
+        let password = options.password.clone();
+        let simulator = Simulator::new(options, Arc::new(clock.clone()));
         Self {
-            password: options.password.clone(),
-            simulator: Simulator::new(options, Arc::new(clock.clone())),
+            password,
+            transport: Arc::new(simulator.router()),
+            simulator,
             clock,
             folder: folder(),
             look_ups: LookUps::default(),
@@ -158,7 +163,7 @@ impl World {
         };
         let connection = Connection::new(
             account,
-            Arc::new(self.simulator.router()),
+            Arc::clone(&self.transport),
             Arc::new(self.clock.clone()),
             random(),
         );

@@ -144,7 +144,7 @@ impl Connection {
             };
             match self.asker.ask(&question, limits).await {
                 Ok(Reply::Answer(response)) => {
-                    if let Ok(body) = response.whole_body().await {
+                    if let Ok(body) = self.asker.whole_body(response, limits).await {
                         found.extend(details_by_id(&body));
                     }
                 }
@@ -210,7 +210,7 @@ impl Connection {
         let question = get("eset.devices", url, false);
         match self.asker.ask(&question, limits).await {
             Ok(Reply::Answer(response)) => {
-                let Ok(body) = response.whole_body().await else {
+                let Ok(body) = self.asker.whole_body(response, limits).await else {
                     return false;
                 };
                 let mut names: HashMap<String, String> = ids
@@ -241,8 +241,9 @@ impl Connection {
     async fn body(&self, question: &Question, limits: &Limits) -> Result<Option<Bytes>> {
         match self.asker.ask(question, limits).await {
             Ok(Reply::Answer(response)) => {
-                let body = response
-                    .whole_body()
+                let body = self
+                    .asker
+                    .whole_body(response, limits)
                     .await
                     .map_err(|error| Error::transient(format!("{}: {error}", question.name)))?;
                 Ok(Some(body))

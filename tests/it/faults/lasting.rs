@@ -48,7 +48,7 @@ fn fate(entry: &Entry, when: When) -> Fate {
     }
     match name(entry) {
         "429" | "429-retry-after" | "500" | "502" | "503" | "503-retry-after" | "504" | "never"
-        | "cut" | "202-dead" | "202-forever" | "202-no-id" => Fails(Kind::Transient),
+        | "cut" | "stalled" | "202-dead" | "202-forever" | "202-no-id" => Fails(Kind::Transient),
         "rubbish" | "empty-200" | "truncated" => Fails(Kind::Contract),
         "401" => Fails(Kind::Config),
         "400" | "403" | "404" | "410" | "501" if target == Target::EsetToken => Fails(Kind::Config),
