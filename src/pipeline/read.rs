@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use tokio::sync::mpsc;
 
@@ -42,6 +42,9 @@ const REFUSED_TOKENS: u32 = 2;
 /// The longest silence in the middle of a body.
 const BODY_SILENCE: Duration = Duration::from_mins(1);
 
+/// A question that is open for longer when the time is up had its chance.
+const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
+
 /// Parts of a body that wait for the cutter.
 const PARTS_AHEAD: usize = 8;
 
@@ -54,6 +57,8 @@ pub(super) struct Reader<'a> {
     plan: StreamState,
     pieces: mpsc::Sender<Piece>,
     steps: Steps,
+    /// This run has read something.
+    moved: bool,
     refused_pages: u32,
     refused_tokens: u32,
     /// The pages of the open slice: none may come twice.
@@ -76,6 +81,7 @@ impl<'a> Reader<'a> {
             plan,
             pieces,
             steps: Steps::default(),
+            moved: false,
             refused_pages: 0,
             refused_tokens: 0,
             pages: HashSet::new(),
@@ -92,14 +98,32 @@ impl<'a> Reader<'a> {
             let Some(open) = next else {
                 return Ok(Outcome::UpToDate);
             };
-            let now = self.parts.clock.now();
-            if self.limits.stop.is_cancelled() || now >= self.limits.deadline {
+            if self.is_over() {
                 return Ok(Outcome::Behind);
             }
-            if self.page(&open).await? == Step::Off {
-                return Ok(Outcome::Off);
+            let now = self.parts.clock.now();
+            match self.page(&open).await {
+                Ok(Step::On) => self.moved = true,
+                Ok(Step::Off) => return Ok(Outcome::Off),
+                Err(error) if self.was_cut_short(now) => {
+                    tracing::info!(%error, "the time is up");
+                    return Ok(Outcome::Behind);
+                }
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.limits.stop.is_cancelled() || self.parts.clock.now() >= self.limits.deadline
+    }
+
+    /// True when a question that was asked a moment ago met the end of the run: nobody failed, and
+    /// the next run goes on from there. A run that has not moved at all says what held it up.
+    fn was_cut_short(&self, asked: DateTime<Utc>) -> bool {
+        let now = self.parts.clock.now();
+        let just_asked = self.moved && now - asked < CUT_SHORT;
+        self.is_over() && (just_asked || self.limits.stop.is_cancelled())
     }
 
     /// One page, and the move that it makes.
@@ -117,7 +141,7 @@ impl<'a> Reader<'a> {
             };
             match self.cut(body, records).await {
                 Ok(next) => break next,
-                Err(error) if broken == BROKEN_BODIES => return Err(error),
+                Err(error) if broken == BROKEN_BODIES || self.is_over() => return Err(error),
                 Err(error) => {
                     broken += 1;
                     tracing::info!(%error, broken, "asking for the page again");
@@ -273,7 +297,12 @@ impl<'a> Reader<'a> {
 
     async fn pump(&self, body: &mut Body, parts: mpsc::Sender<Bytes>) -> Result<()> {
         loop {
-            let part = timeout(&*self.parts.clock, BODY_SILENCE, body.try_next()).await;
+            let left = (self.limits.deadline - self.parts.clock.now()).to_std();
+            let limit = left.unwrap_or_default().min(BODY_SILENCE);
+            let part = tokio::select! {
+                part = timeout(&*self.parts.clock, limit, body.try_next()) => part,
+                () = self.limits.stop.cancelled() => return Err(Error::transient("asked to stop")),
+            };
             match part {
                 Err(_) => return Err(Error::transient("the answer stopped coming")),
                 Ok(Err(error)) => {

@@ -168,6 +168,8 @@ pub(crate) enum End {
     Truncated,
     /// Half of the body, then the connection dies.
     Cut,
+    /// Half of the body, then an hour of silence.
+    Stalled,
     /// The connection dies before the answer.
     Lost,
 }
@@ -247,10 +249,19 @@ impl Answer {
             };
             Body::from_stream(stream::iter([Ok(half)]).chain(stream::once(death)))
         };
+        let stalled = |first: Bytes, rest: Bytes| {
+            let clock = Arc::clone(clock);
+            let rest = async move {
+                clock.sleep(Duration::from_hours(1)).await;
+                Ok::<_, std::io::Error>(rest)
+            };
+            Body::from_stream(stream::iter([Ok(first)]).chain(stream::once(rest)))
+        };
         let mut response = Response::new(match self.end {
             End::Whole => Body::from(bytes),
             End::Truncated => Body::from(half),
             End::Cut => dead(half),
+            End::Stalled => stalled(half, bytes.slice(bytes.len() / 2..)),
             End::Lost => dead(Bytes::new()),
         });
         *response.status_mut() = self.status;

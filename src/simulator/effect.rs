@@ -79,7 +79,7 @@ pub(crate) fn meets(kind: Kind, incoming: &Incoming, answer: &Answer) -> bool {
                 || SINGLES.iter().any(|key| value[*key].is_object())
         }
         Kind::NoRefreshToken => value.get("refresh_token").is_some(),
-        Kind::Truncated | Kind::Cut => true,
+        Kind::Truncated | Kind::Cut | Kind::Stalled => true,
         _ => false,
     }
 }
@@ -95,6 +95,7 @@ pub(crate) fn play(
     match kind {
         Kind::Truncated => answer.end = End::Truncated,
         Kind::Cut => answer.end = End::Cut,
+        Kind::Stalled => answer.end = End::Stalled,
         Kind::LostAnswer => answer.end = End::Lost,
         _ => {}
     }

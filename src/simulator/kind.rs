@@ -139,6 +139,7 @@ pub(crate) enum Kind {
     EmptyOk,
     Truncated,
     Cut,
+    Stalled,
     Never,
     Slow(u64),
     NineDigits,
@@ -199,6 +200,11 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
         "cut",
         Group::Body,
         "the connection dies in the middle of the body",
+    ),
+    (
+        "stalled",
+        Group::Body,
+        "the body stops halfway and goes on after an hour",
     ),
     (
         "lost-answer",
@@ -308,6 +314,7 @@ impl Kind {
             "empty-200" => Self::EmptyOk,
             "truncated" => Self::Truncated,
             "cut" => Self::Cut,
+            "stalled" => Self::Stalled,
             "lost-answer" => Self::LostAnswer,
             "202" => Self::Pending,
             "202-dead" => Self::PendingDead,

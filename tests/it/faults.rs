@@ -1,13 +1,12 @@
 //! Every fault of the catalogue that strikes ESET: whatever happens, in the end the tables hold what
 //! the world knows, and the reports have counted it.
 
-use futures_util::{StreamExt, stream};
 use sentinel_connector::{
     pipeline::Outcome,
     simulator::{Entry, Fault, Target},
 };
 
-use crate::world::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, World, stream_of, told};
+use crate::world::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, World, each, stream_of, told};
 
 mod lasting;
 mod look_ups;
@@ -63,16 +62,6 @@ fn inject(world: &World, entry: &Entry, often: &str) -> String {
     let fault = format!("{}:{}{often}", entry.target.name(), entry.kind);
     world.inject(&fault);
     fault
-}
-
-/// Runs a few worlds at a time, all of them, and then says how many have failed.
-async fn each<F: Future<Output = ()> + Send + 'static>(cases: impl Iterator<Item = F>) {
-    let ended: Vec<_> = stream::iter(cases.map(tokio::spawn))
-        .buffer_unordered(4)
-        .collect()
-        .await;
-    let failed = ended.iter().filter(|case| case.is_err()).count();
-    assert_eq!(failed, 0, "of {} cases", ended.len());
 }
 
 /// The tables hold what the world knows, and what the fault itself has added.

@@ -8,6 +8,10 @@ mod azurite;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod host;
@@ -16,7 +20,13 @@ mod identity;
 #[cfg(test)]
 mod ingestion;
 #[cfg(test)]
+mod interrupt;
+#[cfg(test)]
+mod overlap;
+#[cfg(test)]
 mod pipeline;
+#[cfg(test)]
+mod quiet;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

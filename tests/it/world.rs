@@ -12,15 +12,18 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
 use sentinel_connector::{
     core::{
         cursor::{StreamKey, StreamState},
         endpoint::Endpoint,
+        window::Pace,
     },
     embedded::EmbeddedFile,
     io::{
         clock::{Clock, VirtualClock},
         exchange::{Limits, Random},
+        http::SharedTransport,
     },
     pipeline::{self, Job, Outcome, Parts, Report},
     simulator::{Fault, Options, Simulator},
@@ -48,10 +51,13 @@ pub(crate) const INCIDENTS: &str = "eset.incidents";
 pub(crate) struct World {
     pub(crate) clock: VirtualClock,
     pub(crate) simulator: Simulator,
+    pub(crate) transport: SharedTransport,
     pub(crate) folder: TempDir,
     pub(crate) look_ups: LookUps,
     pub(crate) password: String,
     pub(crate) budget: Duration,
+    /// The longest window, when it is not the streams' own.
+    pub(crate) step: Option<Duration>,
     pub(crate) stop: CancellationToken,
     /// Which streams are run.
     pub(crate) streams: Vec<&'static Endpoint>,
@@ -80,13 +86,17 @@ impl World {
     }
 
     fn of(options: Options, clock: VirtualClock) -> Self {
+        let password = options.password.clone();
+        let simulator = Simulator::new(options, Arc::new(clock.clone()));
         Self {
-            password: options.password.clone(),
-            simulator: Simulator::new(options, Arc::new(clock.clone())),
+            password,
+            transport: Arc::new(simulator.router()),
+            simulator,
             clock,
             folder: folder(),
             look_ups: LookUps::default(),
             budget: Duration::from_secs(240),
+            step: None,
             stop: CancellationToken::new(),
             streams: eset::STREAMS.to_vec(),
             reports: Vec::new(),
@@ -110,6 +120,7 @@ impl World {
         branch.look_ups = self.look_ups;
         branch.password.clone_from(&self.password);
         branch.budget = self.budget;
+        branch.step = self.step;
         branch.streams.clone_from(&self.streams);
         branch.reports.clone_from(&self.reports);
         branch.looks.clone_from(&self.looks);
@@ -153,7 +164,7 @@ impl World {
         };
         let connection = Connection::new(
             account,
-            Arc::new(self.simulator.router()),
+            Arc::clone(&self.transport),
             Arc::new(self.clock.clone()),
             random(),
         );
@@ -162,7 +173,10 @@ impl World {
             .map(|endpoint| Job {
                 key: StreamKey::new("default", endpoint.stream),
                 source: Arc::new(Eset::new(Arc::clone(&connection), endpoint)),
-                pace: endpoint.pace,
+                pace: Pace {
+                    step: self.step.unwrap_or(endpoint.pace.step),
+                    ..endpoint.pace
+                },
                 event_time: false,
                 at_once: true,
             })
@@ -249,6 +263,16 @@ impl World {
             .iter()
             .filter(move |report| report.key.stream == stream)
     }
+}
+
+/// Runs a few worlds at a time, all of them, and then says how many have failed.
+pub(crate) async fn each<F: Future<Output = ()> + Send + 'static>(cases: impl Iterator<Item = F>) {
+    let ended: Vec<_> = stream::iter(cases.map(tokio::spawn))
+        .buffer_unordered(4)
+        .collect()
+        .await;
+    let failed = ended.iter().filter(|case| case.is_err()).count();
+    assert_eq!(failed, 0, "of {} cases", ended.len());
 }
 
 /// In memory where that is to be had: nobody needs these files after a crash of the machine.

@@ -144,7 +144,7 @@ impl Connection {
             };
             match self.asker.ask(&question, limits).await {
                 Ok(Reply::Answer(response)) => {
-                    if let Ok(body) = response.whole_body().await {
+                    if let Ok(body) = self.asker.whole_body(&question, response, limits).await {
                         found.extend(details_by_id(&body));
                     }
                 }
@@ -210,7 +210,7 @@ impl Connection {
         let question = get("eset.devices", url, false);
         match self.asker.ask(&question, limits).await {
             Ok(Reply::Answer(response)) => {
-                let Ok(body) = response.whole_body().await else {
+                let Ok(body) = self.asker.whole_body(&question, response, limits).await else {
                     return false;
                 };
                 let mut names: HashMap<String, String> = ids
@@ -240,13 +240,11 @@ impl Connection {
     /// A small answer's body; `None` when the service says for good that there is none.
     async fn body(&self, question: &Question, limits: &Limits) -> Result<Option<Bytes>> {
         match self.asker.ask(question, limits).await {
-            Ok(Reply::Answer(response)) => {
-                let body = response
-                    .whole_body()
-                    .await
-                    .map_err(|error| Error::transient(format!("{}: {error}", question.name)))?;
-                Ok(Some(body))
-            }
+            Ok(Reply::Answer(response)) => self
+                .asker
+                .whole_body(question, response, limits)
+                .await
+                .map(Some),
             Ok(
                 Reply::PositionRefused(what)
                 | Reply::NotOffered(what)

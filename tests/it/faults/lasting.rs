@@ -7,8 +7,8 @@ use sentinel_connector::{
     simulator::{Entry, Target},
 };
 
-use super::{assert_complete_but_for, each, eset_catalogue, healthy, inject, name, small, struck};
-use crate::world::{World, stream_of};
+use super::{assert_complete_but_for, eset_catalogue, healthy, inject, name, small, struck};
+use crate::world::{World, each, stream_of};
 
 /// What a fault that does not end makes of the stream that it strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,10 @@ fn is_window(target: Target) -> bool {
     )
 }
 
+#[allow(
+    clippy::match_same_arms,
+    reason = "one arm a reason reads better than one arm a fate"
+)]
 fn fate(entry: &Entry, when: When) -> Fate {
     let target = entry.target;
     if is_window(target) && when == When::Later {
@@ -48,7 +52,7 @@ fn fate(entry: &Entry, when: When) -> Fate {
     }
     match name(entry) {
         "fair-use" | "429" | "429-retry-after" | "500" | "502" | "503" | "503-retry-after"
-        | "504" | "never" | "cut" | "202-dead" | "202-forever" | "202-no-id" => {
+        | "504" | "never" | "cut" | "stalled" | "202-dead" | "202-forever" | "202-no-id" => {
             Fails(Kind::Transient)
         }
         "rubbish" | "empty-200" | "truncated" => Fails(Kind::Contract),

@@ -1,1 +1,211 @@
-//! x
+//! What is looked up beside a record is there when it can be had, and costs no row when it can't.
+
+use std::collections::BTreeMap;
+
+use sentinel_connector::{
+    pipeline::Outcome,
+    simulator::{Product, Target},
+    source::eset::LookUps,
+};
+use serde_json::Value;
+
+use super::{eset_catalogue, inject, name};
+use crate::world::{DETECTIONS, INCIDENTS, World, each, told};
+
+const ALL: LookUps = LookUps {
+    details: true,
+    devices: true,
+};
+
+fn curious() -> World {
+    let mut world = World::with(|options| options.scale = 0.05);
+    world.look_ups = ALL;
+    world
+}
+
+/// The columns that only a look-up can fill, by record.
+async fn filled(world: &World) -> BTreeMap<String, (Option<String>, Option<String>)> {
+    let sql = format!(
+        "SELECT recordId, deviceDisplayName, processCommandline FROM IntegrationTable_CL \
+         WHERE streamName = '{DETECTIONS}'"
+    );
+    let rows = world.rows(&sql).await.into_iter();
+    rows.map(|row| (row[0].clone().unwrap(), (row[1].clone(), row[2].clone())))
+        .collect()
+}
+
+#[tokio::test]
+async fn details_fill_the_names_of_devices_and_the_command_lines() {
+    let mut world = curious();
+    for _ in 0..2 {
+        for report in world.run().await {
+            assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+            assert_eq!(report.without_details, 0, "{report:?}");
+        }
+        world.pass(300);
+    }
+    world.assert_complete("with look-ups").await;
+    let known = world.simulator.world();
+    let (mut named, mut commands) = (0, 0);
+    for (id, (device, command)) in filled(&world).await {
+        let (product, number) = known.find_detection(&id).unwrap();
+        assert_ne!(product, Product::CloudOffice);
+        let truth = known.detection_v2(product, number);
+        let text = |value: &Value| {
+            value
+                .as_str()
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
+        assert_eq!(device, text(&truth["device"]["displayName"]), "{id}");
+        named += usize::from(device.is_some());
+        // A very long one is cut, and kept whole elsewhere.
+        let whole = text(&truth["process"]["commandLine"]);
+        let same = command == whole || whole.is_some_and(|whole| whole.len() > 60_000);
+        assert!(same, "{id}: {command:?}");
+        commands += usize::from(command.is_some());
+    }
+    assert!(
+        named > 50 && commands > 20,
+        "{named} names, {commands} command lines"
+    );
+}
+
+#[tokio::test]
+async fn names_of_devices_alone_are_enough_for_a_name() {
+    let mut world = curious();
+    world.look_ups.details = false;
+    world.run_until_done().await;
+    world.assert_complete("devices only").await;
+    let names = world.simulator.world().device_names();
+    let rows = world
+        .rows(&format!(
+            "SELECT deviceUuid, deviceDisplayName FROM IntegrationTable_CL \
+             WHERE streamName = '{DETECTIONS}' AND deviceUuid IS NOT NULL"
+        ))
+        .await;
+    assert!(rows.len() > 50, "{}", rows.len());
+    for row in rows {
+        let device = row[0].as_deref().unwrap();
+        assert_eq!(row[1].as_ref(), names.get(device), "{device}");
+    }
+}
+
+/// Nothing that happens to a look-up costs a row, fails a run, or holds it beyond its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_of_a_look_up_costs_a_row_or_fails_a_run() {
+    let cases = eset_catalogue()
+        .into_iter()
+        .filter(|entry| matches!(entry.target, Target::EsetDetails | Target::EsetDevices))
+        .flat_map(|entry| ["", "x3", "x*"].map(|often| (entry.clone(), often)));
+    let cases = cases.map(|(entry, often)| async move {
+        let mut world = curious();
+        world.look_ups.details = entry.target == Target::EsetDetails;
+        let fault = inject(&world, &entry, often);
+        for _ in 0..3 {
+            let reports = world.run().await;
+            for report in &reports {
+                let well = matches!(report.outcome, Outcome::UpToDate | Outcome::Behind);
+                assert!(well, "{fault}: {}", told(&reports));
+                assert!(report.seconds <= 241.0, "{fault}: {report:?}");
+            }
+            world.pass(60);
+        }
+        world.simulator.heal();
+        world.run_until_done().await;
+        world.assert_complete(&fault).await;
+        let without: u64 = world
+            .reports
+            .iter()
+            .map(|report| report.without_details)
+            .sum();
+        let passes = matches!(
+            name(&entry),
+            "202"
+                | "slow"
+                | "nine-digits"
+                | "null-fields"
+                | "page-size"
+                | "bad-record"
+                | "duplicate"
+        );
+        let ends_pages = name(&entry).contains("page");
+        if often == "x*" && !passes && !ends_pages && entry.target == Target::EsetDetails {
+            assert!(without > 0, "{fault} has not been played");
+        }
+    });
+    each(cases).await;
+}
+
+#[tokio::test]
+async fn incidents_carry_what_they_are_about() {
+    let mut world = World::with(|options| options.scale = 0.2);
+    for _ in 0..4 {
+        world.run_until_done().await;
+        let now = world.looks[INCIDENTS].last().unwrap().ended;
+        let rows = world
+            .rows(
+                "SELECT recordId, recordVersion, detectionUuids, deviceUuids \
+                 FROM IntegrationTableIncidents_CL",
+            )
+            .await;
+        assert!(rows.len() > 4, "{}", rows.len());
+        let mut current = 0;
+        for row in rows {
+            let id = row[0].as_deref().unwrap();
+            let truth = world.simulator.world().incident_record(id, now).unwrap();
+            let version = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+            for (column, member) in [(&row[2], "detectionUuids"), (&row[3], "deviceUuids")] {
+                let links: Value = serde_json::from_str(column.as_deref().unwrap()).unwrap();
+                assert!(!links.as_array().unwrap().is_empty(), "{id}: {member}");
+                if version(row[1].as_deref().unwrap())
+                    == version(truth["updateTime"].as_str().unwrap())
+                {
+                    assert_eq!(links, truth[member], "{id}: {member}");
+                    current += 1;
+                }
+            }
+        }
+        assert!(current > 4, "{current}");
+        world.pass(180);
+    }
+}
+
+#[tokio::test]
+async fn the_closing_of_an_incident_lands() {
+    let mut world = World::with(|options| options.scale = 0.2);
+    let closed_at = |world: &World, id: &str, now| {
+        let record = world.simulator.world().incident_record(id, now)?;
+        let closed = record["status"] == "INCIDENT_STATUS_CLOSED";
+        closed.then(|| record["updateTime"].as_str().unwrap().to_owned())
+    };
+    let mut seen_open: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for _ in 0..24 {
+        world.run_until_done().await;
+        let now = world.looks[INCIDENTS].last().unwrap().began;
+        for key in world.landed(INCIDENTS).await.into_keys() {
+            let id = key.split(' ').next().unwrap().to_owned();
+            let closed = closed_at(&world, &id, now);
+            match seen_open.get_mut(&id) {
+                None if closed.is_none() => drop(seen_open.insert(id, None)),
+                Some(closing @ None) => *closing = closed,
+                _ => {}
+            }
+        }
+        world.pass(60);
+    }
+    world.pass(60);
+    world.run_until_done().await;
+    let closings: Vec<_> = seen_open
+        .into_iter()
+        .filter_map(|(id, closing)| Some((id, closing?)))
+        .collect();
+    assert!(!closings.is_empty(), "nothing was closed in this day");
+    for (id, version) in closings {
+        let count = format!(
+            "SELECT count(*) FROM IntegrationTableIncidents_CL WHERE recordId = '{id}' \
+             AND status = 'INCIDENT_STATUS_CLOSED' AND julianday(recordVersion) = julianday('{version}')"
+        );
+        assert_eq!(world.number(&count).await, 1, "{id} {version}");
+    }
+}

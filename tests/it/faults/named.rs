@@ -1,1 +1,102 @@
-//! x
+//! Faults whose consequences have a name: gaps, dead letters, a wrong password.
+
+use sentinel_connector::{error::Kind, pipeline::Outcome, simulator::Target};
+
+use super::{healthy, small};
+use crate::world::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, told};
+
+#[tokio::test]
+async fn a_refused_token_that_was_in_use_leaves_a_gap_from_the_last_good_time() {
+    let mut world = healthy().await;
+    world.pass(120);
+    world.run_until_done().await;
+    let good = world.state(DETECTIONS).await.good.unwrap();
+    world.pass(60);
+    world.inject("eset.detections:expired-delta");
+    let reports = world.run().await;
+    assert_eq!(reports[0].outcome, Outcome::UpToDate, "{}", told(&reports));
+    let [gap] = reports[0].gaps.as_slice() else {
+        panic!("{:?}", reports[0].gaps);
+    };
+    assert_eq!(gap.from, good);
+    assert!(gap.to > gap.from && gap.to <= world.looks[DETECTIONS].last().unwrap().ended);
+    assert!(gap.why.contains("delta token"), "{}", gap.why);
+    assert!(reports[1].gaps.is_empty() && reports[2].gaps.is_empty());
+    // It stays known.
+    world.pass(5);
+    assert_eq!(world.run().await[0].gaps.as_slice(), [gap.clone()]);
+    world.assert_complete("gap").await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_at_its_first_use_leaves_no_gap() {
+    let mut world = small();
+    world.inject("eset.detections:expired-delta");
+    let reports = world.run().await;
+    assert_eq!(reports[0].outcome, Outcome::UpToDate, "{}", told(&reports));
+    assert_eq!(reports[0].gaps, []);
+    world.pass(60);
+    world.run_until_done().await;
+    world.assert_complete("unused token").await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_the_operators_to_mend_and_is_tried_once_by_each_stream() {
+    let mut world = small();
+    world.password = "wrong".to_owned();
+    for report in world.run().await {
+        assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+        assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
+        let reason = report.reason.unwrap();
+        assert!(
+            reason.contains("password") && reason.contains("eset login"),
+            "{reason}"
+        );
+    }
+    assert_eq!(
+        world.answered(Target::EsetToken, 400),
+        3,
+        "a wrong password may lock the account"
+    );
+    world.password = world.simulator.options().password.clone();
+    world.run_until_done().await;
+    world.assert_complete("password mended").await;
+}
+
+#[tokio::test]
+async fn a_forbidden_stream_names_itself_and_the_others_go_on() {
+    let mut world = healthy().await;
+    world.pass(60);
+    world.inject("eset.cloud-office:403x*");
+    let reports = world.run().await;
+    assert_eq!(reports[0].outcome, Outcome::UpToDate, "{}", told(&reports));
+    assert_eq!(reports[2].outcome, Outcome::UpToDate, "{}", told(&reports));
+    assert_eq!(reports[1].error_kind, Some(Kind::Config));
+    assert!(reports[1].reason.as_deref().unwrap().contains(CLOUD_OFFICE));
+    assert_eq!(
+        world.answered(Target::EsetCloudOffice, 403),
+        1,
+        "it was asked again"
+    );
+    world
+        .assert_stream_complete(DETECTIONS, "beside a forbidden one")
+        .await;
+    world
+        .assert_stream_complete(INCIDENTS, "beside a forbidden one")
+        .await;
+}
+
+/// The same bytes, from two streams: a letter for each, with the stream that they came from.
+#[tokio::test]
+async fn bad_records_of_two_streams_are_two_letters() {
+    let mut world = small();
+    world.inject("eset.detections.window:bad-record");
+    world.inject("eset.incidents:bad-record");
+    world.run_until_done().await;
+    let rows = world
+        .rows("SELECT stream, CAST(body AS TEXT) FROM connector_dead_letters ORDER BY stream")
+        .await;
+    let letter = |stream: &str| vec![Some(stream.to_owned()), Some("7".to_owned())];
+    assert_eq!(rows, [letter(DETECTIONS), letter(INCIDENTS)]);
+    world.assert_accounts("two letters").await;
+}
