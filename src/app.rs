@@ -1,28 +1,29 @@
 //! The composition root: settings → concrete parts, function name → its streams.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+mod build;
+
+use build::Builder;
+
 use crate::{
-    config::{
-        self, Enrich, EsetSettings, Product, SecretSource, Settings, SinkSettings, StorageSettings,
-    },
+    config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings},
     core::{cursor::StreamKey, endpoint::Endpoint, window::delta},
-    embedded::EmbeddedFile,
     error::{Error, Result},
     io::{
         clock::SharedClock,
         exchange::{Limits, Random},
         http::{Network, SharedTransport},
+        password::Password,
     },
     pipeline::{self, Job, Outcome, Parts, Report},
     push,
-    sink::workspace::Workspace,
     source::eset::{self, Account, Eset, LookUps},
-    storage::sqlite::SqliteStorage,
+    storage::SharedStorage,
 };
 
 /// The functions that there are; each has a folder of its name with a `function.json`.
@@ -30,9 +31,6 @@ pub const FUNCTIONS: &[&str] = &["EsetTimer", PUSH];
 
 /// The function that drains the outbox.
 const PUSH: &str = "SentinelPush";
-
-/// The most bytes of rows that wait for the sink.
-const OUTBOX_MAX: u64 = 1 << 30;
 
 /// Everything that a run needs, built once.
 pub struct App {
@@ -80,23 +78,13 @@ impl App {
         clock: &SharedClock,
         transport: &SharedTransport,
     ) -> Result<Self> {
-        let StorageSettings::Embedded = &settings.storage else {
-            return Err(Error::config(
-                "`STORAGE`: Azure Storage is not built into this version; set `STORAGE=embedded`",
-            ));
-        };
-        let SinkSettings::Embedded = settings.sink else {
-            return Err(Error::config(
-                "`SINK`: the Logs Ingestion API is not built into this version; set `SINK=embedded`",
-            ));
-        };
-        let file = EmbeddedFile::open(&settings.data)?;
+        let mut builder = Builder::new(settings, clock, transport)?;
         let parts = Parts {
-            storage: Arc::new(SqliteStorage::new(Arc::clone(&file))?),
-            sink: Arc::new(Workspace::new(file)?),
+            storage: builder.storage()?,
+            sink: builder.sink()?,
             clock: Arc::clone(clock),
             random: random(),
-            outbox_max: OUTBOX_MAX,
+            outbox_max: settings.run.outbox_max_bytes,
             progress: Arc::new(|_| {}),
         };
         let mut app = Self {
@@ -107,20 +95,30 @@ impl App {
             event_time: settings.run.time_generated == config::TimeGenerated::Event,
             sink_is_embedded: settings.sink == SinkSettings::Embedded,
         };
-        app.connect(settings, transport)?;
+        app.connect(settings, transport, &builder)?;
         Ok(app)
     }
 
     /// One match: which streams a source has, and which function runs them.
-    fn connect(&mut self, settings: &Settings, transport: &SharedTransport) -> Result<()> {
+    fn connect(
+        &mut self,
+        settings: &Settings,
+        transport: &SharedTransport,
+        builder: &Builder<'_>,
+    ) -> Result<()> {
+        let routes = routes(&settings.sink)?;
         for connection in &settings.connections {
             match &connection.source {
                 config::Source::Eset(settings) => {
-                    let shared = self.eset(account(settings)?, transport);
+                    let shared = self.eset(
+                        account(settings, builder.password(&settings.password)?),
+                        transport,
+                    );
                     for endpoint in eset_streams(settings) {
                         let job = Job {
                             key: StreamKey::new(&connection.name, endpoint.stream),
                             source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
+                            table: table(&routes, endpoint),
                             pace: connection.paces.of(endpoint.stream, endpoint.pace),
                             event_time: self.event_time,
                             at_once: false,
@@ -231,6 +229,42 @@ impl App {
     }
 }
 
+/// Which table the streams go to that do not go to their own.
+fn routes(sink: &SinkSettings) -> Result<BTreeMap<&str, &str>> {
+    let SinkSettings::LogsIngestion { routes, .. } = sink else {
+        return Ok(BTreeMap::new());
+    };
+    let known: Vec<&str> = eset::STREAMS
+        .iter()
+        .map(|endpoint| endpoint.stream)
+        .collect();
+    let route = |route: &'_ config::Route| known.contains(&route.stream.as_str());
+    if let Some(strange) = routes.iter().find(|one| !route(one)) {
+        return Err(Error::config(format!(
+            "`ROUTES` names the stream `{}`, which there is not; there are {}",
+            strange.stream,
+            known.join(", ")
+        )));
+    }
+    Ok(routes
+        .iter()
+        .map(|route| (route.stream.as_str(), route.table.as_str()))
+        .collect())
+}
+
+fn table(routes: &BTreeMap<&str, &str>, endpoint: &Endpoint) -> String {
+    routes
+        .get(endpoint.stream)
+        .copied()
+        .unwrap_or(endpoint.table.name)
+        .to_owned()
+}
+
+/// The storage that the settings name, alone: for those who look after what is kept there.
+pub fn storage(settings: &Settings, clock: &SharedClock) -> Result<SharedStorage> {
+    Builder::new(settings, clock, &network(settings)?)?.storage()
+}
+
 /// Random numbers of the operating system's quality.
 fn random() -> Random {
     Arc::new(rand::random::<f64>)
@@ -249,16 +283,8 @@ fn network(settings: &Settings) -> Result<SharedTransport> {
     Ok(Arc::new(Network::new(roots.as_deref())?))
 }
 
-fn account(settings: &EsetSettings) -> Result<Account> {
-    let password = match &settings.password {
-        SecretSource::Given(password) => password.clone().into(),
-        SecretSource::Vault { setting, .. } => {
-            return Err(Error::config(format!(
-                "`KEY_VAULT_URL` is not built into this version: set `{setting}`"
-            )));
-        }
-    };
-    Ok(Account {
+fn account(settings: &EsetSettings, password: Password) -> Account {
+    Account {
         url_template: settings.base_url("{domain}"),
         login: settings.login.clone(),
         password,
@@ -267,7 +293,7 @@ fn account(settings: &EsetSettings) -> Result<Account> {
             details: matches!(settings.enrich, Enrich::Details | Enrich::All),
             devices: matches!(settings.enrich, Enrich::Hosts | Enrich::All),
         },
-    })
+    }
 }
 
 /// The streams that a tenant's products feed.

@@ -36,6 +36,7 @@
 //! | [`source`] | answers one page | `core`, `io` |
 //! | [`sink`] | takes one batch | `core`, `io` |
 //! | [`storage`] | remembers from run to run | `core`, `io` |
+//! | [`secret`] | keeps secrets | `io` |
 //! | [`embedded`] | the one `SQLite` file behind `sink` and `storage` | `error` |
 //! | [`simulator`] | the outside world, for the demo and the tests | `io` |
 //! | [`error`] | one error type that says who must act | nothing |

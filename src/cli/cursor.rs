@@ -6,18 +6,18 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::screen::{line, named};
 use crate::{
+    app,
     config::{DEFAULT_CONNECTION, Settings},
     core::{
         cursor::{StreamKey, StreamState},
         record::parse_time,
         window::delta,
     },
-    embedded::EmbeddedFile,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
     source::eset,
     status::{sentences, utc},
-    storage::{Fingerprints, SaveError, StateStore, sqlite::SqliteStorage},
+    storage::{SaveError, Storage},
 };
 
 #[derive(clap::Subcommand)]
@@ -99,15 +99,16 @@ pub(super) async fn cursor(
     settings: &Settings,
     clock: SharedClock,
 ) -> Result<()> {
-    let storage = SqliteStorage::new(EmbeddedFile::open(&settings.data)?)?;
+    let storage = app::storage(settings, &clock)?;
+    let storage = &*storage;
     match command {
-        Command::Show { stream } => show(&storage, stream.as_deref(), clock.now()).await,
+        Command::Show { stream } => show(storage, stream.as_deref(), clock.now()).await,
         Command::Set {
             stream,
             from,
             connection,
         } => {
-            let key = key(&connection, &stream, &storage).await?;
+            let key = key(&connection, &stream, storage).await?;
             let now = clock.now();
             let from = match from {
                 When::At(from) => from,
@@ -116,7 +117,7 @@ pub(super) async fn cursor(
             if from > now {
                 return Err(Error::config(format!("{from} lies in the future")));
             }
-            change(&storage, &key, &*clock, |state| state.rewind(from)).await?;
+            change(storage, &key, &*clock, |state| state.rewind(from)).await?;
             line(format!(
                 "{}: the next run reads from {} on",
                 named(&key),
@@ -125,15 +126,15 @@ pub(super) async fn cursor(
             Ok(())
         }
         Command::Pause { stream, connection } => {
-            let key = key(&connection, &stream, &storage).await?;
+            let key = key(&connection, &stream, storage).await?;
             let now = clock.now();
-            change(&storage, &key, &*clock, |state| state.paused = Some(now)).await?;
+            change(storage, &key, &*clock, |state| state.paused = Some(now)).await?;
             line(format!("{}: paused", named(&key)));
             Ok(())
         }
         Command::Resume { stream, connection } => {
-            let key = key(&connection, &stream, &storage).await?;
-            change(&storage, &key, &*clock, |state| state.paused = None).await?;
+            let key = key(&connection, &stream, storage).await?;
+            change(storage, &key, &*clock, |state| state.paused = None).await?;
             line(format!("{}: goes on with the next run", named(&key)));
             Ok(())
         }
@@ -142,13 +143,13 @@ pub(super) async fn cursor(
             connection,
             again,
         } => {
-            let key = key(&connection, &stream, &storage).await?;
-            change(&storage, &key, &*clock, |state| {
+            let key = key(&connection, &stream, storage).await?;
+            change(storage, &key, &*clock, |state| {
                 *state = StreamState::default();
             })
             .await?;
             if again {
-                forget(&storage, &key).await?;
+                forget(storage, &key).await?;
             }
             line(format!(
                 "{}: forgotten; the next run is a first run",
@@ -160,7 +161,7 @@ pub(super) async fn cursor(
 }
 
 /// The key of a stream that exists, or has a state.
-async fn key(connection: &str, stream: &str, storage: &SqliteStorage) -> Result<StreamKey> {
+async fn key(connection: &str, stream: &str, storage: &dyn Storage) -> Result<StreamKey> {
     let key = StreamKey::new(connection, stream);
     let known: Vec<&str> = eset::STREAMS
         .iter()
@@ -177,7 +178,7 @@ async fn key(connection: &str, stream: &str, storage: &SqliteStorage) -> Result<
 
 /// Changes a state that nobody works on.
 async fn change(
-    storage: &SqliteStorage,
+    storage: &dyn Storage,
     key: &StreamKey,
     clock: &dyn Clock,
     change: impl FnOnce(&mut StreamState),
@@ -209,7 +210,7 @@ async fn change(
 }
 
 /// Drops the fingerprints that the stream goes by.
-async fn forget(storage: &SqliteStorage, key: &StreamKey) -> Result<()> {
+async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
     let endpoints = eset::STREAMS
         .iter()
         .filter(|endpoint| endpoint.stream == key.stream);
@@ -220,7 +221,7 @@ async fn forget(storage: &SqliteStorage, key: &StreamKey) -> Result<()> {
     Ok(())
 }
 
-async fn show(storage: &SqliteStorage, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
+async fn show(storage: &dyn Storage, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
     let states = storage.states().await?;
     let mut shown = 0;
     for (key, state) in &states {

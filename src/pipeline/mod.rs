@@ -78,6 +78,8 @@ pub struct Job {
     pub key: StreamKey,
     /// Its source.
     pub source: SharedSource,
+    /// The table of its rows: the endpoint's, unless it is routed to another.
+    pub table: String,
     /// How it is read in time.
     pub pace: Pace,
     /// Rows carry the time of the event as `TimeGenerated`.

@@ -90,7 +90,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             )),
             mapper: Arc::new(Mapper::new(endpoint, &job.key, job.event_time)),
             seen: Seen::default(),
-            batch: Batch::new(endpoint.table.name),
+            batch: Batch::new(&job.table),
             marks: Vec::new(),
             pushes: FuturesOrdered::new(),
             sealed: 0,
@@ -238,10 +238,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::replace(
-            &mut self.batch,
-            Batch::new(self.job.source.endpoint().table.name),
-        );
+        let batch = std::mem::replace(&mut self.batch, Batch::new(&self.job.table));
         let marks = std::mem::take(&mut self.marks);
         let lander = Arc::clone(&self.lander);
         let push = tokio::spawn(async move { (lander.land(batch).await, marks) });
@@ -348,7 +345,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             .map(|(body, reason)| DeadLetter {
                 id: format!("{:0width$x}", canonical_hash(&body), width = BATCH_ID_BYTES),
                 key: self.job.key.clone(),
-                table: self.job.source.endpoint().table.name.to_owned(),
+                table: self.job.table.clone(),
                 at,
                 reason,
                 body,

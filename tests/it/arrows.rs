@@ -28,12 +28,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "config", "core", "embedded", "host", "io", "pipeline", "push", "sink", "source",
-            "storage",
+            "config", "core", "embedded", "host", "io", "pipeline", "push", "secret", "sink",
+            "source", "storage",
         ],
     ),
     ("status", &["app", "check", "config", "core", "storage"]),
     ("serve", &["app", "config", "host", "io", "status"]),
+    ("secret", &["core", "io"]),
 ];
 
 /// Crates that only these rooms may name.

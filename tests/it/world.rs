@@ -171,6 +171,7 @@ impl World {
         self.streams
             .iter()
             .map(|endpoint| Job {
+                table: endpoint.table.name.to_owned(),
                 key: StreamKey::new("default", endpoint.stream),
                 source: Arc::new(Eset::new(Arc::clone(&connection), endpoint)),
                 pace: Pace {

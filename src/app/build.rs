@@ -1,0 +1,217 @@
+//! Settings → concrete parts: identities, vault, storage, sink.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use secrecy::ExposeSecret;
+
+use super::random;
+use crate::{
+    config::{self, IdentitySettings, SecretSource, Settings, SinkSettings, StorageSettings},
+    core::columns,
+    embedded::EmbeddedFile,
+    error::{Error, Result},
+    io::{
+        clock::SharedClock,
+        http::SharedTransport,
+        identity::{
+            Certificate, Credential, Identity, Platform, Proof, Registration, SharedTokens,
+        },
+        password::Password,
+    },
+    secret::{self, SharedSecrets, key_vault::KeyVault},
+    sink::{
+        SharedSink,
+        logs_ingestion::{LogsIngestion, Places, Target},
+        workspace::Workspace,
+    },
+    storage::{
+        SharedStorage,
+        azure::{self, AccountSettings, AzureStorage, Wire},
+        sqlite::SqliteStorage,
+    },
+};
+
+/// Builds parts over one transport and one clock.
+pub(super) struct Builder<'a> {
+    settings: &'a Settings,
+    transport: &'a SharedTransport,
+    clock: &'a SharedClock,
+    vault: Option<SharedSecrets>,
+    services: SharedTokens,
+    file: Option<Arc<EmbeddedFile>>,
+}
+
+impl<'a> Builder<'a> {
+    /// Opens no connection and asks nobody; a certificate is read from its file.
+    pub(super) fn new(
+        settings: &'a Settings,
+        clock: &'a SharedClock,
+        transport: &'a SharedTransport,
+    ) -> Result<Self> {
+        let registration = registration(&settings.identity)?;
+        let client_id = settings.identity.client_id.as_deref();
+        let credential = Credential::choose(
+            registration,
+            client_id,
+            platform(&settings.identity).as_ref(),
+        );
+        let services: SharedTokens =
+            Identity::new(credential, Arc::clone(transport), Arc::clone(clock));
+        let vault = settings.key_vault.as_deref().map(|url| -> SharedSecrets {
+            let (transport, clock) = (Arc::clone(transport), Arc::clone(clock));
+            Arc::new(KeyVault::new(url, Arc::clone(&services), transport, clock))
+        });
+        Ok(Self {
+            settings,
+            transport,
+            clock,
+            vault,
+            services,
+            file: None,
+        })
+    }
+
+    /// The secret of a setting, wherever it is kept.
+    pub(super) fn password(&self, source: &SecretSource) -> Result<Password> {
+        match (source, &self.vault) {
+            (SecretSource::Given(password), _) => Ok(password.clone().into()),
+            (SecretSource::Vault { name, setting }, Some(vault)) => {
+                Ok(secret::password(vault, name, setting))
+            }
+            (SecretSource::Vault { setting, .. }, None) => Err(Error::config(format!(
+                "`{setting}` is not set, and neither is `KEY_VAULT_URL`: set one of them"
+            ))),
+        }
+    }
+
+    /// Where state is kept.
+    pub(super) fn storage(&mut self) -> Result<SharedStorage> {
+        match &self.settings.storage {
+            StorageSettings::Embedded => Ok(Arc::new(SqliteStorage::new(self.file()?)?)),
+            StorageSettings::Azure(storage) => self.azure_storage(storage),
+        }
+    }
+
+    /// Where rows go.
+    pub(super) fn sink(&mut self) -> Result<SharedSink> {
+        match &self.settings.sink {
+            SinkSettings::Embedded => match self.settings.storage {
+                StorageSettings::Embedded => Ok(Arc::new(Workspace::new(self.file()?)?)),
+                // A cursor must not outlive the rows behind it.
+                StorageSettings::Azure(_) => Err(Error::config(
+                    "`SINK=embedded` keeps rows in a file, and `STORAGE` keeps cursors in Azure: set \
+                     `STORAGE=embedded` as well, or `SINK=logs-ingestion`",
+                )),
+            },
+            SinkSettings::LogsIngestion { .. } => Ok(Arc::new(LogsIngestion::new(
+                places(&self.settings.sink),
+                Arc::clone(&self.services),
+                Arc::clone(self.transport),
+                Arc::clone(self.clock),
+            ))),
+        }
+    }
+
+    fn file(&mut self) -> Result<Arc<EmbeddedFile>> {
+        if let Some(file) = &self.file {
+            return Ok(Arc::clone(file));
+        }
+        let file = EmbeddedFile::open(&self.settings.data)?;
+        Ok(Arc::clone(self.file.insert(file)))
+    }
+
+    fn azure_storage(&self, storage: &config::AzureStorage) -> Result<SharedStorage> {
+        let settings = azure::StorageSettings {
+            connection_string: storage
+                .connection_string
+                .as_ref()
+                .map(ExposeSecret::expose_secret),
+            account_name: storage.account_name.as_deref(),
+            table_service_uri: storage.table_uri.as_deref(),
+            blob_service_uri: storage.blob_uri.as_deref(),
+            client_id: storage.client_id.as_deref(),
+        };
+        let account = AccountSettings::parse(&settings)?.ok_or_else(|| {
+            Error::config(
+                "`STORAGE=azure` needs `AzureWebJobsStorage`, or `AzureWebJobsStorage__accountName`",
+            )
+        })?;
+        let platform = platform(&self.settings.identity);
+        let account = account.sign_in(|client_id| {
+            let credential = Credential::choose(None, client_id, platform.as_ref());
+            Ok(Identity::new(
+                credential,
+                Arc::clone(self.transport),
+                Arc::clone(self.clock),
+            ))
+        })?;
+        let wire = Wire {
+            transport: Arc::clone(self.transport),
+            clock: Arc::clone(self.clock),
+            random: random(),
+        };
+        Ok(Arc::new(AzureStorage::new(account, wire)))
+    }
+}
+
+fn platform(identity: &IdentitySettings) -> Option<Platform> {
+    let (endpoint, header) = identity.endpoint.clone().zip(identity.header.clone())?;
+    Some(Platform { endpoint, header })
+}
+
+fn registration(identity: &IdentitySettings) -> Result<Option<Registration>> {
+    let proof = match (&identity.client_secret, &identity.client_certificate) {
+        (Some(secret), _) => Proof::Secret(secret.clone().into()),
+        (None, Some(path)) => Proof::Certificate(Certificate::read(path)?),
+        (None, None) => return Ok(None),
+    };
+    let app = identity.tenant_id.clone().zip(identity.client_id.clone());
+    Ok(app.map(|(tenant_id, client_id)| Registration {
+        authority: identity.authority_host.clone(),
+        tenant_id,
+        client_id,
+        proof,
+    }))
+}
+
+/// Which rule and stream takes the rows of each table.
+fn places(sink: &SinkSettings) -> Places {
+    let SinkSettings::LogsIngestion {
+        endpoint,
+        scope,
+        dcr_immutable_id,
+        stream,
+        stream_incidents,
+        routes,
+    } = sink
+    else {
+        return Places {
+            endpoint: String::new(),
+            scope: String::new(),
+            tables: BTreeMap::new(),
+        };
+    };
+    let target = |dcr: Option<&String>, stream: &str| Target {
+        dcr: dcr.unwrap_or(dcr_immutable_id).clone(),
+        stream: stream.to_owned(),
+    };
+    let own = [
+        (columns::DETECTIONS.name.to_owned(), target(None, stream)),
+        (
+            columns::INCIDENTS.name.to_owned(),
+            target(None, stream_incidents),
+        ),
+    ];
+    let routed = routes.iter().map(|route| {
+        (
+            route.table.clone(),
+            target(route.dcr.as_ref(), &route.dcr_stream),
+        )
+    });
+    let tables = own.into_iter().chain(routed).collect();
+    Places {
+        endpoint: endpoint.clone(),
+        scope: scope.clone(),
+        tables,
+    }
+}
