@@ -1,15 +1,8 @@
 //! The composition root: settings → concrete parts, function name → its streams.
 
-use std::{
-    fs,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -18,7 +11,6 @@ use crate::{
     core::{cursor::StreamKey, endpoint::Endpoint, window::delta},
     embedded::EmbeddedFile,
     error::{Error, Result},
-    host::{Failure, Functions, Invocation},
     io::{
         clock::SharedClock,
         exchange::{Limits, Random},
@@ -36,6 +28,7 @@ pub const FUNCTIONS: &[&str] = &["EsetTimer"];
 /// Everything that a run needs, built once.
 pub struct App {
     parts: Parts,
+    connections: Vec<(String, Arc<eset::Connection>)>,
     jobs: Vec<(&'static str, Job)>,
     budget: Duration,
 }
@@ -66,16 +59,15 @@ impl Default for RunOptions {
 
 impl App {
     /// Builds the parts that the settings name. Opens the embedded file, but no connection.
-    pub fn build(settings: &Settings, clock: SharedClock) -> Result<Self> {
-        let transport = network(settings)?;
-        Self::with_transport(settings, clock, transport)
+    pub fn build(settings: &Settings, clock: &SharedClock) -> Result<Self> {
+        Self::with_transport(settings, clock, &network(settings)?)
     }
 
     /// The same, with everything that is sent going through `transport`.
     pub fn with_transport(
         settings: &Settings,
-        clock: SharedClock,
-        transport: SharedTransport,
+        clock: &SharedClock,
+        transport: &SharedTransport,
     ) -> Result<Self> {
         let StorageSettings::Embedded = settings.storage;
         let SinkSettings::Embedded = settings.sink else {
@@ -87,15 +79,62 @@ impl App {
         let parts = Parts {
             storage: Arc::new(SqliteStorage::new(Arc::clone(&file))?),
             sink: Arc::new(Workspace::new(file)?),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(clock),
             random: random(),
             progress: Arc::new(|_| {}),
         };
-        Ok(Self {
-            jobs: jobs(settings, &transport, &clock, &parts.random),
+        let mut app = Self {
             parts,
+            connections: Vec::new(),
+            jobs: Vec::new(),
             budget: settings.run.budget,
-        })
+        };
+        app.connect(settings, transport);
+        Ok(app)
+    }
+
+    /// One match: which streams a source has, and which function runs them.
+    fn connect(&mut self, settings: &Settings, transport: &SharedTransport) {
+        let event_time = settings.run.time_generated == config::TimeGenerated::Event;
+        for connection in &settings.connections {
+            match &connection.source {
+                config::Source::Eset(settings) => {
+                    let shared = self.eset(account(settings), transport);
+                    for endpoint in eset_streams(settings) {
+                        let job = Job {
+                            key: StreamKey::new(&connection.name, endpoint.stream),
+                            source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
+                            pace: connection.paces.of(endpoint.stream, endpoint.pace),
+                            event_time,
+                            at_once: false,
+                        };
+                        self.jobs.push(("EsetTimer", job));
+                    }
+                    self.connections.push((connection.name.clone(), shared));
+                }
+            }
+        }
+    }
+
+    fn eset(&self, account: Account, transport: &SharedTransport) -> Arc<eset::Connection> {
+        let transport = Arc::clone(transport);
+        let clock = Arc::clone(&self.parts.clock);
+        let random = Arc::clone(&self.parts.random);
+        match self
+            .connections
+            .iter()
+            .find(|(_, other)| other.is_account(&account))
+        {
+            Some((_, other)) => eset::Connection::beside(other, account, transport, clock, random),
+            None => eset::Connection::new(account, transport, clock, random),
+        }
+    }
+
+    /// The connections, by name.
+    pub fn connections(&self) -> impl Iterator<Item = (&str, &eset::Connection)> {
+        self.connections
+            .iter()
+            .map(|(name, connection)| (name.as_str(), &**connection))
     }
 
     /// What runs work with.
@@ -105,12 +144,18 @@ impl App {
 
     /// The streams of a function, as they are configured.
     pub fn jobs<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a Job> {
-        self.jobs.iter().filter(move |(name, _)| *name == function).map(|(_, job)| job)
+        self.jobs
+            .iter()
+            .filter(move |(name, _)| *name == function)
+            .map(|(_, job)| job)
     }
 
     /// Until when a run that begins now may go on.
     pub fn limits(&self, stop: CancellationToken) -> Limits {
-        Limits { deadline: self.parts.clock.now() + delta(self.budget), stop }
+        Limits {
+            deadline: self.parts.clock.now() + delta(self.budget),
+            stop,
+        }
     }
 
     /// Runs the streams of a function one after the other, the least recently finished first, so
@@ -122,10 +167,16 @@ impl App {
             jobs.push((self.last_finished(&job.key).await, job));
         }
         jobs.sort_by_key(|(finished, _)| *finished);
-        let parts = Parts { progress: Arc::clone(&options.progress), ..self.parts.clone() };
+        let parts = Parts {
+            progress: Arc::clone(&options.progress),
+            ..self.parts.clone()
+        };
         let mut reports = Vec::new();
         for (_, job) in jobs {
-            let job = Job { at_once: options.at_once, ..job.clone() };
+            let job = Job {
+                at_once: options.at_once,
+                ..job.clone()
+            };
             let span = tracing::info_span!(
                 "stream",
                 connection = job.key.connection,
@@ -143,7 +194,13 @@ impl App {
 
     async fn last_finished(&self, key: &StreamKey) -> Option<DateTime<Utc>> {
         // A state that can't be read is reported by the run of its stream.
-        self.parts.storage.load(key).await.ok().flatten().and_then(|(state, _)| state.finished)
+        self.parts
+            .storage
+            .load(key)
+            .await
+            .ok()
+            .flatten()
+            .and_then(|(state, _)| state.finished)
     }
 }
 
@@ -156,44 +213,13 @@ fn network(settings: &Settings) -> Result<SharedTransport> {
     let roots = match &settings.extra_ca {
         None => None,
         Some(path) => Some(fs::read(path).map_err(|error| {
-            Error::config(format!("`EXTRA_CA_FILE`: `{}` can't be read: {error}", path.display()))
+            Error::config(format!(
+                "`EXTRA_CA_FILE`: `{}` can't be read: {error}",
+                path.display()
+            ))
         })?),
     };
     Ok(Arc::new(Network::new(roots.as_deref())?))
-}
-
-/// One match: which streams a source has, and which function runs them.
-fn jobs(
-    settings: &Settings,
-    transport: &SharedTransport,
-    clock: &SharedClock,
-    random: &Random,
-) -> Vec<(&'static str, Job)> {
-    let event_time = settings.run.time_generated == config::TimeGenerated::Event;
-    let mut jobs = Vec::new();
-    for connection in &settings.connections {
-        match &connection.source {
-            config::Source::Eset(settings) => {
-                let shared = eset::Connection::new(
-                    account(settings),
-                    Arc::clone(transport),
-                    Arc::clone(clock),
-                    Arc::clone(random),
-                );
-                for endpoint in eset_streams(settings) {
-                    let job = Job {
-                        key: StreamKey::new(&connection.name, endpoint.stream),
-                        source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
-                        pace: connection.paces.of(endpoint.stream, endpoint.pace),
-                        event_time,
-                        at_once: false,
-                    };
-                    jobs.push(("EsetTimer", job));
-                }
-            }
-        }
-    }
-    jobs
 }
 
 fn account(settings: &EsetSettings) -> Account {
@@ -242,58 +268,18 @@ fn log(report: &Report) {
     );
 }
 
-/// The functions, as the host calls them. The parts are built at the first call, and again as long
-/// as that fails.
-pub struct Served {
-    settings: std::result::Result<Settings, Error>,
-    clock: SharedClock,
-    app: OnceCell<App>,
-}
-
-impl Served {
-    /// Functions by these settings. Wrong settings are the answer to each call.
-    pub fn new(settings: std::result::Result<Settings, Error>, clock: SharedClock) -> Self {
-        Self { settings, clock, app: OnceCell::new() }
-    }
-
-    async fn app(&self) -> Result<&App> {
-        let settings = self.settings.as_ref().map_err(Clone::clone)?;
-        self.app
-            .get_or_try_init(|| async { App::build(settings, Arc::clone(&self.clock)) })
-            .await
-    }
-}
-
-#[async_trait]
-impl Functions for Served {
-    fn names(&self) -> Vec<String> {
-        FUNCTIONS.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    async fn run(&self, invocation: Invocation) -> std::result::Result<Value, Failure> {
-        let failure = |error: &Error, report| Failure {
-            kind: error.kind(),
-            reason: error.to_string(),
-            report,
-        };
-        let app = self.app().await.map_err(|error| failure(&error, Value::Null))?;
-        let options = RunOptions { stop: invocation.stop.clone(), ..RunOptions::default() };
-        let reports = app.run(&invocation.function, &options).await;
-        let report = json!({ "function": invocation.function, "streams": reports });
-        match failed(&reports) {
-            None => Ok(report),
-            Some(error) => Err(failure(&error, report)),
-        }
-    }
-}
-
 /// The errors of a function's streams as one, of the kind that has to be acted on first.
 pub fn failed(reports: &[Report]) -> Option<Error> {
     use crate::error::Kind;
 
-    let failed: Vec<&Report> =
-        reports.iter().filter(|report| report.outcome == Outcome::Failed).collect();
-    let reasons: Vec<&str> = failed.iter().filter_map(|report| report.reason.as_deref()).collect();
+    let failed: Vec<&Report> = reports
+        .iter()
+        .filter(|report| report.outcome == Outcome::Failed)
+        .collect();
+    let reasons: Vec<&str> = failed
+        .iter()
+        .filter_map(|report| report.reason.as_deref())
+        .collect();
     let has = |kind| failed.iter().any(|report| report.error_kind == Some(kind));
     let text = reasons.join("; ");
     match () {

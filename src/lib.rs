@@ -1,13 +1,61 @@
-//! The library behind the `sentinel-connector` binary.
+//! The library behind the `sentinel-connector` binary: security data from where it arises to the
+//! tables of Microsoft Sentinel, lossless and able to prove it.
+//!
+//! # The walk
+//!
+//! ```text
+//! POST /EsetTimer                              host        a wake-up call; the deadline is ours
+//!  → function name → its streams               app         least recently finished first
+//!  → take the lease, load the cursor           storage     one entity with an ETag
+//!  → plan slices from cursor and clock         core        never from the trigger's time
+//!  → for each slice, for each page:            pipeline    the only loop
+//!       request → send → chunks                core, io    status before body; retry is a table
+//!       records → rows                         core        tolerant, lossless
+//!       drop what was seen                     core
+//!       rows → batches                         core        incremental, by exact bytes
+//!       push                                   sink
+//!       save the cursor                        storage     only behind rows that are safe
+//!  → report → 200, or 500 with the kind of error
+//! ```
+//!
+//! # The house
+//!
+//! | room | what it is for | imports |
+//! |---|---|---|
+//! | [`cli`] | the command line | everything |
+//! | [`app`] | settings → concrete parts; function name → work | everything but `cli` |
+//! | [`serve`] | the functions, as the host calls them | `app`, `host`, `status` |
+//! | [`check`] | tries each setting and each dependency | `app` and what it imports |
+//! | [`status`] | where everything stands, in words and as JSON | `app`, `check` and what they import |
+//! | [`config`] | settings, read from a map of the environment | leaf types of `core` |
+//! | [`host`] | the custom-handler protocol | `io` |
+//! | [`pipeline`] | one run of one stream | `core`, `io`, the traits |
+//! | [`core`] | decisions: pure functions and data | nothing of the others |
+//! | [`io`] | one exchange at a time: clock, HTTP, tokens, rate limit | `core` |
+//! | [`source`] | answers one page | `core`, `io` |
+//! | [`sink`] | takes one batch | `core`, `io` |
+//! | [`storage`] | remembers from run to run | `core`, `io` |
+//! | [`embedded`] | the one `SQLite` file behind `sink` and `storage` | `error` |
+//! | [`simulator`] | the outside world, for the demo and the tests | `io` |
+//! | [`error`] | one error type that says who must act | nothing |
+//!
+//! A test (`tests/it/arrows.rs`) reads the `use` lines and holds them against this table.
 #![forbid(unsafe_code)]
 
-// pub mod app;
+pub mod app;
+pub mod check;
+pub mod cli;
+pub mod config;
 pub mod core;
 pub mod embedded;
 pub mod error;
+pub mod host;
 pub mod io;
+pub mod logging;
 pub mod pipeline;
+pub mod serve;
 pub mod simulator;
 pub mod sink;
 pub mod source;
+pub mod status;
 pub mod storage;

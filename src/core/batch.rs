@@ -205,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn batches_keep_order_and_rows_and_stay_within_the_limit(
-            sizes in prop::collection::vec(0usize..300_000, 0..40),
+            sizes in prop::collection::vec(0usize..300_000, 0..20),
         ) {
             let rows: Vec<_> = sizes.iter().map(|size| row(&"y".repeat(*size))).collect();
             let mut batches = vec![Batch::new(DETECTIONS.name)];
@@ -218,11 +218,12 @@ mod tests {
             for batch in &batches {
                 prop_assert!(batch.json().len() <= MAX_BATCH_BYTES);
                 prop_assert_eq!(batch.json().len(), batch.bytes());
-                let parsed: Vec<serde_json::Value> = serde_json::from_slice(batch.json()).unwrap();
-                prop_assert_eq!(parsed.len(), batch.len());
+                // The very bytes of an array of the rows, which are JSON themselves.
+                let rows = batch.rows().collect::<Vec<_>>().join(&b","[..]);
+                prop_assert!(batch.json() == [&b"["[..], &rows, b"]"].concat());
             }
             let got: Vec<_> = batches.iter().flat_map(Batch::rows).collect();
-            prop_assert_eq!(got, rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            prop_assert!(got == rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
         }
 
         #[test]

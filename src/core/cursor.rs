@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::window::{Pace, Window, delta, next_window};
 use crate::error::{Error, Result};
 
+mod parts;
+
+pub use parts::{Gap, Lease, Move, Open, Position, Slice, Steps, StreamKey};
+
 /// The schema of [`StreamState`]. A state of a newer schema is refused.
 pub const STATE_VERSION: u32 = 1;
 
 /// How long a stream without its token feed reads windows before it asks for the feed again.
-const FEED_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
+const FEED_RETRY: Duration = Duration::from_hours(24);
 
 /// How far the source's clock may be ahead of ours: a window that meets a token reaches this much
 /// beyond it, and the fingerprints drop what both bring.
@@ -22,94 +26,12 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(15);
 /// The most gaps that a state names; the oldest go first.
 const MAX_GAPS: usize = 50;
 
-/// The name of one stream of one connection: the key of its state.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct StreamKey {
-    /// The connection, `default` without `CONNECTIONS`.
-    pub connection: String,
-    /// The stream, such as `eset.detections`.
-    pub stream: String,
-}
+/// Refused tokens that are no further apart are one gap: a source that refuses every token must not
+/// push older gaps off the list.
+const ONE_GAP: Duration = Duration::from_hours(1);
 
-impl StreamKey {
-    /// The key of `stream` of `connection`.
-    pub fn new(connection: &str, stream: &str) -> Self {
-        Self {
-            connection: connection.to_owned(),
-            stream: stream.to_owned(),
-        }
-    }
-}
-
-impl std::fmt::Display for StreamKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.connection, self.stream)
-    }
-}
-
-/// A saved position.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Position {
-    /// Everything before this time was read.
-    Time(DateTime<Utc>),
-    /// Everything before this opaque token was read.
-    Token(String),
-}
-
-/// What one step of a run asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Slice {
-    /// The records of a window.
-    Window(Window),
-    /// What came after a token.
-    Token(String),
-    /// A first token, and no records.
-    Latest,
-}
-
-/// A slice that was read in part: it goes on from a page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
-    /// The slice, frozen as it was first asked for.
-    pub slice: Slice,
-    /// The page that comes next.
-    pub page: String,
-    /// When the slice was first asked for.
-    pub began: DateTime<Utc>,
-}
-
-impl Open {
-    /// A slice that is asked for from its first page.
-    fn new(slice: Slice, began: DateTime<Utc>) -> Self {
-        Self {
-            slice,
-            page: String::new(),
-            began,
-        }
-    }
-}
-
-/// A range that could not be proven complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
-    /// Its beginning.
-    pub from: DateTime<Utc>,
-    /// Its end.
-    pub to: DateTime<Utc>,
-    /// What happened, and what may be missing.
-    pub why: String,
-}
-
-/// Who works on the stream, and until when nobody else may.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// One run of one process.
-    pub owner: String,
-    /// From then on it is anybody's.
-    pub until: DateTime<Utc>,
-}
+/// How the reason of such a gap begins.
+const TOKEN_REFUSED: &str = "the source refused the delta token";
 
 /// Everything that is kept of a stream from one run to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +54,9 @@ pub struct StreamState {
     /// Everything that the source knew at this time was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good: Option<DateTime<Utc>>,
+    /// When the windows behind a time cursor were last read again; `None` while that is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_back: Option<DateTime<Utc>>,
     /// When the source last said that it has no token feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_feed: Option<DateTime<Utc>>,
@@ -161,6 +86,7 @@ impl Default for StreamState {
             open: None,
             floor: None,
             good: None,
+            looked_back: None,
             no_feed: None,
             off: None,
             gaps: Vec::new(),
@@ -169,58 +95,6 @@ impl Default for StreamState {
             error: None,
         }
     }
-}
-
-/// What a run has done so far, as far as the next step depends on it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Steps {
-    /// A window was read, so the next one needs no lookback.
-    pub window: bool,
-    /// The feed was read to its end.
-    pub feed: bool,
-}
-
-/// What happened at the source, as far as it moves the stream. The reader moves its plan by it at
-/// once; the writer moves the saved state by it when everything before it is safe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Move {
-    /// A page was read, and another follows.
-    Page {
-        /// The slice it belongs to.
-        slice: Slice,
-        /// The page that follows.
-        next: String,
-        /// When the slice was first asked for.
-        began: DateTime<Utc>,
-    },
-    /// The last page of a slice was read.
-    Slice {
-        /// The slice.
-        slice: Slice,
-        /// The feed's next token, when it gave one.
-        token: Option<String>,
-        /// When the slice was first asked for; of [`Slice::Latest`], when it was answered.
-        began: DateTime<Utc>,
-    },
-    /// The page that the slice should go on from is refused.
-    PageRefused,
-    /// The cursor's token is refused.
-    TokenRefused {
-        /// How.
-        reason: String,
-        /// When.
-        at: DateTime<Utc>,
-    },
-    /// The source has no token feed.
-    FeedMissing {
-        /// When it said so.
-        at: DateTime<Utc>,
-    },
-    /// The source does not offer the stream at all.
-    Off {
-        /// When it said so.
-        at: DateTime<Utc>,
-    },
 }
 
 impl StreamState {
@@ -257,8 +131,9 @@ impl StreamState {
     /// True when the last run ended less than `every` ago.
     pub fn is_fresh(&self, every: Duration, now: DateTime<Utc>) -> bool {
         // Timers fire a little early or late; a tenth of slack keeps a 5-minute stream on them.
+        // A run that ended in the future belongs to a clock that was wrong.
         self.finished
-            .is_some_and(|finished| now - finished < delta(every.mul_f64(0.9)))
+            .is_some_and(|finished| (now - finished).abs() < delta(every.mul_f64(0.9)))
     }
 
     /// The next step of a run that began at `now`, and the page it goes on from. `None` when the
@@ -273,23 +148,28 @@ impl StreamState {
         if let Some(open) = &self.open {
             return Some(open.clone());
         }
-        let first_page = |slice| {
-            Some(Open {
-                slice,
-                page: String::new(),
-                began: now,
-            })
-        };
+        let first_page = |slice| Some(Open::new(slice, now));
         if let Some(backlog) = self.backlog {
-            return first_page(Slice::Window(backlog.first(pace.step)));
+            let mut window = backlog.first(pace.step);
+            // What came before the feed's token by the source's clock and after it by ours is in
+            // neither, unless the last window reaches beyond it; the fingerprints drop what both bring.
+            if window.to == backlog.to {
+                window.to += CLOCK_SKEW;
+            }
+            return first_page(Slice::Window(window));
         }
         let feed_is_due = has_feed && self.no_feed.is_none_or(|at| now - at >= delta(FEED_RETRY));
         match &self.position {
             None | Some(Position::Time(_)) if feed_is_due => first_page(Slice::Latest),
-            None => self.window_after(now - delta(pace.history), pace, steps, now),
+            Some(Position::Token(_)) if has_feed && steps.feed => None,
+            Some(Position::Token(token)) if has_feed => first_page(Slice::Token(token.clone())),
             Some(Position::Time(cursor)) => self.window_after(*cursor, pace, steps, now),
-            Some(Position::Token(_)) if steps.feed => None,
-            Some(Position::Token(token)) => first_page(Slice::Token(token.clone())),
+            None | Some(Position::Token(_)) => {
+                // A history that is all delay would never make a first window.
+                let history = pace.history.max(pace.delay + Duration::from_secs(1));
+                let start = self.known().unwrap_or_else(|| now - delta(history));
+                self.window_after(start, pace, steps, now)
+            }
         }
     }
 
@@ -300,18 +180,14 @@ impl StreamState {
         steps: Steps,
         now: DateTime<Utc>,
     ) -> Option<Open> {
-        let floor = self.floor.unwrap_or(cursor);
-        let lookback = if steps.window {
+        let lookback = if steps.window && self.looked_back.is_some() {
             Duration::ZERO
         } else {
-            pace.lookback
+            let lookback = cursor - self.lookback_from(cursor, pace);
+            lookback.to_std().unwrap_or_default()
         };
-        let window = next_window(cursor, Some(floor), pace, lookback, now)?;
-        Some(Open {
-            slice: Slice::Window(window),
-            page: String::new(),
-            began: now,
-        })
+        let window = next_window(cursor, None, pace, lookback, now)?;
+        Some(Open::new(Slice::Window(window), now))
     }
 
     /// A page of a slice is safe, and another follows.
@@ -329,7 +205,7 @@ impl StreamState {
     /// | slice | what moves |
     /// |---|---|
     /// | window of the backlog | the backlog begins at the window's end |
-    /// | any other window | the cursor goes to the window's end, never back |
+    /// | any other window | the cursor goes to the window's end, never back; everything up to the last lookback is good |
     /// | token | the cursor becomes `token` (without one it stays), everything up to `began` is good |
     /// | latest | the cursor becomes `token`; what lies before it and was not read is backlog |
     fn slice_done(
@@ -343,45 +219,94 @@ impl StreamState {
         self.off = None;
         self.set_floor(slice);
         match slice {
-            Slice::Window(window) if self.backlog.is_some() => {
-                let rest = self.backlog.map(|backlog| Window {
-                    from: window.to,
-                    ..backlog
-                });
-                self.backlog = rest.filter(|rest| !rest.is_empty());
-                if self.backlog.is_none() {
-                    let to = window.to - CLOCK_SKEW;
-                    self.good = Some(self.good.map_or(to, |good| good.max(to)));
-                }
-            }
-            Slice::Window(window) => {
-                let cursor = match self.position {
-                    Some(Position::Time(cursor)) => cursor.max(window.to),
-                    _ => window.to,
-                };
-                self.position = Some(Position::Time(cursor));
-                self.good = Some(cursor);
-            }
+            Slice::Window(window) => match self.backlog {
+                Some(backlog) => self.backlog_read(backlog, *window),
+                None => self.window_read(*window, began, pace),
+            },
             Slice::Token(_) => {
                 if let Some(token) = token {
                     self.position = Some(Position::Token(token));
                 }
-                self.good = Some(self.good.map_or(began, |good| good.max(began)));
+                self.good_until(began);
             }
             Slice::Latest => {
                 let from = match self.position {
-                    Some(Position::Time(cursor)) => cursor - delta(pace.lookback),
+                    Some(Position::Time(cursor)) => self.lookback_from(cursor, pace),
                     _ => self.resync_from(began, pace),
                 };
+                self.stretch_gap(began);
                 self.position = token.map(Position::Token);
                 self.no_feed = None;
+                self.looked_back = None;
                 self.floor = Some(self.floor.map_or(from, |floor| floor.min(from)));
-                self.backlog = Some(Window {
-                    from,
-                    to: began + CLOCK_SKEW,
-                });
+                let backlog = Window { from, to: began };
+                self.backlog = Some(backlog).filter(|backlog| !backlog.is_empty());
+                if self.backlog.is_none() {
+                    self.good_until(began);
+                }
             }
         }
+    }
+
+    /// Makes the next run read from a time on, whatever it has read already.
+    pub fn rewind(&mut self, to: DateTime<Utc>) {
+        self.open = None;
+        self.backlog = None;
+        self.no_feed = None;
+        self.looked_back = None;
+        self.position = Some(Position::Time(to));
+        self.floor = Some(self.floor.map_or(to, |floor| floor.min(to)));
+        self.good = Some(to);
+        self.finished = None;
+    }
+
+    fn backlog_read(&mut self, backlog: Window, window: Window) {
+        let rest = Window {
+            from: window.to,
+            ..backlog
+        };
+        self.backlog = Some(rest).filter(|rest| !rest.is_empty());
+        if self.backlog.is_none() {
+            // Not to the window's end: what came since the token was taken is the feed's.
+            self.good_until(backlog.to);
+        }
+    }
+
+    fn window_read(&mut self, window: Window, began: DateTime<Utc>, pace: &Pace) {
+        let before = match self.position {
+            Some(Position::Time(cursor)) => cursor,
+            _ => self.known().unwrap_or(window.from),
+        };
+        if window.from <= self.lookback_from(before, pace) {
+            self.looked_back = Some(began);
+        }
+        let cursor = before.max(window.to);
+        self.position = Some(Position::Time(cursor));
+        // What became visible behind the cursor since the last lookback is still to be read, however
+        // long ago that was: a window that was cut off goes on hours later.
+        if let Some(looked_back) = self.looked_back {
+            self.good = Some(cursor.min(looked_back));
+        }
+    }
+
+    fn good_until(&mut self, time: DateTime<Utc>) {
+        self.good = Some(self.good.map_or(time, |good| good.max(time)));
+    }
+
+    /// Where windows begin when there is no time cursor.
+    fn known(&self) -> Option<DateTime<Utc>> {
+        self.good.or(self.floor)
+    }
+
+    /// Where the window after `cursor` has to begin so that it finds what became visible late.
+    fn lookback_from(&self, cursor: DateTime<Utc>, pace: &Pace) -> DateTime<Utc> {
+        // Before the first window there is nothing to look back to.
+        let Some(known) = self.known() else {
+            return cursor;
+        };
+        let from = known.min(cursor) - delta(pace.lookback);
+        // A floor above the cursor (a cursor that was set back by hand) must not open a hole.
+        self.floor.map_or(from, |floor| from.max(floor.min(cursor)))
     }
 
     fn set_floor(&mut self, slice: &Slice) {
@@ -392,48 +317,83 @@ impl StreamState {
 
     /// Where a time window has to begin so that it covers what a lost token stood for.
     fn resync_from(&self, now: DateTime<Utc>, pace: &Pace) -> DateTime<Utc> {
-        let known = self.good.map(|good| {
-            let from = good - delta(pace.lookback);
-            self.floor.map_or(from, |floor| from.max(floor.min(good)))
-        });
-        known.unwrap_or_else(|| now - delta(pace.history))
+        self.good.map_or_else(
+            || now - delta(pace.history),
+            |good| self.lookback_from(good, pace),
+        )
     }
 
     /// The source refused the cursor's token: a new one is taken, and what the old one stood for is
     /// read again by window.
     ///
     /// A window finds records by event time, so one that occurred before it and was reported after
-    /// `good` is out of reach: that is a gap, unless the token never carried anything (its whole
-    /// history is still backlog, or it was taken in the run that read it).
+    /// `good` is out of reach: that is a gap. A backlog that is not finished needs no token; it is
+    /// read on first, and what follows it again. There is no gap then if that reaches back to the
+    /// floor: the token never carried anything.
     fn token_refused(&mut self, reason: &str, pace: &Pace, now: DateTime<Utc>) {
         self.open = None;
         self.position = None;
-        let Some(good) = self.good else { return };
-        let from = self.resync_from(now, pace);
-        // An unfinished backlog is read again from its own beginning; it must not be cut short.
-        if let Some(backlog) = self.backlog.take() {
-            self.good = Some(good.min(backlog.from + delta(pace.lookback)));
+        let Some(good) = self.backlog.map(|backlog| backlog.to).or(self.good) else {
+            return;
+        };
+        let from = good - delta(pace.lookback);
+        let from = self.floor.map_or(from, |floor| from.max(floor.min(good)));
+        if self.backlog.is_some() && self.floor == Some(from) {
+            return;
         }
-        self.add_gap(Gap {
-            from: good,
-            to: now,
-            why: format!(
-                "the source refused the delta token ({reason}); records that occurred since {} are \
-                 read again by window, older ones that were reported in this time may be missing",
-                from.format("%Y-%m-%d %H:%M UTC")
-            ),
-        });
+        let why = format!(
+            "{TOKEN_REFUSED} ({reason}); records that occurred since {} are read again by window, \
+             older ones that were reported in this time may be missing",
+            from.format("%Y-%m-%d %H:%M UTC")
+        );
+        match self.gaps.last_mut() {
+            Some(last)
+                if last.why.starts_with(TOKEN_REFUSED) && good - last.to < delta(ONE_GAP) =>
+            {
+                last.to = last.to.max(now);
+                last.why = why;
+            }
+            _ => self.add_gap(Gap {
+                from: good,
+                to: now,
+                why,
+            }),
+        }
+    }
+
+    /// Until something takes the place of a refused token, its gap grows.
+    fn stretch_gap(&mut self, until: DateTime<Utc>) {
+        if let (None, Some(good), Some(gap)) = (&self.position, self.good, self.gaps.last_mut())
+            && gap.to >= good
+        {
+            gap.to = gap.to.max(until);
+        }
     }
 
     /// The source has no token feed: windows from here on.
     fn feed_missing(&mut self, pace: &Pace, now: DateTime<Utc>) {
         self.open = None;
         self.no_feed = Some(now);
-        if !matches!(self.position, Some(Position::Time(_))) {
-            let from = self.resync_from(now, pace);
-            self.floor = Some(self.floor.map_or(from, |floor| floor.min(from)));
-            self.position = Some(Position::Time(from));
+        if matches!(self.position, Some(Position::Time(_))) {
+            return;
         }
+        self.stretch_gap(now);
+        if let (Some(Position::Token(_)), Some(good)) = (&self.position, self.good) {
+            self.add_gap(Gap {
+                from: good,
+                to: now,
+                why:
+                    "the source no longer has its token feed; windows take its place, and records \
+                      that were reported in this time longer after they occurred than the lookback \
+                      may be missing"
+                        .to_owned(),
+            });
+        }
+        let start = self.good.unwrap_or_else(|| now - delta(pace.history));
+        self.floor = Some(self.floor.map_or(start, |floor| floor.min(start)));
+        self.position = Some(Position::Time(start));
+        // The first window looks back, even if windows of a backlog were read in this run.
+        self.looked_back = None;
     }
 
     /// Writes down what could not be proven complete.

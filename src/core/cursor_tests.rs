@@ -1,1 +1,588 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::core::window::Pace;
+
+#[path = "cursor_model_tests.rs"]
+mod model;
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_767_225_600 + seconds, 0).unwrap()
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(seconds.try_into().unwrap())
+}
+
+fn window(from: i64, to: i64) -> Window {
+    Window {
+        from: at(from),
+        to: at(to),
+    }
+}
+
+/// Detections: three days of lookback, a day of history and a day a step.
+fn pace() -> Pace {
+    Pace {
+        every: seconds(60),
+        delay: Duration::ZERO,
+        lookback: seconds(3 * DAY),
+        step: seconds(DAY),
+        history: seconds(DAY),
+    }
+}
+
+const FRESH: Steps = Steps {
+    window: false,
+    feed: false,
+};
+const WINDOW_READ: Steps = Steps {
+    window: true,
+    feed: false,
+};
+
+fn slice(state: &StreamState, has_feed: bool, steps: Steps, now: i64) -> Option<Slice> {
+    state
+        .next(has_feed, &pace(), steps, at(now))
+        .map(|open| open.slice)
+}
+
+fn done(state: &mut StreamState, slice: Slice, token: Option<&str>, began: i64) {
+    let change = Move::Slice {
+        slice,
+        token: token.map(str::to_owned),
+        began: at(began),
+    };
+    state.apply(&change, &pace());
+}
+
+fn refused(state: &mut StreamState, now: i64) {
+    let reason = "answered 400".to_owned();
+    state.apply(
+        &Move::TokenRefused {
+            reason,
+            at: at(now),
+        },
+        &pace(),
+    );
+}
+
+fn missing(state: &mut StreamState, now: i64) {
+    state.apply(&Move::FeedMissing { at: at(now) }, &pace());
+}
+
+fn token(token: &str) -> Slice {
+    Slice::Token(token.to_owned())
+}
+
+const SKEW: i64 = CLOCK_SKEW.num_seconds();
+
+/// A feed whose history is read and whose token was used at `now`.
+fn running_feed(now: i64) -> StreamState {
+    let mut state = StreamState::default();
+    done(&mut state, Slice::Latest, Some("first"), now - 60);
+    let backlog = window(now - 60 - DAY, now - 60);
+    done(&mut state, Slice::Window(backlog), None, now - 60);
+    done(&mut state, token("first"), Some("second"), now);
+    state
+}
+
+#[test]
+fn a_feed_begins_with_a_token_then_reads_the_history_then_the_token_once() {
+    let mut state = StreamState::default();
+    assert_eq!(slice(&state, true, FRESH, 0), Some(Slice::Latest));
+    done(&mut state, Slice::Latest, Some("first"), 0);
+    assert_eq!(state.position, Some(Position::Token("first".to_owned())));
+    assert_eq!(state.backlog, Some(window(-DAY, 0)));
+    assert_eq!(state.good, None, "nothing was read yet");
+
+    let history = Slice::Window(window(-DAY, SKEW));
+    assert_eq!(slice(&state, true, FRESH, 0), Some(history.clone()));
+    done(&mut state, history, None, 0);
+    assert_eq!((state.backlog, state.good), (None, Some(at(0))));
+
+    assert_eq!(slice(&state, true, WINDOW_READ, 5), Some(token("first")));
+    done(&mut state, token("first"), Some("second"), 5);
+    assert_eq!(state.good, Some(at(5)));
+    let feed_read = Steps {
+        feed: true,
+        ..WINDOW_READ
+    };
+    assert_eq!(slice(&state, true, feed_read, 9), None);
+    assert_eq!(slice(&state, true, FRESH, 60), Some(token("second")));
+    assert!(state.gaps.is_empty());
+}
+
+#[test]
+fn a_backlog_is_cut_into_steps_that_tile() {
+    let mut state = StreamState {
+        backlog: Some(window(0, 2 * DAY + HOUR)),
+        position: Some(Position::Token("t".to_owned())),
+        ..StreamState::default()
+    };
+    let mut parts = Vec::new();
+    while let Some(Slice::Window(part)) = slice(&state, true, FRESH, 2 * DAY + HOUR) {
+        parts.push(part);
+        done(&mut state, Slice::Window(part), None, 2 * DAY + HOUR);
+    }
+    assert_eq!(
+        parts,
+        [
+            window(0, DAY),
+            window(DAY, 2 * DAY),
+            window(2 * DAY, 2 * DAY + HOUR + SKEW)
+        ]
+    );
+}
+
+#[test]
+fn the_history_reaches_beyond_the_token_by_more_than_clocks_differ() {
+    let mut state = StreamState::default();
+    // By the source's clock the token was given minutes later: what came by then is not behind it.
+    done(&mut state, Slice::Latest, Some("first"), 0);
+    let last = Slice::Window(window(-DAY, SKEW));
+    assert_eq!(slice(&state, true, FRESH, 1), Some(last.clone()));
+    done(&mut state, last, None, 1);
+    assert_eq!(state.backlog, None);
+    assert_eq!(state.good, Some(at(0)), "what came since is the token's");
+}
+
+#[test]
+fn a_feed_without_history_goes_on_from_its_token() {
+    let mut state = StreamState::default();
+    let pace = Pace {
+        history: Duration::ZERO,
+        ..pace()
+    };
+    let change = Move::Slice {
+        slice: Slice::Latest,
+        token: Some("first".to_owned()),
+        began: at(0),
+    };
+    state.apply(&change, &pace);
+    assert_eq!((state.backlog, state.good), (None, Some(at(0))));
+    let next = state.next(true, &pace, FRESH, at(1)).unwrap();
+    assert_eq!(next.slice, token("first"));
+}
+
+#[test]
+fn a_token_slice_without_a_next_token_is_read_again() {
+    let mut state = running_feed(0);
+    done(&mut state, token("second"), None, 60);
+    assert_eq!(slice(&state, true, FRESH, 120), Some(token("second")));
+    assert_eq!(state.good, Some(at(60)));
+}
+
+#[test]
+fn a_windowed_stream_begins_with_its_history_and_never_asks_for_anything_before_it() {
+    let mut state = StreamState::default();
+    let first = Slice::Window(window(-DAY, 0));
+    assert_eq!(slice(&state, false, FRESH, 0), Some(first.clone()));
+    done(&mut state, first, None, 0);
+    assert_eq!(state.floor, Some(at(-DAY)));
+    assert_eq!(slice(&state, false, WINDOW_READ, 0), None);
+    assert_eq!(
+        slice(&state, false, WINDOW_READ, 60),
+        Some(Slice::Window(window(0, 60)))
+    );
+    assert_eq!(
+        slice(&state, false, FRESH, 60),
+        Some(Slice::Window(window(-DAY, 60)))
+    );
+}
+
+#[test]
+fn a_windowed_stream_begins_even_without_history() {
+    let pace = Pace {
+        history: Duration::ZERO,
+        delay: seconds(30),
+        ..pace()
+    };
+    let first = StreamState::default().next(false, &pace, FRESH, at(60));
+    assert_eq!(first.unwrap().slice, Slice::Window(window(29, 30)));
+}
+
+#[test]
+fn only_the_first_window_of_a_run_looks_back() {
+    let state = StreamState {
+        position: Some(Position::Time(at(0))),
+        floor: Some(at(-10 * DAY)),
+        good: Some(at(0)),
+        looked_back: Some(at(0)),
+        ..StreamState::default()
+    };
+    assert_eq!(
+        slice(&state, false, FRESH, HOUR),
+        Some(Slice::Window(window(-3 * DAY, HOUR)))
+    );
+    assert_eq!(
+        slice(&state, false, WINDOW_READ, HOUR),
+        Some(Slice::Window(window(0, HOUR)))
+    );
+    assert_eq!(
+        slice(&state, false, FRESH, 9 * DAY),
+        Some(Slice::Window(window(-3 * DAY, DAY)))
+    );
+}
+
+#[test]
+fn the_next_lookback_begins_where_the_last_one_was_made() {
+    let mut state = StreamState {
+        position: Some(Position::Time(at(0))),
+        floor: Some(at(-10 * DAY)),
+        good: Some(at(0)),
+        ..StreamState::default()
+    };
+    // The window was first asked for at 100 and cut off; the rest of it was read at HOUR.
+    done(&mut state, Slice::Window(window(-3 * DAY, 100)), None, 100);
+    done(&mut state, Slice::Window(window(100, HOUR)), None, HOUR);
+    assert_eq!(state.position, Some(Position::Time(at(HOUR))));
+    assert_eq!(state.good, Some(at(100)));
+    assert_eq!(
+        slice(&state, false, FRESH, HOUR + 60),
+        Some(Slice::Window(window(100 - 3 * DAY, HOUR + 60))),
+        "what came at 101, three days late, is not behind the next lookback"
+    );
+}
+
+#[test]
+fn a_time_cursor_never_goes_back() {
+    let mut state = StreamState {
+        position: Some(Position::Time(at(100))),
+        good: Some(at(100)),
+        ..StreamState::default()
+    };
+    done(&mut state, Slice::Window(window(0, 50)), None, 100);
+    assert_eq!(state.position, Some(Position::Time(at(100))));
+    assert_eq!(slice(&state, false, FRESH, 90), None, "the clock went back");
+}
+
+#[test]
+fn a_slice_that_was_cut_off_goes_on_as_it_was_asked_for() {
+    let mut state = StreamState::default();
+    let page = |next: &str| Move::Page {
+        slice: Slice::Window(window(-DAY, 0)),
+        next: next.to_owned(),
+        began: at(0),
+    };
+    state.apply(&page("p1"), &pace());
+    state.apply(&page("p2"), &pace());
+    let open = state.next(false, &pace(), FRESH, at(5 * HOUR)).unwrap();
+    assert_eq!(
+        open,
+        Open {
+            slice: Slice::Window(window(-DAY, 0)),
+            page: "p2".to_owned(),
+            began: at(0),
+        }
+    );
+    assert_eq!((state.position.clone(), state.good), (None, None));
+
+    state.apply(&Move::PageRefused, &pace());
+    let again = state.next(false, &pace(), FRESH, at(5 * HOUR)).unwrap();
+    assert_eq!(again.page, "");
+    let Slice::Window(again) = again.slice else {
+        panic!("a window");
+    };
+    assert_eq!(again.from, at(-DAY), "what was promised is not cut short");
+    assert_eq!(again.to, at(0));
+}
+
+#[test]
+fn a_refused_token_is_a_gap_and_what_it_stood_for_is_read_again() {
+    let mut state = running_feed(10 * DAY);
+    refused(&mut state, 10 * DAY + 60);
+    assert_eq!(state.position, None);
+    let gap = Gap {
+        from: at(10 * DAY),
+        to: at(10 * DAY + 60),
+        why: "the source refused the delta token (answered 400); records that occurred since \
+              2026-01-09 23:59 UTC are read again by window, older ones that were reported in this \
+              time may be missing"
+            .to_owned(),
+    };
+    assert_eq!(state.gaps, [gap]);
+    assert_eq!(
+        slice(&state, true, FRESH, 10 * DAY + 90),
+        Some(Slice::Latest)
+    );
+
+    // The new token comes an hour later: until then nothing stood for late records.
+    let later = 10 * DAY + HOUR;
+    done(&mut state, Slice::Latest, Some("third"), later);
+    assert_eq!(state.gaps[0].to, at(later));
+    assert_eq!(
+        state.backlog,
+        Some(window(9 * DAY - 60, later)),
+        "to the floor"
+    );
+    assert_eq!(state.good, Some(at(10 * DAY)), "until the backlog is read");
+}
+
+#[test]
+fn a_resync_looks_back_from_the_last_good_time() {
+    let mut state = running_feed(10 * DAY);
+    state.floor = Some(at(0));
+    refused(&mut state, 12 * DAY);
+    done(&mut state, Slice::Latest, Some("third"), 12 * DAY);
+    assert_eq!(state.backlog, Some(window(7 * DAY, 12 * DAY)));
+    assert_eq!(
+        (state.gaps[0].from, state.gaps[0].to),
+        (at(10 * DAY), at(12 * DAY))
+    );
+}
+
+#[test]
+fn a_token_that_carried_nothing_leaves_no_gap_and_its_history_is_read_on() {
+    let mut state = StreamState::default();
+    done(&mut state, Slice::Latest, Some("first"), 0);
+    let rest = window(-HOUR, 0);
+    state.backlog = Some(rest);
+    refused(&mut state, 60);
+    assert!(state.gaps.is_empty());
+    assert_eq!(state.backlog, Some(rest));
+
+    let last = Slice::Window(window(-HOUR, SKEW));
+    assert_eq!(slice(&state, true, FRESH, 60), Some(last.clone()));
+    done(&mut state, last, None, 60);
+    assert_eq!(slice(&state, true, WINDOW_READ, 61), Some(Slice::Latest));
+    done(&mut state, Slice::Latest, Some("second"), 61);
+    assert_eq!(
+        state.backlog,
+        Some(window(-DAY, 61)),
+        "to the floor, not to the lookback"
+    );
+}
+
+#[test]
+fn a_token_refused_while_a_later_backlog_is_unfinished_loses_none_of_it() {
+    let mut state = running_feed(10 * DAY);
+    state.floor = Some(at(0));
+    refused(&mut state, 12 * DAY);
+    done(&mut state, Slice::Latest, Some("third"), 12 * DAY);
+    done(
+        &mut state,
+        Slice::Window(window(7 * DAY, 8 * DAY)),
+        None,
+        12 * DAY,
+    );
+    refused(&mut state, 20 * DAY);
+    assert_eq!(state.backlog, Some(window(8 * DAY, 12 * DAY)));
+    assert_eq!(state.good, Some(at(10 * DAY)));
+    while let Some(Slice::Window(part)) = slice(&state, true, FRESH, 20 * DAY) {
+        done(&mut state, Slice::Window(part), None, 20 * DAY);
+    }
+    assert_eq!(state.good, Some(at(12 * DAY)));
+    done(&mut state, Slice::Latest, Some("fourth"), 20 * DAY);
+    assert_eq!(state.backlog, Some(window(9 * DAY, 20 * DAY)));
+    let gap = state.gaps.last().unwrap();
+    assert_eq!((gap.from, gap.to), (at(10 * DAY), at(20 * DAY)));
+}
+
+#[test]
+fn a_source_that_refuses_every_token_makes_one_gap() {
+    let mut state = running_feed(10 * DAY);
+    for minute in 1..100 {
+        let now = 10 * DAY + minute * 60;
+        refused(&mut state, now);
+        done(&mut state, Slice::Latest, Some("new"), now);
+        while let Some(Slice::Window(part)) = slice(&state, true, FRESH, now) {
+            done(&mut state, Slice::Window(part), None, now);
+        }
+    }
+    let gaps: Vec<_> = state.gaps.iter().map(|gap| (gap.from, gap.to)).collect();
+    assert_eq!(gaps, [(at(10 * DAY), at(10 * DAY + 99 * 60))]);
+}
+
+#[test]
+fn without_a_feed_windows_are_read_and_the_feed_is_asked_for_a_day_later() {
+    let mut state = StreamState::default();
+    missing(&mut state, 0);
+    assert_eq!(state.position, Some(Position::Time(at(-DAY))));
+    let first = Slice::Window(window(-DAY, 0));
+    assert_eq!(slice(&state, true, FRESH, 0), Some(first.clone()));
+    done(&mut state, first, None, 0);
+    assert!(state.gaps.is_empty(), "no token ever stood for anything");
+    assert!(matches!(
+        slice(&state, true, FRESH, DAY - 1),
+        Some(Slice::Window(_))
+    ));
+    assert_eq!(slice(&state, true, FRESH, DAY), Some(Slice::Latest));
+
+    missing(&mut state, DAY);
+    assert_eq!(state.position, Some(Position::Time(at(0))), "it stays");
+    assert!(matches!(
+        slice(&state, true, FRESH, DAY + 60),
+        Some(Slice::Window(_))
+    ));
+
+    done(&mut state, Slice::Latest, Some("first"), 2 * DAY);
+    assert_eq!(state.position, Some(Position::Token("first".to_owned())));
+    assert_eq!(
+        state.backlog,
+        Some(window(-DAY, 2 * DAY)),
+        "with the lookback, but not from before the floor"
+    );
+    assert_eq!(state.no_feed, None);
+}
+
+#[test]
+fn a_feed_that_goes_away_leaves_a_gap_for_what_windows_cannot_find() {
+    let mut state = running_feed(10 * DAY);
+    state.floor = Some(at(0));
+    missing(&mut state, 11 * DAY);
+    let gap = &state.gaps[0];
+    assert_eq!((gap.from, gap.to), (at(10 * DAY), at(11 * DAY)));
+    // Also when windows of a backlog were read in the same run.
+    for steps in [FRESH, WINDOW_READ] {
+        assert_eq!(
+            slice(&state, true, steps, 11 * DAY),
+            Some(Slice::Window(window(7 * DAY, 11 * DAY)))
+        );
+    }
+}
+
+#[test]
+fn a_stream_that_is_off_and_comes_back_goes_on_where_it_was() {
+    let mut state = StreamState {
+        position: Some(Position::Time(at(0))),
+        good: Some(at(0)),
+        floor: Some(at(-DAY)),
+        ..StreamState::default()
+    };
+    state.apply(&Move::Off { at: at(60) }, &pace());
+    state.apply(&Move::Off { at: at(120) }, &pace());
+    assert_eq!(state.off, Some(at(60)), "since when");
+    let next = Slice::Window(window(-DAY, HOUR));
+    assert_eq!(slice(&state, false, FRESH, HOUR), Some(next.clone()));
+    done(&mut state, next, None, HOUR);
+    assert_eq!(state.off, None);
+}
+
+#[test]
+fn a_stream_that_lost_its_feed_with_an_update_goes_on_by_window() {
+    let state = running_feed(10 * DAY);
+    assert_eq!(
+        slice(&state, false, FRESH, 10 * DAY + 60),
+        Some(Slice::Window(Window {
+            from: state.floor.unwrap(),
+            to: at(10 * DAY + 60)
+        }))
+    );
+}
+
+#[test]
+fn the_list_of_gaps_is_capped_and_the_newest_stay() {
+    let mut state = StreamState::default();
+    for number in 0..60 {
+        state.add_gap(Gap {
+            from: at(number),
+            to: at(number + 1),
+            why: String::new(),
+        });
+    }
+    assert_eq!(state.gaps.len(), MAX_GAPS);
+    assert_eq!(state.gaps.first().unwrap().from, at(10));
+    assert_eq!(state.gaps.last().unwrap().from, at(59));
+}
+
+#[test]
+fn a_lease_is_held_until_it_ends() {
+    let mut state = StreamState::default();
+    assert_eq!(state.take_lease("a", at(100), at(0)), Ok(()));
+    let held = state.take_lease("b", at(200), at(99)).unwrap_err();
+    assert_eq!((held.owner.as_str(), held.until), ("a", at(100)));
+    assert_eq!(state.take_lease("a", at(150), at(99)), Ok(()), "its own");
+    assert_eq!(state.take_lease("b", at(300), at(150)), Ok(()), "it ended");
+    assert_eq!(state.lease.unwrap().owner, "b");
+}
+
+#[test]
+fn a_stream_rests_between_runs_unless_the_clock_was_wrong() {
+    let state = StreamState {
+        finished: Some(at(0)),
+        ..StreamState::default()
+    };
+    let fresh = |now: i64| state.is_fresh(seconds(300), at(now));
+    assert!(fresh(0) && fresh(269));
+    assert!(!fresh(270), "timers fire a little early");
+    assert!(fresh(-10), "clocks of two instances differ a little");
+    assert!(
+        !fresh(-300),
+        "a run that ended in the future proves nothing"
+    );
+    assert!(!StreamState::default().is_fresh(seconds(300), at(0)));
+}
+
+#[test]
+fn a_state_is_read_back_as_it_was_written() {
+    let mut state = running_feed(10 * DAY);
+    refused(&mut state, 10 * DAY + 60);
+    let page = Move::Page {
+        slice: Slice::Latest,
+        next: "p".to_owned(),
+        began: at(10 * DAY + 60),
+    };
+    state.apply(&page, &pace());
+    state.apply(&Move::Off { at: at(1) }, &pace());
+    state.take_lease("a", at(100), at(0)).unwrap();
+    state.no_feed = Some(at(2));
+    state.looked_back = Some(at(3));
+    state.finished = Some(at(4));
+    state.error = Some("why".to_owned());
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<StreamState>(&text).unwrap(), state);
+
+    let first = serde_json::to_string(&StreamState::default()).unwrap();
+    assert_eq!(first, r#"{"version":1}"#);
+    assert_eq!(
+        serde_json::from_str::<StreamState>(&first).unwrap(),
+        StreamState::default()
+    );
+}
+
+#[test]
+fn a_state_of_a_newer_version_is_refused() {
+    assert!(StreamState::default().checked().is_ok());
+    let newer = StreamState {
+        version: STATE_VERSION + 1,
+        ..StreamState::default()
+    };
+    insta::assert_snapshot!(newer.checked().unwrap_err(), @"the saved state has schema 2, this version knows 1: deploy the version that wrote it, or a newer one");
+}
+
+proptest! {
+    #[test]
+    fn any_state_has_a_next_step_that_makes_sense(
+        position in prop::option::of(prop_oneof![
+            (-DAY..DAY).prop_map(|time| Position::Time(at(time))),
+            Just(Position::Token("t".to_owned())),
+        ]),
+        good in prop::option::of(-DAY..DAY),
+        floor in prop::option::of(-DAY..DAY),
+        looked_back in prop::option::of(-DAY..DAY),
+        backlog in prop::option::of((-DAY..DAY, 1..DAY)),
+        has_feed in any::<bool>(),
+        window_read in any::<bool>(),
+        now in -2 * DAY..2 * DAY,
+    ) {
+        let state = StreamState {
+            position,
+            good: good.map(at),
+            floor: floor.map(at),
+            looked_back: looked_back.map(at),
+            backlog: backlog.map(|(from, length)| window(from, from + length)),
+            ..StreamState::default()
+        };
+        let steps = Steps { window: window_read, feed: false };
+        if let Some(Slice::Window(window)) = slice(&state, has_feed, steps, now) {
+            prop_assert!(!window.is_empty());
+            if let (None, Some(Position::Time(cursor))) = (state.backlog, &state.position) {
+                prop_assert!(window.from <= *cursor, "a hole behind the cursor");
+            }
+        }
+    }
+}

@@ -75,4 +75,4 @@ pub enum TimeFilter {
 }
 
 /// The default lookback of a window on event time: devices report late.
-pub const LATE_DEVICES: Duration = Duration::from_secs(72 * 60 * 60);
+pub const LATE_DEVICES: Duration = Duration::from_hours(72);

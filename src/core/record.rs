@@ -1,8 +1,8 @@
 //! One record as it came: its members, borrowed, and what identifies it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
@@ -10,7 +10,8 @@ use serde::{
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The members of a JSON object, borrowed from its text and in its order.
+/// The members of a JSON object, borrowed from its text and in its order. Of members with the same
+/// name the last counts, as in every common parser.
 #[derive(Debug, Default)]
 pub struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -34,6 +35,12 @@ impl<'a> Members<'a> {
         self.iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value)
+    }
+
+    /// The value of a member, whatever it says.
+    pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        let named = self.0.iter().find(|(key, _)| *key == name);
+        named.map(|(_, value)| *value)
     }
 
     /// A member's text: a string's content, or a number as it is written.
@@ -94,12 +101,36 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 while let Some((Key(key), value)) = map.next_entry()? {
                     members.push((key, value));
                 }
+                without_repeats(&mut members);
                 Ok(Members(members))
             }
         }
 
         deserializer.deserialize_map(Object)
     }
+}
+
+/// Keeps the last of the members with the same name.
+fn without_repeats(members: &mut Vec<(Cow<'_, str>, &RawValue)>) {
+    // Few members are compared one by one, which is quicker than a set of them.
+    let repeats = if members.len() <= 64 {
+        (1..members.len()).any(|at| members[..at].iter().any(|(key, _)| *key == members[at].0))
+    } else {
+        let names: HashSet<&str> = members.iter().map(|(key, _)| &**key).collect();
+        names.len() < members.len()
+    };
+    if !repeats {
+        return;
+    }
+    let mut seen: HashSet<String> = HashSet::with_capacity(members.len());
+    let mut at = members.len();
+    let mut last = vec![false; members.len()];
+    while at > 0 {
+        at -= 1;
+        last[at] = seen.insert(members[at].0.clone().into_owned());
+    }
+    let mut last = last.into_iter();
+    members.retain(|_| last.next().unwrap_or(true));
 }
 
 /// Which members of a stream's records say what they are.
@@ -155,8 +186,16 @@ impl Facts {
 pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z"))
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"));
-    time.ok().map(|time| time.to_utc())
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"))
+        .ok()?
+        .to_utc();
+    // A leap second is the next one: no column takes `:60`.
+    let time = match time.nanosecond().checked_sub(1_000_000_000) {
+        None => time,
+        Some(nanos) => DateTime::from_timestamp(time.timestamp() + 1, nanos)?,
+    };
+    // What a `datetime` column can hold.
+    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 /// A time as a `datetime` column takes it: 0, 3, 6 or 7 digits of a second, the fewest that show
@@ -299,6 +338,42 @@ mod tests {
     }
 
     #[test]
+    fn of_members_with_one_name_the_last_counts() {
+        let members = Members::of(br#"{"a":1,"b":2,"\u0061":3,"b":""}"#).unwrap();
+        let got: Vec<_> = members
+            .iter()
+            .map(|(key, value)| (key, value.get()))
+            .collect();
+        assert_eq!(got, [("a", "3")]);
+        let many: Vec<String> = (0..200)
+            .map(|at| format!("\"k{}\":{at}", at % 100))
+            .collect();
+        let text = format!("{{{}}}", many.join(","));
+        let members = Members::of(text.as_bytes()).unwrap();
+        assert_eq!(members.iter().count(), 100);
+        assert_eq!(members.text("k7").unwrap(), "107");
+    }
+
+    #[test]
+    fn depth_is_no_danger() {
+        let deep = format!("{}1{}", r#"{"a":["#.repeat(5_000), "]}".repeat(5_000));
+        let members = Members::of(deep.as_bytes()).unwrap();
+        let facts = Facts::of(deep.as_bytes(), &members, &IDENTITY);
+        assert_eq!(facts.id.len(), 16);
+    }
+
+    #[test]
+    fn control_characters_are_text_only_when_escaped() {
+        assert!(Members::of(b"{\"a\":\"\0\"}").is_err());
+        assert!(Members::of(b"\xef\xbb\xbf{}").is_err());
+        let members = Members::of(br#"{"uuid":"\u0000"}"#).unwrap();
+        assert_eq!(members.text("uuid").unwrap(), "\0");
+        // Half a surrogate pair is no text: the record is then named by its content.
+        let members = Members::of(br#"{"uuid":"\ud83d"}"#).unwrap();
+        assert_eq!(members.text("uuid"), None);
+    }
+
+    #[test]
     fn times_are_read_as_the_sources_write_them() {
         let text = |text: &str| parse_time(text).map(time_text);
         assert_eq!(
@@ -314,6 +389,12 @@ mod tests {
             text("2026-01-01T02:00+02:00").unwrap(),
             "2026-01-01T00:00:00Z"
         );
+        assert_eq!(
+            text("2016-12-31T23:59:60.5Z").unwrap(),
+            "2017-01-01T00:00:00.500Z"
+        );
+        assert_eq!(text("9999-12-31T23:59:59-01:00"), None);
+        assert_eq!(text("0000-01-01T00:00:00Z"), None);
         assert_eq!(text("yesterday"), None);
         assert_eq!(text("2026-01-01"), None);
     }

@@ -78,8 +78,8 @@ pub fn backoff(attempt: u32, random: f64) -> Duration {
 /// A `Retry-After`: seconds, or an HTTP date.
 pub fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
-    if let Ok(seconds) = value.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
     }
     let date = DateTime::parse_from_rfc2822(value).ok()?;
     Some((date.to_utc() - now).to_std().unwrap_or_default())
@@ -134,6 +134,7 @@ mod tests {
         assert_eq!(seconds("7"), Some(7));
         assert_eq!(seconds("Thu, 01 Jan 2026 00:01:00 GMT"), Some(60));
         assert_eq!(seconds("Wed, 31 Dec 2025 00:01:00 GMT"), Some(0));
+        assert_eq!(seconds("99999999999"), Some(99_999_999_999));
         assert_eq!(seconds("-1"), None);
         assert_eq!(seconds("soon"), None);
     }

@@ -7,21 +7,41 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Value, value::RawValue};
 
 use super::{
     batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL},
     endpoint::Endpoint,
-    mapping::{As, Rule, To},
-    record::{Facts, Members, parse_time, text_of, time_text},
+    mapping::{Rule, To},
+    record::{Facts, Members, canonical_hash, time_text},
     shorten::{MAX_VALUE_BYTES, length, quoted, shorten},
 };
 
-/// In `additionalFields`: the columns that were not filled by their usual member, and by what.
+mod convert;
+mod restore;
+
+pub use restore::restore;
+
+use convert::convert;
+
+/// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
+/// ones that were looked up are a list, [`DETAILS`].
 pub const FROM: &str = "@from";
 
 /// In `additionalFields`: what was looked up about the record and no column took.
 pub const DETAILS: &str = "@details";
+
+/// The column for the name of a device that was looked up by itself.
+const DEVICE_NAME: &str = "deviceDisplayName";
+
+/// A record's own member of one of our two names gets another `@` in front.
+fn is_ours(key: &str) -> bool {
+    let plain = key.trim_start_matches('@');
+    plain.len() < key.len()
+        && [FROM, DETAILS]
+            .iter()
+            .any(|ours| ours.get(1..) == Some(plain))
+}
 
 /// What all rows of a stream share.
 #[derive(Debug, Clone)]
@@ -31,6 +51,8 @@ pub struct RowSource {
     rules: &'static [Rule],
     details: &'static [Rule],
     constants: &'static [(&'static str, &'static str)],
+    /// The table has a column for the name of a device.
+    names_devices: bool,
     /// Rows carry the time of the event as `TimeGenerated`, within what the service accepts.
     event_time: bool,
 }
@@ -63,6 +85,7 @@ impl RowSource {
             rules: endpoint.rules,
             details: endpoint.details,
             constants: endpoint.constants,
+            names_devices: endpoint.table.column(DEVICE_NAME).is_some(),
             event_time,
         }
     }
@@ -78,10 +101,16 @@ impl RowSource {
         let mut cells = Cells::default();
         let mut rest = cells.fill(record, self.rules, "");
         cells.look_up(looked, record, self.details, &mut rest);
-        cells.set_additional(rest);
+        if let Some(name) = looked.device_name
+            && self.names_devices
+            && !cells.has(DEVICE_NAME)
+        {
+            cells.add(DEVICE_NAME, quoted(name), Origin::LookedUp);
+        }
+        cells.set_additional(rest, self.rules);
         for (column, json) in self.constants {
             if !cells.has(column) {
-                cells.add(column, *json, None);
+                cells.add(column, *json, Origin::Usual);
             }
         }
 
@@ -155,14 +184,23 @@ fn source_cells(provider: &str, connection: &str, stream: &str) -> String {
 struct Cell<'a> {
     column: &'static str,
     json: Cow<'a, str>,
-    /// What filled it, when that was not the usual member.
-    from: Option<String>,
+    origin: Origin,
+}
+
+/// What filled a column.
+enum Origin {
+    /// The member that usually does.
+    Usual,
+    /// The member at this path, in place of the usual one.
+    Other(String),
+    /// What was looked up: it is no part of the record.
+    LookedUp,
 }
 
 #[derive(Default)]
 struct Cells<'a> {
     filled: Vec<Cell<'a>>,
-    /// What is filled now was looked up: it need not be restored.
+    /// What is filled now was looked up: it must not be restored.
     looked_up: bool,
 }
 
@@ -175,11 +213,16 @@ impl<'a> Cells<'a> {
         self.get(column).is_some()
     }
 
-    fn add(&mut self, column: &'static str, json: impl Into<Cow<'a, str>>, from: Option<String>) {
+    fn add(&mut self, column: &'static str, json: impl Into<Cow<'a, str>>, origin: Origin) {
+        let origin = if self.looked_up {
+            Origin::LookedUp
+        } else {
+            origin
+        };
         self.filled.push(Cell {
             column,
             json: json.into(),
-            from,
+            origin,
         });
     }
 
@@ -202,6 +245,9 @@ impl<'a> Cells<'a> {
             {
                 Some(Outcome::Taken) => {}
                 Some(Outcome::Partly(left)) => push_member(&mut rest, key, &format!("{{{left}}}")),
+                Some(Outcome::Kept) | None if path.is_empty() && is_ours(key) => {
+                    push_member(&mut rest, &format!("@{key}"), value.get());
+                }
                 Some(Outcome::Kept) | None => push_member(&mut rest, key, value.get()),
             }
         }
@@ -210,13 +256,25 @@ impl<'a> Cells<'a> {
 
     fn follow(&mut self, rule: &Rule, value: &'a RawValue, path: &str) -> Outcome {
         match rule.to {
-            To::Column(column, _) if self.has(column) => Outcome::Kept,
+            To::Column(column, _) if !self.looked_up && self.has(column) => Outcome::Kept,
             To::Column(column, how) => {
                 let Some((json, exact)) = convert(value, how) else {
                     return Outcome::Kept;
                 };
-                let from = rule.alternate.then(|| format!("{path}{}", rule.member));
-                self.add(column, json, from);
+                let new = match self.get(column) {
+                    None => true,
+                    // What was looked up and is there already is not paid for twice.
+                    Some(cell) if cell.json == json => false,
+                    Some(_) => return Outcome::Kept,
+                };
+                if new {
+                    let origin = if rule.alternate {
+                        Origin::Other(format!("{path}{}", rule.member))
+                    } else {
+                        Origin::Usual
+                    };
+                    self.add(column, json, origin);
+                }
                 if exact { Outcome::Taken } else { Outcome::Kept }
             }
             To::Members { rest, rules } => {
@@ -227,7 +285,7 @@ impl<'a> Cells<'a> {
                 match rest {
                     _ if left.is_empty() => Outcome::Taken,
                     Some(column) if !self.has(column) => {
-                        self.add(column, format!("{{{left}}}"), None);
+                        self.add(column, format!("{{{left}}}"), Origin::Usual);
                         Outcome::Taken
                     }
                     _ => Outcome::Partly(left),
@@ -258,26 +316,28 @@ impl<'a> Cells<'a> {
                 push_member(rest, DETAILS, &format!("{{{new}}}"));
             }
         }
-        if let Some(name) = looked.device_name
-            && !self.has("deviceDisplayName")
-        {
-            self.add("deviceDisplayName", quoted(name), None);
-        }
         self.looked_up = false;
     }
 
-    fn set_additional(&mut self, mut rest: String) {
+    fn set_additional(&mut self, mut rest: String, rules: &[Rule]) {
         let mut from = String::new();
+        let mut looked_up: Vec<&str> = Vec::new();
         for cell in &self.filled {
-            if let Some(path) = &cell.from {
-                push_member(&mut from, cell.column, &quoted(path));
+            match &cell.origin {
+                Origin::Other(path) => push_member(&mut from, cell.column, &quoted(path)),
+                Origin::LookedUp if usually_fill(rules, cell.column) => looked_up.push(cell.column),
+                // Columns that no member of a record fills need not be told apart.
+                Origin::Usual | Origin::LookedUp => {}
             }
+        }
+        if !looked_up.is_empty() {
+            push_member(&mut from, DETAILS, &Value::from(looked_up).to_string());
         }
         if !from.is_empty() {
             push_member(&mut rest, FROM, &format!("{{{from}}}"));
         }
         if !rest.is_empty() {
-            self.add("additionalFields", format!("{{{rest}}}"), None);
+            self.add("additionalFields", format!("{{{rest}}}"), Origin::Usual);
         }
     }
 
@@ -313,18 +373,33 @@ impl<'a> Cells<'a> {
         if names.is_empty() {
             return false;
         }
-        self.add("truncatedFields", Value::from(names).to_string(), None);
+        let names = Value::from(names).to_string();
+        self.add("truncatedFields", names, Origin::Usual);
         true
     }
 }
 
-/// True when the record has this member itself, or has the same further in.
+/// True when the record has the same member itself, or further in.
 fn says(record: &Members<'_>, key: &str, value: &RawValue) -> bool {
-    record.get(key).is_some()
+    let same = |members: &Members<'_>| {
+        members.get(key).is_some_and(|own| {
+            let (own, value) = (own.get().as_bytes(), value.get().as_bytes());
+            own == value || canonical_hash(own) == canonical_hash(value)
+        })
+    };
+    same(record)
         || record
             .iter()
             .filter_map(|(_, inner)| Members::of_value(inner))
-            .any(|inner| inner.get(key).is_some_and(|same| same.get() == value.get()))
+            .any(|inner| same(&inner))
+}
+
+/// True when one of the rules fills the column without a note of its own in [`FROM`].
+fn usually_fill(rules: &[Rule], column: &str) -> bool {
+    rules.iter().any(|rule| match rule.to {
+        To::Column(name, _) => name == column && !rule.alternate,
+        To::Members { rest, rules } => rest == Some(column) || usually_fill(rules, column),
+    })
 }
 
 /// What became of a member.
@@ -335,53 +410,6 @@ enum Outcome {
     Partly(String),
     /// It is left over as it is.
     Kept,
-}
-
-/// A member as a column's value, and whether it can be restored from it.
-fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)> {
-    let text = value.get();
-    let is_string = text.starts_with('"');
-    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    match how {
-        As::Json => Some((text.into(), true)),
-        As::Inside(name) => Some((format!("{{\"{name}\":{text}}}").into(), true)),
-        As::Text if is_string => Some((text.into(), true)),
-        As::Text => Some((quoted(text).into(), false)),
-        As::NumberText if is_number => Some((format!("\"{text}\"").into(), true)),
-        As::NumberText if is_string => Some((text.into(), false)),
-        As::NumberText => None,
-        As::Boolean => matches!(text, "true" | "false").then(|| (text.into(), true)),
-        As::Integer => text.parse::<i32>().ok().map(|_| (text.into(), true)),
-        As::TextInteger => {
-            let written = text_of(value)?;
-            let number: i32 = written.parse().ok()?;
-            let exact = is_string && number.to_string() == written;
-            Some((number.to_string().into(), exact))
-        }
-        As::Time => {
-            let written = text_of(value).filter(|_| is_string)?;
-            let time = time_text(parse_time(&written)?);
-            let exact = time == written;
-            Some((quoted(&time).into(), exact))
-        }
-        As::Renamed(names) => {
-            let members = Members::of_value(value)?;
-            // A member that already has one of our names could not be told from a renamed one.
-            let clash = names.iter().any(|(_, ours)| members.get(ours).is_some());
-            if clash {
-                return Some((text.into(), false));
-            }
-            let mut renamed = String::new();
-            for (key, value) in members.iter() {
-                let name = names
-                    .iter()
-                    .find(|(theirs, _)| *theirs == key)
-                    .map_or(key, |name| name.1);
-                push_member(&mut renamed, name, value.get());
-            }
-            Some((format!("{{{renamed}}}").into(), true))
-        }
-    }
 }
 
 fn push_member(object: &mut String, key: &str, json: &str) {
@@ -409,77 +437,6 @@ fn push_cell(row: &mut String, column: &str, json: &str) {
     row.push_str(json);
 }
 
-/// The record of a row: equal to the one that came, but for null and empty members, and for values
-/// that were cut.
-pub fn restore(row: &Map<String, Value>, rules: &'static [Rule]) -> Value {
-    let mut record = match row.get("additionalFields") {
-        Some(Value::Object(rest)) => rest.clone(),
-        _ => Map::new(),
-    };
-    record.remove(DETAILS);
-    let from = record.remove(FROM).unwrap_or_default();
-    restore_members(row, rules, &from, "", &mut record);
-    Value::Object(record)
-}
-
-fn restore_members(
-    row: &Map<String, Value>,
-    rules: &'static [Rule],
-    from: &Value,
-    path: &str,
-    record: &mut Map<String, Value>,
-) {
-    for rule in rules {
-        let here = format!("{path}{}", rule.member);
-        match rule.to {
-            // A member that stayed is the truth; its column holds a conversion.
-            To::Column(..) if record.contains_key(rule.member) => {}
-            To::Column(column, how) => {
-                let filled_here = match from.get(column) {
-                    Some(other) => *other == here.as_str(),
-                    None => !rule.alternate,
-                };
-                if let Some(value) = row.get(column).filter(|_| filled_here) {
-                    record.insert(rule.member.to_owned(), revert(value, how));
-                }
-            }
-            To::Members { rest, rules } => {
-                let mut inner = match record.get(rule.member) {
-                    Some(Value::Object(inner)) => inner.clone(),
-                    Some(_) => continue,
-                    None => rest
-                        .and_then(|column| row.get(column)?.as_object().cloned())
-                        .unwrap_or_default(),
-                };
-                restore_members(row, rules, from, &format!("{here}."), &mut inner);
-                if !inner.is_empty() {
-                    record.insert(rule.member.to_owned(), Value::Object(inner));
-                }
-            }
-        }
-    }
-}
-
-fn revert(value: &Value, how: As) -> Value {
-    match (how, value) {
-        (As::NumberText, Value::String(text)) => {
-            serde_json::from_str(text).unwrap_or_else(|_| value.clone())
-        }
-        (As::Inside(name), Value::Object(members)) => {
-            members.get(name).cloned().unwrap_or_default()
-        }
-        (As::TextInteger, Value::Number(number)) => number.to_string().into(),
-        (As::Renamed(names), Value::Object(members)) => members
-            .iter()
-            .map(|(key, value)| {
-                let name = names
-                    .iter()
-                    .find(|(_, ours)| ours == key)
-                    .map_or(key.as_str(), |n| n.0);
-                (name.to_owned(), value.clone())
-            })
-            .collect::<Map<_, _>>()
-            .into(),
-        _ => value.clone(),
-    }
-}
+#[cfg(test)]
+#[path = "row_tests.rs"]
+mod tests;

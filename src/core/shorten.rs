@@ -43,7 +43,7 @@ pub fn quoted(text: &str) -> String {
 
 fn cut_string(json: &str, limit: usize) -> String {
     let inner = json.get(1..json.len() - 1).unwrap_or_default();
-    let mut end = 0;
+    let (mut end, mut before_half) = (0, None);
     let mut rest = inner.char_indices().peekable();
     while let Some((at, char)) = rest.next() {
         let mut next = at + char.len_utf8();
@@ -62,22 +62,16 @@ fn cut_string(json: &str, limit: usize) -> String {
         if next > limit {
             break;
         }
+        // The first half of a surrogate pair means nothing without the second.
+        let is_half = char == '\\'
+            && matches!(
+                inner.as_bytes().get(at + 1..at + 4),
+                Some([b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B'])
+            );
+        before_half = is_half.then_some(end);
         end = next;
     }
-    let mut kept = inner.get(..end).unwrap_or_default();
-    // The first half of a surrogate pair means nothing without the second.
-    if let Some((before, half)) = kept
-        .len()
-        .checked_sub(6)
-        .and_then(|at| kept.split_at_checked(at))
-        && half.starts_with("\\u")
-        && matches!(
-            half.as_bytes().get(2..4),
-            Some([b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B'])
-        )
-    {
-        kept = before;
-    }
+    let kept = inner.get(..before_half.unwrap_or(end)).unwrap_or_default();
     format!("\"{kept}\"")
 }
 
@@ -144,6 +138,8 @@ mod tests {
         assert_eq!(shorten(r#""\ud83d\ude00x""#, 8), r#""""#);
         assert_eq!(shorten(r#""\ud83d\ude00x""#, 12), r#""\ud83d\ude00""#);
         assert_eq!(shorten(r#""abc""#, 3), r#""abc""#);
+        // A backslash, then letters that look like half a pair.
+        assert_eq!(shorten(r#""\\ud83dxyz""#, 7), r#""\\ud83d""#);
     }
 
     proptest! {

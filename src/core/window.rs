@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_delta_of_any_length_can_be_added() {
-        assert_eq!(delta(Duration::from_secs(60)), TimeDelta::seconds(60));
+        assert_eq!(delta(Duration::from_secs(61)), TimeDelta::seconds(61));
         assert_eq!(delta(Duration::MAX), TimeDelta::days(36_500));
     }
 

@@ -27,6 +27,9 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How often a question is asked again after a failure.
 const MAX_FAILURES: u32 = 5;
 
+/// How often a refused access token is replaced: by a refreshed one, then by one for the password.
+const NEW_TOKENS: u32 = 2;
+
 /// How long a pending answer is waited for before it is asked for again.
 const PENDING_WAIT: Duration = Duration::from_secs(2);
 
@@ -50,7 +53,7 @@ pub trait Tokens: Send + Sync {
 }
 
 /// A question.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Question {
     /// Who asks, for error texts: a stream, or `eset login`.
     pub name: String,
@@ -64,6 +67,13 @@ pub struct Question {
     pub has_position: bool,
 }
 
+impl std::fmt::Debug for Question {
+    /// Without what may hold tokens and passwords: the query and the body.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Question").field(&place(self)).finish()
+    }
+}
+
 /// What came of a question.
 pub enum Reply {
     /// An answer with status 200, its body not read yet.
@@ -72,7 +82,7 @@ pub enum Reply {
     PositionRefused(String),
     /// The service does not offer this.
     NotOffered(String),
-    /// The account may not see this.
+    /// The account may not see this, or the service wants an access token and was asked without.
     Forbidden(String),
     /// A status that nothing was agreed on for, with its answer.
     Unexpected(String, Response),
@@ -123,11 +133,12 @@ impl Asker {
     ///
     /// # Errors
     /// `Transient` when the time or the attempts are used up, or the program is to stop; whatever
-    /// the tokens failed with; `Config` when a new token is refused as well.
+    /// the tokens failed with; `Config` when new tokens are refused as well.
     pub async fn ask(&self, question: &Question, limits: &Limits) -> Result<Reply> {
         let began = self.clock.now();
         let mut failures = 0;
         let mut refused: Option<Arc<str>> = None;
+        let mut refusals = 0;
         let mut response_id: Option<HeaderValue> = None;
         loop {
             let token = match &self.tokens {
@@ -152,7 +163,9 @@ impl Asker {
                         Action::Forbidden => return Ok(Reply::Forbidden(what)),
                         Action::Unexpected => return Ok(Reply::Unexpected(what, response)),
                         Action::Pending => {
-                            response_id = response.headers.get("response-id").cloned();
+                            // A later 202 may leave out the id, which is good all the same.
+                            let id = response.headers.get("response-id").cloned();
+                            response_id = id.or(response_id);
                             let wait = self.asked_for(&response).unwrap_or(PENDING_WAIT);
                             self.pause(question, limits, began, wait, &what).await?;
                             continue;
@@ -161,9 +174,13 @@ impl Asker {
                             response_id = None;
                             (what, None)
                         }
-                        Action::Authorize if self.tokens.is_some() && refused.is_none() => {
+                        Action::Authorize if self.tokens.is_none() => {
+                            return Ok(Reply::Forbidden(what));
+                        }
+                        Action::Authorize if refusals < NEW_TOKENS => {
                             tracing::debug!(question = question.name, "access token refused");
                             refused = token;
+                            refusals += 1;
                             continue;
                         }
                         Action::Authorize => {
@@ -190,36 +207,38 @@ impl Asker {
         }
     }
 
-    /// The whole body of an answer that is known to be small, unless it takes as long as an answer
-    /// may or the run ends.
-    pub async fn whole_body(
-        &self,
-        response: Response,
-        limits: &Limits,
-    ) -> std::result::Result<Bytes, TransportError> {
-        let limit = self.time_for_one(limits);
-        tokio::select! {
-            body = timeout(&*self.clock, limit, response.whole_body()) => {
-                body.unwrap_or_else(|_| Err(TransportError::new("the answer stopped coming")))
-            }
-            () = limits.stop.cancelled() => Err(TransportError::new("asked to stop")),
-        }
-    }
-
-    fn time_for_one(&self, limits: &Limits) -> Duration {
-        let left = (limits.deadline - self.clock.now()).to_std();
-        left.unwrap_or_default().min(EXCHANGE_TIMEOUT)
-    }
-
     async fn exchange(
         &self,
         request: Request,
         limits: &Limits,
     ) -> std::result::Result<Response, TransportError> {
-        let limit = self.time_for_one(limits);
+        self.within(limits, self.transport.send(request)).await
+    }
+
+    /// The whole body of a small answer, within the limits that the question had.
+    pub async fn whole_body(
+        &self,
+        question: &Question,
+        response: Response,
+        limits: &Limits,
+    ) -> Result<Bytes> {
+        self.within(limits, response.whole_body())
+            .await
+            .map_err(|error| Error::transient(format!("{}: {error}", place(question))))
+    }
+
+    async fn within<T>(
+        &self,
+        limits: &Limits,
+        work: impl Future<Output = std::result::Result<T, TransportError>>,
+    ) -> std::result::Result<T, TransportError> {
+        let left = (limits.deadline - self.clock.now())
+            .to_std()
+            .unwrap_or_default();
+        let limit = left.min(EXCHANGE_TIMEOUT);
         tokio::select! {
-            answer = timeout(&*self.clock, limit, self.transport.send(request)) => {
-                answer.unwrap_or_else(|_| Err(TransportError::new(format!(
+            done = timeout(&*self.clock, limit, work) => {
+                done.unwrap_or_else(|_| Err(TransportError::new(format!(
                     "no answer within {} s", limit.as_secs()
                 ))))
             }
@@ -343,3 +362,7 @@ fn build(
         .body(body)
         .map_err(|error| Error::config(format!("{}: not a URL: {error}", question.name)))
 }
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

@@ -1,6 +1,10 @@
 //! At most so many calls a second, over everything that shares a credential.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -21,9 +25,20 @@ pub struct Limiter {
     ticks: Ticks,
 }
 
-/// The program's clock, as governor reads it.
+/// The program's clock, as governor reads it: it never goes back, else every call would wait for
+/// the clock to come to where it was.
 #[derive(Clone)]
-struct Ticks(SharedClock);
+struct Ticks {
+    clock: SharedClock,
+    last: Arc<Mutex<Last>>,
+}
+
+#[derive(Default)]
+struct Last {
+    tick: Duration,
+    /// By how much the clock went back so far.
+    behind: Duration,
+}
 
 impl std::fmt::Debug for Ticks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -35,15 +50,20 @@ impl GovernorClock for Ticks {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
-        let since = self.0.now().timestamp_nanos_opt().unwrap_or_default();
-        Duration::from_nanos(since.try_into().unwrap_or_default())
+        let since = self.clock.now().timestamp_nanos_opt().unwrap_or_default();
+        let since = Duration::from_nanos(since.try_into().unwrap_or_default());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.behind = last.behind.max(last.tick.saturating_sub(since));
+        last.tick = since + last.behind;
+        last.tick
     }
 }
 
 impl Limiter {
     /// At most `calls` a second.
     pub fn per_second(calls: NonZeroU32, clock: SharedClock) -> Self {
-        let ticks = Ticks(clock);
+        let last = Arc::default();
+        let ticks = Ticks { clock, last };
         let quota = Quota::per_second(calls).allow_burst(NonZeroU32::MIN);
         Self {
             limiter: RateLimiter::direct_with_clock(quota, ticks.clone()),
@@ -55,14 +75,18 @@ impl Limiter {
     pub async fn ready(&self) {
         while let Err(not_until) = self.limiter.check() {
             let wait = not_until.wait_time_from(self.ticks.now());
-            self.ticks.0.sleep(wait.max(Duration::from_millis(1))).await;
+            self.ticks
+                .clock
+                .sleep(wait.max(Duration::from_millis(1)))
+                .await;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use async_trait::async_trait;
+    use chrono::{DateTime, TimeDelta, Utc};
 
     use super::*;
     use crate::io::clock::{Clock, VirtualClock};
@@ -79,11 +103,52 @@ mod tests {
         for (at, first) in calls.iter().enumerate() {
             let within = calls[at..]
                 .iter()
-                .filter(|call| **call - *first < chrono::TimeDelta::milliseconds(999))
+                .filter(|call| **call - *first < TimeDelta::milliseconds(999))
                 .count();
             assert!(within <= 9, "{within} calls in the second after call {at}");
         }
         let all = calls[39] - calls[0];
         assert!(all.num_milliseconds() < 4600, "40 calls took {all}");
+    }
+
+    /// A clock that is put back by an hour once.
+    struct PutBack(VirtualClock, DateTime<Utc>);
+
+    #[async_trait]
+    impl Clock for PutBack {
+        fn now(&self) -> DateTime<Utc> {
+            let now = self.0.now();
+            if now < self.1 {
+                now
+            } else {
+                now - TimeDelta::hours(1)
+            }
+        }
+
+        async fn sleep(&self, duration: Duration) {
+            self.0.sleep(duration).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_put_back_holds_nobody_up() {
+        let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let clock = VirtualClock::new(start);
+        let put_back = PutBack(clock.clone(), start + TimeDelta::seconds(1));
+        let limiter = Limiter::per_second(NonZeroU32::new(9).unwrap(), Arc::new(put_back));
+        for _ in 0..40 {
+            limiter.ready().await;
+        }
+        let all = clock.now() - start;
+        assert!(all.num_milliseconds() < 4700, "40 calls took {all}");
+    }
+
+    #[tokio::test]
+    async fn many_who_wait_share_the_rate() {
+        let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+        let start = clock.now();
+        let limiter = Limiter::per_second(NonZeroU32::new(10).unwrap(), Arc::new(clock.clone()));
+        futures_util::future::join_all((0..21).map(|_| limiter.ready())).await;
+        assert!(clock.now() - start >= TimeDelta::milliseconds(1999));
     }
 }

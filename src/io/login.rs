@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::exchange::{Asker, Limits, Question, Reply, Tokens, place};
 use crate::{
     core::request::encode,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
 };
 
 /// A token is replaced this long before it expires, so that it does not expire under way.
@@ -31,10 +31,15 @@ pub struct Login {
     held: Mutex<Option<Held>>,
 }
 
+#[derive(Clone)]
 struct Held {
     access: Arc<str>,
     refresh: Option<SecretString>,
-    until: DateTime<Utc>,
+    /// It came by a refresh, not for the password.
+    refreshed: bool,
+    /// It is replaced from then on.
+    renew: DateTime<Utc>,
+    expires: DateTime<Utc>,
 }
 
 /// A token endpoint's answer; everything but the token itself may be absent.
@@ -66,8 +71,13 @@ impl Login {
             encode(refresh.expose_secret())
         );
         match self.grant(form, limits).await {
-            Ok(held) => Ok(Some(held)),
-            Err(error) if error.kind() == crate::error::Kind::Config => {
+            Ok(held) => Ok(Some(Held {
+                // Not every service rotates it.
+                refresh: held.refresh.or_else(|| Some(refresh.clone())),
+                refreshed: true,
+                ..held
+            })),
+            Err(error) if error.kind() == Kind::Config => {
                 tracing::debug!(login = self.name, "refresh token refused");
                 Ok(None)
             }
@@ -95,10 +105,6 @@ impl Login {
         let asked = self.asker.clock().now();
         let response = match self.asker.ask(&question, limits).await {
             Ok(Reply::Answer(response)) => response,
-            // 401 comes back as an error, since there is no token to replace.
-            Err(error) if error.kind() == crate::error::Kind::Config => {
-                return Err(self.refused("answered 401"));
-            }
             Err(error) => return Err(error),
             Ok(
                 Reply::PositionRefused(what)
@@ -107,11 +113,7 @@ impl Login {
                 | Reply::Unexpected(what, _),
             ) => return Err(self.refused(&what)),
         };
-        let body = self
-            .asker
-            .whole_body(response, limits)
-            .await
-            .map_err(|error| Error::transient(format!("{}: {error}", place(&question))))?;
+        let body = self.asker.whole_body(&question, response, limits).await?;
         // The parser's own text could quote the body, which holds tokens.
         let granted: Granted = serde_json::from_slice(&body).map_err(|_| {
             Error::contract(format!(
@@ -119,14 +121,15 @@ impl Login {
                 place(&question)
             ))
         })?;
-        let life = granted
-            .expires_in
-            .unwrap_or(DEFAULT_LIFE)
-            .clamp(0, 30 * 24 * 3600);
+        let life = granted.expires_in.unwrap_or(DEFAULT_LIFE);
+        let life = TimeDelta::seconds(life.clamp(0, 30 * 24 * 3600));
         Ok(Held {
             access: granted.access_token.into(),
             refresh: granted.refresh_token,
-            until: asked + TimeDelta::seconds(life),
+            refreshed: false,
+            // A short life is used for half of it at least.
+            renew: asked + (life - SKEW).max(life / 2),
+            expires: asked + life,
         })
     }
 
@@ -145,23 +148,48 @@ impl Tokens for Login {
     async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>> {
         let mut held = self.held.lock().await;
         let now = self.asker.clock().now();
-        if let Some(token) = &*held
-            && now < token.until - SKEW
-            && refused != Some(&*token.access)
+        // It stays held until there is another: after an outage it may still do.
+        let (old, is_refused) = match &*held {
+            None => (None, false),
+            Some(token) => (Some(token.clone()), refused == Some(&*token.access)),
+        };
+        if let Some(token) = &old
+            && now < token.renew
+            && !is_refused
         {
             return Ok(Arc::clone(&token.access));
         }
-        let refresh = held.take().and_then(|token| token.refresh);
-        let refreshed = match refresh {
-            None => None,
-            Some(refresh) => self.refreshed(&refresh, limits).await?,
+        let renewed = match &old {
+            // What a refresh gave was refused: only the password is left.
+            Some(token) if is_refused && token.refreshed => None,
+            Some(Held {
+                refresh: Some(refresh),
+                ..
+            }) => self.refreshed(refresh, limits).await.transpose(),
+            _ => None,
         };
-        let token = match refreshed {
-            Some(token) => token,
-            None => self.logged_in(limits).await?,
+        let renewed = match renewed {
+            Some(renewed) => renewed,
+            None => self.logged_in(limits).await,
         };
-        let access = Arc::clone(&token.access);
-        *held = Some(token);
-        Ok(access)
+        match (renewed, old) {
+            (Ok(token), _) => {
+                let access = Arc::clone(&token.access);
+                *held = Some(token);
+                Ok(access)
+            }
+            (Err(error), Some(token))
+                if error.kind() == Kind::Transient
+                    && !is_refused
+                    && self.asker.clock().now() < token.expires =>
+            {
+                Ok(token.access)
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

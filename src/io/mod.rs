@@ -5,3 +5,6 @@ pub mod exchange;
 pub mod http;
 pub mod limiter;
 pub mod login;
+
+#[cfg(test)]
+mod script;

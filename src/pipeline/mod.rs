@@ -126,6 +126,9 @@ async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) ->
     let end = written.and(read);
     if let Ok(outcome) = &end {
         report.outcome = *outcome;
+        if *outcome == Outcome::Behind && limits.stop.is_cancelled() {
+            report.reason = Some("asked to stop; the next run goes on from here".to_owned());
+        }
     }
     let now = parts.clock.now();
     report.lag_seconds = held

@@ -8,10 +8,12 @@ use crate::{
     error::{Error, Kind},
 };
 
-/// How a stream's run ended.
+/// How a stream's run ended, if it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
+    /// It has not.
+    Running,
     /// Everything that the source had is safe.
     UpToDate,
     /// The time was up first; the next run goes on.
@@ -101,7 +103,7 @@ impl Report {
     pub fn new(key: StreamKey, began: DateTime<Utc>) -> Self {
         Self {
             key,
-            outcome: Outcome::UpToDate,
+            outcome: Outcome::Running,
             began,
             seconds: 0.0,
             pages: 0,

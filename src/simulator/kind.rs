@@ -111,6 +111,7 @@ pub(crate) enum Kind {
     PendingDead,
     PendingForever,
     PendingNoId,
+    FairUse,
     EndNull,
     EndAbsent,
     EndEmpty,
@@ -212,6 +213,11 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
     ),
     ("202-no-id", Group::Eset, "pending, without a `response-id`"),
     (
+        "fair-use",
+        Group::Eset,
+        "slowed down after a burst: 202 and 503 in turn",
+    ),
+    (
         "no-refresh-token",
         Group::EsetToken,
         "the answer holds no refresh token",
@@ -299,6 +305,7 @@ impl Kind {
             "202-dead" => Self::PendingDead,
             "202-forever" => Self::PendingForever,
             "202-no-id" => Self::PendingNoId,
+            "fair-use" => Self::FairUse,
             "no-refresh-token" => Self::NoRefreshToken,
             "page-token-empty" => Self::EndEmpty,
             "page-token-null" => Self::EndNull,

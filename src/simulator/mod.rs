@@ -47,6 +47,7 @@ use axum::{
     http::{Request, Response, StatusCode},
 };
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use self::{
     answer::{Answer, Content, Incoming},
@@ -99,6 +100,7 @@ pub(crate) struct Inner {
     script: Script,
     pending: Pending,
     calls: Mutex<Vec<Call>>,
+    kept_waiting: watch::Sender<u64>,
     serial: AtomicU64,
 }
 
@@ -113,6 +115,7 @@ impl Simulator {
             script: Script::default(),
             pending: Pending::default(),
             calls: Mutex::default(),
+            kept_waiting: watch::Sender::default(),
             serial: AtomicU64::new(0),
             options,
             clock,
@@ -137,6 +140,13 @@ impl Simulator {
     /// Plays `fault` from now on.
     pub fn inject(&self, fault: Fault) {
         self.0.script.inject(fault);
+    }
+
+    /// Comes back when `calls` calls in all have been met by a fault that never answers.
+    pub async fn kept_waiting(&self, calls: u64) {
+        let mut kept = self.0.kept_waiting.subscribe();
+        // The sender lives as long as the simulator.
+        drop(kept.wait_for(|kept| *kept >= calls).await);
     }
 
     /// Ends all faults.
@@ -283,12 +293,15 @@ impl Inner {
             Kind::PendingDead => pending(Fate::Dead),
             Kind::PendingForever => pending(Fate::Never),
             Kind::PendingNoId => accepted(),
+            Kind::FairUse if self.serial.load(Ordering::Relaxed).is_multiple_of(2) => accepted(),
+            Kind::FairUse => Answer::status(StatusCode::SERVICE_UNAVAILABLE),
             Kind::ExpiredDelta | Kind::ExpiredPage => Answer::bad_request(),
             Kind::NoDelta => Answer::not_found(),
             Kind::Rubbish => Answer::rubbish(),
             Kind::EmptyOk => Answer::status(StatusCode::OK),
             Kind::Never => {
-                self.clock.sleep(Duration::from_secs(3600)).await;
+                self.kept_waiting.send_modify(|calls| *calls += 1);
+                self.clock.sleep(Duration::from_hours(1)).await;
                 return None;
             }
             Kind::Slow(seconds) => {

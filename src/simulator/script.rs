@@ -77,6 +77,7 @@ impl Kind {
                 | Self::PendingDead
                 | Self::PendingForever
                 | Self::PendingNoId
+                | Self::FairUse
                 | Self::ExpiredDelta
                 | Self::ExpiredPage
                 | Self::NoDelta

@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, SaveError, StateStore,
+    DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked, SaveError,
+    StateStore,
 };
 use crate::{
     core::cursor::{StreamKey, StreamState},
@@ -22,6 +23,7 @@ struct Data {
     states: BTreeMap<StreamKey, (StreamState, u64)>,
     fingerprints: HashMap<String, BTreeMap<i64, Vec<u64>>>,
     letters: Vec<DeadLetter>,
+    outbox: BTreeMap<String, Parked>,
     originals: HashMap<(StreamKey, String, String), Vec<u8>>,
     gone: HashSet<String>,
 }
@@ -165,8 +167,56 @@ impl DeadLetters for MemoryStorage {
         Ok(self.data().letters.iter().take(limit).cloned().collect())
     }
 
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>> {
+        let data = self.data();
+        Ok(data.letters.iter().find(|letter| letter.id == id).cloned())
+    }
+
+    async fn drop_dead_letter(&self, id: &str) -> Result<()> {
+        self.data().letters.retain(|letter| letter.id != id);
+        Ok(())
+    }
+
     async fn count_dead_letters(&self) -> Result<u64> {
         Ok(self.data().letters.len() as u64)
+    }
+}
+
+#[async_trait]
+impl Outbox for MemoryStorage {
+    async fn park(&self, parked: &Parked) -> Result<()> {
+        let mut data = self.data();
+        let entry = data.outbox.entry(parked.id.clone());
+        entry.or_insert_with(|| Parked {
+            bytes: parked.body.len() as u64,
+            ..parked.clone()
+        });
+        Ok(())
+    }
+
+    async fn parked(&self, limit: usize) -> Result<Vec<Parked>> {
+        let data = self.data();
+        let entries = data.outbox.values().take(limit).cloned();
+        let without_body = |parked| Parked {
+            body: Vec::new(),
+            ..parked
+        };
+        Ok(entries.map(without_body).collect())
+    }
+
+    async fn parked_rows(&self, id: &str) -> Result<Option<Parked>> {
+        Ok(self.data().outbox.get(id).cloned())
+    }
+
+    async fn drop_parked(&self, id: &str) -> Result<()> {
+        self.data().outbox.remove(id);
+        Ok(())
+    }
+
+    async fn outbox_size(&self) -> Result<(u64, u64)> {
+        let data = self.data();
+        let bytes = data.outbox.values().map(|parked| parked.bytes).sum();
+        Ok((data.outbox.len() as u64, bytes))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is kept from run to run: state with `ETags`, fingerprints, dead letters, originals.
+//! What is kept from run to run: state with `ETags`, fingerprints, outbox, dead letters, originals.
 //!
 //! Every store passes one conformance suite (`tests/it/storage.rs`).
 
@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Result},
 };
 
+mod json;
 pub mod memory;
 pub mod sqlite;
 
@@ -64,7 +65,12 @@ pub trait Fingerprints: Send + Sync {
     /// The hashes of one bucket of a set, in any order.
     async fn fingerprints(&self, set: &str, bucket: i64) -> Result<Vec<u64>>;
 
-    /// Adds hashes to buckets of a set, all of them or none.
+    /// Adds hashes to buckets of a set. A store that can't write several buckets at once may have
+    /// added some of them when it fails.
+    ///
+    /// Some is as good as none, since only records that are safe have a fingerprint: one that is
+    /// there is true, and one that is missing has its record read and pushed once more, as the
+    /// cursor does not move after a failure.
     async fn add_fingerprints(&self, set: &str, added: &[(i64, Vec<u64>)]) -> Result<()>;
 
     /// Drops the buckets of a set that lie before `bucket`.
@@ -97,8 +103,54 @@ pub trait DeadLetters: Send + Sync {
     /// The letters, oldest first.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>>;
 
+    /// One letter.
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>>;
+
+    /// Takes a letter away. It is no error when there is none of this id.
+    async fn drop_dead_letter(&self, id: &str) -> Result<()>;
+
     /// How many there are.
     async fn count_dead_letters(&self) -> Result<u64>;
+}
+
+/// Rows that left the source and are not in Sentinel yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// Sorts by the time of parking; unique.
+    pub id: String,
+    /// The stream that they came from.
+    pub key: StreamKey,
+    /// The table that they are meant for. Which collection rule that is, is decided at the push.
+    pub table: String,
+    /// When they were parked.
+    pub at: DateTime<Utc>,
+    /// How many there are.
+    pub rows: u64,
+    /// How many bytes `body` has.
+    pub bytes: u64,
+    /// Why they did not land.
+    pub reason: String,
+    /// The rows, a JSON array as of a [`Batch`](crate::core::batch::Batch). Empty in listings.
+    pub body: Vec<u8>,
+}
+
+/// Where rows wait for the sink.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Parks rows. When it returns they are safe; the same id again changes nothing.
+    async fn park(&self, parked: &Parked) -> Result<()>;
+
+    /// What is parked, oldest first, without the bodies.
+    async fn parked(&self, limit: usize) -> Result<Vec<Parked>>;
+
+    /// One entry, with its body.
+    async fn parked_rows(&self, id: &str) -> Result<Option<Parked>>;
+
+    /// Takes an entry away. It is no error when there is none of this id.
+    async fn drop_parked(&self, id: &str) -> Result<()>;
+
+    /// How many entries, and how many bytes of bodies.
+    async fn outbox_size(&self) -> Result<(u64, u64)>;
 }
 
 /// The full text of a record of which a column holds only a part.
@@ -125,9 +177,9 @@ pub trait Originals: Send + Sync {
 }
 
 /// All that the pipeline needs to remember.
-pub trait Storage: StateStore + Fingerprints + DeadLetters + Originals {}
+pub trait Storage: StateStore + Fingerprints + Outbox + DeadLetters + Originals {}
 
-impl<T: StateStore + Fingerprints + DeadLetters + Originals> Storage for T {}
+impl<T: StateStore + Fingerprints + Outbox + DeadLetters + Originals> Storage for T {}
 
 /// A store that can be shared.
 pub type SharedStorage = Arc<dyn Storage>;

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::Deserialize;
 
-use super::{ETag, SaveError, StateStore};
+use super::{ETag, SaveError, StateStore, json};
 use crate::{
     core::cursor::{StreamKey, StreamState},
     embedded::EmbeddedFile,
-    error::{Error, Result},
+    error::Result,
 };
 
 mod fingerprints;
 mod letters;
+mod outbox;
 mod owners;
 
 /// A forgotten stream keeps its row without a state, so that its version never comes again and an
@@ -42,7 +42,12 @@ impl SqliteStorage {
         let owner = Arc::new(owners::Owner::new(&file.folder().join("owners"))?);
         file.with_blocking(|connection| {
             let change = connection.transaction()?;
-            for schema in [SCHEMA, fingerprints::SCHEMA, letters::SCHEMA] {
+            for schema in [
+                SCHEMA,
+                fingerprints::SCHEMA,
+                letters::SCHEMA,
+                outbox::SCHEMA,
+            ] {
                 change.execute_batch(schema)?;
             }
             change.commit()
@@ -66,29 +71,7 @@ impl SqliteStorage {
     }
 
     fn decode(&self, key: &StreamKey, json: &str) -> Result<StreamState> {
-        /// Read first: a state of a newer schema may not parse as ours.
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        let unreadable = |error: serde_json::Error| {
-            // Not the error's own text, which may quote a token.
-            Error::config(format!(
-                "the saved state of `{key}` in `{}` is damaged at column {}: `cursor reset` the \
-                 stream, which then starts with INITIAL_HISTORY",
-                self.file.path().display(),
-                error.column()
-            ))
-        };
-        let Version { version } = serde_json::from_str(json).map_err(unreadable)?;
-        let known = StreamState {
-            version,
-            ..StreamState::default()
-        };
-        known
-            .checked()
-            .map_err(|error| error.context(format_args!("`{key}`")))?;
-        serde_json::from_str(json).map_err(unreadable)
+        json::decode(key, json, &self.file.path().display())
     }
 }
 
@@ -127,8 +110,7 @@ impl StateStore for SqliteStorage {
             Some(ETag(text)) => Some(text.parse().map_err(|_| SaveError::Conflict)?),
         };
         let key = key.clone();
-        let json = serde_json::to_string(state)
-            .map_err(|error| Error::contract(format!("cannot encode the state: {error}")))?;
+        let json = json::encode(state)?;
         let saved: Option<i64> = self
             .change(move |change| {
                 let StreamKey { connection, stream } = key;

@@ -22,8 +22,8 @@ use sentinel_connector::{
     pipeline::Parts,
     sink::{PushError, SharedSink, Sink},
     storage::{
-        DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, SaveError, SharedStorage,
-        StateStore,
+        DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
+        SaveError, SharedStorage, StateStore,
     },
 };
 use tokio::sync::Notify;
@@ -295,8 +295,39 @@ impl DeadLetters for Fragile<SharedStorage> {
         self.inner.dead_letters(limit).await
     }
 
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>> {
+        self.inner.dead_letter(id).await
+    }
+
+    async fn drop_dead_letter(&self, id: &str) -> Result<()> {
+        self.inner.drop_dead_letter(id).await
+    }
+
     async fn count_dead_letters(&self) -> Result<u64> {
         self.inner.count_dead_letters().await
+    }
+}
+
+#[async_trait]
+impl Outbox for Fragile<SharedStorage> {
+    async fn park(&self, parked: &Parked) -> Result<()> {
+        self.inner.park(parked).await
+    }
+
+    async fn parked(&self, limit: usize) -> Result<Vec<Parked>> {
+        self.inner.parked(limit).await
+    }
+
+    async fn parked_rows(&self, id: &str) -> Result<Option<Parked>> {
+        self.inner.parked_rows(id).await
+    }
+
+    async fn drop_parked(&self, id: &str) -> Result<()> {
+        self.inner.drop_parked(id).await
+    }
+
+    async fn outbox_size(&self) -> Result<(u64, u64)> {
+        self.inner.outbox_size().await
     }
 }
 

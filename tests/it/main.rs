@@ -2,11 +2,17 @@
 #![allow(missing_docs, reason = "tests are named, not documented")]
 
 #[cfg(test)]
+mod arrows;
+#[cfg(test)]
+mod binary;
+#[cfg(test)]
 mod canary;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod host;
 #[cfg(test)]
 mod interrupt;
 #[cfg(test)]

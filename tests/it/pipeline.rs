@@ -90,7 +90,7 @@ async fn pages_may_be_smaller_than_was_asked_for() {
 #[tokio::test]
 async fn a_login_without_refresh_tokens_goes_on_with_the_password() {
     two_runs("no refresh tokens", None, |options| {
-        options.refresh_tokens = false
+        options.refresh_tokens = false;
     })
     .await;
 }
@@ -98,7 +98,7 @@ async fn a_login_without_refresh_tokens_goes_on_with_the_password() {
 #[tokio::test]
 async fn a_token_may_live_shorter_than_a_run() {
     for (lifetime, refresh_tokens) in [(30, true), (62, true), (62, false)] {
-        let fault = "eset.incidents.get:slow=4x*";
+        let fault = "eset.incidents:slow=40x*";
         let world = two_runs("short lives", Some(fault), |options| {
             options.token_lifetime = lifetime;
             options.refresh_tokens = refresh_tokens;

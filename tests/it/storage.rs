@@ -8,7 +8,7 @@ use sentinel_connector::{
     embedded::EmbeddedFile,
     error::Kind,
     storage::{
-        DeadLetter, ETag, Original, SaveError, StateStore, Storage, memory::MemoryStorage,
+        DeadLetter, ETag, Original, Parked, SaveError, StateStore, Storage, memory::MemoryStorage,
         sqlite::SqliteStorage,
     },
 };
@@ -52,6 +52,9 @@ async fn conforms(one: &dyn Storage, two: &dyn Storage) {
     fingerprints_add_up_until_they_are_pruned(one, two).await;
     a_bucket_can_be_big(one).await;
     a_dead_letter_is_buried_once(one, two).await;
+    a_dead_letter_can_be_taken_out(one, two).await;
+    what_is_parked_is_listed_by_id_until_it_is_dropped(one, two).await;
+    parked_rows_stay_as_they_were_first(one, two).await;
     an_original_is_replaced(one, two).await;
     nobody_alive_is_gone(one, two).await;
 }
@@ -180,31 +183,108 @@ async fn a_bucket_can_be_big(one: &dyn Storage) {
     assert_eq!(found(one, "big", 5).await, hashes);
 }
 
-async fn a_dead_letter_is_buried_once(one: &dyn Storage, two: &dyn Storage) {
-    let letter = |id: &str, minutes: i64, reason: &str| DeadLetter {
+fn letter(id: &str, minutes: i64, reason: &str) -> DeadLetter {
+    DeadLetter {
         id: id.to_owned(),
         key: key("letters"),
         table: "IntegrationTable_CL".to_owned(),
         at: time() + Duration::minutes(minutes),
         reason: reason.to_owned(),
         body: vec![0, b'{', 255],
-    };
+    }
+}
+
+async fn a_dead_letter_is_buried_once(one: &dyn Storage, two: &dyn Storage) {
     one.bury(&[]).await.unwrap();
     assert_eq!(one.count_dead_letters().await.unwrap(), 0);
-    one.bury(&[letter("b", 2, "why"), letter("c", 1, "why")])
+    one.bury(&[letter("b", 2, "why"), letter("c", 1, "why\n\"ü\" 100 %")])
         .await
         .unwrap();
-    two.bury(&[letter("b", 0, "again"), letter("a", 2, "why")])
+    two.bury(&[letter("b", 0, "again"), letter("a", 3, "why")])
         .await
         .unwrap();
     let oldest_first = [
-        letter("c", 1, "why"),
+        letter("c", 1, "why\n\"ü\" 100 %"),
         letter("b", 2, "why"),
-        letter("a", 2, "why"),
+        letter("a", 3, "why"),
     ];
     assert_eq!(one.dead_letters(usize::MAX).await.unwrap(), oldest_first);
     assert_eq!(one.dead_letters(1).await.unwrap(), oldest_first[..1]);
     assert_eq!(two.count_dead_letters().await.unwrap(), 3);
+}
+
+async fn a_dead_letter_can_be_taken_out(one: &dyn Storage, two: &dyn Storage) {
+    let found = two.dead_letter("b").await.unwrap();
+    assert_eq!(found, Some(letter("b", 2, "why")));
+    assert_eq!(two.dead_letter("B").await.unwrap(), None);
+    one.drop_dead_letter("b").await.unwrap();
+    two.drop_dead_letter("b").await.unwrap();
+    assert_eq!(two.dead_letter("b").await.unwrap(), None);
+    assert_eq!(one.count_dead_letters().await.unwrap(), 2);
+    // What is refused again after it was taken out is a letter again.
+    two.bury(&[letter("b", 5, "again")]).await.unwrap();
+    let newest = one.dead_letters(usize::MAX).await.unwrap().pop();
+    assert_eq!(newest, Some(letter("b", 5, "again")));
+}
+
+fn parked(id: &str, body: &[u8]) -> Parked {
+    Parked {
+        id: id.to_owned(),
+        key: StreamKey::new("contoso / eu", "eset.detections"),
+        table: "IntegrationTable_CL".to_owned(),
+        at: time(),
+        rows: 2,
+        bytes: body.len() as u64,
+        reason: "the sink answered 503 ü\n".to_owned(),
+        body: body.to_vec(),
+    }
+}
+
+fn without_body(parked: Parked) -> Parked {
+    Parked {
+        body: Vec::new(),
+        ..parked
+    }
+}
+
+async fn what_is_parked_is_listed_by_id_until_it_is_dropped(one: &dyn Storage, two: &dyn Storage) {
+    assert_eq!(one.outbox_size().await.unwrap(), (0, 0));
+    assert_eq!(one.parked(10).await.unwrap(), []);
+    let long = "[{\"a\":1}]".repeat(100_000).into_bytes();
+    let entries = [
+        parked("20260102T030406-b", b"[{},{}]"),
+        parked("20260102T030405-a", &long),
+        parked("20260102T030406-a", b""),
+    ];
+    for entry in &entries {
+        one.park(entry).await.unwrap();
+    }
+    let by_id = [1, 2, 0].map(|at: usize| without_body(entries[at].clone()));
+    assert_eq!(two.parked(usize::MAX).await.unwrap(), by_id);
+    assert_eq!(two.parked(2).await.unwrap(), by_id[..2]);
+    assert_eq!(two.outbox_size().await.unwrap(), (3, long.len() as u64 + 7));
+    for entry in &entries {
+        let found = two.parked_rows(&entry.id).await.unwrap();
+        assert_eq!(found.as_ref(), Some(entry));
+    }
+    assert_eq!(one.parked_rows("20260102T030406").await.unwrap(), None);
+    two.drop_parked("20260102T030405-a").await.unwrap();
+    one.drop_parked("20260102T030405-a").await.unwrap();
+    assert_eq!(one.parked(usize::MAX).await.unwrap(), by_id[1..]);
+    assert_eq!(one.outbox_size().await.unwrap(), (2, 7));
+    for entry in &entries {
+        one.drop_parked(&entry.id).await.unwrap();
+    }
+    assert_eq!(two.outbox_size().await.unwrap(), (0, 0));
+}
+
+async fn parked_rows_stay_as_they_were_first(one: &dyn Storage, two: &dyn Storage) {
+    one.park(&parked("same", b"first")).await.unwrap();
+    two.park(&parked("same", b"second")).await.unwrap();
+    let found = one.parked_rows("same").await.unwrap();
+    assert_eq!(found, Some(parked("same", b"first")));
+    assert_eq!(one.outbox_size().await.unwrap(), (1, 5));
+    one.drop_parked("same").await.unwrap();
 }
 
 async fn an_original_is_replaced(one: &dyn Storage, two: &dyn Storage) {

@@ -133,7 +133,7 @@ impl World {
     }
 
     pub(crate) fn pass(&self, minutes: u64) {
-        self.clock.advance(Duration::from_secs(60 * minutes));
+        self.clock.advance(Duration::from_mins(minutes));
     }
 
     pub(crate) fn file(&self) -> Arc<EmbeddedFile> {

@@ -79,7 +79,10 @@ impl Connection {
         let url = self.account.url("incident-management", &path);
         let question = get("eset.incidents", url, false);
         let Some(body) = self.body(&question, limits).await? else {
-            return Ok(LookedUp::default());
+            return Ok(LookedUp {
+                missing: true,
+                ..LookedUp::default()
+            });
         };
         let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|error| {
             Error::contract(format!(
@@ -90,6 +93,7 @@ impl Connection {
             .incident
             .map(|incident| incident.get().as_bytes().to_vec());
         Ok(LookedUp {
+            missing: details.is_none(),
             details,
             device_name: None,
         })
@@ -119,6 +123,9 @@ impl Connection {
                 looked.details = details.remove(*id);
             }
         }
+        for looked in &mut looked {
+            looked.missing = with_details && looked.details.is_none();
+        }
         if self.account.look_ups.devices {
             self.name_devices(records, &mut looked, &limits).await;
         }
@@ -144,7 +151,7 @@ impl Connection {
             };
             match self.asker.ask(&question, limits).await {
                 Ok(Reply::Answer(response)) => {
-                    if let Ok(body) = self.asker.whole_body(response, limits).await {
+                    if let Ok(body) = self.asker.whole_body(&question, response, limits).await {
                         found.extend(details_by_id(&body));
                     }
                 }
@@ -194,9 +201,9 @@ impl Connection {
             }
         }
         for (looked, id) in looked.iter_mut().zip(devices) {
-            looked.device_name = id
-                .and_then(|id| self.devices.get(&id))
-                .filter(|name| !name.is_empty());
+            let Some(id) = id else { continue };
+            looked.device_name = self.devices.get(&id).filter(|name| !name.is_empty());
+            looked.missing |= looked.device_name.is_none();
         }
     }
 
@@ -210,7 +217,7 @@ impl Connection {
         let question = get("eset.devices", url, false);
         match self.asker.ask(&question, limits).await {
             Ok(Reply::Answer(response)) => {
-                let Ok(body) = self.asker.whole_body(response, limits).await else {
+                let Ok(body) = self.asker.whole_body(&question, response, limits).await else {
                     return false;
                 };
                 let mut names: HashMap<String, String> = ids
@@ -241,11 +248,7 @@ impl Connection {
     async fn body(&self, question: &Question, limits: &Limits) -> Result<Option<Bytes>> {
         match self.asker.ask(question, limits).await {
             Ok(Reply::Answer(response)) => {
-                let body = self
-                    .asker
-                    .whole_body(response, limits)
-                    .await
-                    .map_err(|error| Error::transient(format!("{}: {error}", question.name)))?;
+                let body = self.asker.whole_body(question, response, limits).await?;
                 Ok(Some(body))
             }
             Ok(

@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     io::{
         clock::SharedClock,
-        exchange::{Asker, Limits, Question, Random, Reply},
+        exchange::{Asker, Limits, Question, Random, Reply, Tokens},
         http::SharedTransport,
         limiter::Limiter,
         login::Login,
@@ -68,6 +68,8 @@ impl Account {
 /// What the streams of a connection share: one token, one rate limit, one map of devices.
 pub struct Connection {
     account: Account,
+    limiter: Arc<Limiter>,
+    login: Arc<Login>,
     asker: Asker,
     devices: Devices,
     /// The service has no details for this account: said once, not asked again in this process.
@@ -83,23 +85,66 @@ impl Connection {
         clock: SharedClock,
         random: Random,
     ) -> Arc<Self> {
-        let limiter = Limiter::per_second(account.calls_per_second, Arc::clone(&clock));
-        let plain = Asker::new(transport, clock, random, Arc::new(limiter));
-        let login = Login::new(
+        let limiter = Arc::new(Limiter::per_second(
+            account.calls_per_second,
+            Arc::clone(&clock),
+        ));
+        Self::limited(account, limiter, transport, clock, random)
+    }
+
+    /// A connection for an account that `other` uses as well: the service counts their calls
+    /// together.
+    pub fn beside(
+        other: &Self,
+        account: Account,
+        transport: SharedTransport,
+        clock: SharedClock,
+        random: Random,
+    ) -> Arc<Self> {
+        Self::limited(
+            account,
+            Arc::clone(&other.limiter),
+            transport,
+            clock,
+            random,
+        )
+    }
+
+    fn limited(
+        account: Account,
+        limiter: Arc<Limiter>,
+        transport: SharedTransport,
+        clock: SharedClock,
+        random: Random,
+    ) -> Arc<Self> {
+        let plain = Asker::new(transport, clock, random, Arc::clone(&limiter));
+        let login = Arc::new(Login::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),
             &account.login,
             account.password.clone(),
             plain.clone(),
-        );
-        let asker = plain.with_tokens(Arc::new(login));
+        ));
+        let asker = plain.with_tokens(Arc::<Login>::clone(&login));
         Arc::new(Self {
             account,
+            limiter,
+            login,
             asker,
             devices: Devices::default(),
             no_details: AtomicBool::new(false),
             no_devices: AtomicBool::new(false),
         })
+    }
+
+    /// True when both ask as the same user of the same service.
+    pub fn is_account(&self, account: &Account) -> bool {
+        self.account.login == account.login && self.account.url_template == account.url_template
+    }
+
+    /// Asks for an access token, unless there is one.
+    pub async fn log_in(&self, limits: &Limits) -> Result<()> {
+        self.login.bearer(None, limits).await.map(drop)
     }
 }
 

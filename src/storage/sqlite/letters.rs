@@ -44,8 +44,7 @@ impl DeadLetters for SqliteStorage {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
             )?;
             for letter in letters {
-                // Of fixed width, so that the order of the texts is that of the times.
-                let at = letter.at.to_rfc3339_opts(SecondsFormat::Nanos, true);
+                let at = text_of(letter.at);
                 insert.execute(params![
                     letter.id,
                     letter.key.connection,
@@ -76,6 +75,30 @@ impl DeadLetters for SqliteStorage {
             .await
     }
 
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>> {
+        let id = id.to_owned();
+        self.file
+            .with(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT id, connection, stream, table_name, at, reason, body
+                         FROM connector_dead_letters WHERE id = ?1",
+                    )?
+                    .query_row([id], letter)
+                    .optional()
+            })
+            .await
+    }
+
+    async fn drop_dead_letter(&self, id: &str) -> Result<()> {
+        let id = id.to_owned();
+        self.change(move |change| {
+            change.execute("DELETE FROM connector_dead_letters WHERE id = ?1", [id])
+        })
+        .await
+        .map(drop)
+    }
+
     async fn count_dead_letters(&self) -> Result<u64> {
         self.file
             .with(|connection| {
@@ -87,10 +110,19 @@ impl DeadLetters for SqliteStorage {
     }
 }
 
+/// Of fixed width, so that the order of the texts is that of the times.
+pub(super) fn text_of(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Nanos, true)
+}
+
+pub(super) fn time_at(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
+    row.get::<_, String>(column)?.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}
+
 fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
-    let at: DateTime<Utc> = row.get::<_, String>(4)?.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(4, Type::Text, Box::new(error))
-    })?;
+    let at = time_at(row, 4)?;
     Ok(DeadLetter {
         id: row.get(0)?,
         key: StreamKey {

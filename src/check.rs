@@ -1,0 +1,247 @@
+//! Each setting and each dependency, one line each: what was tried, and how to mend what is wrong.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{App, FUNCTIONS},
+    config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
+    core::{
+        columns,
+        cursor::{Slice, StreamState},
+        window::{Window, delta},
+    },
+    io::{
+        clock::Clock,
+        exchange::{Limits, Reply},
+    },
+    pipeline::Job,
+    storage::Storage,
+};
+
+/// How long all dependencies together may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How a thing was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// As it should be.
+    Ok,
+    /// Worth knowing, and no reason to fail.
+    Note,
+    /// To be mended.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How it was found.
+    pub found: Found,
+    /// A setting, a dependency or a stream.
+    pub what: String,
+    /// What was tried, and how to mend it. Never a secret.
+    pub text: String,
+}
+
+/// Is given each finding as it is made.
+pub type Tell<'a> = &'a mut (dyn FnMut(Finding) + Send);
+
+struct Findings<'a>(Tell<'a>);
+
+impl Findings<'_> {
+    fn tell(&mut self, found: Found, what: &str, text: &str) {
+        (self.0)(Finding {
+            found,
+            what: what.to_owned(),
+            text: text.to_owned(),
+        });
+    }
+
+    fn ok(&mut self, what: &str, text: &str) {
+        self.tell(Found::Ok, what, text);
+    }
+
+    fn note(&mut self, what: &str, text: &str) {
+        self.tell(Found::Note, what, text);
+    }
+
+    fn bad(&mut self, what: &str, text: &str) {
+        self.tell(Found::Bad, what, text);
+    }
+}
+
+/// Looks at the settings, as a program that is started in this mode reads them.
+pub fn settings(environment: &Environment, mode: Mode, tell: Tell<'_>) -> Option<Settings> {
+    check_settings(environment, mode, &mut Findings(tell))
+}
+
+/// Looks at everything that the settings point at.
+pub async fn dependencies(app: &App, tell: Tell<'_>) {
+    check_dependencies(app, &mut Findings(tell)).await;
+}
+
+fn check_settings(
+    environment: &Environment,
+    mode: Mode,
+    findings: &mut Findings<'_>,
+) -> Option<Settings> {
+    let loaded = Settings::load(environment, mode);
+    let (problems, warnings) = match &loaded {
+        Ok(settings) => (&[] as &[Problem], &settings.warnings),
+        Err(problems) => (problems.problems.as_slice(), &problems.warnings),
+    };
+    let mut open: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
+    for problem in problems {
+        open.entry(&problem.setting).or_default().push(problem);
+    }
+    for setting in SETTINGS
+        .iter()
+        .filter(|setting| setting.scope != Scope::Platform)
+    {
+        let names = [&[setting.name], setting.aliases].concat();
+        let wrong: Vec<_> = names
+            .iter()
+            .filter_map(|name| open.remove(name))
+            .flatten()
+            .collect();
+        for problem in &wrong {
+            findings.bad(setting.name, &problem.to_string());
+        }
+        if wrong.is_empty() {
+            findings.ok(setting.name, &shown(setting, environment));
+        }
+    }
+    for problem in open.values().flatten() {
+        findings.bad(&problem.setting, &problem.to_string());
+    }
+    for warning in warnings {
+        findings.note(&warning.setting, &warning.to_string());
+    }
+    loaded.ok()
+}
+
+/// A setting's value; of a secret only that there is one.
+fn shown(setting: &Setting, environment: &Environment) -> String {
+    let names = [&[setting.name], setting.aliases].concat();
+    match names
+        .iter()
+        .find_map(|name| Some((*name, environment.get(name)?)))
+    {
+        Some((name, _)) if setting.secret => format!("is set{}", by_alias(setting, name)),
+        Some((name, value)) => format!("{value}{}", by_alias(setting, name)),
+        None if setting.default.is_empty() => "not set".to_owned(),
+        None => format!("{} (default)", setting.default),
+    }
+}
+
+fn by_alias(setting: &Setting, name: &str) -> String {
+    if name == setting.name {
+        String::new()
+    } else {
+        format!(" (as `{name}`)")
+    }
+}
+
+async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
+    let parts = app.parts();
+    let clock = &parts.clock;
+    check_storage(&*parts.storage, findings).await;
+    findings.ok(
+        "sink",
+        &format!(
+            "tables {} and {}",
+            columns::DETECTIONS.name,
+            columns::INCIDENTS.name
+        ),
+    );
+    let limits = Limits {
+        deadline: clock.now() + delta(PATIENCE),
+        stop: CancellationToken::new(),
+    };
+    let mut logins = 0;
+    for (name, connection) in app.connections() {
+        logins += 1;
+        let what = format!("{name}: login");
+        match connection.log_in(&limits).await {
+            Ok(()) => findings.ok(&what, "ESET granted an access token"),
+            Err(error) => findings.bad(&what, &error.to_string()),
+        }
+    }
+    if logins == 0 {
+        findings.bad(
+            "connections",
+            "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or `CONNECTIONS`",
+        );
+    }
+    for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
+        check_stream(job, findings, &limits, &**clock).await;
+        match parts.storage.load(&job.key).await {
+            Ok(Some((state, _))) => tell_state(job, &state, findings),
+            Ok(None) => findings.note(&job.key.to_string(), "has not run yet"),
+            Err(error) => findings.bad(&job.key.to_string(), &error.to_string()),
+        }
+    }
+}
+
+async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
+    match storage.states().await {
+        Ok(states) => findings.ok("storage", &format!("positions of {} streams", states.len())),
+        Err(error) => findings.bad("storage", &error.to_string()),
+    }
+    match storage.count_dead_letters().await {
+        Ok(0) => findings.ok("dead letters", "none"),
+        Ok(count) => findings.note(
+            "dead letters",
+            &format!("{count} records were refused; `connector_dead_letters` says why"),
+        ),
+        Err(error) => findings.bad("dead letters", &error.to_string()),
+    }
+}
+
+/// Asks for the stream's last minute: enough to know that it may be read.
+async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, clock: &dyn Clock) {
+    let what = job.key.to_string();
+    let now = clock.now();
+    let slice = Slice::Window(Window {
+        from: now - delta(Duration::from_mins(1)),
+        to: now,
+    });
+    match job.source.page(&slice, "", limits).await {
+        Ok((Reply::Answer(_), _)) => findings.ok(&what, "may be read"),
+        Ok((Reply::NotOffered(how), _)) => findings.bad(
+            &what,
+            &format!(
+                "{how}: this tenant does not offer it; take the product out of `ESET_PRODUCTS`, or \
+                 (Cloud Office Security) log in to it once as the API user"
+            ),
+        ),
+        Ok((Reply::Forbidden(how), _)) => findings.bad(
+            &what,
+            &format!(
+                "{how}: give the API user read access, or take the product out of `ESET_PRODUCTS`"
+            ),
+        ),
+        Ok((Reply::PositionRefused(how) | Reply::Unexpected(how, _), _)) => {
+            findings.bad(
+                &what,
+                &format!("{how}: not as documented; please report it"),
+            );
+        }
+        Err(error) => findings.bad(&what, &error.to_string()),
+    }
+}
+
+fn tell_state(job: &Job, state: &StreamState, findings: &mut Findings<'_>) {
+    let what = job.key.to_string();
+    if let Some(error) = &state.error {
+        findings.note(&what, &format!("its last run failed: {error}"));
+    }
+    for gap in &state.gaps {
+        let (from, to) = (gap.from.format("%F %R"), gap.to.format("%F %R"));
+        findings.note(&what, &format!("gap {from} to {to} UTC: {}", gap.why));
+    }
+}

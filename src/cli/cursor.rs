@@ -1,0 +1,233 @@
+//! `cursor`: where each stream stands, and moving it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use super::screen::{line, named};
+use crate::{
+    config::{DEFAULT_CONNECTION, Settings},
+    core::{
+        cursor::{StreamKey, StreamState},
+        record::parse_time,
+        window::delta,
+    },
+    embedded::EmbeddedFile,
+    error::{Error, Result},
+    io::clock::{Clock, SharedClock},
+    source::eset,
+    status::{sentences, utc},
+    storage::{Fingerprints, SaveError, StateStore, sqlite::SqliteStorage},
+};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Say where streams stand
+    Show {
+        /// Only this stream
+        stream: Option<String>,
+    },
+    /// Make the next run read from a time on; what has landed already is dropped as a duplicate
+    Set {
+        /// The stream, such as eset.detections
+        stream: String,
+        /// 2026-11-20, 2026-11-20T08:00:00Z, or an age such as 36h or 3d
+        #[arg(value_parser = time)]
+        from: When,
+        /// Its connection
+        #[arg(long, default_value = DEFAULT_CONNECTION)]
+        connection: String,
+    },
+    /// Forget a stream's position: the next run is a first run
+    Reset {
+        /// The stream, such as eset.detections
+        stream: String,
+        /// Its connection
+        #[arg(long, default_value = DEFAULT_CONNECTION)]
+        connection: String,
+        /// Forget what has landed as well, so that it lands again
+        #[arg(long)]
+        again: bool,
+    },
+}
+
+/// A time, or an age.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum When {
+    At(DateTime<Utc>),
+    Ago(Duration),
+}
+
+fn time(text: &str) -> std::result::Result<When, String> {
+    let midnight = || {
+        Some(
+            text.parse::<NaiveDate>()
+                .ok()?
+                .and_hms_opt(0, 0, 0)?
+                .and_utc(),
+        )
+    };
+    let age = || humantime::parse_duration(text).ok().map(When::Ago);
+    parse_time(text)
+        .or_else(midnight)
+        .map(When::At)
+        .or_else(age)
+        .ok_or_else(|| {
+            "expected a time such as 2026-11-20 or 2026-11-20T08:00:00Z, or an age such as 36h"
+                .to_owned()
+        })
+}
+
+pub(super) async fn cursor(
+    command: Command,
+    settings: &Settings,
+    clock: SharedClock,
+) -> Result<()> {
+    let storage = SqliteStorage::new(EmbeddedFile::open(&settings.data)?)?;
+    match command {
+        Command::Show { stream } => show(&storage, stream.as_deref(), clock.now()).await,
+        Command::Set {
+            stream,
+            from,
+            connection,
+        } => {
+            let key = key(&connection, &stream, &storage).await?;
+            let now = clock.now();
+            let from = match from {
+                When::At(from) => from,
+                When::Ago(age) => now - delta(age),
+            };
+            if from > now {
+                return Err(Error::config(format!("{from} lies in the future")));
+            }
+            change(&storage, &key, &*clock, |state| state.rewind(from)).await?;
+            line(format!(
+                "{}: the next run reads from {} on",
+                named(&key),
+                utc(from)
+            ));
+            Ok(())
+        }
+        Command::Reset {
+            stream,
+            connection,
+            again,
+        } => {
+            let key = key(&connection, &stream, &storage).await?;
+            change(&storage, &key, &*clock, |state| {
+                *state = StreamState::default();
+            })
+            .await?;
+            if again {
+                forget(&storage, &key).await?;
+            }
+            line(format!(
+                "{}: forgotten; the next run is a first run",
+                named(&key)
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// The key of a stream that exists, or has a state.
+async fn key(connection: &str, stream: &str, storage: &SqliteStorage) -> Result<StreamKey> {
+    let key = StreamKey::new(connection, stream);
+    let known: Vec<&str> = eset::STREAMS
+        .iter()
+        .map(|endpoint| endpoint.stream)
+        .collect();
+    if known.contains(&stream) || storage.load(&key).await?.is_some() {
+        return Ok(key);
+    }
+    Err(Error::config(format!(
+        "there is no stream `{stream}`; there are {}",
+        known.join(", ")
+    )))
+}
+
+/// Changes a state that nobody works on.
+async fn change(
+    storage: &SqliteStorage,
+    key: &StreamKey,
+    clock: &dyn Clock,
+    change: impl FnOnce(&mut StreamState),
+) -> Result<()> {
+    let (mut state, etag) = match storage.load(key).await? {
+        Some((state, etag)) => (state, Some(etag)),
+        None => (StreamState::default(), None),
+    };
+    if let Some(lease) = &state.lease
+        && lease.until > clock.now()
+        && !storage
+            .is_gone(lease.owner.split('#').next().unwrap_or_default())
+            .await
+    {
+        return Err(Error::transient(format!(
+            "{key}: a run works on it until {} at the latest; try again then",
+            utc(lease.until)
+        )));
+    }
+    change(&mut state);
+    state.lease = None;
+    match storage.save(key, &state, etag.as_ref()).await {
+        Ok(_) => Ok(()),
+        Err(SaveError::Failed(error)) => Err(error),
+        Err(SaveError::Conflict) => Err(Error::transient(format!(
+            "{key}: a run saved it in this moment; try again"
+        ))),
+    }
+}
+
+/// Drops the fingerprints that the stream goes by.
+async fn forget(storage: &SqliteStorage, key: &StreamKey) -> Result<()> {
+    let endpoints = eset::STREAMS
+        .iter()
+        .filter(|endpoint| endpoint.stream == key.stream);
+    for endpoint in endpoints {
+        let set = format!("{}/{}", key.connection, endpoint.fingerprints);
+        storage.prune_fingerprints(&set, i64::MAX).await?;
+    }
+    Ok(())
+}
+
+async fn show(storage: &SqliteStorage, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
+    let states = storage.states().await?;
+    let mut shown = 0;
+    for (key, state) in &states {
+        if stream.is_none_or(|stream| stream == key.stream) {
+            shown += 1;
+            line(named(key));
+            for sentence in sentences(state, now) {
+                line(format!("  {sentence}"));
+            }
+        }
+    }
+    match (shown, stream) {
+        (0, Some(stream)) => Err(Error::config(format!(
+            "no run of `{stream}` has been saved yet"
+        ))),
+        (0, None) => {
+            line("no run has been saved yet");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_ages_are_understood() {
+        assert!(
+            matches!(time("2026-11-20"), Ok(When::At(at)) if utc(at) == "2026-11-20 00:00:00 UTC")
+        );
+        assert!(
+            matches!(time("2026-11-20T10:00+02:00"), Ok(When::At(at)) if utc(at) == "2026-11-20 08:00:00 UTC")
+        );
+        assert!(matches!(time("36h"), Ok(When::Ago(age)) if age == Duration::from_hours(36)));
+        assert!(time("yesterday").is_err());
+    }
+}

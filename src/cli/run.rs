@@ -1,0 +1,131 @@
+//! `run`: the functions without the Functions host. `query`: the embedded tables.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{screen, stop_on_signal};
+use crate::{
+    app::{App, FUNCTIONS, RunOptions, failed},
+    config::Settings,
+    embedded::EmbeddedFile,
+    error::{Error, Result},
+    io::clock::{Clock, SharedClock},
+    pipeline::{Outcome, Report},
+    sink::workspace::Workspace,
+};
+
+/// How often `--watch` looks whether a stream is due.
+const LOOK: Duration = Duration::from_secs(5);
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The functions to run; all when none is named
+    #[arg(value_name = "FUNCTION")]
+    functions: Vec<String>,
+    /// Run once and end (the default)
+    #[arg(long, conflicts_with = "watch")]
+    once: bool,
+    /// Run on and on, each stream as often as its `…_EVERY` says, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    settings: &Settings,
+    clock: SharedClock,
+) -> Result<()> {
+    let functions = functions(&arguments.functions)?;
+    let app = App::build(settings, &clock)?;
+    if functions
+        .iter()
+        .all(|function| app.jobs(function).next().is_none())
+    {
+        return Err(Error::config(
+            "no connection is configured: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD` in \
+             the environment or in ./local.settings.json, or try `sentinel-connector demo`",
+        ));
+    }
+    let stop = stop_on_signal()?;
+    if arguments.watch {
+        return watch(&app, &functions, &stop, &*clock).await;
+    }
+    let reports = once(&app, &functions, true, &stop).await;
+    screen::line(screen::summary(&reports));
+    failed(&reports).map_or(Ok(()), Err)
+}
+
+fn functions(named: &[String]) -> Result<Vec<&'static str>> {
+    if named.is_empty() {
+        return Ok(FUNCTIONS.to_vec());
+    }
+    let find = |name: &String| {
+        FUNCTIONS
+            .iter()
+            .find(|function| *function == name)
+            .copied()
+            .ok_or_else(|| {
+                Error::config(format!(
+                    "there is no function `{name}`; there are {}",
+                    FUNCTIONS.join(", ")
+                ))
+            })
+    };
+    named.iter().map(find).collect()
+}
+
+/// All streams of the functions, once.
+pub(super) async fn once(
+    app: &App,
+    functions: &[&'static str],
+    at_once: bool,
+    stop: &CancellationToken,
+) -> Vec<Report> {
+    let board = screen::Board::new();
+    let options = RunOptions {
+        at_once,
+        progress: board.progress(),
+        stop: stop.clone(),
+    };
+    let mut reports = Vec::new();
+    for function in functions {
+        reports.extend(app.run(function, &options).await);
+    }
+    reports
+}
+
+async fn watch(
+    app: &App,
+    functions: &[&'static str],
+    stop: &CancellationToken,
+    clock: &dyn Clock,
+) -> Result<()> {
+    let options = RunOptions {
+        at_once: false,
+        progress: Arc::new(|report| {
+            if !matches!(report.outcome, Outcome::Running | Outcome::NotDue) {
+                screen::report(report);
+            }
+        }),
+        stop: stop.clone(),
+    };
+    while !stop.is_cancelled() {
+        for function in functions {
+            app.run(function, &options).await;
+        }
+        tokio::select! {
+            () = clock.sleep(LOOK) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn query(sql: &str, settings: &Settings) -> Result<()> {
+    let answer = Workspace::new(EmbeddedFile::open(&settings.data)?)?
+        .query(sql)
+        .await?;
+    screen::line(screen::rows(&answer.columns, answer.rows));
+    Ok(())
+}

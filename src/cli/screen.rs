@@ -1,0 +1,171 @@
+//! What a person sees: lines, progress, tables.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    io::{IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::{
+    app::Progress,
+    core::cursor::StreamKey,
+    error::{Error, Kind},
+    pipeline::{Outcome, Report},
+    status::span,
+};
+
+/// Prints a line. A reader that has gone away is no error of ours.
+pub(super) fn line(text: impl Display) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+/// Prints a line to stderr.
+pub(super) fn complain(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// Says what ended the program, and who must act.
+pub(super) fn error(error: &Error) {
+    let whose = match error.kind() {
+        Kind::Config => "error",
+        Kind::Transient => "error (it may pass by itself)",
+        Kind::Contract => "error (please report it)",
+    };
+    complain(&format!("{whose}: {error}"));
+}
+
+/// One line per stream: it moves on a terminal, and is printed once elsewhere.
+#[derive(Clone)]
+pub(super) struct Board {
+    all: MultiProgress,
+    bars: Arc<Mutex<BTreeMap<StreamKey, ProgressBar>>>,
+    moves: bool,
+}
+
+impl Board {
+    pub(super) fn new() -> Self {
+        Self {
+            all: MultiProgress::new(),
+            bars: Arc::default(),
+            moves: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Shows each step.
+    pub(super) fn progress(&self) -> Progress {
+        let board = self.clone();
+        Arc::new(move |report| board.show(report))
+    }
+
+    fn show(&self, report: &Report) {
+        let text = described(report);
+        let ended = report.outcome != Outcome::Running;
+        if !self.moves {
+            if ended {
+                line(text);
+            }
+            return;
+        }
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = bars.entry(report.key.clone()).or_insert_with(|| {
+            let bar = self.all.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        bar.set_message(text);
+        if ended && let Some(bar) = bars.remove(&report.key) {
+            bar.finish();
+        }
+    }
+}
+
+/// Prints how a run ended.
+pub(super) fn report(report: &Report) {
+    line(described(report));
+}
+
+/// `eset.detections        2 pages     1,243 rows   in 3.1 s   up to date`.
+fn described(report: &Report) -> String {
+    let counts = &report.counts;
+    let state = match report.outcome {
+        Outcome::Running => "…".to_owned(),
+        Outcome::UpToDate => format!("up to date in {:.1} s", report.seconds),
+        Outcome::Behind => "time is up; the next run goes on".to_owned(),
+        Outcome::NotDue => "not due yet".to_owned(),
+        Outcome::Busy => reason("left to another run", report),
+        Outcome::Off => "not offered by this tenant".to_owned(),
+        Outcome::Failed => reason("failed", report),
+    };
+    format!(
+        "{:<24} {:>6} pages {:>9} rows   {state}",
+        named(&report.key),
+        HumanCount(report.pages).to_string(),
+        HumanCount(counts.landed).to_string(),
+    )
+}
+
+fn reason(what: &str, report: &Report) -> String {
+    match &report.reason {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what.to_owned(),
+    }
+}
+
+/// A stream's name, with that of its connection when there may be several.
+pub(super) fn named(key: &StreamKey) -> String {
+    if key.connection == crate::config::DEFAULT_CONNECTION {
+        key.stream.clone()
+    } else {
+        key.to_string()
+    }
+}
+
+/// What runs did, as a table.
+pub(super) fn summary(reports: &[Report]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header([
+        "stream",
+        "pages",
+        "rows",
+        "duplicates dropped",
+        "rejected",
+        "bytes",
+        "lag",
+    ]);
+    for report in reports {
+        let counts = &report.counts;
+        table.add_row([
+            named(&report.key),
+            HumanCount(report.pages).to_string(),
+            HumanCount(counts.landed).to_string(),
+            HumanCount(counts.duplicate).to_string(),
+            HumanCount(counts.dead).to_string(),
+            HumanBytes(report.bytes).to_string(),
+            report.lag_seconds.map_or("-".to_owned(), span),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// Rows of an answer, as a table.
+pub(super) fn rows(columns: &[String], rows: Vec<Vec<Option<String>>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(columns);
+    for row in rows {
+        table.add_row(row.into_iter().map(Option::unwrap_or_default));
+    }
+    table.to_string()
+}

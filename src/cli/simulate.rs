@@ -1,0 +1,118 @@
+//! `simulate`: the outside world on an address of this machine.
+
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+
+use clap::ValueEnum;
+
+use super::{data_folder, demo::Origin, loopback, screen, stop_on_signal};
+use crate::{
+    config::Environment,
+    error::{Error, Result},
+    io::clock::{Clock, SharedClock},
+    simulator::{Fault, Options, Simulator, V2Carries, tls},
+};
+
+/// The authority with its key: with it, a certificate of the simulator stays trusted.
+const AUTHORITY_FILE: &str = "simulator-authority.pem";
+
+/// The authority's certificate, for `EXTRA_CA_FILE`.
+const CERTIFICATE_FILE: &str = "simulator-ca.pem";
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443", value_parser = loopback)]
+    listen: SocketAddr,
+    /// Another world (kept with the data; the default is the demo's)
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How busy the company is, as a multiple of the demo's
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Play a fault: target:kind[=value][xN][@K], N times from the K-th call on
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
+    /// List every fault that can be played, and end
+    #[arg(long)]
+    list_faults: bool,
+    /// What the v2 feeds of detections carry: the contracts disagree
+    #[arg(long, value_enum, default_value_t = V2::CloudOffice)]
+    v2_carries: V2,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum V2 {
+    /// Cloud Office Security only
+    CloudOffice,
+    /// PROTECT and Inspect as well
+    All,
+}
+
+pub(super) async fn simulate(arguments: Arguments, clock: SharedClock) -> Result<()> {
+    if arguments.list_faults {
+        for entry in Fault::catalogue() {
+            let name = format!("{}:{}", entry.target.name(), entry.kind);
+            screen::line(format!("{name:<46} {}", entry.plays));
+        }
+        return Ok(());
+    }
+    let data = data_folder(&Environment::from_process())?;
+    let origin = Origin::of(&data, arguments.seed, clock.now())?;
+    let mut options = Options::new(origin.seed, origin.start);
+    options.scale = arguments.scale;
+    options.v2_carries = match arguments.v2_carries {
+        V2::CloudOffice => V2Carries::OnlyCloudOffice,
+        V2::All => V2Carries::AlsoInspect,
+    };
+    // It may stay on for days.
+    options.keep_rows = false;
+    let simulator = Simulator::new(options, Arc::clone(&clock));
+    for fault in arguments.faults {
+        simulator.inject(fault);
+    }
+
+    let authority = authority(&data, &*clock)?;
+    let certificate = data.join(CERTIFICATE_FILE);
+    write(&certificate, authority.pem())?;
+    let server = tls::serve(simulator.router(), arguments.listen, &authority).await?;
+    for (name, value) in simulator.settings(&server.base_url) {
+        screen::line(format!("{name}={value}"));
+    }
+    screen::line(format!("EXTRA_CA_FILE={}", certificate.display()));
+    screen::complain(&format!(
+        "serving the simulated services on {}; Ctrl-C ends it",
+        server.base_url
+    ));
+    stop_on_signal()?.cancelled().await;
+    for (stream, received) in simulator.received() {
+        screen::line(format!(
+            "{stream}: {} rows in {} calls, {} bytes",
+            received.count, received.calls, received.bytes
+        ));
+    }
+    server.stop().await;
+    Ok(())
+}
+
+fn authority(data: &Path, clock: &dyn Clock) -> Result<tls::Authority> {
+    let file = data.join(AUTHORITY_FILE);
+    if let Ok(pem) = fs::read_to_string(&file) {
+        return tls::Authority::from_pem(&pem, clock.now())
+            .map_err(|error| error.context(format!("`{}`: delete it", file.display())));
+    }
+    let authority = tls::Authority::generate(clock.now())?;
+    write(&file, &authority.to_pem())?;
+    Ok(authority)
+}
+
+/// Writes a file that only its owner may read.
+fn write(file: &Path, text: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).write(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(file)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .map_err(|error| Error::config(format!("`{}` can't be written: {error}", file.display())))
+}

@@ -1,0 +1,114 @@
+//! Settings: the only place that reads the environment, and it reads a map.
+//!
+//! [`Settings::load`] does no IO, so `check` can run it offline, and it collects everything that
+//! is wrong, not just the first. One struct per concern; each field names its setting, its default
+//! and what happens when it is missing. [`SETTINGS`] lists them all.
+
+use std::path::PathBuf;
+
+use reader::Reader;
+
+mod connection;
+mod environment;
+mod eset;
+mod names;
+mod pace;
+mod parts;
+mod reader;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, DEFAULT_CONNECTION, Source};
+pub use environment::Environment;
+pub use eset::{Enrich, EsetSettings, Product, Region};
+pub use names::{SETTINGS, Scope, Setting, in_capitals};
+pub use pace::Paces;
+pub use parts::{LogSettings, RunSettings, SinkSettings, StorageSettings, TimeGenerated};
+pub use reader::{Problem, Problems};
+
+/// Who started the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The Functions host: nothing is kept in a file by accident.
+    Host,
+    /// Somebody on a command line: the embedded parts, unless the settings say otherwise.
+    Local,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The connections; empty when nothing about a source is set, and then there is nothing to do.
+    pub connections: Vec<Connection>,
+    /// How a run goes.
+    pub run: RunSettings,
+    /// Where rows go.
+    pub sink: SinkSettings,
+    /// Where positions are kept.
+    pub storage: StorageSettings,
+    /// `CONNECTOR_DATA`: folder of the embedded file, by default `./connector-data`.
+    pub data: PathBuf,
+    /// `EXTRA_CA_FILE`: PEM of a further root; by default the system's roots alone are trusted.
+    pub extra_ca: Option<PathBuf>,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// What looks strange but may be meant.
+    pub warnings: Vec<Problem>,
+}
+
+impl Settings {
+    /// Reads them all. The problems come with the warnings that were found on the way.
+    pub fn load(environment: &Environment, mode: Mode) -> Result<Self, Problems> {
+        let mut noted = Problems::default();
+        let connections = connection::read(environment, &mut noted);
+
+        let reader = &mut Reader::new(environment, &mut noted);
+        let run = RunSettings::read(reader);
+        let sink = SinkSettings::read(reader, environment, mode);
+        let storage = StorageSettings::read(reader, environment, mode);
+        let data = reader.or("CONNECTOR_DATA", PathBuf::from("./connector-data"), path);
+        let extra_ca = reader.optional("EXTRA_CA_FILE", path);
+        let log = LogSettings::read(reader, mode);
+        warn_of_misspelt(reader, environment, &connections);
+
+        // Everything may be there and still a connection be missing: that one's problems count.
+        match (run, sink, storage, data, extra_ca, log) {
+            (Ok(run), Ok(sink), Ok(storage), Ok(data), Ok(extra_ca), Ok(log))
+                if noted.problems.is_empty() =>
+            {
+                Ok(Self {
+                    connections,
+                    run,
+                    sink,
+                    storage,
+                    data,
+                    extra_ca,
+                    log,
+                    warnings: noted.warnings,
+                })
+            }
+            _ => Err(noted),
+        }
+    }
+}
+
+fn warn_of_misspelt(
+    reader: &mut Reader<'_>,
+    environment: &Environment,
+    connections: &[Connection],
+) {
+    let used = connection::secret_names(connections);
+    for (name, near) in names::misspelt(environment, &used) {
+        reader.warn(name, format!("is unknown; did you mean `{near}`?"));
+    }
+}
+
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "it stands where a parser is expected"
+)]
+fn path(value: &str) -> values::Parsed<PathBuf> {
+    Ok(PathBuf::from(value))
+}

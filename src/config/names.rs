@@ -1,0 +1,299 @@
+//! Every setting that the program reads, in one table.
+//!
+//! `check` prints it, the README and `local.settings.json.example` are tested against it, and a
+//! name that is nearly in it is warned of.
+
+use super::environment::Environment;
+
+/// Where a setting applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// To a connection: `CONNECTIONS` can give each its own value.
+    Connection,
+    /// To the whole app.
+    App,
+    /// Given by the platform; nobody sets it by hand.
+    Platform,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name; `<STREAM>` and `<CONNECTION>` stand for a name in upper case with `_` for
+    /// everything else than letters and digits.
+    pub name: &'static str,
+    /// Other names for it: those of the stock ESET connector.
+    pub aliases: &'static [&'static str],
+    /// What it means.
+    pub about: &'static str,
+    /// What applies without it; empty when nothing does.
+    pub default: &'static str,
+    /// True when its value must never be shown.
+    pub secret: bool,
+    /// A value as it could be.
+    pub example: &'static str,
+    /// Where it applies.
+    pub scope: Scope,
+}
+
+impl Setting {
+    const fn new(scope: Scope, name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            aliases: &[],
+            about,
+            default: "",
+            secret: false,
+            example: "",
+            scope,
+        }
+    }
+
+    const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn default(mut self, default: &'static str) -> Self {
+        self.default = default;
+        self
+    }
+
+    const fn example(mut self, example: &'static str) -> Self {
+        self.example = example;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// What it means, its default, an example and its other names, in one line.
+    pub fn explained(&self) -> String {
+        let mut parts = vec![self.about.to_owned()];
+        if !self.default.is_empty() {
+            parts.push(format!("default {}", self.default));
+        }
+        if !self.example.is_empty() {
+            parts.push(format!("for example {}", self.example));
+        }
+        if !self.aliases.is_empty() {
+            parts.push(format!("also read as {}", self.aliases.join(", ")));
+        }
+        parts.join("; ")
+    }
+}
+
+use Scope::{App, Connection, Platform};
+
+/// Every setting that the program, or the function folders, read.
+pub const SETTINGS: &[Setting] = &[
+    Setting::new(Connection, "ESET_REGION", "data centre of the ESET tenant: eu, us, jpn, ca or de")
+        .alias(&["INSTANCE_REGION"])
+        .example("eu"),
+    Setting::new(Connection, "ESET_LOGIN", "login of the ESET API user; without any of region, login and password there is no ESET connection")
+        .alias(&["USERNAME_INTEGRATION"])
+        .example("api-user@example.com"),
+    Setting::new(Connection, "ESET_PASSWORD", "password of the ESET API user; a Key Vault reference in the portal")
+        .alias(&["PASSWORD_INTEGRATION"])
+        .secret(),
+    Setting::new(App, "<CONNECTION>_ESET_PASSWORD", "password of one connection of CONNECTIONS, its name in upper case")
+        .secret(),
+    Setting::new(Connection, "ESET_PRODUCTS", "what to pull, comma-separated: protect, inspect, cloud-office")
+        .default("protect")
+        .example("protect,inspect"),
+    Setting::new(Connection, "EP_INSTANCE", "yes pulls ESET PROTECT; the stock name, read when ESET_PRODUCTS is not set"),
+    Setting::new(Connection, "EI_INSTANCE", "yes pulls ESET Inspect; the stock name, read when ESET_PRODUCTS is not set"),
+    Setting::new(Connection, "ECOS_INSTANCE", "yes pulls ESET Cloud Office Security; the stock name, read when ESET_PRODUCTS is not set"),
+    Setting::new(Connection, "ESET_ENRICH", "what to look up for each detection: none, hosts (device names), details (the full detection) or all")
+        .default("all"),
+    Setting::new(Connection, "ESET_MAX_CALLS_PER_SECOND", "calls a second to ESET, which allows 10")
+        .default("9"),
+    Setting::new(Connection, "ESET_URL_TEMPLATE", "where ESET answers; {region} and {domain} are filled in")
+        .default("https://{region}.{domain}.eset.systems"),
+    Setting::new(Connection, "<STREAM>_EVERY", "least time between two runs of a stream")
+        .example("ESET_INCIDENTS_EVERY=15m"),
+    Setting::new(Connection, "<STREAM>_DELAY", "how long after an instant a window may first end there")
+        .example("ESET_INCIDENTS_DELAY=2m"),
+    Setting::new(Connection, "<STREAM>_LOOKBACK", "how much is read again before the cursor, for records that became visible late")
+        .example("ESET_DETECTIONS_LOOKBACK=3d"),
+    Setting::new(Connection, "<STREAM>_STEP", "the longest window of one request")
+        .example("ESET_DETECTIONS_STEP=6h"),
+    Setting::new(Connection, "INITIAL_HISTORY", "how far back the first run reads")
+        .default("24h")
+        .example("30d"),
+    Setting::new(App, "CONNECTIONS", "JSON array of connections, each inheriting the flat settings, without secrets")
+        .default("one connection, `default`, of the flat settings")
+        .example(r#"[{"name":"contoso","source":"eset","every":"15m","settings":{"ESET_REGION":"us","ESET_LOGIN":"api@contoso.example"}}]"#),
+    Setting::new(App, "SINK", "where rows go: embedded or logs-ingestion")
+        .default("embedded on the command line, logs-ingestion under the host when LOGS_INGESTION_ENDPOINT is set"),
+    Setting::new(App, "LOGS_INGESTION_ENDPOINT", "endpoint of the data collection endpoint or rule")
+        .alias(&["ENDPOINT_URI"])
+        .example("https://contoso-abcd.westeurope-1.ingest.monitor.azure.com"),
+    Setting::new(App, "LOGS_INGESTION_SCOPE", "scope of its tokens; differs in sovereign clouds")
+        .default("https://monitor.azure.com//.default"),
+    Setting::new(App, "DCR_IMMUTABLE_ID", "immutable id of the data collection rule")
+        .alias(&["DCR_IMMUTABLEID"])
+        .example("dcr-0123456789abcdef0123456789abcdef"),
+    Setting::new(App, "DCR_STREAM", "stream of the rule that takes detections and all other records")
+        .alias(&["STREAM_NAME"])
+        .default("Custom-IntegrationTable_CL"),
+    Setting::new(App, "DCR_STREAM_INCIDENTS", "stream of the rule that takes incidents")
+        .alias(&["STREAM_NAME_INCIDENTS"])
+        .default("Custom-IntegrationTableIncidents_CL"),
+    Setting::new(App, "STORAGE", "where cursors are kept: embedded (a file)")
+        .default("embedded on the command line, none under the host"),
+    Setting::new(App, "CONNECTOR_DATA", "folder of the embedded file")
+        .default("./connector-data"),
+    Setting::new(App, "RUN_BUDGET_SECONDS", "how long one run may take, well under functionTimeout of host.json")
+        .default("240"),
+    Setting::new(App, "TIME_GENERATED", "TimeGenerated of a row: ingestion (now) or event (when it happened)")
+        .default("ingestion"),
+    Setting::new(App, "EXTRA_CA_FILE", "PEM file of a further root certificate: a company's proxy, or the simulator"),
+    Setting::new(App, "LOG_LEVEL", "error, warn, info, debug or trace")
+        .default("info"),
+    Setting::new(App, "LOG_FORMAT", "text or json")
+        .default("json under the host, else text"),
+    Setting::new(Platform, "ESET_SCHEDULE", "when the function EsetTimer runs, as a six-field timer expression; read by the host")
+        .example("0 */5 * * * *"),
+    Setting::new(Platform, "FUNCTIONS_CUSTOMHANDLER_PORT", "port that the Functions host expects `serve` on; set by the host"),
+    Setting::new(Platform, "WEBSITE_INSTANCE_ID", "says that this is Azure; set by the platform"),
+    Setting::new(Platform, "WEBSITE_SITE_NAME", "says that this is Azure; set by the platform"),
+];
+
+/// The endings of the settings of a stream.
+pub(super) const STREAM_ENDINGS: [&str; 4] = ["_EVERY", "_DELAY", "_LOOKBACK", "_STEP"];
+
+/// What the names of our streams begin with, so that a `RETRY_DELAY` of somebody else stays his.
+const STREAM_BEGINNINGS: [&str; 1] = ["ESET_"];
+
+/// The setting with this name or alias.
+pub(super) fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS
+        .iter()
+        .find(|setting| setting.name == name || setting.aliases.contains(&name))
+}
+
+/// The part before the ending, when `name` is a setting of a stream: `ESET_DETECTIONS`.
+pub(super) fn stream_of(name: &str) -> Option<&str> {
+    let stream = STREAM_ENDINGS
+        .iter()
+        .find_map(|ending| name.strip_suffix(ending))?;
+    STREAM_BEGINNINGS
+        .iter()
+        .any(|beginning| stream.starts_with(beginning))
+        .then_some(stream)
+}
+
+/// How a stream or a connection is spelt in the name of a setting.
+pub fn in_capitals(name: &str) -> String {
+    name.chars()
+        .map(|character| match character {
+            character if character.is_ascii_alphanumeric() => character.to_ascii_uppercase(),
+            _ => '_',
+        })
+        .collect()
+}
+
+/// The candidate that `word` was probably meant to be.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // Short names are near to everything.
+    let limit = match word.len() {
+        0..=2 => 0,
+        3..=7 => 1,
+        _ => 2,
+    };
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// `(name, what was probably meant)` of every variable that is nearly a setting. `used` are names
+/// that are settings because a connection has that name.
+pub(super) fn misspelt<'a>(
+    environment: &'a Environment,
+    used: &[String],
+) -> Vec<(&'a str, &'static str)> {
+    let known = || {
+        SETTINGS
+            .iter()
+            .flat_map(|setting| setting.aliases.iter().copied().chain([setting.name]))
+    };
+    environment
+        .names()
+        // Below six letters too many names of other programs are near to one of ours.
+        .filter(|name| name.len() >= 6)
+        .filter(|name| setting(name).is_none() && stream_of(name).is_none())
+        .filter(|name| !used.iter().any(|used| used == name))
+        .filter_map(|name| Some((name, nearest(&name.to_ascii_uppercase(), known())?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = SETTINGS
+            .iter()
+            .flat_map(|setting| setting.aliases.iter().copied().chain([setting.name]))
+            .collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn near_names_are_warned_of_and_others_are_not() {
+        let environment = Environment::from_iter(
+            [
+                "ESET_LOGN",
+                "ESET_PASWORD",
+                "EEST_REGION",
+                "DCR_IMMUTABLE_IDS",
+                "eset_products",
+                "CONTOSO_ESET_PASSWORD",
+                "A_ESET_PASSWORD",
+                "ESET_LOGIN",
+                "ESET_DETECTIONS_EVERY",
+                "HOME",
+                "LINK",
+                "LOGNAME",
+                "RETRY_DELAY",
+                "AZURE_CLIENT_ID",
+                "KEY_BASE64",
+                "PATH",
+            ]
+            .map(|name| (name, "x")),
+        );
+        assert_eq!(
+            misspelt(&environment, &["A_ESET_PASSWORD".to_owned()]),
+            [
+                ("DCR_IMMUTABLE_IDS", "DCR_IMMUTABLE_ID"),
+                ("EEST_REGION", "ESET_REGION"),
+                ("ESET_LOGN", "ESET_LOGIN"),
+                ("ESET_PASWORD", "ESET_PASSWORD"),
+                ("eset_products", "ESET_PRODUCTS"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stream_setting_is_one_of_our_streams() {
+        assert_eq!(
+            stream_of("ESET_DETECTIONS_LOOKBACK"),
+            Some("ESET_DETECTIONS")
+        );
+        assert_eq!(stream_of("RETRY_DELAY"), None);
+        assert_eq!(in_capitals("eset.cloud-office2"), "ESET_CLOUD_OFFICE2");
+    }
+}

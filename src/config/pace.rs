@@ -1,0 +1,92 @@
+//! How often, and how far, a stream is read.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    environment::Environment,
+    names,
+    reader::{Problem, Reader},
+    values,
+};
+use crate::core::window::Pace;
+
+/// What a first run reads.
+const INITIAL_HISTORY: Duration = Duration::from_hours(24);
+
+/// `<STREAM>_EVERY` and its like, `INITIAL_HISTORY`, and an entry's `every`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paces {
+    settings: BTreeMap<String, Duration>,
+    every: Option<Duration>,
+    history: Option<Duration>,
+}
+
+impl Paces {
+    /// The pace of a stream such as `eset.detections`: `defaults`, changed by the settings. The
+    /// history is 24 hours unless `INITIAL_HISTORY` is set.
+    pub fn of(&self, stream: &str, defaults: Pace) -> Pace {
+        let prefix = names::in_capitals(stream);
+        let setting = |ending| self.settings.get(&format!("{prefix}{ending}")).copied();
+        Pace {
+            every: setting("_EVERY").or(self.every).unwrap_or(defaults.every),
+            delay: setting("_DELAY").unwrap_or(defaults.delay),
+            lookback: setting("_LOOKBACK").unwrap_or(defaults.lookback),
+            step: setting("_STEP").unwrap_or(defaults.step),
+            history: self.history.unwrap_or(INITIAL_HISTORY),
+        }
+    }
+
+    /// Settings that belong to none of `streams`: misspelt, most likely. Only who knows the
+    /// streams can tell.
+    pub fn unknown(&self, streams: &[&str]) -> Vec<Problem> {
+        let known: Vec<String> = streams
+            .iter()
+            .map(|stream| names::in_capitals(stream))
+            .collect();
+        self.settings
+            .keys()
+            .filter_map(|name| Some((name, names::stream_of(name)?)))
+            .filter(|(_, stream)| !known.iter().any(|known| known == stream))
+            .map(|(name, stream)| Problem {
+                setting: name.clone(),
+                connection: None,
+                text: match names::nearest(stream, known.iter().map(String::as_str)) {
+                    Some(near) => format!("belongs to no stream; did you mean `{near}`?"),
+                    None => format!("belongs to no stream; there are {}", known.join(", ")),
+                },
+            })
+            .collect()
+    }
+
+    /// An entry's `own` stream settings win over its `every`, which wins over the flat ones.
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        environment: &Environment,
+        every: Option<Duration>,
+        own: &BTreeMap<String, String>,
+    ) -> Self {
+        let flat = environment
+            .names()
+            .filter(|name| every.is_none() || !name.ends_with("_EVERY"));
+        let mut settings = BTreeMap::new();
+        for name in flat.chain(own.keys().map(String::as_str)) {
+            if names::stream_of(name).is_none() {
+                continue;
+            }
+            let parse = if name.ends_with("_STEP") {
+                values::some_duration
+            } else {
+                values::duration
+            };
+            if let Ok(Some(duration)) = reader.optional(name, parse) {
+                settings.insert(name.to_owned(), duration);
+            }
+        }
+        let history = reader.optional("INITIAL_HISTORY", values::duration);
+        Self {
+            settings,
+            every,
+            history: history.ok().flatten(),
+        }
+    }
+}

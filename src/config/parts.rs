@@ -1,0 +1,250 @@
+//! The settings of the app's parts: runs, sink, storage, log.
+
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    Mode,
+    environment::Environment,
+    reader::{Problems, Read, Reader},
+    values,
+};
+use crate::logging::Format;
+
+/// How a run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunSettings {
+    /// `RUN_BUDGET_SECONDS`, 240 by default. The host kills the process at `functionTimeout`, so it
+    /// has to stay below that.
+    pub budget: Duration,
+    /// `TIME_GENERATED`, ingestion by default.
+    pub time_generated: TimeGenerated,
+}
+
+/// What a row's `TimeGenerated` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeGenerated {
+    /// When it was pushed: scheduled rules then never miss a late event.
+    Ingestion,
+    /// When it happened.
+    Event,
+}
+
+/// `SINK`. Embedded by default on a command line; under the host it must be set, or
+/// `LOGS_INGESTION_ENDPOINT` must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkSettings {
+    /// Tables in the embedded file.
+    Embedded,
+    /// The Logs Ingestion API.
+    LogsIngestion {
+        /// `LOGS_INGESTION_ENDPOINT`, or `ENDPOINT_URI`. Required.
+        endpoint: String,
+        /// `LOGS_INGESTION_SCOPE`; by default that of the public cloud.
+        scope: String,
+        /// `DCR_IMMUTABLE_ID`, or `DCR_IMMUTABLEID`. Required.
+        dcr_immutable_id: String,
+        /// `DCR_STREAM`, or `STREAM_NAME`; by default `Custom-IntegrationTable_CL`.
+        stream: String,
+        /// `DCR_STREAM_INCIDENTS`, or `STREAM_NAME_INCIDENTS`; by default
+        /// `Custom-IntegrationTableIncidents_CL`.
+        stream_incidents: String,
+    },
+}
+
+/// `STORAGE`. Embedded by default on a command line; under the host it must be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageSettings {
+    /// The embedded file.
+    Embedded,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `LOG_LEVEL`, `info` by default.
+    pub level: LevelFilter,
+    /// `LOG_FORMAT`; by default JSON under the host and text otherwise.
+    pub format: Format,
+}
+
+impl RunSettings {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Read<Self> {
+        // Below `functionTimeout` of host.json, with time to save and to answer.
+        let budget = reader.or("RUN_BUDGET_SECONDS", 240, values::number(5, 540));
+        let time_generated = reader.or(
+            "TIME_GENERATED",
+            TimeGenerated::Ingestion,
+            values::one_of(&[
+                ("ingestion", TimeGenerated::Ingestion),
+                ("event", TimeGenerated::Event),
+            ]),
+        );
+        Ok(Self {
+            budget: Duration::from_secs(budget?.into()),
+            time_generated: time_generated?,
+        })
+    }
+}
+
+/// Where something is kept or sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Embedded,
+    Azure,
+}
+
+impl SinkSettings {
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        environment: &Environment,
+        mode: Mode,
+    ) -> Read<Self> {
+        let words = [
+            ("embedded", Place::Embedded),
+            ("logs-ingestion", Place::Azure),
+        ];
+        let place = match reader.optional("SINK", values::one_of(&words))? {
+            Some(place) => place,
+            None if must_choose(environment, mode) => {
+                if !reader.is_set("LOGS_INGESTION_ENDPOINT") {
+                    return Err(reader.problem(
+                        "SINK",
+                        "is not set, so rows would go nowhere: set `LOGS_INGESTION_ENDPOINT` and \
+                         `DCR_IMMUTABLE_ID`, or `SINK=embedded` to keep them in a file",
+                    ));
+                }
+                Place::Azure
+            }
+            None => Place::Embedded,
+        };
+        if place == Place::Embedded {
+            warn_of_files_in_azure("SINK", reader, environment);
+            return Ok(Self::Embedded);
+        }
+        let endpoint = reader.required("LOGS_INGESTION_ENDPOINT", values::url);
+        let scope = reader.or(
+            "LOGS_INGESTION_SCOPE",
+            "https://monitor.azure.com//.default".to_owned(),
+            values::text,
+        );
+        let dcr = reader.required("DCR_IMMUTABLE_ID", dcr_immutable_id);
+        let mut stream = |name, default: &str| reader.or(name, default.to_owned(), dcr_stream);
+        let first = stream("DCR_STREAM", "Custom-IntegrationTable_CL");
+        let incidents = stream(
+            "DCR_STREAM_INCIDENTS",
+            "Custom-IntegrationTableIncidents_CL",
+        );
+        Ok(Self::LogsIngestion {
+            endpoint: endpoint?,
+            scope: scope?,
+            dcr_immutable_id: dcr?,
+            stream: first?,
+            stream_incidents: incidents?,
+        })
+    }
+}
+
+impl StorageSettings {
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        environment: &Environment,
+        mode: Mode,
+    ) -> Read<Self> {
+        let words = [("embedded", Place::Embedded), ("azure", Place::Azure)];
+        match reader.optional("STORAGE", values::one_of(&words))? {
+            Some(Place::Azure) => Err(reader.problem(
+                "STORAGE",
+                "is `azure`, which this version can't do yet: set `STORAGE=embedded`",
+            )),
+            None if must_choose(environment, mode) => Err(reader.problem(
+                "STORAGE",
+                "is not set, so positions would be kept nowhere: set `STORAGE=embedded` to keep \
+                 them in a file",
+            )),
+            Some(Place::Embedded) | None => {
+                warn_of_files_in_azure("STORAGE", reader, environment);
+                Ok(Self::Embedded)
+            }
+        }
+    }
+}
+
+impl LogSettings {
+    /// The log settings alone, with defaults for what is wrong: problems with the settings have to
+    /// be logged, too.
+    pub fn load(environment: &Environment, mode: Mode) -> Self {
+        let mut noted = Problems::default();
+        Self::read(&mut Reader::new(environment, &mut noted), mode).unwrap_or(Self {
+            level: LevelFilter::INFO,
+            format: Self::usual(mode),
+        })
+    }
+
+    fn usual(mode: Mode) -> Format {
+        match mode {
+            Mode::Host => Format::Json,
+            Mode::Local => Format::Text,
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>, mode: Mode) -> Read<Self> {
+        let level = reader.or(
+            "LOG_LEVEL",
+            LevelFilter::INFO,
+            values::one_of(&[
+                ("error", LevelFilter::ERROR),
+                ("warn", LevelFilter::WARN),
+                ("info", LevelFilter::INFO),
+                ("debug", LevelFilter::DEBUG),
+                ("trace", LevelFilter::TRACE),
+            ]),
+        );
+        let words = [("text", Format::Text), ("json", Format::Json)];
+        let format = reader.or("LOG_FORMAT", Self::usual(mode), values::one_of(&words));
+        Ok(Self {
+            level: level?,
+            format: format?,
+        })
+    }
+}
+
+/// Under the host, and anywhere in Azure, a file is kept only by somebody who wants one.
+fn must_choose(environment: &Environment, mode: Mode) -> bool {
+    mode == Mode::Host || environment.in_azure()
+}
+
+fn warn_of_files_in_azure(name: &str, reader: &mut Reader<'_>, environment: &Environment) {
+    if environment.in_azure() {
+        reader.warn(
+            name,
+            "is `embedded`: in Azure the file is lost with the instance",
+        );
+    }
+}
+
+fn dcr_immutable_id(value: &str) -> values::Parsed<String> {
+    let plain = value
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if plain && value.starts_with("dcr-") {
+        return Ok(value.to_owned());
+    }
+    Err(
+        "must be the rule's immutable id, `dcr-` and 32 digits (not its name or resource id)"
+            .to_owned(),
+    )
+}
+
+fn dcr_stream(value: &str) -> values::Parsed<String> {
+    let plain = value
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if plain && value.starts_with("Custom-") {
+        return Ok(value.to_owned());
+    }
+    Err(format!(
+        "is `{value}`; it must be a stream of the rule, such as `Custom-IntegrationTable_CL`"
+    ))
+}

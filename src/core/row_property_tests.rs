@@ -1,0 +1,227 @@
+//! Any record of any stream against the promise of its row.
+
+use proptest::{prelude::*, sample::select};
+use serde_json::{Map, json};
+
+use super::{super::*, checked, row_of};
+use crate::{core::mapping::As, source::eset::STREAMS};
+
+/// Without members that are null or empty, at any depth.
+fn pruned(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(key, value)| (key, pruned(value)))
+            .filter(|(_, value)| {
+                !matches!(value, Value::Null)
+                    && *value != json!("")
+                    && *value != json!([])
+                    && *value != json!({})
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(elements) => elements.into_iter().map(pruned).collect(),
+        other => other,
+    }
+}
+
+fn text() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        r#"[a-zA-Z0-9é😀"\\/\n\u{0}\u{7f}{}:,_@ -]{0,14}"#,
+        select(vec![
+            "",
+            " ",
+            "0",
+            "007",
+            "+5",
+            "-1",
+            "12",
+            "2147483647",
+            "2147483648",
+            "1.5",
+            "true",
+            "null",
+            "2026-03-05T11:00:00Z",
+            "2026-03-05T11:00:00.1234567Z",
+            "2026-03-05T11:00:00.123456789Z",
+            "2026-03-05T11:00:00.120Z",
+            "2026-03-05T13:00+02:00",
+            "2016-12-31T23:59:60Z",
+            "9999-12-31T23:59:59-01:00",
+            "SEVERITY_LEVEL_UNSPECIFIED",
+        ])
+        .prop_map(str::to_owned),
+    ]
+    .prop_map(Value::from)
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-200i64..200).prop_map(Value::from),
+        (-1e6..1e6).prop_map(Value::from),
+        select(vec![json!(5.0), json!(1e300), json!(u64::MAX), json!(-0.0)]),
+        text(),
+    ]
+}
+
+fn anything() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(3, 10, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::btree_map(any_name(), inner, 0..3).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+/// Names that could be mistaken for something, and others.
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        select(vec![
+            "uuid",
+            "deviceUuid",
+            "userName",
+            "context",
+            "device",
+            "process",
+            "path",
+            "displayName",
+            "circumstances",
+            "protocolName",
+            "protocolKeyword",
+            "networkCommunication",
+            "groupSize",
+            "additionalFields",
+            "truncatedFields",
+            "batchId",
+            "TimeGenerated",
+            "eventTime",
+            "recordId",
+            "deviceDisplayName",
+            "@from",
+            "@details",
+            "@@from",
+            "@odata.type",
+            "_x",
+            "",
+            "a b",
+            "ü\"\\",
+        ])
+        .prop_map(str::to_owned),
+        "[a-z]{1,3}",
+    ]
+}
+
+/// A value of the type that the API documents for the member.
+fn documented(how: As) -> BoxedStrategy<Value> {
+    match how {
+        As::Text | As::Time => text().boxed(),
+        As::NumberText | As::Integer => any::<u8>().prop_map(Value::from).boxed(),
+        As::TextInteger => any::<u32>().prop_map(|n| n.to_string().into()).boxed(),
+        As::Boolean => any::<bool>().prop_map(Value::from).boxed(),
+        As::Json | As::Inside(_) => anything().boxed(),
+        As::Renamed(names) => {
+            let known = names
+                .iter()
+                .map(|(theirs, _)| (*theirs).to_owned())
+                .collect::<Vec<_>>();
+            prop::collection::btree_map(prop_oneof![select(known), any_name()], anything(), 0..4)
+                .prop_map(|map| json!(map))
+                .boxed()
+        }
+    }
+}
+
+/// Records of an endpoint: each member that it knows, of the right type, of any other, or not there;
+/// and members that it does not know.
+fn records(rules: &'static [Rule]) -> BoxedStrategy<Map<String, Value>> {
+    let known: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            let right = match rule.to {
+                To::Column(_, how) => documented(how),
+                To::Members { rules, .. } => records(rules).prop_map(Value::from).boxed(),
+            };
+            let value = prop_oneof![
+                6 => right.prop_map(Some),
+                1 => anything().prop_map(Some),
+                2 => Just(None),
+            ];
+            value.prop_map(|value| (rule.member.to_owned(), value))
+        })
+        .collect();
+    let unknown = prop::collection::vec((any_name(), anything().prop_map(Some)), 0..3);
+    (unknown, known)
+        .prop_map(|(unknown, known)| {
+            let members = unknown.into_iter().chain(known);
+            members
+                .filter_map(|(key, value)| Some((key, value?)))
+                .collect()
+        })
+        .boxed()
+}
+
+/// Any endpoint with a record of it, in some form of its text, and what was looked up.
+fn cases() -> impl Strategy<Value = (&'static Endpoint, String, Option<String>, Option<String>)> {
+    let streams = STREAMS.map(|endpoint| {
+        (records(endpoint.rules), records(endpoint.details))
+            .prop_map(move |(record, details)| (endpoint, record, details))
+            .boxed()
+    });
+    let looked = (any::<bool>(), prop::option::of(Just("ws-17".to_owned())));
+    (proptest::strategy::Union::new(streams), 0..3, looked).prop_map(
+        |((endpoint, record, details), form, (has_details, device))| {
+            let record = Value::from(record);
+            let record = match form {
+                0 => record.to_string(),
+                1 => serde_json::to_string_pretty(&record).unwrap(),
+                _ => record
+                    .to_string()
+                    .replace('é', "\\u00e9")
+                    .replace('/', "\\/"),
+            };
+            (
+                endpoint,
+                record,
+                has_details.then(|| Value::from(details).to_string()),
+                device,
+            )
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn a_record_can_be_rebuilt_from_its_row((endpoint, record, details, device) in cases()) {
+        let looked = Looked {
+            details: details.as_deref().map(str::as_bytes),
+            device_name: device.as_deref(),
+        };
+        let row = row_of(endpoint, &record, looked, false);
+        let columns = checked(endpoint, &row);
+        prop_assert!(!row.shortened);
+        let restored = restore(&columns, endpoint.rules);
+        let record: Value = serde_json::from_str(&record).unwrap();
+        prop_assert_eq!(pruned(restored), pruned(record), "from {}", Value::from(columns));
+    }
+
+    #[test]
+    fn no_member_is_held_twice_that_a_column_holds((endpoint, record, _, _) in cases()) {
+        let mut columns = checked(endpoint, &row_of(endpoint, &record, Looked::default(), false));
+        let whole = restore(&columns, endpoint.rules);
+        let Some(Value::Object(rest)) = columns.get("additionalFields").cloned() else {
+            return Ok(());
+        };
+        // What fills a column inexactly is named even where the usual member is there as well.
+        for key in rest.keys().filter(|key| *key != FROM) {
+            let mut less = rest.clone();
+            less.remove(key);
+            columns.insert("additionalFields".to_owned(), less.into());
+            prop_assert_ne!(&restore(&columns, endpoint.rules), &whole, "{} is there twice", key);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The functions, as the Functions host calls them.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::{
+    app::{App, RunOptions, failed},
+    config::{Environment, Problems, Settings},
+    error::Result,
+    host::{Answer, Failure, Functions, Invocation},
+    io::clock::SharedClock,
+    status::status,
+};
+
+/// The function that tells where everything stands.
+const STATUS: &str = "Status";
+
+/// The functions by the settings of an environment. Wrong settings are the answer to each call. The
+/// parts are built at the first call, and again as long as that fails.
+pub struct Served {
+    environment: Environment,
+    settings: std::result::Result<Settings, Problems>,
+    clock: SharedClock,
+    app: OnceCell<App>,
+}
+
+impl Served {
+    /// Functions by the settings of `environment`, as they were read from it.
+    pub fn new(
+        environment: Environment,
+        settings: std::result::Result<Settings, Problems>,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            environment,
+            settings,
+            clock,
+            app: OnceCell::new(),
+        }
+    }
+
+    async fn app(&self) -> Result<&App> {
+        let settings = self.settings.as_ref().map_err(Clone::clone)?;
+        self.app
+            .get_or_try_init(|| async { App::build(settings, &self.clock) })
+            .await
+    }
+
+    /// The streams of a timer function.
+    async fn timer(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
+        let app = self.app().await?;
+        let options = RunOptions {
+            stop: invocation.stop.clone(),
+            ..RunOptions::default()
+        };
+        let reports = app.run(&invocation.function, &options).await;
+        let report = json!({ "function": invocation.function, "streams": reports });
+        match failed(&reports) {
+            None => Ok(report.into()),
+            Some(error) => Err(Failure {
+                report,
+                ..error.into()
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Functions for Served {
+    fn names(&self) -> Vec<String> {
+        crate::app::FUNCTIONS
+            .iter()
+            .copied()
+            .chain([STATUS])
+            .map(str::to_owned)
+            .collect()
+    }
+
+    async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
+        if invocation.function == STATUS {
+            let status: Value = status(self.app().await, &self.environment).await;
+            return Ok(Answer::http(&status));
+        }
+        self.timer(invocation).await
+    }
+}

@@ -1,0 +1,147 @@
+//! Where everything stands, for people without a console: in words, and as JSON without secrets.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::{
+    app::App,
+    check::{self, Finding, Found},
+    config::Environment,
+    core::{
+        cursor::{Position, Slice, StreamState},
+        window::Window,
+    },
+    error::Error,
+};
+
+/// What the function `Status` answers.
+///
+/// `{version, now, well, check: [{found, what, text}], streams: [{connection, stream, says,
+/// goodUntil, gaps, error}], deadLetters}`; without an app (wrong settings) only the settings are
+/// checked.
+pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Value {
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut tell = |finding| findings.push(finding);
+    check::settings(environment, crate::config::Mode::Host, &mut tell);
+    let mut streams = Vec::new();
+    let mut dead = Value::Null;
+    match app {
+        Err(error) => tell(Finding {
+            found: Found::Bad,
+            what: "parts".to_owned(),
+            text: error.to_string(),
+        }),
+        Ok(app) => {
+            check::dependencies(app, &mut tell).await;
+            let parts = app.parts();
+            let now = parts.clock.now();
+            // What can't be read is among the findings.
+            for (key, state) in parts.storage.states().await.unwrap_or_default() {
+                streams.push(json!({
+                    "connection": key.connection,
+                    "stream": key.stream,
+                    "says": sentences(&state, now),
+                    "goodUntil": state.good,
+                    "gaps": state.gaps,
+                    "error": state.error,
+                }));
+            }
+            dead = parts.storage.count_dead_letters().await.ok().into();
+        }
+    }
+    let well = findings.iter().all(|finding| finding.found != Found::Bad);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "well": well,
+        "check": findings,
+        "streams": streams,
+        "deadLetters": dead,
+    })
+}
+
+/// Where a stream stands, in words.
+pub fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
+    let ago =
+        |time: DateTime<Utc>| format!("{} ({} ago)", utc(time), span((now - time).num_seconds()));
+    let mut say = Vec::new();
+    say.push(match (&state.position, state.good) {
+        (None, None) => "has not read anything yet".to_owned(),
+        (None, Some(good)) => format!(
+            "takes a new token in the next run; good until {}",
+            ago(good)
+        ),
+        (Some(Position::Time(cursor)), _) => format!("has read everything until {}", ago(*cursor)),
+        (Some(Position::Token(_)), Some(good)) => {
+            format!(
+                "follows the feed; has read everything the source knew at {}",
+                ago(good)
+            )
+        }
+        (Some(Position::Token(_)), None) => "follows the feed from its first token on".to_owned(),
+    });
+    if let Some(Window { from, to }) = state.backlog {
+        say.push(format!(
+            "still has to read {} to {} by window",
+            utc(from),
+            utc(to)
+        ));
+    }
+    if let Some(open) = &state.open {
+        let what = match &open.slice {
+            Slice::Window(window) => format!("{} to {}", utc(window.from), utc(window.to)),
+            Slice::Token(_) | Slice::Latest => "the feed".to_owned(),
+        };
+        say.push(format!(
+            "is in the middle of {what}, begun {}",
+            ago(open.began)
+        ));
+    }
+    if let Some(at) = state.no_feed {
+        say.push(format!(
+            "reads windows: the source had no feed at {}",
+            ago(at)
+        ));
+    }
+    if let Some(since) = state.off {
+        say.push(format!(
+            "is off: not offered by the source since {}",
+            ago(since)
+        ));
+    }
+    if let Some(lease) = state.lease.as_ref().filter(|lease| lease.until > now) {
+        say.push(format!(
+            "is being worked on by {} until {} at most",
+            lease.owner,
+            utc(lease.until)
+        ));
+    }
+    if let Some(finished) = state.finished {
+        let how = match &state.error {
+            None => "well".to_owned(),
+            Some(error) => format!("with an error: {error}"),
+        };
+        say.push(format!("last run ended {} {how}", ago(finished)));
+    }
+    for gap in &state.gaps {
+        say.push(format!(
+            "gap {} to {}: {}",
+            utc(gap.from),
+            utc(gap.to),
+            gap.why
+        ));
+    }
+    say
+}
+
+/// A time as people read it.
+pub fn utc(time: DateTime<Utc>) -> String {
+    time.format("%F %T UTC").to_string()
+}
+
+/// A number of seconds, in words.
+pub fn span(seconds: i64) -> String {
+    let duration = Duration::from_secs(seconds.max(0).unsigned_abs());
+    humantime::format_duration(duration).to_string()
+}
