@@ -117,6 +117,11 @@ async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) ->
         }
     };
     let end = pull(job, parts, limits, &mut held, report).await;
+    if let Ok(Outcome::Behind) = end
+        && limits.stop.is_cancelled()
+    {
+        report.reason = Some("asked to stop; the next run goes on from here".to_owned());
+    }
     let now = parts.clock.now();
     report.lag_seconds = held
         .state

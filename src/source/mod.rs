@@ -29,6 +29,8 @@ pub struct LookedUp {
     pub details: Option<Vec<u8>>,
     /// The name of the device that it names.
     pub device_name: Option<String>,
+    /// Something that the record leaves out was not to be had.
+    pub missing: bool,
 }
 
 /// One stream of one connection.

@@ -42,6 +42,20 @@ fn name(entry: &Entry) -> &'static str {
     entry.kind.split('=').next().unwrap()
 }
 
+/// Windows are only asked for when there is no token.
+fn is_window(target: Target) -> bool {
+    matches!(
+        target,
+        Target::EsetDetectionsWindow | Target::EsetCloudOfficeWindow
+    )
+}
+
+/// The faults that strike a stream. What becomes of look-ups is tested with them.
+fn striking() -> impl Iterator<Item = Entry> {
+    let catalogue = eset_catalogue().into_iter();
+    catalogue.filter(|entry| !struck(entry.target).is_empty())
+}
+
 fn eset_catalogue() -> Vec<Entry> {
     let mut entries = Fault::catalogue();
     entries.retain(|entry| entry.target.name().starts_with("eset."));
@@ -111,14 +125,12 @@ async fn heals(mut world: World, entry: Entry, often: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_in_the_first_run_costs_nothing() {
-    let catalogue = eset_catalogue().into_iter();
-    each(catalogue.map(|entry| heals(small(), entry, ""))).await;
+    each(striking().map(|entry| heals(small(), entry, ""))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_on_a_later_page_of_the_first_run_costs_nothing() {
-    let lists = eset_catalogue().into_iter();
-    let lists = lists.filter(|entry| stream_of(entry.target).is_some());
+    let lists = striking().filter(|entry| stream_of(entry.target).is_some());
     each(lists.map(|entry| heals(small(), entry, "@2"))).await;
 }
 
@@ -126,7 +138,8 @@ async fn a_fault_on_a_later_page_of_the_first_run_costs_nothing() {
 async fn a_fault_after_a_healthy_run_costs_nothing() {
     let healthy = healthy().await;
     for often in ["", "x3"] {
-        let cases = eset_catalogue().into_iter().map(|entry| {
+        let cases = striking().filter(|entry| !is_window(entry.target));
+        let cases = cases.map(|entry| {
             let world = healthy.branch();
             world.pass(24 * 60);
             heals(world, entry, often)

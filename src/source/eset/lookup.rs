@@ -79,7 +79,10 @@ impl Connection {
         let url = self.account.url("incident-management", &path);
         let question = get("eset.incidents", url, false);
         let Some(body) = self.body(&question, limits).await? else {
-            return Ok(LookedUp::default());
+            return Ok(LookedUp {
+                missing: true,
+                ..LookedUp::default()
+            });
         };
         let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|error| {
             Error::contract(format!(
@@ -90,6 +93,7 @@ impl Connection {
             .incident
             .map(|incident| incident.get().as_bytes().to_vec());
         Ok(LookedUp {
+            missing: details.is_none(),
             details,
             device_name: None,
         })
@@ -118,6 +122,9 @@ impl Connection {
             for (looked, id) in looked.iter_mut().zip(&ids) {
                 looked.details = details.remove(*id);
             }
+        }
+        for looked in &mut looked {
+            looked.missing = with_details && looked.details.is_none();
         }
         if self.account.look_ups.devices {
             self.name_devices(records, &mut looked, &limits).await;
@@ -194,9 +201,9 @@ impl Connection {
             }
         }
         for (looked, id) in looked.iter_mut().zip(devices) {
-            looked.device_name = id
-                .and_then(|id| self.devices.get(&id))
-                .filter(|name| !name.is_empty());
+            let Some(id) = id else { continue };
+            looked.device_name = self.devices.get(&id).filter(|name| !name.is_empty());
+            looked.missing |= looked.device_name.is_none();
         }
     }
 
@@ -240,11 +247,10 @@ impl Connection {
     /// A small answer's body; `None` when the service says for good that there is none.
     async fn body(&self, question: &Question, limits: &Limits) -> Result<Option<Bytes>> {
         match self.asker.ask(question, limits).await {
-            Ok(Reply::Answer(response)) => self
-                .asker
-                .whole_body(question, response, limits)
-                .await
-                .map(Some),
+            Ok(Reply::Answer(response)) => {
+                let body = self.asker.whole_body(question, response, limits).await?;
+                Ok(Some(body))
+            }
             Ok(
                 Reply::PositionRefused(what)
                 | Reply::NotOffered(what)
