@@ -30,7 +30,7 @@ use crate::{
 pub const FUNCTIONS: &[&str] = &["EsetTimer", PUSH];
 
 /// The function that drains the outbox.
-const PUSH: &str = "SentinelPush";
+pub const PUSH: &str = "SentinelPush";
 
 /// Everything that a run needs, built once.
 pub struct App {

@@ -9,6 +9,7 @@ use crate::{
     app::{App, FUNCTIONS},
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
+        batch::Batch,
         columns,
         cursor::{Slice, StreamState},
         window::{Window, delta},
@@ -18,6 +19,7 @@ use crate::{
         exchange::{Limits, Reply},
     },
     pipeline::Job,
+    sink::Sink,
     storage::Storage,
 };
 
@@ -150,14 +152,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
     let clock = &parts.clock;
     check_storage(&*parts.storage, findings).await;
-    findings.ok(
-        "sink",
-        &format!(
-            "tables {} and {}",
-            columns::DETECTIONS.name,
-            columns::INCIDENTS.name
-        ),
-    );
+    check_sink(&*parts.sink, findings).await;
     let limits = Limits {
         deadline: clock.now() + delta(PATIENCE),
         stop: CancellationToken::new(),
@@ -187,16 +182,35 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     }
 }
 
+/// Hands over no rows at all: enough to know that some would be taken.
+async fn check_sink(sink: &dyn Sink, findings: &mut Findings<'_>) {
+    for table in columns::TABLES {
+        let what = format!("sink: {}", table.name);
+        match sink.push(&Batch::new(table.name)).await {
+            Ok(()) => findings.ok(&what, "takes rows"),
+            Err(error) => findings.bad(&what, &error.to_string()),
+        }
+    }
+}
+
 async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
     match storage.states().await {
         Ok(states) => findings.ok("storage", &format!("positions of {} streams", states.len())),
         Err(error) => findings.bad("storage", &error.to_string()),
     }
+    match storage.outbox_size().await {
+        Ok((0, _)) => findings.ok("outbox", "nothing waits"),
+        Ok((count, bytes)) => findings.note(
+            "outbox",
+            &format!("{count} batches of {bytes} bytes wait for the sink; `outbox list` says why"),
+        ),
+        Err(error) => findings.bad("outbox", &error.to_string()),
+    }
     match storage.count_dead_letters().await {
         Ok(0) => findings.ok("dead letters", "none"),
         Ok(count) => findings.note(
             "dead letters",
-            &format!("{count} records were refused; `connector_dead_letters` says why"),
+            &format!("{count} records were refused; `dead list` says why"),
         ),
         Err(error) => findings.bad("dead letters", &error.to_string()),
     }

@@ -19,7 +19,7 @@ use crate::{
 /// What the function `Status` answers.
 ///
 /// `{version, now, well, check: [{found, what, text}], streams: [{connection, stream, says,
-/// goodUntil, gaps, error}], deadLetters}`; without an app (wrong settings) only the settings are
+/// goodUntil, gaps, error}], outbox: {batches, bytes}, deadLetters}`; without an app (wrong settings) only the settings are
 /// checked.
 pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Value {
     let mut findings: Vec<Finding> = Vec::new();
@@ -27,6 +27,7 @@ pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Valu
     check::settings(environment, crate::config::Mode::Host, &mut tell);
     let mut streams = Vec::new();
     let mut dead = Value::Null;
+    let mut outbox = Value::Null;
     match app {
         Err(error) => tell(Finding {
             found: Found::Bad,
@@ -48,6 +49,9 @@ pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Valu
                     "error": state.error,
                 }));
             }
+            if let Ok((batches, bytes)) = parts.storage.outbox_size().await {
+                outbox = json!({ "batches": batches, "bytes": bytes });
+            }
             dead = parts.storage.count_dead_letters().await.ok().into();
         }
     }
@@ -57,6 +61,7 @@ pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Valu
         "well": well,
         "check": findings,
         "streams": streams,
+        "outbox": outbox,
         "deadLetters": dead,
     })
 }

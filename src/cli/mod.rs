@@ -23,6 +23,7 @@ use crate::{
 mod check;
 mod cursor;
 mod demo;
+mod outbox;
 mod run;
 mod screen;
 mod simulate;
@@ -66,6 +67,12 @@ enum Command {
     /// Show or move the position of a stream
     #[command(subcommand)]
     Cursor(cursor::Command),
+    /// Show, push or drop what waits for the sink
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
+    /// Show, retry or drop what was refused
+    #[command(subcommand)]
+    Dead(outbox::DeadCommand),
     /// Ask the embedded tables in SQL
     Query {
         /// One SELECT
@@ -122,6 +129,8 @@ async fn run(command: Command) -> Result<()> {
         Command::Run(arguments) => run::run(arguments, &local_settings()?, clock).await,
         Command::Check(arguments) => check::check(arguments, &local_environment()?, clock).await,
         Command::Cursor(command) => cursor::cursor(command, &local_settings()?, clock).await,
+        Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
+        Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
         Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
     }

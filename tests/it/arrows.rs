@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pipeline", &["core", "io", "source", "sink", "storage"]),
     (
         "check",
-        &["app", "config", "core", "io", "pipeline", "storage"],
+        &["app", "config", "core", "io", "pipeline", "sink", "storage"],
     ),
     (
         "app",

@@ -136,7 +136,7 @@ async fn a_backlog_longer_than_the_budget_is_read_in_many_runs() {
 async fn a_stop_ends_the_run_at_once_and_repeats_nothing() {
     for page in 1..=6 {
         let mut world = slow_backlog();
-        world.budget = Duration::from_secs(240);
+        world.budget = Duration::from_mins(4);
         let stop = world.stop.clone();
         let mut parts = world.parts();
         parts.progress = std::sync::Arc::new(move |report| {

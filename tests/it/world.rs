@@ -95,7 +95,7 @@ impl World {
             clock,
             folder: folder(),
             look_ups: LookUps::default(),
-            budget: Duration::from_secs(240),
+            budget: Duration::from_mins(4),
             step: None,
             stop: CancellationToken::new(),
             streams: eset::STREAMS.to_vec(),

@@ -24,7 +24,10 @@ async fn a_refused_token_that_was_in_use_leaves_a_gap_from_the_last_good_time() 
     assert!(reports[1].gaps.is_empty() && reports[2].gaps.is_empty());
     // It stays known.
     world.pass(5);
-    assert_eq!(world.run().await[0].gaps.as_slice(), [gap.clone()]);
+    assert_eq!(
+        world.run().await[0].gaps.as_slice(),
+        std::slice::from_ref(gap)
+    );
     world.assert_complete("gap").await;
 }
 

@@ -1,0 +1,67 @@
+//! What is written down, held against the program.
+
+use std::{fs, path::Path, sync::Arc};
+
+use chrono::Utc;
+use sentinel_connector::{
+    app::FUNCTIONS,
+    config::{SETTINGS, Scope},
+    io::clock::SystemClock,
+    simulator::{Options, Simulator},
+};
+
+fn file(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The table of settings, as it stands between two marks of the README.
+fn settings_table() -> String {
+    let mut table = String::from("| setting | meaning |\n|---|---|\n");
+    for setting in SETTINGS
+        .iter()
+        .filter(|setting| setting.scope != Scope::Platform)
+    {
+        let meaning = setting.explained().replace('|', "\\|");
+        table.push_str(&format!("| `{}` | {meaning} |\n", setting.name));
+    }
+    table
+}
+
+#[test]
+fn the_readme_lists_every_setting_as_the_program_explains_it() {
+    let readme = file("README.md");
+    let table = readme.split("<!-- settings -->\n").nth(1).unwrap();
+    let table = table.split("<!-- /settings -->").next().unwrap();
+    assert_eq!(
+        table,
+        settings_table(),
+        "the table of README.md should be:\n{}",
+        settings_table()
+    );
+}
+
+#[test]
+fn the_readme_names_every_function_and_command() {
+    let readme = file("README.md");
+    for function in FUNCTIONS.iter().chain(&["Status"]) {
+        assert!(readme.contains(&format!("`{function}`")), "{function}");
+    }
+    for command in [
+        "demo", "run", "check", "cursor", "outbox", "dead", "query", "simulate", "serve",
+    ] {
+        assert!(readme.contains(&format!("`{command}")), "{command}");
+    }
+}
+
+#[test]
+fn the_example_settings_are_those_that_simulate_prints() {
+    let example: serde_json::Value =
+        serde_json::from_str(&file("local.settings.json.example")).unwrap();
+    #[allow(clippy::disallowed_methods, reason = "any time will do")]
+    let simulator = Simulator::new(Options::new(1, Utc::now()), Arc::new(SystemClock));
+    for (name, value) in simulator.settings("https://localhost:7443") {
+        if name.starts_with("ESET_") {
+            assert_eq!(example["Values"][&name], value.as_str(), "{name}");
+        }
+    }
+}
