@@ -3,10 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::core::{
-    cursor::{Open, Position, Slice, Steps},
-    window::{Pace, Window},
-};
+
+#[path = "import_walk_tests.rs"]
+mod walk;
 
 const HOUR: Duration = Duration::from_hours(1);
 const LOOKBACK: Duration = Duration::from_hours(72);
@@ -17,7 +16,7 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 /// An entity, saved an hour ago.
-fn stored(table: &str, properties: serde_json::Value) -> Stored {
+fn stored(table: &str, properties: &serde_json::Value) -> Stored {
     let mut all = json!({
         "PartitionKey": table,
         "RowKey": table,
@@ -34,7 +33,7 @@ fn stored(table: &str, properties: serde_json::Value) -> Stored {
 
 fn time_of(source: &str, time: &str) -> Stored {
     let table = format!("LastDetectionTime{source}");
-    stored(&table, json!({ table.as_str(): time }))
+    stored(&table, &json!({ table.as_str(): time }))
 }
 
 fn saved(mut stored: Stored, time: &str) -> Stored {
@@ -128,7 +127,7 @@ fn a_time_from_a_device_whose_clock_is_ahead_counts_as_of_when_it_was_saved() {
 fn what_cannot_be_read_counts_as_of_when_it_was_saved() {
     for value in [json!("soon"), json!(""), json!(7), json!(null), json!(true)] {
         let table = "LastDetectionTimeEP";
-        let stored = [stored(table, json!({ table: value }))];
+        let stored = [stored(table, &json!({ table: value }))];
         let resume = resume("eset.detections", &stored).unwrap();
         assert_eq!(resume.proven, at("2026-03-02T07:00:00.1234567Z"));
         assert!(
@@ -138,7 +137,10 @@ fn what_cannot_be_read_counts_as_of_when_it_was_saved() {
         );
     }
     let nothing = saved(time_of("EP", "soon"), "never");
-    assert_eq!(proven("eset.detections", &[nothing.clone()]), None);
+    assert_eq!(
+        proven("eset.detections", std::slice::from_ref(&nothing)),
+        None
+    );
     // What is not known can't be later than what another table says.
     let both = [nothing, time_of("EI", "2026-03-01T22:30:01Z")];
     assert_eq!(proven("eset.detections", &both), None);
@@ -148,7 +150,7 @@ fn what_cannot_be_read_counts_as_of_when_it_was_saved() {
 fn a_delta_token_of_3_3_is_recognised_and_not_used() {
     let stored = [stored(
         "LastDataEP",
-        json!({"last_data": "CAESBgjAhYDEBhABGgQIAxAB", "next_page_token": ""}),
+        &json!({"last_data": "CAESBgjAhYDEBhABGgQIAxAB", "next_page_token": ""}),
     )];
     let resume = resume("eset.detections", &stored).unwrap();
     assert_eq!(resume.proven, at("2026-03-02T07:00:00.1234567Z"));
@@ -173,7 +175,7 @@ fn tables_of_3_3_are_of_the_streams_that_their_names_end_with() {
         ("LastDataV2", [true, true, true]),
         ("TokenParams", [false, false, false]),
     ] {
-        let stored = [stored(table, json!({"x": "token"}))];
+        let stored = [stored(table, &json!({"x": "token"}))];
         let found = streams.map(|stream| resume(stream, &stored).is_some());
         assert_eq!(found, expected, "{table}");
     }
@@ -183,7 +185,7 @@ fn tables_of_3_3_are_of_the_streams_that_their_names_end_with() {
 fn a_time_of_3_3_is_taken_and_a_page_under_way_is_said() {
     let stored = [stored(
         "LastDataINCIDENTS",
-        json!({"last_data": "2026-03-01T22:30:01Z", "next_page_token": "abc"}),
+        &json!({"last_data": "2026-03-01T22:30:01Z", "next_page_token": "abc"}),
     )];
     let resume = resume("eset.incidents", &stored).unwrap();
     assert_eq!(resume.proven, at("2026-03-01T22:30:00Z"));
@@ -201,7 +203,7 @@ fn what_an_update_left_behind_is_named_and_not_used() {
         time_of("EP", "2025-10-01T06:00:01Z"),
         "2025-10-01T06:05:00Z",
     );
-    let new = stored("LastDataEIECOS", json!({"x": "token"}));
+    let new = stored("LastDataEIECOS", &json!({"x": "token"}));
     let after = resume("eset.detections", &[old.clone(), new.clone()]).unwrap();
     assert_eq!(after.proven, at("2026-03-02T07:00:00.1234567Z"));
     let says = after.says.join("\n");
@@ -225,7 +227,7 @@ fn a_table_of_an_unknown_source_never_makes_a_position_later() {
         time_of("EP", "2025-10-01T06:00:01Z"),
         "2025-10-01T06:05:00Z",
     );
-    let unknown = stored("LastDataV1", json!({"x": "token"}));
+    let unknown = stored("LastDataV1", &json!({"x": "token"}));
     let resume = resume("eset.detections", &[old, unknown]).unwrap();
     assert_eq!(resume.proven, at("2025-10-01T06:00:00Z"));
 }
@@ -257,95 +259,4 @@ fn a_connector_that_may_still_run_is_said() {
     let stopped = [time_of("EP", "2026-03-02T06:00:01Z")];
     let says = resume("eset.detections", &stopped).unwrap().says.join("\n");
     assert!(!says.contains("stop it"), "{says}");
-}
-
-fn pace() -> Pace {
-    Pace {
-        every: Duration::ZERO,
-        delay: Duration::ZERO,
-        lookback: LOOKBACK,
-        step: Duration::from_hours(24),
-        history: Duration::from_hours(24),
-    }
-}
-
-/// The steps of one run, each answered at once.
-fn walk(state: &mut StreamState, has_feed: bool) -> Vec<Slice> {
-    let (mut steps, mut walked) = (Steps::default(), Vec::new());
-    while let Some(Open { slice, began, .. }) = state.next(has_feed, &pace(), steps, at(NOW)) {
-        let token = (!matches!(slice, Slice::Window(_))).then(|| "t".to_owned());
-        steps.window |= matches!(slice, Slice::Window(_));
-        steps.feed |= matches!(slice, Slice::Token(_));
-        let done = crate::core::cursor::Move::Slice {
-            slice: slice.clone(),
-            token,
-            began,
-        };
-        state.apply(&done, &pace());
-        walked.push(slice);
-        assert!(walked.len() < 50, "{walked:?}");
-    }
-    walked
-}
-
-#[test]
-fn a_feed_gives_its_token_first_and_then_all_from_the_resume_time_is_read_by_window() {
-    let resume = resume("eset.detections", &[time_of("EP", "2026-03-01T22:30:01Z")]).unwrap();
-    let mut state = StreamState::default();
-    resume.apply(&mut state);
-    assert!(has_position(&state));
-    let walked = walk(&mut state, true);
-    assert_eq!(walked[0], Slice::Latest);
-    assert_windows(&walked[1..], resume.from);
-    assert!(matches!(state.position, Some(Position::Token(_))));
-    assert_eq!(state.good, Some(at(NOW)));
-}
-
-#[test]
-fn a_stream_without_a_feed_reads_all_from_the_resume_time_and_no_more() {
-    let resume = resume(
-        "eset.incidents",
-        &[time_of("INCIDENTS", "2026-03-01T22:30:01Z")],
-    )
-    .unwrap();
-    let mut state = StreamState::default();
-    resume.apply(&mut state);
-    let walked = walk(&mut state, false);
-    assert_windows(&walked, resume.from);
-}
-
-/// Without a hole, from `from` until now, and from nothing before it.
-fn assert_windows(slices: &[Slice], from: DateTime<Utc>) {
-    let windows: Vec<Window> = slices
-        .iter()
-        .filter_map(|slice| match slice {
-            Slice::Window(window) => Some(*window),
-            Slice::Token(_) => None,
-            Slice::Latest => panic!("a second first token"),
-        })
-        .collect();
-    assert_eq!(windows[0].from, from);
-    for pair in windows.windows(2) {
-        assert!(
-            pair[1].from <= pair[0].to && pair[1].from >= from,
-            "{windows:?}"
-        );
-    }
-    assert!(windows.last().unwrap().to >= at(NOW));
-}
-
-#[test]
-fn an_import_over_a_position_reads_from_the_resume_time_and_keeps_pause_and_gaps() {
-    let resume = resume("eset.detections", &[time_of("EP", "2026-03-01T22:30:01Z")]).unwrap();
-    let mut state = StreamState {
-        paused: Some(at(NOW)),
-        floor: Some(at("2020-01-01T00:00:00Z")),
-        ..StreamState::default()
-    };
-    state.add_gap(words::gap(at(NOW), at(NOW), at(NOW)));
-    walk(&mut state, true);
-    resume.apply(&mut state);
-    assert_eq!((state.paused, state.gaps.len()), (Some(at(NOW)), 1));
-    let walked = walk(&mut state, true);
-    assert_windows(&walked[1..], resume.from);
 }
