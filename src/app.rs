@@ -23,7 +23,10 @@ use crate::{
     pipeline::{self, Job, Outcome, Parts, Report},
     push,
     source::eset::{self, Account, Eset, LookUps},
-    storage::SharedStorage,
+    storage::{
+        SharedStorage,
+        azure::{self, AzureStorage},
+    },
 };
 
 /// The functions that there are; each has a folder of its name with a `function.json`.
@@ -263,6 +266,15 @@ fn table(routes: &BTreeMap<&str, &str>, endpoint: &Endpoint) -> String {
 /// The storage that the settings name, alone: for those who look after what is kept there.
 pub fn storage(settings: &Settings, clock: &SharedClock) -> Result<SharedStorage> {
     Builder::new(settings, clock, &network(settings)?)?.storage()
+}
+
+/// The storage account that these settings name, which need not be ours.
+pub fn azure_account(
+    settings: &Settings,
+    account: &azure::StorageSettings<'_>,
+    clock: &SharedClock,
+) -> Result<Option<AzureStorage>> {
+    Builder::new(settings, clock, &network(settings)?)?.azure_account(account)
 }
 
 /// Random numbers of the operating system's quality.

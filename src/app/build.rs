@@ -122,6 +122,7 @@ impl<'a> Builder<'a> {
 
     fn azure_storage(&self, storage: &config::AzureStorage) -> Result<SharedStorage> {
         let settings = azure::StorageSettings {
+            setting: None,
             connection_string: storage
                 .connection_string
                 .as_ref()
@@ -131,11 +132,22 @@ impl<'a> Builder<'a> {
             blob_service_uri: storage.blob_uri.as_deref(),
             client_id: storage.client_id.as_deref(),
         };
-        let account = AccountSettings::parse(&settings)?.ok_or_else(|| {
+        let storage = self.azure_account(&settings)?.ok_or_else(|| {
             Error::config(
                 "`STORAGE=azure` needs `AzureWebJobsStorage`, or `AzureWebJobsStorage__accountName`",
             )
         })?;
+        Ok(Arc::new(storage))
+    }
+
+    /// The storage account that these settings name, if they name one.
+    pub(super) fn azure_account(
+        &self,
+        settings: &azure::StorageSettings<'_>,
+    ) -> Result<Option<AzureStorage>> {
+        let Some(account) = AccountSettings::parse(settings)? else {
+            return Ok(None);
+        };
         let platform = platform(&self.settings.identity);
         let account = account.sign_in(|client_id| {
             let credential = Credential::choose(None, client_id, platform.as_ref());
@@ -150,7 +162,7 @@ impl<'a> Builder<'a> {
             clock: Arc::clone(self.clock),
             random: random(),
         };
-        Ok(Arc::new(AzureStorage::new(account, wire)))
+        Ok(Some(AzureStorage::new(account, wire)))
     }
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::screen::{line, named};
 use crate::{
     app,
-    config::{DEFAULT_CONNECTION, Settings},
+    config::{DEFAULT_CONNECTION, Environment, Settings},
     core::{
         cursor::{StreamKey, StreamState},
         record::parse_time,
@@ -19,6 +19,8 @@ use crate::{
     status::{sentences, utc},
     storage::{SaveError, Storage},
 };
+
+mod import;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -65,6 +67,8 @@ pub(super) enum Command {
         #[arg(long)]
         again: bool,
     },
+    /// Go on where the stock ESET connector stopped, from its tables in the storage account
+    Import(import::Arguments),
 }
 
 /// A time, or an age.
@@ -96,6 +100,7 @@ fn time(text: &str) -> std::result::Result<When, String> {
 
 pub(super) async fn cursor(
     command: Command,
+    environment: &Environment,
     settings: &Settings,
     clock: SharedClock,
 ) -> Result<()> {
@@ -156,6 +161,9 @@ pub(super) async fn cursor(
                 named(&key)
             ));
             Ok(())
+        }
+        Command::Import(arguments) => {
+            import::import(&arguments, environment, settings, &clock, storage).await
         }
     }
 }

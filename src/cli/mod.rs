@@ -43,6 +43,7 @@ Examples:
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
+  sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
   sentinel-connector simulate --fault eset.detections:429x3
 
 Settings come from the environment, then from `Values` in ./local.settings.json.";
@@ -128,7 +129,9 @@ async fn run(command: Command) -> Result<()> {
         Command::Demo(arguments) => demo::demo(arguments, clock).await,
         Command::Run(arguments) => run::run(arguments, &local_settings()?, clock).await,
         Command::Check(arguments) => check::check(arguments, &local_environment()?, clock).await,
-        Command::Cursor(command) => cursor::cursor(command, &local_settings()?, clock).await,
+        Command::Cursor(command) => {
+            cursor::cursor(command, &local_environment()?, &local_settings()?, clock).await
+        }
         Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
         Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,

@@ -5,6 +5,7 @@ pub mod columns;
 pub mod cursor;
 pub mod dedupe;
 pub mod endpoint;
+pub mod import;
 pub mod mapping;
 pub mod page;
 pub mod record;

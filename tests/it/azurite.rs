@@ -106,10 +106,15 @@ impl Azurite {
 
     /// The settings of an account that no other test uses.
     pub(crate) fn settings(&self) -> AccountSettings {
+        let (name, key) = self.unused();
+        parsed(&self.connection_string(&name, &key))
+    }
+
+    /// Name and key of an account that no other test uses.
+    pub(crate) fn unused(&self) -> (String, String) {
         let at = self.given.fetch_add(1, Ordering::Relaxed);
         assert!(at < ACCOUNTS, "more tests than accounts");
-        let text = self.connection_string(&name(at), &key(at));
-        parsed(&text)
+        (name(at), key(at))
     }
 
     pub(crate) fn connection_string(&self, name: &str, key: &str) -> String {

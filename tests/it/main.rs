@@ -20,6 +20,8 @@ mod host;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod ingestion;
 #[cfg(test)]
 mod interrupt;

@@ -136,6 +136,10 @@ impl World {
         self.clock.advance(Duration::from_mins(minutes));
     }
 
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
     pub(crate) fn file(&self) -> Arc<EmbeddedFile> {
         EmbeddedFile::open(self.folder.path()).unwrap()
     }

@@ -19,9 +19,14 @@ const EMULATOR_BLOBS: &str = "http://127.0.0.1:10000/devstoreaccount1";
 /// The suffix of the public cloud; a connection string names another cloud's.
 const PUBLIC_SUFFIX: &str = "core.windows.net";
 
+/// The setting that every Function App has.
+const SETTING: &str = "AzureWebJobsStorage";
+
 /// The settings that name a storage account, as they are.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StorageSettings<'a> {
+    /// What the settings begin with, for error texts; `AzureWebJobsStorage` when `None`.
+    pub setting: Option<&'a str>,
     /// `AzureWebJobsStorage`: a connection string.
     pub connection_string: Option<&'a str>,
     /// `AzureWebJobsStorage__accountName`.
@@ -81,7 +86,9 @@ impl AccountSettings {
         let set = |value: Option<&'_ str>| value.is_some_and(|value| !value.trim().is_empty());
         // The Functions host goes by a connection string first, too.
         match settings.connection_string.map(str::trim) {
-            Some(text) if !text.is_empty() => connection_string(text).map(Some),
+            Some(text) if !text.is_empty() => {
+                connection_string(text, settings.setting.unwrap_or(SETTING)).map(Some)
+            }
             _ if set(settings.account_name) || set(settings.table_service_uri) => {
                 identity(settings).map(Some)
             }
@@ -108,6 +115,7 @@ impl AccountSettings {
 }
 
 fn identity(settings: &StorageSettings<'_>) -> Result<AccountSettings> {
+    let setting = settings.setting.unwrap_or(SETTING);
     let text = |value: Option<&str>| {
         let value = value.map(str::trim).filter(|value| !value.is_empty());
         value.map(str::to_owned)
@@ -120,12 +128,12 @@ fn identity(settings: &StorageSettings<'_>) -> Result<AccountSettings> {
         };
     let given = text(settings.account_name);
     if let Some(name) = &given {
-        check_name("AzureWebJobsStorage__accountName", name)?;
+        check_name(&format!("{setting}__accountName"), name)?;
     }
     let name = given.as_deref();
-    let tables = "AzureWebJobsStorage__tableServiceUri";
+    let tables = &format!("{setting}__tableServiceUri");
     let table_url = place("table", tables, text(settings.table_service_uri), name)?;
-    let blobs = "AzureWebJobsStorage__blobServiceUri";
+    let blobs = &format!("{setting}__blobServiceUri");
     let blob_url = place("blob", blobs, text(settings.blob_service_uri), name)?;
     let host = table_url.parse::<Uri>().ok();
     let host = host.as_ref().and_then(Uri::host).unwrap_or_default();
@@ -142,8 +150,7 @@ fn identity(settings: &StorageSettings<'_>) -> Result<AccountSettings> {
 
 /// A connection string: `name=value` pairs, the names in any case
 /// (learn.microsoft.com/azure/storage/common/storage-configure-connection-string).
-fn connection_string(text: &str) -> Result<AccountSettings> {
-    const SETTING: &str = "AzureWebJobsStorage";
+fn connection_string(text: &str, setting: &str) -> Result<AccountSettings> {
     let value = |name: &str| {
         text.split(';')
             .filter_map(|pair| pair.split_once('='))
@@ -161,23 +168,23 @@ fn connection_string(text: &str) -> Result<AccountSettings> {
     }
     if value("SharedAccessSignature").is_some() {
         return Err(Error::config(format!(
-            "`{SETTING}` holds a shared access signature, which cannot be renewed: use a connection \
-             string with `AccountKey`, or `{SETTING}__accountName` and a managed identity"
+            "`{setting}` holds a shared access signature, which cannot be renewed: use a connection \
+             string with `AccountKey`, or `{setting}__accountName` and a managed identity"
         )));
     }
     let (Some(name), Some(key)) = (value("AccountName"), value("AccountKey")) else {
         return Err(Error::config(format!(
-            "`{SETTING}` is no connection string with `AccountName` and `AccountKey`: copy it from \
-             the storage account's access keys, or use `{SETTING}__accountName` and a managed \
+            "`{setting}` is no connection string with `AccountName` and `AccountKey`: copy it from \
+             the storage account's access keys, or use `{setting}__accountName` and a managed \
              identity"
         )));
     };
-    check_name(SETTING, name)?;
+    check_name(setting, name)?;
     let protocol = value("DefaultEndpointsProtocol").unwrap_or("https");
     let suffix = value("EndpointSuffix").unwrap_or(PUBLIC_SUFFIX);
     let place = |service: &str, endpoint: &str| match value(endpoint) {
-        Some(url) => checked_url(SETTING, url),
-        None => checked_url(SETTING, &format!("{protocol}://{name}.{service}.{suffix}")),
+        Some(url) => checked_url(setting, url),
+        None => checked_url(setting, &format!("{protocol}://{name}.{service}.{suffix}")),
     };
     Ok(AccountSettings {
         name: name.to_owned(),

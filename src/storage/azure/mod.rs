@@ -22,6 +22,7 @@ mod name;
 mod parcels;
 mod service;
 mod state;
+mod stock;
 
 pub mod account;
 pub mod auth;

@@ -251,7 +251,7 @@ const ENTITY_KEY: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'~');
 
-fn json_call(method: Method, path: String) -> Call {
+pub(super) fn json_call(method: Method, path: String) -> Call {
     Call::new(method, path)
         .header(header::ACCEPT, PLAIN_JSON)
         .service_header("dataserviceversion", "3.0")

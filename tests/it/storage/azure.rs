@@ -29,6 +29,7 @@ use super::{conforms, found, key, letter, parked, state};
 use crate::azurite::{Azurite, network, parsed, signed_in, wire};
 
 mod identity;
+mod stock;
 
 /// What happens to a request.
 enum Step {

@@ -1,0 +1,183 @@
+//! `cursor import`: from the stock connector's positions to ours.
+
+use std::time::Duration;
+
+use super::{change, line, named};
+use crate::{
+    app,
+    config::{self, DEFAULT_CONNECTION, Environment, Settings, StorageSettings},
+    core::{
+        cursor::StreamKey,
+        endpoint::Endpoint,
+        import::{Resume, has_position},
+        window::Pace,
+    },
+    error::{Error, Result},
+    io::clock::SharedClock,
+    source::eset,
+    storage::{Storage, azure},
+};
+
+/// Where the stock connector finds its storage account (`utils_sentinel.py`), and where a Function
+/// App without a content share has it.
+const SETTINGS: [&str; 2] = [
+    "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING",
+    "AzureWebJobsStorage",
+];
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// The setting that names the stock connector's storage account; by default
+    /// `WEBSITE_CONTENTAZUREFILECONNECTIONSTRING`, then `AzureWebJobsStorage`
+    #[arg(long, value_name = "SETTING")]
+    from: Option<String>,
+    /// The connection that takes over
+    #[arg(long, default_value = DEFAULT_CONNECTION)]
+    connection: String,
+    /// How much is read again before the stock connector's position; by default the stream's own,
+    /// 72h for detections
+    #[arg(long, value_parser = humantime::parse_duration)]
+    lookback: Option<Duration>,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace positions that there are already
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) async fn import(
+    arguments: &Arguments,
+    environment: &Environment,
+    settings: &Settings,
+    clock: &SharedClock,
+    storage: &dyn Storage,
+) -> Result<()> {
+    let streams = streams(settings, &arguments.connection)?;
+    let (setting, account) = account(arguments, environment, settings, clock)?;
+    let stored = account.stock_state().await;
+    let stored = stored
+        .map_err(|error| error.context(format!("the stock connector's state, by `{setting}`")))?;
+    if stored.is_empty() {
+        return Err(Error::config(format!(
+            "the storage account of `{setting}` has no table of the stock connector \
+             (`LastDetectionTime…`, `LastData…`): name the setting of its account with `--from`"
+        )));
+    }
+    let now = clock.now();
+    let mut found = Vec::new();
+    let mut taken = Vec::new();
+    for (endpoint, pace) in streams {
+        let key = StreamKey::new(&arguments.connection, endpoint.stream);
+        let lookback = arguments.lookback.unwrap_or(pace.lookback);
+        line(named(&key));
+        let Some(resume) = Resume::of(endpoint.stream, &stored, lookback, now) else {
+            line(
+                "  the stock connector has saved nothing of it that can be read; its position stays",
+            );
+            continue;
+        };
+        for sentence in &resume.says {
+            line(format!("  {sentence}"));
+        }
+        if storage
+            .load(&key)
+            .await?
+            .is_some_and(|(state, _)| has_position(&state))
+        {
+            line("  it has a position of its own already");
+            taken.push(named(&key));
+        }
+        found.push((key, resume));
+    }
+    if matches!(settings.storage, StorageSettings::Embedded) {
+        line(format!(
+            "positions are kept in `{}`, for runs on this machine; `STORAGE=azure` keeps them where \
+             the Function App looks",
+            settings.data.display()
+        ));
+    }
+    if !taken.is_empty() && !arguments.force {
+        return Err(Error::config(format!(
+            "nothing was changed: there is a position of {} already; `--force` replaces it",
+            taken.join(", ")
+        )));
+    }
+    if arguments.dry_run {
+        line("nothing was changed (--dry-run)");
+        return Ok(());
+    }
+    for (key, resume) in &found {
+        change(storage, key, &**clock, |state| resume.apply(state)).await?;
+        line(format!(
+            "{}: saved; the next run goes on from there",
+            named(key)
+        ));
+    }
+    Ok(())
+}
+
+/// The streams of a connection, and how each is read.
+fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pace)>> {
+    if settings.connections.is_empty() {
+        let all = eset::STREAMS.iter();
+        return Ok(all.map(|endpoint| (*endpoint, endpoint.pace)).collect());
+    }
+    let found = settings.connections.iter().find(|one| one.name == name);
+    let Some(connection) = found else {
+        let names: Vec<&str> = settings
+            .connections
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        return Err(Error::config(format!(
+            "there is no connection `{name}`; there are {}: choose one with `--connection`",
+            names.join(", ")
+        )));
+    };
+    let config::Source::Eset(source) = &connection.source;
+    let streams = app::eset_streams(source).into_iter();
+    Ok(streams
+        .map(|endpoint| {
+            (
+                endpoint,
+                connection.paces.of(endpoint.stream, endpoint.pace),
+            )
+        })
+        .collect())
+}
+
+/// The stock connector's storage account, and the setting that names it.
+fn account(
+    arguments: &Arguments,
+    environment: &Environment,
+    settings: &Settings,
+    clock: &SharedClock,
+) -> Result<(String, azure::AzureStorage)> {
+    let names = match &arguments.from {
+        Some(name) => vec![name.as_str()],
+        None => SETTINGS.to_vec(),
+    };
+    for name in &names {
+        let part = |ending: &str| environment.get(&format!("{name}__{ending}"));
+        let given = azure::StorageSettings {
+            setting: Some(name),
+            connection_string: environment.get(name),
+            account_name: part("accountName"),
+            table_service_uri: part("tableServiceUri"),
+            blob_service_uri: part("blobServiceUri"),
+            client_id: part("clientId"),
+        };
+        if let Some(account) = app::azure_account(settings, &given, clock)? {
+            return Ok(((*name).to_owned(), account));
+        }
+    }
+    Err(Error::config(format!(
+        "{} not set: set it to the connection string of the stock connector's storage account, or \
+         name another setting with `--from`",
+        match names.as_slice() {
+            [one] => format!("`{one}` is"),
+            _ => format!("`{}` are", names.join("` and `")),
+        }
+    )))
+}
