@@ -106,10 +106,14 @@ impl Azurite {
 
     /// The settings of an account that no other test uses.
     pub(crate) fn settings(&self) -> AccountSettings {
+        parsed(&self.fresh())
+    }
+
+    /// The connection string of an account that no other test uses.
+    pub(crate) fn fresh(&self) -> String {
         let at = self.given.fetch_add(1, Ordering::Relaxed);
         assert!(at < ACCOUNTS, "more tests than accounts");
-        let text = self.connection_string(&name(at), &key(at));
-        parsed(&text)
+        self.connection_string(&name(at), &key(at))
     }
 
     pub(crate) fn connection_string(&self, name: &str, key: &str) -> String {
