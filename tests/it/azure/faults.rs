@@ -139,3 +139,27 @@ async fn a_few_rows_that_are_refused_alone_are_kept_and_the_others_land() {
     }
     cloud.assert_accounts("some are dead").await;
 }
+
+/// Refused, then out of reach, then refused again: what is dead and what waits is told apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_refused_around_an_outage_are_settled_in_their_order() {
+    let mut cloud = Cloud::in_memory(|options| options.scale = 0.2);
+    let streams = &mut cloud.world.streams;
+    streams.retain(|endpoint| endpoint.stream == DETECTIONS);
+    for fault in ["400x10", "503x8@11", "400x*@19"] {
+        cloud.world.inject(&format!("ingestion:{fault}"));
+    }
+    let reports = cloud.run().await;
+    assert_eq!(reports[0].error_kind, Some(Kind::Contract), "{reports:?}");
+    assert!(reports[0].counts.waiting > 0, "{reports:?}");
+    assert!(reports[0].counts.again > 0, "{reports:?}");
+    cloud.world.simulator.heal();
+    cloud.run_until_done().await;
+    let letters = cloud.storage.dead_letters(100).await.unwrap();
+    let name = |body: &[u8]| name_of(DETECTIONS, &serde_json::from_slice(body).unwrap());
+    let dead: BTreeSet<String> = letters.iter().map(|letter| name(&letter.body)).collect();
+    cloud.assert_nothing_lost(&dead, "around an outage");
+    let landed = cloud.landed(DETECTIONS);
+    assert!(landed.values().all(|times| *times == 1), "{landed:?}");
+    cloud.assert_accounts("around an outage").await;
+}
