@@ -102,8 +102,11 @@ impl Lander {
                     }
                     let refused = 1 + self.refused.fetch_add(1, Ordering::Relaxed);
                     if refused >= REFUSED_ALIKE && !self.taken.load(Ordering::Relaxed) {
-                        // Rows that are refused for our mistake are not dead.
-                        landed.dead.clear();
+                        // Rows that are refused for our mistake are not dead; but those before
+                        // parked rows are settled with them, since rows settle in their order.
+                        if landed.parked == 0 {
+                            landed.dead.clear();
+                        }
                         return Err(Error::contract(format!(
                             "{}: each of the first {REFUSED_ALIKE} rows is refused alone ({reason}); \
                              compare the table's columns with those of this version",

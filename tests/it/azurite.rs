@@ -106,8 +106,13 @@ impl Azurite {
 
     /// The settings of an account that no other test uses.
     pub(crate) fn settings(&self) -> AccountSettings {
+        parsed(&self.fresh())
+    }
+
+    /// The connection string of an account that no other test uses.
+    pub(crate) fn fresh(&self) -> String {
         let (name, key) = self.unused();
-        parsed(&self.connection_string(&name, &key))
+        self.connection_string(&name, &key)
     }
 
     /// Name and key of an account that no other test uses.

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod arrows;
 #[cfg(test)]
+mod azure;
+#[cfg(test)]
 mod azurite;
 #[cfg(test)]
 mod binary;

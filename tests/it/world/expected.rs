@@ -67,7 +67,7 @@ impl World {
 
     /// What must have landed of a stream, and what may have: a run sees the world somewhere between
     /// its beginning and its end.
-    fn expected(&self, stream: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    pub(crate) fn expected(&self, stream: &str) -> (BTreeSet<String>, BTreeSet<String>) {
         let looks = &self.looks[stream];
         let done = |look: &&Look| matches!(look.outcome, Some(Outcome::UpToDate));
         let (first, last) = (&looks[0], looks.last().unwrap());

@@ -1,0 +1,118 @@
+//! An outage of the sink for hours: rows wait, pulling pauses when there is no more room, and then
+//! everything lands in its order.
+
+use sentinel_connector::{
+    error::Kind,
+    pipeline::{Outcome, Report},
+};
+
+use super::{Cloud, name_of};
+
+/// Names of the rows that wait, oldest first.
+async fn waiting(cloud: &Cloud) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in cloud.storage.parked(10_000).await.unwrap() {
+        let whole = cloud.storage.parked_rows(&entry.id).await.unwrap().unwrap();
+        let rows: Vec<serde_json::Map<_, _>> = serde_json::from_slice(&whole.body).unwrap();
+        assert_eq!(rows.len() as u64, whole.rows);
+        let names_of_entry = rows.iter().map(|row| name_of(&entry.key.stream, row));
+        names.extend(names_of_entry);
+    }
+    names
+}
+
+fn is_full(report: &Report) -> bool {
+    let reason = report.reason.as_deref().unwrap_or_default();
+    report.error_kind == Some(Kind::Transient) && reason.contains("OUTBOX_MAX_BYTES")
+}
+
+fn eset_calls(cloud: &Cloud) -> usize {
+    let calls = cloud.world.simulator.calls();
+    let eset = |target: &sentinel_connector::simulator::Target| target.name().starts_with("eset.");
+    calls
+        .iter()
+        .filter(|call| call.target.as_ref().is_some_and(eset))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_hours_fills_the_outbox_pauses_pulling_and_then_all_lands_in_order() {
+    let mut cloud = Cloud::new(|_| {});
+    cloud.run_until_done().await;
+    let before = cloud.rows().len();
+    cloud.outbox_max = 150_000;
+    cloud.world.inject("ingestion:503x*");
+    let mut rounds = 0;
+    loop {
+        cloud.world.pass(30);
+        rounds += 1;
+        assert!(rounds < 96, "the outbox never fills");
+        let reports = cloud.run().await;
+        let failed = |report: &&Report| report.outcome == Outcome::Failed;
+        let failed: Vec<&Report> = reports.iter().filter(failed).collect();
+        assert!(failed.iter().all(|report| is_full(report)), "{reports:#?}");
+        if !failed.is_empty() {
+            break;
+        }
+        let drained = cloud.drain().await;
+        assert_eq!(drained.counts.landed, 0, "{drained:?}");
+    }
+    assert!(rounds > 2, "{rounds}");
+    let (_, held) = cloud.storage.outbox_size().await.unwrap();
+    assert!(held > 50_000 && held <= cloud.outbox_max, "{held}");
+    cloud.assert_accounts("in the outage").await;
+
+    // Not even asked for.
+    cloud.outbox_max = held;
+    let calls = eset_calls(&cloud);
+    for report in cloud.run().await {
+        assert!(is_full(&report), "{report:?}");
+        assert_eq!(report.pages, 0, "{report:?}");
+    }
+    assert_eq!(eset_calls(&cloud), calls);
+
+    let order = waiting(&cloud).await;
+    assert_eq!(cloud.rows().len(), before);
+    cloud.world.simulator.heal();
+    let drained = cloud.drain().await;
+    assert_eq!(drained.outcome, Outcome::UpToDate, "{drained:?}");
+    assert_eq!(drained.counts.landed, order.len() as u64);
+    assert!(
+        drained.lag_seconds.is_some_and(|lag| lag > 3600),
+        "{drained:?}"
+    );
+    assert_eq!(cloud.storage.outbox_size().await.unwrap(), (0, 0));
+
+    // Each table has them in the order of the outbox.
+    let (mut detections, mut incidents) = (Vec::new(), Vec::new());
+    for name in order {
+        let incident = name.contains(' ');
+        if incident {
+            &mut incidents
+        } else {
+            &mut detections
+        }
+        .push(name);
+    }
+    for (stream, order) in [
+        (sentinel_connector::simulator::STREAM, detections),
+        (sentinel_connector::simulator::STREAM_INCIDENTS, incidents),
+    ] {
+        let rows = cloud
+            .world
+            .simulator
+            .received()
+            .remove(stream)
+            .unwrap()
+            .rows;
+        let rows = rows.iter().filter(|row| row["providerName"] == "ESET");
+        let names: Vec<String> = rows
+            .map(|row| name_of(row["streamName"].as_str().unwrap(), row))
+            .collect();
+        assert_eq!(names[names.len() - order.len()..], order, "{stream}");
+    }
+
+    cloud.outbox_max = 1 << 30;
+    cloud.run_until_done().await;
+    cloud.assert_complete("after the outage").await;
+}
