@@ -1,5 +1,6 @@
 //! One row about each run: a quiet tenant is not a dead connector.
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{Job, Parts, Report};
@@ -13,6 +14,15 @@ pub const PROVIDER: &str = "sentinel-connector";
 
 /// The `streamName` of health rows; the stream that a row is about stands in `additionalFields`.
 pub const STREAM: &str = "connector.health";
+
+/// The `streamName` of rows that only try whether a table takes any.
+pub const PROBE: &str = "connector.probe";
+
+/// A row that every table of this version takes: it says that somebody tried.
+pub(super) fn probe(now: DateTime<Utc>) -> Vec<u8> {
+    let fields = json!({ "version": env!("CARGO_PKG_VERSION"), "probe": true }).to_string();
+    health_row(PROVIDER, "all", PROBE, PROBE, &fields, now)
+}
 
 /// Writes the row. When it does not land, the report still says what happened, and the next run
 /// writes one of its own.

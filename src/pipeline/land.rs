@@ -1,10 +1,10 @@
 //! Batches → sink: retried, halved, what is refused isolated, and what an outage leaves parked.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
 
-use super::{Parts, lease::GRACE};
+use super::{Parts, health, lease::GRACE};
 use crate::{
     core::{batch::Batch, cursor::StreamKey, retry::backoff},
     error::{Error, Result},
@@ -12,10 +12,6 @@ use crate::{
     sink::PushError,
     storage::Parked,
 };
-
-/// When so many isolated rows are refused and none was taken, it is our mistake or the collection
-/// rule's, not the rows'.
-const REFUSED_ALIKE: u32 = 20;
 
 /// How often a push is tried while the sink asks for patience.
 const PATIENCE: u32 = 8;
@@ -55,7 +51,6 @@ pub(crate) struct Lander {
     event_time: bool,
     /// The stream that rows are parked for; without one an outage is an error.
     parks_for: Option<StreamKey>,
-    refused: AtomicU32,
     taken: AtomicBool,
     /// The sink has not taken a batch in all its patience: the next ones are parked at once.
     outage: AtomicBool,
@@ -73,7 +68,6 @@ impl Lander {
             limits,
             event_time,
             parks_for,
-            refused: AtomicU32::new(0),
             taken: AtomicBool::new(false),
             outage: AtomicBool::new(false),
         }
@@ -100,18 +94,13 @@ impl Lander {
                         open.push(first);
                         continue;
                     }
-                    let refused = 1 + self.refused.fetch_add(1, Ordering::Relaxed);
-                    if refused >= REFUSED_ALIKE && !self.taken.load(Ordering::Relaxed) {
+                    if let Err(error) = self.doubt(batch.table(), &reason).await {
                         // Rows that are refused for our mistake are not dead; but those before
                         // parked rows are settled with them, since rows settle in their order.
                         if landed.parked == 0 {
                             landed.dead.clear();
                         }
-                        return Err(Error::contract(format!(
-                            "{}: each of the first {REFUSED_ALIKE} rows is refused alone ({reason}); \
-                             compare the table's columns with those of this version",
-                            batch.table()
-                        )));
+                        return Err(error);
                     }
                     landed
                         .dead
@@ -125,6 +114,29 @@ impl Lander {
             }
         }
         Ok(())
+    }
+
+    /// Whose mistake is a row that is refused alone? While the sink has taken nothing, a row that is
+    /// surely good is tried; when that is refused as well, the table or the rule is not as this
+    /// version knows it, and no row is at fault.
+    async fn doubt(&self, table: &str, reason: &str) -> Result<()> {
+        if self.taken.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut probe = Batch::new(table);
+        probe.add(&health::probe(self.parts.clock.now()));
+        match self.push(&mut probe).await {
+            Ok(()) => {
+                self.taken.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(PushError::Refused(_) | PushError::TooLarge(_)) => Err(Error::contract(format!(
+                "{table}: rows are refused alone ({reason}), and so is one that holds nothing but \
+                 its own name; compare the table's columns with those of this version"
+            ))),
+            Err(PushError::Later { why, .. }) => Err(Error::transient(why)),
+            Err(PushError::Failed(error)) => Err(error),
+        }
     }
 
     /// Keeps the rows of an outage, as far as the outbox has room for them.

@@ -1,6 +1,6 @@
 //! What is written down, held against the program.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fmt::Write, fs, path::Path, sync::Arc};
 
 use chrono::Utc;
 use sentinel_connector::{
@@ -22,7 +22,7 @@ fn settings_table() -> String {
         .filter(|setting| setting.scope != Scope::Platform)
     {
         let meaning = setting.explained().replace('|', "\\|");
-        table.push_str(&format!("| `{}` | {meaning} |\n", setting.name));
+        writeln!(table, "| `{}` | {meaning} |", setting.name).unwrap();
     }
     table
 }

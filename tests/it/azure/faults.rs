@@ -112,7 +112,7 @@ async fn a_refused_access_moves_nothing_until_somebody_acts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_are_all_refused_alike_are_not_dead() {
-    everything_stays("ingestion:400x*", Kind::Contract, "first 20 rows").await;
+    everything_stays("ingestion:400x*", Kind::Contract, "rows are refused alone").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
