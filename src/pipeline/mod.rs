@@ -40,6 +40,7 @@ use crate::{
 pub mod health;
 mod land;
 mod lease;
+mod letter;
 mod map;
 mod read;
 mod report;

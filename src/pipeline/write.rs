@@ -8,23 +8,22 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
     Job, Parts,
     land::{Landed, Lander},
     lease::Held,
+    letter,
     map::{Bad, Found, Mapped, Mapper, Mark},
     read::Piece,
     report::Report,
 };
 use crate::{
     core::{
-        batch::{BATCH_ID_BYTES, Batch, ROW_HEAD, TIME_BYTES},
-        cursor::{Move, StreamKey},
+        batch::Batch,
+        cursor::Move,
         dedupe::{Seen, bucket_of},
         page::Chunk,
-        record::canonical_hash,
         window::delta,
     },
     error::{Error, Result},
@@ -38,9 +37,6 @@ const PUSHES: usize = 3;
 
 /// Records that are looked up together: so many are safe even if the time ends with the next ones.
 const LOOKED_UP_TOGETHER: usize = 100;
-
-/// What closes a row behind its batch id.
-const ROW_END: usize = r#""}"#.len();
 
 /// How long fingerprints are kept beyond what the lookback of their stream needs: streams that share
 /// a set may be that far apart.
@@ -344,7 +340,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         let letters: Vec<DeadLetter> = dead
             .into_iter()
             .map(|(body, reason)| DeadLetter {
-                id: letter_id(&self.job.key, &body),
+                id: letter::id(&self.job.key, &body),
                 key: self.job.key.clone(),
                 table: self.job.table.clone(),
                 at,
@@ -378,53 +374,9 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 }
 
-/// The same for a record however often it is refused, whatever push its row was stamped for; another
-/// one for each stream.
-fn letter_id(key: &StreamKey, body: &[u8]) -> String {
-    let unstamped = body.strip_prefix(ROW_HEAD).and_then(|row| {
-        let end = row.len().checked_sub(BATCH_ID_BYTES + ROW_END)?;
-        row.get(TIME_BYTES..end)
-    });
-    let content = unstamped.map_or_else(|| canonical_hash(body), xxh3_64);
-    let id = xxh3_64_with_seed(key.to_string().as_bytes(), content);
-    format!("{id:0BATCH_ID_BYTES$x}")
-}
-
 /// Work that would keep a thread from its other tasks.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| Error::contract("mapping stopped; please report this with the record"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::batch::ROW_TAIL;
-
-    #[test]
-    fn a_letter_is_named_by_its_stream_and_record_and_not_by_the_push() {
-        let row = |note: &str, time: &str, id: &str| {
-            let row = [
-                ROW_HEAD,
-                time.as_bytes(),
-                br#"","note":""#,
-                note.as_bytes(),
-                br#"","#,
-            ];
-            let tail = String::from_utf8_lossy(ROW_TAIL).replace("0000000000000000", id);
-            [row.concat(), tail.into_bytes()].concat()
-        };
-        let (early, late) = ("2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z");
-        let (first, second) = ("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb");
-        let key = StreamKey::new("default", "eset.detections");
-        let other = StreamKey::new("default", "eset.incidents");
-        let id = letter_id(&key, &row("x", early, first));
-        assert_eq!(id.len(), BATCH_ID_BYTES);
-        assert_eq!(id, letter_id(&key, &row("x", late, second)));
-        assert_ne!(id, letter_id(&key, &row("y", early, first)));
-        assert_ne!(id, letter_id(&other, &row("x", early, first)));
-        assert_eq!(letter_id(&key, b"7"), letter_id(&key, b" 7 "));
-        assert_ne!(letter_id(&key, b"7"), letter_id(&other, b"7"));
-    }
 }

@@ -126,7 +126,8 @@ async fn a_process_that_is_stopped_anywhere_loses_nothing_and_repeats_only_what_
     }
     let cases = calls.into_iter().flat_map(|(call, times)| {
         (1..=times).flat_map(move |number| {
-            [Moment::Before, Moment::After].map(|moment| stopped(eventful(), call, number, moment))
+            [Moment::Before, Moment::After]
+                .map(|moment| Box::pin(stopped(eventful(), call, number, moment)))
         })
     });
     Box::pin(each(cases)).await;
@@ -141,7 +142,7 @@ async fn a_call_that_fails_once_fails_the_run_and_the_next_one_is_complete() {
                 Trouble::Transient(Moment::Before),
                 Trouble::Transient(Moment::After),
             ];
-            troubles.map(|trouble| failed(eventful(), call, number, trouble))
+            troubles.map(|trouble| Box::pin(failed(eventful(), call, number, trouble)))
         })
     });
     Box::pin(each(cases)).await;

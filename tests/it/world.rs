@@ -209,9 +209,14 @@ impl World {
         reports
     }
 
+    /// A stream is read from now on, by whomever.
+    pub(crate) fn looks_from_now(&mut self, stream: &str) {
+        let look = Look::begin(self.clock.now());
+        self.looks.entry(stream.to_owned()).or_default().push(look);
+    }
+
     pub(crate) async fn run_one(&mut self, job: &Job, parts: &Parts) -> Report {
-        let look = self.looks.entry(job.key.stream.clone()).or_default();
-        look.push(Look::begin(self.clock.now()));
+        self.looks_from_now(&job.key.stream);
         let report = pipeline::run(job, parts, &self.limits()).await;
         assert!(report.counts.balance(), "{report:?}");
         if report.outcome != Outcome::Failed {

@@ -39,27 +39,29 @@ fn is_delta(target: Target) -> bool {
 )]
 fn fate(entry: &Entry, when: When) -> Fate {
     let target = entry.target;
+    let gone = matches!(name(entry), "400" | "403" | "404" | "410" | "501");
     match name(entry) {
+        _ if gone && target == Target::EsetToken => Fails(Kind::Config),
+        // The service says for good that there is no more about this incident.
+        _ if gone && target == Target::EsetIncidentsGet => Works,
+        "401" | "403" => Fails(Kind::Config),
+        // A feed that does not begin is no feed, and what a token stood for can be read by window.
+        "400" | "404" | "410" | "501" | "no-delta" | "expired-page" if is_delta(target) => Works,
+        // A new token has no second page.
+        "page-token-repeated" if is_delta(target) && when == When::First => Works,
+        "404" | "501" => Off,
         "fair-use" | "429" | "429-retry-after" | "500" | "502" | "503" | "503-retry-after"
         | "504" | "never" | "cut" | "stalled" | "202-dead" | "202-forever" | "202-no-id" => {
             Fails(Kind::Transient)
         }
-        "rubbish" | "empty-200" | "truncated" => Fails(Kind::Contract),
-        "401" => Fails(Kind::Config),
-        "400" | "403" | "404" | "410" | "501" if target == Target::EsetToken => Fails(Kind::Config),
-        // The service says for good that there is no more about this incident.
-        "400" | "403" | "404" | "410" | "501" if target == Target::EsetIncidentsGet => Works,
-        "403" => Fails(Kind::Config),
-        // A feed that does not begin is no feed: windows instead.
-        "400" | "404" | "410" | "501" | "no-delta" if is_delta(target) => Works,
-        "404" | "501" => Off,
-        "400" | "410" => Fails(Kind::Contract),
-        // A new token has no second page.
-        "page-token-repeated" if is_delta(target) && when == When::First => Works,
-        "expired-delta" | "page-token-repeated" => Fails(Kind::Contract),
-        // What a token stood for can be read by window.
-        "expired-page" if is_delta(target) => Works,
-        "expired-page" => Fails(Kind::Contract),
+        "400"
+        | "410"
+        | "rubbish"
+        | "empty-200"
+        | "truncated"
+        | "expired-delta"
+        | "expired-page"
+        | "page-token-repeated" => Fails(Kind::Contract),
         "202" | "slow" | "no-refresh-token" | "page-token-empty" | "page-token-null"
         | "page-token-absent" | "page-size" | "nine-digits" | "null-fields" | "bad-record"
         | "duplicate" | "late" => Works,

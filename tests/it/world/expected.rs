@@ -190,9 +190,10 @@ impl World {
                 sum(|report| report.counts.pulled),
                 served.get(stream).copied().unwrap_or_default(),
             );
-            // A writer that fails leaves what was read ahead of it.
-            let failed = |report: &Report| report.outcome == Outcome::Failed;
-            let same = pulled == served || pulled < served && self.reports_of(stream).any(failed);
+            // A writer that fails leaves what was read ahead of it, a run that is stopped what it was
+            // about to read.
+            let cut = |report: &Report| matches!(report.outcome, Outcome::Failed | Outcome::Behind);
+            let same = pulled == served || pulled < served && self.reports_of(stream).any(cut);
             assert!(
                 same,
                 "{context}: {stream}: served {served}, pulled {pulled}"
