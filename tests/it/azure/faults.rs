@@ -118,7 +118,8 @@ async fn rows_that_are_all_refused_alike_are_not_dead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_few_rows_that_are_refused_alone_are_kept_and_the_others_land() {
     let mut cloud = Cloud::in_memory(|options| options.scale = 0.2);
-    cloud.world.inject("ingestion:400x19");
+    // Halves down to one row, which is refused as well; the row that is surely good is taken.
+    cloud.world.inject("ingestion:400x8");
     cloud.run_until_done().await;
     let letters = cloud.storage.dead_letters(100).await.unwrap();
     assert!((1..19).contains(&letters.len()), "{}", letters.len());
@@ -146,13 +147,12 @@ async fn rows_that_are_refused_around_an_outage_are_settled_in_their_order() {
     let mut cloud = Cloud::in_memory(|options| options.scale = 0.2);
     let streams = &mut cloud.world.streams;
     streams.retain(|endpoint| endpoint.stream == DETECTIONS);
-    for fault in ["400x10", "503x8@11", "400x*@19"] {
+    for fault in ["400x8", "503x8@11", "400x3@19"] {
         cloud.world.inject(&format!("ingestion:{fault}"));
     }
     let reports = cloud.run().await;
-    assert_eq!(reports[0].error_kind, Some(Kind::Contract), "{reports:?}");
     assert!(reports[0].counts.waiting > 0, "{reports:?}");
-    assert!(reports[0].counts.again > 0, "{reports:?}");
+    assert!(reports[0].counts.dead > 0, "{reports:?}");
     cloud.world.simulator.heal();
     cloud.run_until_done().await;
     let letters = cloud.storage.dead_letters(100).await.unwrap();
