@@ -184,7 +184,7 @@ The rows lie in {file}. Ask them with `sqlite3`, or with `sentinel-connector que
 
   sqlite3 {file} "SELECT severityLevel, category, count(*) AS rows FROM IntegrationTable_CL WHERE providerName = 'ESET' GROUP BY 1, 2 ORDER BY 3 DESC"
 
-  sqlite3 {file} "SELECT deviceDisplayName, count(*) AS detections, max(eventTime) AS last FROM IntegrationTable_CL WHERE severityLevel = 'SEVERITY_LEVEL_HIGH' GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
+  sqlite3 {file} "SELECT deviceDisplayName, count(*) AS detections, max(eventTime) AS last FROM IntegrationTable_CL WHERE severityLevel = 'SEVERITY_LEVEL_HIGH' AND deviceDisplayName IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
 
   sqlite3 {file} "SELECT displayName, status, max(updateTime) AS updated, json_array_length(detectionUuids) AS detections FROM IntegrationTableIncidents_CL GROUP BY uuid ORDER BY updated DESC LIMIT 10"
 
