@@ -178,7 +178,7 @@ pub const SETTINGS: &[Setting] = &[
         .default("ingestion"),
     Setting::new(App, "EXTRA_CA_FILE", "PEM file of a further root certificate: a company's proxy, or the simulator"),
     Setting::new(App, "LOG_LEVEL", "error, warn, info, debug or trace")
-        .default("info"),
+        .default("info under the host, else warn"),
     Setting::new(App, "LOG_FORMAT", "text or json")
         .default("json under the host, else text"),
     Setting::new(Platform, "ESET_SCHEDULE", "when the function EsetTimer runs, as a six-field timer expression; read by the host")

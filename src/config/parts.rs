@@ -72,7 +72,8 @@ pub enum StorageSettings {
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogSettings {
-    /// `LOG_LEVEL`, `info` by default.
+    /// `LOG_LEVEL`; by default `info` under the host, and `warn` on a command line, which shows itself
+    /// what it does.
     pub level: LevelFilter,
     /// `LOG_FORMAT`; by default JSON under the host and text otherwise.
     pub format: Format,
@@ -195,7 +196,7 @@ impl LogSettings {
     pub fn load(environment: &Environment, mode: Mode) -> Self {
         let mut noted = Problems::default();
         Self::read(&mut Reader::new(environment, &mut noted), mode).unwrap_or(Self {
-            level: LevelFilter::INFO,
+            level: Self::usual_level(mode),
             format: Self::usual(mode),
         })
     }
@@ -207,10 +208,17 @@ impl LogSettings {
         }
     }
 
+    fn usual_level(mode: Mode) -> LevelFilter {
+        match mode {
+            Mode::Host => LevelFilter::INFO,
+            Mode::Local => LevelFilter::WARN,
+        }
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>, mode: Mode) -> Read<Self> {
         let level = reader.or(
             "LOG_LEVEL",
-            LevelFilter::INFO,
+            Self::usual_level(mode),
             values::one_of(&[
                 ("error", LevelFilter::ERROR),
                 ("warn", LevelFilter::WARN),

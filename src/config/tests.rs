@@ -74,7 +74,7 @@ fn nothing_set_is_no_connection_and_embedded_parts() {
     assert_eq!(
         settings.log,
         LogSettings {
-            level: LevelFilter::INFO,
+            level: LevelFilter::WARN,
             format: Format::Text
         }
     );
