@@ -197,9 +197,7 @@ async fn change(
     };
     if let Some(lease) = &state.lease
         && lease.until > clock.now()
-        && !storage
-            .is_gone(lease.owner.split('#').next().unwrap_or_default())
-            .await
+        && !storage.is_gone(lease.process()).await
     {
         return Err(Error::transient(format!(
             "{key}: a run works on it until {} at the latest; try again then",

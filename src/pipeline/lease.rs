@@ -13,9 +13,6 @@ use crate::{
 /// How long a lease outlives its run's deadline: what is under way by then may still be saved.
 pub(crate) const GRACE: TimeDelta = TimeDelta::seconds(30);
 
-/// Separates the process from the run in the name of an owner.
-const RUN_MARK: char = '#';
-
 /// The state of a stream that this run may change.
 pub(crate) struct Held<'a> {
     parts: &'a Parts,
@@ -54,16 +51,15 @@ impl<'a> Held<'a> {
     /// known to have ended is free at once.
     pub(crate) async fn take(mut self, limits: &Limits) -> Result<Taken<'a>> {
         let run = (self.parts.random)().to_bits();
-        let owner = format!("{}{RUN_MARK}{run:016x}", self.parts.storage.owner());
-        if let Some(lease) = &self.state.lease {
-            let process = lease.owner.split(RUN_MARK).next().unwrap_or_default();
-            if self.parts.storage.is_gone(process).await {
-                tracing::info!(
-                    owner = lease.owner,
-                    "taking over from a run that was cut off"
-                );
-                self.state.lease = None;
-            }
+        let owner = Lease::owner_of(&self.parts.storage.owner(), run);
+        if let Some(lease) = &self.state.lease
+            && self.parts.storage.is_gone(lease.process()).await
+        {
+            tracing::info!(
+                owner = lease.owner,
+                "taking over from a run that was cut off"
+            );
+            self.state.lease = None;
         }
         let now = self.parts.clock.now();
         if let Err(lease) = self.state.take_lease(&owner, limits.deadline + GRACE, now) {

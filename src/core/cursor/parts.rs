@@ -94,6 +94,21 @@ pub struct Lease {
     pub until: DateTime<Utc>,
 }
 
+impl Lease {
+    /// Separates the process from the run in the name of an owner.
+    const RUN_MARK: char = '#';
+
+    /// The name of a run as an owner: two runs of one process are two owners.
+    pub fn owner_of(process: &str, run: u64) -> String {
+        format!("{process}{}{run:016x}", Self::RUN_MARK)
+    }
+
+    /// The process of the run that holds it.
+    pub fn process(&self) -> &str {
+        self.owner.split(Self::RUN_MARK).next().unwrap_or_default()
+    }
+}
+
 /// What a run has done so far, as far as the next step depends on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Steps {
