@@ -282,7 +282,8 @@ fn random() -> Random {
     Arc::new(rand::random::<f64>)
 }
 
-fn network(settings: &Settings) -> Result<SharedTransport> {
+/// The network, trusting what the settings say.
+pub fn network(settings: &Settings) -> Result<SharedTransport> {
     let roots = match &settings.extra_ca {
         None => None,
         Some(path) => Some(fs::read(path).map_err(|error| {

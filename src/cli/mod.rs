@@ -20,6 +20,7 @@ use crate::{
     serve::Served,
 };
 
+mod bench;
 mod check;
 mod cursor;
 mod demo;
@@ -81,6 +82,8 @@ enum Command {
     },
     /// Serve the simulated services, and print the settings that point anything at them
     Simulate(simulate::Arguments),
+    /// Measure speed and memory against the work that nobody can leave out, on this machine alone
+    Bench(bench::Arguments),
 }
 
 /// Runs the program with these arguments.
@@ -89,9 +92,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return wrong_use(&error),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
+    let runtime = runtime(&arguments.command)
         .build()
         .map_err(|error| Error::transient(format!("no threads to be had: {error}")));
     let end = runtime.and_then(|runtime| runtime.block_on(run(arguments.command)));
@@ -102,6 +103,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn runtime(command: &Command) -> tokio::runtime::Builder {
+    let mut runtime = match command {
+        Command::Bench(arguments) if arguments.is_serial() => {
+            tokio::runtime::Builder::new_current_thread()
+        }
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.worker_threads(WORKERS).enable_all();
+    runtime
 }
 
 /// Help goes to stdout; a mistake is one line, and exit code 2.
@@ -136,6 +148,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
         Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
+        Command::Bench(arguments) => bench::bench(arguments, clock).await,
     }
 }
 

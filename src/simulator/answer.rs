@@ -157,6 +157,8 @@ pub(crate) fn decode(text: &str) -> String {
 pub(crate) enum Content {
     Empty,
     Json(Value),
+    /// JSON that no fault changes.
+    Written(Bytes),
     Html(&'static str),
 }
 
@@ -237,6 +239,7 @@ impl Answer {
         let (kind, bytes) = match self.content {
             Content::Empty => (None, Bytes::new()),
             Content::Json(value) => (Some("application/json"), value.to_string().into()),
+            Content::Written(json) => (Some("application/json"), json),
             Content::Html(page) => (Some("text/html; charset=utf-8"), page.into()),
         };
         let half = bytes.slice(..bytes.len() / 2);

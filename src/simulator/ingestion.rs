@@ -98,15 +98,21 @@ impl Inner {
                 "The stream was not configured.",
             )
         })?;
-        let mut rows: Vec<Map<String, Value>> = serde_json::from_slice(&body)
-            .map_err(|_| invalid("InvalidPayload", "The payload is not an array of objects."))?;
+        let unreadable = |_| invalid("InvalidPayload", "The payload is not an array of objects.");
+        let mut rows: Vec<Map<String, Value>> = Vec::new();
+        let count = if let Some(bulk) = &self.bulk {
+            bulk.take(&body).map_err(unreadable)?
+        } else {
+            rows = serde_json::from_slice(&body).map_err(unreadable)?;
+            rows.len()
+        };
         let now = self.clock.now();
         for row in &mut rows {
             land(row, columns.as_deref(), now);
         }
         let mut received = lock(&self.received);
         let stream = received.entry(stream.to_owned()).or_default();
-        stream.count += rows.len() as u64;
+        stream.count += count as u64;
         stream.calls += 1;
         stream.bytes += body.len() as u64;
         stream.sent_bytes += sent as u64;

@@ -14,6 +14,7 @@
 //! goes on where the last one stopped.
 
 mod answer;
+mod bulk;
 mod dice;
 mod effect;
 mod entra;
@@ -53,6 +54,7 @@ use tokio::sync::watch;
 
 use self::{
     answer::{Answer, Content, Incoming},
+    bulk::Bulk,
     dice::Dice,
     ingestion::ReceivedByStream,
     kind::Kind,
@@ -96,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) clock: SharedClock,
     pub(crate) world: World,
+    pub(crate) bulk: Option<Bulk>,
     pub(crate) received: Mutex<ReceivedByStream>,
     pub(crate) logins: eset::Logins,
     pub(crate) vault: Mutex<BTreeMap<String, VaultSecret>>,
@@ -111,8 +114,12 @@ pub(crate) struct Inner {
 impl Simulator {
     /// The world that `options` describe, at the time of `clock`.
     pub fn new(options: Options, clock: SharedClock) -> Self {
+        let world = World::new(options.seed, options.start, options.scale);
         Self(Arc::new(Inner {
-            world: World::new(options.seed, options.start, options.scale),
+            bulk: options
+                .bulk
+                .map(|rows| Bulk::new(&world, options.start, rows)),
+            world,
             received: Mutex::default(),
             logins: eset::Logins::default(),
             vault: Mutex::new(options.secrets.clone()),
@@ -179,6 +186,11 @@ impl Simulator {
         lock(&self.0.received).clone()
     }
 
+    /// How many different records of [`Options::bulk`] have arrived as rows.
+    pub fn arrived(&self) -> u64 {
+        self.0.bulk.as_ref().map_or(0, Bulk::arrived)
+    }
+
     /// The settings that point a connector here; `base_url` has no slash at its end.
     pub fn settings(&self, base_url: &str) -> Vec<(String, String)> {
         let options = &self.0.options;
@@ -217,6 +229,9 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
         Err(answer) => return answer.into_response(&inner.clock),
     };
     let place = Place::of(&incoming);
+    if !inner.options.latency.is_zero() {
+        inner.clock.sleep(inner.options.latency).await;
+    }
     let answer = match &place {
         Some(place) => inner.play(place, &incoming).await,
         None => Answer::not_found(),

@@ -1,6 +1,6 @@
 //! What the outside world is like.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -86,6 +86,12 @@ pub struct Options {
     pub size_limit: SizeLimit,
     /// Whether received rows are kept, or only counted.
     pub keep_rows: bool,
+    /// How long each call waits before it is answered.
+    pub latency: Duration,
+    /// In place of the company's PROTECT and Inspect detections so many that are alike, spread over
+    /// the 23 hours before `start`: their pages cost next to nothing to make, and rows are counted by
+    /// record instead of being kept.
+    pub bulk: Option<u64>,
 }
 
 /// A secret of the vault.
@@ -137,6 +143,8 @@ impl Options {
                 .into(),
             size_limit: SizeLimit::Both,
             keep_rows: true,
+            latency: Duration::ZERO,
+            bulk: None,
         }
     }
 }

@@ -37,6 +37,9 @@ impl Inner {
 
     /// `GET /v{1,2}/detections`.
     pub(super) fn window(&self, shape: Shape, query: &Query, now: i64) -> Outcome {
+        if let (Some(bulk), Shape::V1) = (&self.bulk, shape) {
+            return bulk.window(query, now);
+        }
         // An unknown device has no detections.
         let device = query
             .get("deviceUuid")
@@ -66,6 +69,9 @@ impl Inner {
 
     /// `GET /v{1,2}/detections:listDelta`.
     pub(super) fn delta(&self, shape: Shape, query: &Query, now: i64) -> Outcome {
+        if let (Some(bulk), Shape::V1) = (&self.bulk, shape) {
+            return bulk.delta(query);
+        }
         let snapshot = query.page.map_or(now, |page| page.snapshot);
         let end = Product::ALL.map(|product| self.world.lane(product).known(snapshot));
         let since = match query.get("deltaToken") {

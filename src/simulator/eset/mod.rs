@@ -4,7 +4,7 @@ mod detections;
 mod devices;
 mod filter;
 mod incidents;
-mod query;
+pub(super) mod query;
 mod token;
 
 use std::{collections::VecDeque, sync::Mutex};
@@ -41,7 +41,7 @@ pub(crate) enum Call {
 }
 
 /// An answer, or the refusal of one.
-type Outcome = Result<Answer, Answer>;
+pub(super) type Outcome = Result<Answer, Answer>;
 
 impl Inner {
     /// Everything but tokens, for a caller who was let in; `page_size` caps what the client asks for.

@@ -16,28 +16,28 @@ const MAX_TOKEN: usize = 128;
 
 /// A query whose names are all known.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(in crate::simulator) struct Query {
     seed: u64,
     key: u64,
     values: Vec<(String, String)>,
     /// How many records a page holds.
-    pub(super) size: usize,
+    pub(in crate::simulator) size: usize,
     /// Where to go on, when this is not the first page.
-    pub(super) page: Option<Page>,
+    pub(in crate::simulator) page: Option<Page>,
 }
 
 /// Where a later page goes on: everything but the query itself.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Page {
+pub(in crate::simulator) struct Page {
     /// The time of the first page; later pages see the world as it was then.
-    pub(super) snapshot: i64,
-    pub(super) lane: usize,
-    pub(super) index: u64,
-    pub(super) total: u64,
+    pub(in crate::simulator) snapshot: i64,
+    pub(in crate::simulator) lane: usize,
+    pub(in crate::simulator) index: u64,
+    pub(in crate::simulator) total: u64,
 }
 
 impl Query {
-    pub(super) fn parse(
+    pub(in crate::simulator) fn parse(
         seed: u64,
         incoming: &Incoming,
         allowed: &[&str],
@@ -81,12 +81,12 @@ impl Query {
     }
 
     /// A parameter that is not empty.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::simulator) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
     /// All values of a repeated parameter.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(in crate::simulator) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         let found = self
             .values
             .iter()
@@ -95,7 +95,7 @@ impl Query {
     }
 
     /// A parameter that is a time.
-    pub(super) fn time(&self, name: &str) -> Result<Option<i64>, Answer> {
+    pub(in crate::simulator) fn time(&self, name: &str) -> Result<Option<i64>, Answer> {
         match self.get(name) {
             None => Ok(None),
             Some(text) => parse_time(text).map(Some).ok_or_else(Answer::bad_request),
@@ -103,7 +103,7 @@ impl Query {
     }
 
     /// The token for the page that goes on at `page`, or the sign of the last page.
-    pub(super) fn next(&self, page: Option<Page>) -> Value {
+    pub(in crate::simulator) fn next(&self, page: Option<Page>) -> Value {
         let Some(page) = page else { return json!("") };
         let words = [
             self.key,
@@ -128,11 +128,11 @@ impl Query {
     }
 
     /// The positions that a delta token stands for.
-    pub(super) fn open_delta(&self, token: &str) -> Option<[u64; 3]> {
+    pub(in crate::simulator) fn open_delta(&self, token: &str) -> Option<[u64; 3]> {
         open(self.seed, Use::Delta, token)
     }
 
-    pub(super) fn seal_delta(&self, positions: [u64; 3]) -> String {
+    pub(in crate::simulator) fn seal_delta(&self, positions: [u64; 3]) -> String {
         seal(self.seed, Use::Delta, &positions)
     }
 }

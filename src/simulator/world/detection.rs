@@ -136,30 +136,56 @@ fn object_size(dice: &mut Dice) -> String {
 fn responses(facts: &Facts, v2: bool) -> Value {
     let mut dice = facts.dice.clone();
     let responses: Vec<Value> = (0..dice.below(3))
-        .map(|_| {
-            let (action, text) = *dice.pick(&[
-                ("DELETE", "Cleaned by deleting"),
-                ("TERMINATE", "Connection terminated"),
-                ("QUARANTINE", "Moved to quarantine"),
-                ("NO_ACTION", "Retained"),
-            ]);
-            let mut response = json!({
-                "description": words::prose(&mut dice, 90),
-                "deviceRestartRequired": dice.one_in(10),
-                "displayName": text,
-                "protectionName": facts.scenario.protection,
-            });
-            if v2 {
-                set(
-                    &mut response,
-                    "actionType",
-                    json!(format!("OBJECT_ACTION_TYPE_{action}")),
-                );
-            }
-            response
-        })
+        .map(|_| response(facts.scenario.protection, v2, &mut dice))
         .collect();
     responses.into()
+}
+
+fn response(protection: &str, v2: bool, dice: &mut Dice) -> Value {
+    let (action, text) = *dice.pick(&[
+        ("DELETE", "Cleaned by deleting"),
+        ("TERMINATE", "Connection terminated"),
+        ("QUARANTINE", "Moved to quarantine"),
+        ("NO_ACTION", "Retained"),
+    ]);
+    let mut response = json!({
+        "description": words::prose(dice, 90),
+        "deviceRestartRequired": dice.one_in(10),
+        "displayName": text,
+        "protectionName": protection,
+    });
+    if v2 {
+        set(
+            &mut response,
+            "actionType",
+            json!(format!("OBJECT_ACTION_TYPE_{action}")),
+        );
+    }
+    response
+}
+
+/// A v1 record brought to `length` bytes: by more responses, as far as they fit, then by more words.
+/// Nothing when it is longer already.
+pub(crate) fn lengthened(mut record: Value, length: usize, dice: &mut Dice) -> Option<Value> {
+    if !record["responses"].is_array() {
+        record["responses"] = json!([]);
+    }
+    if !record["context"]["circumstances"].is_string() {
+        record["context"] = json!({"circumstances": ""});
+    }
+    let room = |record: &Value| length.checked_sub(record.to_string().len());
+    loop {
+        let response = response("Real-time file system protection", false, dice);
+        let fits = response.to_string().len() < room(&record)?;
+        match record["responses"].as_array_mut() {
+            Some(responses) if fits => responses.push(response),
+            _ => break,
+        }
+    }
+    let words = words::prose(dice, room(&record)?);
+    let text = record["context"]["circumstances"].as_str()?;
+    record["context"]["circumstances"] = json!(format!("{text}{words}"));
+    Some(record)
 }
 
 fn network(facts: &Facts, company: &Company, v2: bool) -> Value {

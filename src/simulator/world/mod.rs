@@ -5,7 +5,7 @@
 //! costs nothing until a page of it is read.
 
 mod company;
-mod detection;
+pub(crate) mod detection;
 mod facts;
 pub(crate) mod ids;
 pub(crate) mod incident;

@@ -1,0 +1,170 @@
+//! `bench`: how fast, in how much memory, held against the work that nobody can leave out.
+//!
+//! Every part is a process of its own, so that its CPU seconds and its memory are its alone, and
+//! each measured part has a simulator of its own, which is not counted:
+//!
+//! ```text
+//! bench ─┬─ simulator ◄── HTTPS ── pull       the pipeline, into the Logs Ingestion API
+//!        ├─ simulator ◄── HTTPS ── reference  read, cut into rows, gzip level 1, write
+//!        ├─ simulator ◄── HTTPS ── fetch      the pages alone, one after the other (--latency)
+//!        └─ serve                             started some times, asked once, left idle
+//! ```
+//!
+//! State is kept in the embedded file: a real store, on a real disk, that needs no further server
+//! whose cost would have to be told apart.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{data_folder, screen};
+use crate::{
+    config::Environment,
+    error::{Error, Result},
+    io::clock::SharedClock,
+};
+
+mod child;
+mod pull;
+mod reference;
+mod start;
+mod table;
+mod usage;
+mod world;
+
+use child::Child;
+use usage::Usage;
+use world::{Tally, World};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// How many detections to pull, of 2.5 KB each
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    rows: u64,
+    /// How many milliseconds each call takes longer
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    latency: u64,
+    /// Do only the work that nobody can leave out
+    #[arg(long)]
+    reference: bool,
+    /// What this process does for another one
+    #[arg(long, hide = true)]
+    part: Option<Part>,
+}
+
+impl Arguments {
+    /// True when one thread does all: the yardstick shall not pay for threads that it does not need.
+    pub(super) fn is_serial(&self) -> bool {
+        matches!(self.part, Some(Part::Reference | Part::Fetch))
+    }
+}
+
+/// A process of the bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The outside world.
+    World,
+    /// The pipeline.
+    Pull,
+    /// The unavoidable work.
+    Reference,
+    /// The pages alone.
+    Fetch,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::World => "world",
+            Self::Pull => "pull",
+            Self::Reference => "reference",
+            Self::Fetch => "fetch",
+        }
+    }
+}
+
+/// What a part says about its work.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Done {
+    /// Records that were read.
+    records: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// Seconds from the first call to the last answer.
+    seconds: f64,
+    usage: Usage,
+}
+
+/// A part, and what the simulator saw of it.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    done: Done,
+    tally: Tally,
+}
+
+pub(super) async fn bench(arguments: Arguments, clock: SharedClock) -> Result<()> {
+    match arguments.part {
+        None => all(&arguments, &clock).await,
+        Some(Part::World) => world::serve(arguments.rows, arguments.latency, clock).await,
+        Some(Part::Pull) => child::report(&pull::pull(child::settings()?, clock).await?),
+        Some(Part::Reference) => {
+            child::report(&reference::work(child::settings()?, &*clock).await?)
+        }
+        Some(Part::Fetch) => child::report(&reference::fetch(child::settings()?, &*clock).await?),
+    }
+}
+
+async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
+    // First, where it can't be measured: before anything is started.
+    Usage::of_this_process()?;
+    let folder = Folder::new()?;
+    let measure = |part| measure(part, arguments, &folder);
+    let mut figures = table::Figures::new(arguments, measure(Part::Reference)?);
+    if !arguments.reference {
+        figures.pull = Some(measure(Part::Pull)?);
+        if arguments.latency > 0 {
+            figures.fetch = Some(measure(Part::Fetch)?);
+        }
+        figures.start = Some(start::measure(&folder.0, clock).await?);
+    }
+    screen::line(figures.shown());
+    figures
+        .missing()
+        .map_or(Ok(()), |missing| Err(Error::contract(missing)))
+}
+
+fn measure(part: Part, arguments: &Arguments, folder: &Folder) -> Result<Measured> {
+    let data = folder.0.join(part.name());
+    let mut world = World::start(arguments.rows, arguments.latency, &data)?;
+    let mut child = Child::start(part, &[])?;
+    child.tell(world.settings())?;
+    let done = child.hear()?;
+    child.end()?;
+    let tally = world.end()?;
+    Ok(Measured { done, tally })
+}
+
+/// A folder that goes away with the bench.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let name = format!("bench-{}", std::process::id());
+        let folder = data_folder(&Environment::from_process())?.join(name);
+        fs::create_dir_all(&folder).map_err(|error| {
+            Error::config(format!("`{}` can't be made: {error}", folder.display()))
+        })?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Milliseconds of a duration, with their fraction.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,109 @@
+//! What was measured, for a person.
+
+use indicatif::{HumanBytes, HumanCount};
+
+use super::{Arguments, Measured, milliseconds, start::Start};
+
+/// Everything that was measured.
+pub(super) struct Figures {
+    rows: u64,
+    latency: u64,
+    reference: Measured,
+    pub(super) pull: Option<Measured>,
+    pub(super) fetch: Option<Measured>,
+    pub(super) start: Option<Start>,
+}
+
+impl Figures {
+    pub(super) fn new(arguments: &Arguments, reference: Measured) -> Self {
+        Self {
+            rows: arguments.rows,
+            latency: arguments.latency,
+            reference,
+            pull: None,
+            fetch: None,
+            start: None,
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        let Self { rows, latency, .. } = self;
+        let mut lines = vec![format!(
+            "{} detections, {latency} ms of latency a call; reference: the unavoidable work alone \
+             (read, cut, gzip -1, write)",
+            HumanCount(*rows)
+        )];
+        if let Some(pull) = &self.pull {
+            lines.extend(self.measured("pull", pull));
+        }
+        lines.extend(self.measured("reference", &self.reference));
+        if let Some(pull) = &self.pull {
+            let ratio = pull.done.usage.cpu_seconds / self.reference.done.usage.cpu_seconds;
+            lines.push(format!("ratio       {ratio:.2} x the CPU of the reference"));
+            if let Some(fetch) = &self.fetch {
+                let serial = fetch.done.seconds;
+                lines.push(format!(
+                    "latency     {:.2} x the {serial:.2} s that the pages alone take, one after \
+                     the other",
+                    pull.done.seconds / serial
+                ));
+            }
+            lines.push(format!(
+                "complete    {}",
+                if self.missing().is_none() {
+                    "yes"
+                } else {
+                    "NO"
+                }
+            ));
+        }
+        if let Some(start) = &self.start {
+            lines.push(format!(
+                "serve       first answer after {:.1} ms, {} idle (medians)",
+                milliseconds(start.first_answer),
+                HumanBytes(start.idle_bytes)
+            ));
+        }
+        lines.join("\n")
+    }
+
+    fn measured(&self, name: &str, measured: &Measured) -> [String; 2] {
+        let Measured { done, tally } = measured;
+        #[allow(clippy::cast_precision_loss, reason = "a count of rows")]
+        let rows = self.rows as f64;
+        [
+            format!(
+                "{name:<11} {:.0} rows/s, {:.2} s, {:.2} CPU s per 100,000 rows, peak {}",
+                rows / done.seconds,
+                done.seconds,
+                done.usage.cpu_seconds * 1e5 / rows,
+                HumanBytes(done.usage.peak_bytes),
+            ),
+            format!(
+                "            {} calls ({} to ESET, {} pushes); {} bytes of records in, {} bytes of \
+                 rows out, sent as {}",
+                HumanCount(tally.calls),
+                HumanCount(tally.pages),
+                HumanCount(tally.pushes),
+                HumanCount(done.bytes),
+                HumanCount(tally.bytes),
+                HumanCount(tally.sent),
+            ),
+        ]
+    }
+
+    /// What did not arrive, in either run: nothing, or the figures mean nothing.
+    pub(super) fn missing(&self) -> Option<String> {
+        let runs = [("pull", self.pull), ("reference", Some(self.reference))];
+        runs.into_iter().find_map(|(name, run)| {
+            let Measured { done, tally } = run?;
+            let complete = done.records == self.rows && tally.arrived == self.rows;
+            (!complete).then(|| {
+                format!(
+                    "{name}: of {} records {} were read and {} arrived: the figures mean nothing",
+                    self.rows, done.records, tally.arrived
+                )
+            })
+        })
+    }
+}

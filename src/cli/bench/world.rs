@@ -1,0 +1,136 @@
+//! The simulator as a process, and what it has seen.
+
+use std::{
+    fs,
+    io::{self, Read},
+    net::Ipv4Addr,
+    path::Path,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Part,
+    child::{self, Child, Named},
+};
+use crate::{
+    error::{Error, Result},
+    io::clock::SharedClock,
+    simulator::{Options, Simulator, Target, tls},
+};
+
+/// What the simulator has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tally {
+    /// Calls of any kind.
+    pub(super) calls: u64,
+    /// Pages of records, and other questions to ESET.
+    pub(super) pages: u64,
+    /// Calls that brought rows.
+    pub(super) pushes: u64,
+    /// Rows that were brought.
+    pub(super) rows: u64,
+    /// Their bytes of JSON.
+    pub(super) bytes: u64,
+    /// Their bytes as they were sent.
+    pub(super) sent: u64,
+    /// Different records among the rows.
+    pub(super) arrived: u64,
+}
+
+/// What the simulator says first.
+#[derive(Serialize, Deserialize)]
+struct Hello {
+    settings: Named,
+    authority: String,
+}
+
+/// A running simulator.
+pub(super) struct World {
+    child: Child,
+    settings: Named,
+}
+
+impl World {
+    /// Starts one, for a program that keeps its data in `data`.
+    pub(super) fn start(rows: u64, latency: u64, data: &Path) -> Result<Self> {
+        let arguments = [
+            "--rows".to_owned(),
+            rows.to_string(),
+            "--latency".to_owned(),
+            latency.to_string(),
+        ];
+        let mut child = Child::start(Part::World, &arguments)?;
+        let Hello {
+            mut settings,
+            authority,
+        } = child.hear()?;
+        let file = data.join("authority.pem");
+        fs::create_dir_all(data)
+            .and_then(|()| fs::write(&file, authority))
+            .map_err(|error| {
+                Error::config(format!("`{}` can't be written: {error}", file.display()))
+            })?;
+        let own = [
+            ("CONNECTOR_DATA", data.display().to_string()),
+            ("EXTRA_CA_FILE", file.display().to_string()),
+            ("ESET_PRODUCTS", "protect".to_owned()),
+            ("ESET_ENRICH", "none".to_owned()),
+            ("SINK", "logs-ingestion".to_owned()),
+            ("STORAGE", "embedded".to_owned()),
+        ];
+        settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        Ok(Self { child, settings })
+    }
+
+    /// What points a program here.
+    pub(super) fn settings(&self) -> &Named {
+        &self.settings
+    }
+
+    /// Ends it, and gives back what it has seen.
+    pub(super) fn end(&mut self) -> Result<Tally> {
+        self.child.tell(&())?;
+        self.child.hear()
+    }
+}
+
+/// Serves until nothing more comes on stdin, and says what it has seen.
+pub(super) async fn serve(rows: u64, latency: u64, clock: SharedClock) -> Result<()> {
+    let options = Options {
+        calls_per_second: None,
+        keep_rows: false,
+        latency: Duration::from_millis(latency),
+        bulk: Some(rows),
+        ..Options::new(1, clock.now())
+    };
+    let authority = tls::Authority::generate(clock.now())?;
+    let simulator = Simulator::new(options, clock);
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
+    let server = tls::serve(simulator.router(), address, &authority).await?;
+    child::report(&Hello {
+        settings: simulator.settings(&server.base_url).into_iter().collect(),
+        authority: authority.pem().to_owned(),
+    })?;
+    let end = tokio::task::spawn_blocking(|| io::stdin().lock().read_to_end(&mut Vec::new()));
+    // However it ends, nobody asks any more.
+    drop(end.await);
+    let received = simulator.received();
+    let mut tally = Tally {
+        calls: 0,
+        pages: 0,
+        pushes: 0,
+        rows: received.values().map(|stream| stream.count).sum(),
+        bytes: received.values().map(|stream| stream.bytes).sum(),
+        sent: received.values().map(|stream| stream.sent_bytes).sum(),
+        arrived: simulator.arrived(),
+    };
+    for call in simulator.calls() {
+        tally.calls += 1;
+        tally.pages += u64::from(call.target.is_some_and(Target::is_eset_data));
+        tally.pushes += u64::from(call.target == Some(Target::Ingestion));
+    }
+    server.stop().await;
+    child::report(&tally)
+}
