@@ -1,6 +1,6 @@
 //! Rows → batches, incrementally and by exact bytes.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::value::RawValue;
@@ -39,7 +39,7 @@ pub fn time_text(time: DateTime<Utc>) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     table: String,
-    json: Vec<u8>,
+    json: Arc<Vec<u8>>,
     rows: Vec<Range<u32>>,
     id: String,
 }
@@ -49,7 +49,7 @@ impl Batch {
     pub fn new(table: &str) -> Self {
         Self {
             table: table.to_owned(),
-            json: vec![b'['],
+            json: Arc::new(vec![b'[']),
             rows: Vec::new(),
             id: String::new(),
         }
@@ -107,6 +107,11 @@ impl Batch {
         }
     }
 
+    /// The same of a batch that has rows, to hand to another thread: nothing is copied.
+    pub fn shared_json(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.json)
+    }
+
     /// The rows, each a JSON object.
     pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
         self.rows
@@ -126,13 +131,14 @@ impl Batch {
             is_row(row),
             "a row has its time and its batch id in their places"
         );
-        if let Some(last) = self.json.last_mut().filter(|last| **last == b']') {
+        let json = Arc::make_mut(&mut self.json);
+        if let Some(last) = json.last_mut().filter(|last| **last == b']') {
             *last = b',';
         }
-        let start = self.json.len();
-        self.json.extend_from_slice(row);
-        self.rows.push(position(start)..position(self.json.len()));
-        self.json.push(b']');
+        let start = json.len();
+        json.extend_from_slice(row);
+        self.rows.push(position(start)..position(json.len()));
+        json.push(b']');
     }
 
     /// Writes the time and the id of a push into every row. The id is cut or filled to
@@ -140,9 +146,10 @@ impl Batch {
     pub fn stamp(&mut self, time: DateTime<Utc>, id: &str) {
         self.id = format!("{id:0<BATCH_ID_BYTES$.BATCH_ID_BYTES$}");
         let time = time_text(time);
+        let json = Arc::make_mut(&mut self.json);
         for row in &self.rows {
             let at = row.start as usize + ROW_HEAD.len();
-            self.json[at..at + TIME_BYTES].copy_from_slice(time.as_bytes());
+            json[at..at + TIME_BYTES].copy_from_slice(time.as_bytes());
         }
         self.stamp_id();
     }
@@ -154,9 +161,10 @@ impl Batch {
     }
 
     fn stamp_id(&mut self) {
+        let json = Arc::make_mut(&mut self.json);
         for row in &self.rows {
             let end = row.end as usize - 2;
-            self.json[end - BATCH_ID_BYTES..end].copy_from_slice(self.id.as_bytes());
+            json[end - BATCH_ID_BYTES..end].copy_from_slice(self.id.as_bytes());
         }
     }
 

@@ -1,6 +1,9 @@
 //! Which records were handled before.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use chrono::{DateTime, Utc};
 use xxhash_rust::xxh3::xxh3_64;
@@ -30,49 +33,136 @@ pub fn fingerprint(facts: &Facts, sameness: Sameness) -> u64 {
     }
 }
 
-/// The fingerprints of the buckets that a run has touched.
+/// The fingerprints of the buckets that a run works in. Buckets come from the store when they are
+/// needed, and go again ([`trim`](Self::trim)): a backlog of any length takes the same memory.
 #[derive(Debug, Default)]
 pub struct Seen {
-    buckets: HashMap<i64, HashSet<u64>>,
+    buckets: HashMap<i64, Bucket>,
+    /// Counts uses, to tell which bucket was left alone the longest.
+    uses: u64,
 }
 
 impl Seen {
-    /// Those of `buckets` that have to be loaded first.
-    pub fn missing(&self, buckets: impl IntoIterator<Item = i64>) -> Vec<i64> {
-        let mut missing: Vec<i64> = buckets
-            .into_iter()
-            .filter(|bucket| !self.buckets.contains_key(bucket))
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        missing
+    /// True when the bucket need not be loaded first.
+    pub fn has(&self, bucket: i64) -> bool {
+        self.buckets.contains_key(&bucket)
     }
 
-    /// Takes in a bucket from the store.
+    /// Takes in a bucket: what the store has, and what is on its way there.
     pub fn load(&mut self, bucket: i64, fingerprints: Vec<u64>) {
-        self.buckets.entry(bucket).or_default().extend(fingerprints);
+        self.buckets.entry(bucket).or_default().load(fingerprints);
     }
 
     /// True when the record is new; from then on it is not.
     pub fn insert(&mut self, bucket: i64, fingerprint: u64) -> bool {
-        self.buckets.entry(bucket).or_default().insert(fingerprint)
+        self.uses += 1;
+        let bucket = self.buckets.entry(bucket).or_default();
+        bucket.used = self.uses;
+        bucket.insert(fingerprint)
+    }
+
+    /// Lets go of the buckets that were left alone the longest, until at most `most` fingerprints
+    /// are held, or one bucket is.
+    pub fn trim(&mut self, most: usize) {
+        while self.buckets.len() > 1 && self.buckets.values().map(Bucket::len).sum::<usize>() > most
+        {
+            let oldest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.used);
+            let Some(oldest) = oldest.map(|(bucket, _)| *bucket) else {
+                return;
+            };
+            self.buckets.remove(&oldest);
+        }
+    }
+}
+
+/// Fingerprints in little more than their own bytes: most of them sorted, the last ones not yet.
+#[derive(Debug, Default)]
+struct Bucket {
+    sorted: Vec<u64>,
+    recent: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    used: u64,
+}
+
+impl Bucket {
+    /// So many fingerprints are never worth sorting in.
+    const FEW: usize = 1024;
+
+    fn len(&self) -> usize {
+        self.sorted.len() + self.recent.len()
+    }
+
+    fn load(&mut self, fingerprints: Vec<u64>) {
+        self.sorted.extend(fingerprints);
+        self.sorted.sort_unstable();
+        self.sorted.dedup();
+    }
+
+    fn insert(&mut self, fingerprint: u64) -> bool {
+        if self.sorted.binary_search(&fingerprint).is_ok() || !self.recent.insert(fingerprint) {
+            return false;
+        }
+        if self.recent.len() > Self::FEW.max(self.sorted.len() / 8) {
+            self.sorted.reserve_exact(self.recent.len());
+            let mut recent: Vec<u64> = self.recent.drain().collect();
+            recent.sort_unstable();
+            self.sorted.extend(recent);
+            // The stable sort finds the two runs and merges them.
+            self.sorted.sort();
+        }
+        true
+    }
+}
+
+/// A fingerprint is a hash already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 ^= xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_record_is_new_once() {
         let mut seen = Seen::default();
-        assert_eq!(seen.missing([3, 1, 3]), [1, 3]);
+        assert!(!seen.has(3));
         seen.load(3, vec![7]);
-        assert_eq!(seen.missing([3, 1]), [1]);
+        assert!(seen.has(3) && !seen.has(1));
         assert!(!seen.insert(3, 7));
         assert!(seen.insert(3, 8));
         assert!(!seen.insert(3, 8));
         assert!(seen.insert(1, 7), "another bucket is another record");
+    }
+
+    #[test]
+    fn the_buckets_that_were_left_alone_the_longest_go_first() {
+        let mut seen = Seen::default();
+        for bucket in [1, 2, 3, 1] {
+            for fingerprint in 0..10 {
+                seen.insert(bucket, fingerprint);
+            }
+        }
+        seen.trim(30);
+        assert!([1, 2, 3].iter().all(|bucket| seen.has(*bucket)));
+        seen.trim(29);
+        assert!(seen.has(1) && !seen.has(2) && seen.has(3));
+        seen.trim(0);
+        assert!(seen.has(1), "one bucket stays, whatever its size");
     }
 
     #[test]
@@ -104,5 +194,20 @@ mod tests {
             fingerprint(&facts("ab", "1"), both),
             fingerprint(&facts("a", "b1"), both)
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_of_any_size_knows_what_it_was_given(
+            loaded in prop::collection::vec(0_u64..5_000, 0..500),
+            inserted in prop::collection::vec(0_u64..5_000, 0..6_000),
+        ) {
+            let mut known: HashSet<u64> = loaded.iter().copied().collect();
+            let mut seen = Seen::default();
+            seen.load(0, loaded);
+            for fingerprint in inserted {
+                prop_assert_eq!(seen.insert(0, fingerprint), known.insert(fingerprint));
+            }
+        }
     }
 }

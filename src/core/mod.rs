@@ -1,6 +1,7 @@
 //! Decisions, and nothing else: no IO, no clock, no environment.
 
 pub mod batch;
+mod canonical;
 pub mod columns;
 pub mod cursor;
 pub mod dedupe;

@@ -11,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::record::Members;
 use crate::error::{Error, Result};
 
-/// A chunk is handed on when it has this many bytes.
+/// A chunk is handed on when it has this many bytes, unless somebody wants it sooner.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// The most bytes of a chunk.
@@ -87,6 +87,8 @@ enum Place {
 #[derive(Debug)]
 pub struct Cutter {
     member: &'static str,
+    /// A chunk is handed on when it has this many bytes.
+    enough: usize,
     place: Place,
     depth: u32,
     in_string: bool,
@@ -107,6 +109,7 @@ impl Cutter {
     pub fn new(member: &'static str) -> Self {
         Self {
             member,
+            enough: CHUNK_BYTES,
             place: Place::Frame,
             depth: 0,
             in_string: false,
@@ -120,6 +123,13 @@ impl Cutter {
         }
     }
 
+    /// The same in chunks of about so many bytes, a megabyte at most.
+    #[must_use]
+    pub fn in_chunks_of(mut self, bytes: usize) -> Self {
+        self.enough = bytes.min(CHUNK_BYTES);
+        self
+    }
+
     /// Takes the next bytes, and hands on every chunk that is full.
     pub fn feed(&mut self, part: &[u8], full: &mut Vec<Chunk>) -> Result<()> {
         let mut at = 0;
@@ -131,7 +141,7 @@ impl Cutter {
                 Place::Bare => self.bare(rest),
             };
             at += used;
-            if self.place == Place::Between && self.chunk.bytes.len() >= CHUNK_BYTES {
+            if self.place == Place::Between && self.chunk.bytes.len() >= self.enough {
                 full.push(std::mem::take(&mut self.chunk));
             }
         }

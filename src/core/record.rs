@@ -5,10 +5,11 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::xxh3_64;
+
+pub use super::canonical::canonical_hash;
 
 /// The members of a JSON object, borrowed from its text and in its order. Of members with the same
 /// name the last counts, as in every common parser.
@@ -32,9 +33,7 @@ impl<'a> Members<'a> {
 
     /// The value of a member, unless it is absent, null or empty.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        self.raw(name).filter(|value| !is_empty(value))
     }
 
     /// The value of a member, whatever it says.
@@ -209,80 +208,6 @@ pub fn time_text(time: DateTime<Utc>) -> String {
     text
 }
 
-/// A hash of a JSON text that does not depend on white space, on how a string is escaped, or on the
-/// order of an object's members.
-pub fn canonical_hash(text: &[u8]) -> u64 {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    Canonical
-        .deserialize(&mut deserializer)
-        .unwrap_or_else(|_| xxh3_64(text))
-}
-
-/// Hashes whatever it is given to deserialize.
-struct Canonical;
-
-impl<'de> DeserializeSeed<'de> for Canonical {
-    type Value = u64;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-/// One step of a hash over ordered parts.
-fn mix(state: u64, part: u64) -> u64 {
-    (state.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-impl<'de> Visitor<'de> for Canonical {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<u64, E> {
-        Ok(1)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<u64, E> {
-        Ok(2 + u64::from(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<u64, E> {
-        Ok(mix(4, value.cast_unsigned()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<u64, E> {
-        Ok(mix(4, value))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<u64, E> {
-        Ok(mix(5, value.to_bits()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<u64, E> {
-        Ok(mix(6, xxh3_64(value.as_bytes())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
-        let mut hash = 7;
-        while let Some(element) = seq.next_element_seed(Canonical)? {
-            hash = mix(hash, element);
-        }
-        Ok(mix(hash, 8))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
-        let mut sum = 9_u64;
-        while let Some(key) = map.next_key_seed(Canonical)? {
-            // A sum, so that the order of the members does not matter.
-            sum = sum.wrapping_add(mix(mix(10, key), map.next_value_seed(Canonical)?));
-        }
-        Ok(mix(sum, 11))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -397,38 +322,6 @@ mod tests {
         assert_eq!(text("0000-01-01T00:00:00Z"), None);
         assert_eq!(text("yesterday"), None);
         assert_eq!(text("2026-01-01"), None);
-    }
-
-    #[test]
-    fn the_hash_sees_content_and_not_form() {
-        let same = [
-            r#"{"a":1,"b":["x"]}"#,
-            r#" { "b" : [ "\u0078" ] , "a" : 1 } "#,
-        ];
-        assert_eq!(
-            canonical_hash(same[0].as_bytes()),
-            canonical_hash(same[1].as_bytes())
-        );
-        let different = [
-            r#"{"a":1}"#,
-            r#"{"a":"1"}"#,
-            r#"{"a":[1]}"#,
-            r#"{"b":1}"#,
-            r#"{"a":{"a":1}}"#,
-            r#"{"a":[1,2]}"#,
-            r#"{"a":[2,1]}"#,
-            r#"{"a":true}"#,
-            r#"{"a":null}"#,
-            r#"{"a":1.5}"#,
-        ];
-        for (at, one) in different.iter().enumerate() {
-            for other in &different[at + 1..] {
-                assert_ne!(
-                    canonical_hash(one.as_bytes()),
-                    canonical_hash(other.as_bytes())
-                );
-            }
-        }
     }
 
     proptest! {

@@ -98,6 +98,21 @@ impl RowSource {
         looked: Looked<'_>,
         now: DateTime<Utc>,
     ) -> Row {
+        let mut json = Vec::new();
+        let shortened = self.write(record, facts, looked, now, &mut json);
+        Row { json, shortened }
+    }
+
+    /// Writes the row of a record behind what is in `json`. True when a value was cut: then the
+    /// record has to be kept whole elsewhere.
+    pub fn write(
+        &self,
+        record: &Members<'_>,
+        facts: &Facts,
+        looked: Looked<'_>,
+        now: DateTime<Utc>,
+        json: &mut Vec<u8>,
+    ) -> bool {
         let mut cells = Cells::default();
         let mut rest = cells.fill(record, self.rules, "");
         cells.look_up(looked, record, self.details, &mut rest);
@@ -117,7 +132,8 @@ impl RowSource {
         let generated = facts.time.filter(|time| {
             self.event_time && *time > now - TimeDelta::days(2) && *time < now + TimeDelta::days(1)
         });
-        let mut tail = self.fragment.clone();
+        let mut tail = String::with_capacity(self.fragment.len() + facts.id.len() + 256);
+        tail.push_str(&self.fragment);
         for (name, value) in [("recordId", &facts.id), ("recordVersion", &facts.version)] {
             push_cell(&mut tail, name, &shorten(&quoted(value), MAX_VALUE_BYTES));
         }
@@ -125,7 +141,7 @@ impl RowSource {
             push_cell(&mut tail, "eventTime", &quoted(&time_text(time)));
         }
         let shortened = cells.shorten(MAX_ROW_BYTES - tail.len() - ROW_HEAD.len() - ROW_TAIL.len());
-        let mut json = Vec::with_capacity(cells.bytes() + tail.len() + 128);
+        json.reserve(cells.bytes() + tail.len() + 128);
         json.extend_from_slice(ROW_HEAD);
         json.extend_from_slice(batch::time_text(generated.unwrap_or(now)).as_bytes());
         json.push(b'"');
@@ -138,7 +154,7 @@ impl RowSource {
         json.extend_from_slice(tail.as_bytes());
         json.push(b',');
         json.extend_from_slice(ROW_TAIL);
-        Row { json, shortened }
+        shortened
     }
 }
 

@@ -38,7 +38,8 @@ pub fn length(json: &str) -> usize {
 
 /// `text` as a JSON string.
 pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // Text always has a JSON form.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 fn cut_string(json: &str, limit: usize) -> String {

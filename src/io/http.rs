@@ -19,6 +19,10 @@ pub type Body = BoxStream<'static, std::result::Result<Bytes, TransportError>>;
 /// The largest answer that is read whole (tokens, single objects, error texts).
 pub const MAX_WHOLE_BODY: usize = 8 << 20;
 
+/// How many bytes of an answer may arrive before somebody reads them: enough for a fast line, and
+/// little enough to hold in memory.
+const READ_AHEAD: u32 = 1 << 20;
+
 /// An answer: status first, body later.
 pub struct Response {
     /// The status.
@@ -124,6 +128,8 @@ impl Network {
         let client = builder
             .user_agent(concat!("sentinel-connector/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
+            .http2_initial_stream_window_size(READ_AHEAD)
+            .http2_initial_connection_window_size(2 * READ_AHEAD)
             // A bearer token must not travel to wherever an answer points.
             .redirect(reqwest::redirect::Policy::none())
             // Names below `localhost` are this machine (RFC 6761), but not every resolver knows.

@@ -1,11 +1,14 @@
 //! A chunk's records: which they are, and their rows. Pure, and run off the async threads.
 
+use std::collections::VecDeque;
+
 use chrono::{DateTime, Utc};
 
 use crate::{
     core::{
+        batch::Batch,
         cursor::StreamKey,
-        dedupe::{UNDATED, bucket_of, fingerprint},
+        dedupe::{Seen, UNDATED, bucket_of, fingerprint},
         endpoint::Endpoint,
         page::Chunk,
         record::{Facts, Members, canonical_hash},
@@ -23,7 +26,7 @@ pub(super) struct Found {
     /// Its place in the chunk.
     pub(super) at: usize,
     pub(super) facts: Facts,
-    pub(super) mark: Mark,
+    mark: Mark,
 }
 
 /// Something in the place of a record.
@@ -33,12 +36,64 @@ pub(super) struct Bad {
     pub(super) mark: Mark,
 }
 
-/// A row, ready for a batch.
-pub(super) struct Mapped {
-    pub(super) row: Vec<u8>,
-    pub(super) mark: Mark,
-    /// The record, when the row does not hold all of it.
-    pub(super) original: Option<Original>,
+/// What rows are made on: it goes from one piece of work to the next.
+pub(super) struct Desk {
+    pub(super) seen: Seen,
+    /// The open batch, and one mark for each of its rows.
+    pub(super) batch: Batch,
+    pub(super) marks: Vec<Mark>,
+    /// Batches that are full.
+    pub(super) full: VecDeque<(Batch, Vec<Mark>)>,
+    /// Records whose rows do not hold all of them. They are kept before their rows are pushed.
+    pub(super) originals: Vec<Original>,
+    pub(super) bad: Vec<Bad>,
+    pub(super) duplicates: u64,
+    /// New records that something has to be looked up about first.
+    pub(super) fresh: Vec<Found>,
+    /// The row that is being written.
+    row: Vec<u8>,
+}
+
+impl Desk {
+    pub(super) fn new(table: &str) -> Self {
+        Self {
+            seen: Seen::default(),
+            batch: Batch::new(table),
+            marks: Vec::new(),
+            full: VecDeque::new(),
+            originals: Vec::new(),
+            bad: Vec::new(),
+            duplicates: 0,
+            fresh: Vec::new(),
+            row: Vec::new(),
+        }
+    }
+
+    /// The open batch, which is then a new one.
+    pub(super) fn take_batch(&mut self) -> (Batch, Vec<Mark>) {
+        let next = Batch::new(self.batch.table());
+        let batch = std::mem::replace(&mut self.batch, next);
+        (batch, std::mem::take(&mut self.marks))
+    }
+
+    /// Puts the row that was written into the open batch.
+    fn add(&mut self, mark: Mark) {
+        if !self.batch.has_room_for(self.row.len()) {
+            let full = self.take_batch();
+            self.full.push_back(full);
+        }
+        self.batch.add(&self.row);
+        self.marks.push(mark);
+    }
+}
+
+/// How far [`Mapper::sift`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sifted {
+    /// Every record is handled.
+    All,
+    /// The record at this place needs this bucket.
+    Until(usize, i64),
 }
 
 /// Maps the records of one stream.
@@ -46,63 +101,92 @@ pub(super) struct Mapper {
     endpoint: &'static Endpoint,
     key: StreamKey,
     rows: RowSource,
+    /// Rows have to wait for what is looked up.
+    looks_up: bool,
 }
 
 impl Mapper {
-    pub(super) fn new(endpoint: &'static Endpoint, key: &StreamKey, event_time: bool) -> Self {
+    pub(super) fn new(
+        endpoint: &'static Endpoint,
+        key: &StreamKey,
+        event_time: bool,
+        looks_up: bool,
+    ) -> Self {
         let rows = RowSource::new(endpoint, &key.connection, event_time);
         Self {
             endpoint,
             key: key.clone(),
             rows,
+            looks_up,
         }
     }
 
-    /// What each record is. What is no JSON object is set apart.
-    pub(super) fn identify(&self, chunk: &Chunk) -> (Vec<Found>, Vec<Bad>) {
-        let mut found = Vec::with_capacity(chunk.records.len());
-        let mut bad = Vec::new();
-        for at in 0..chunk.records.len() {
-            let text = chunk.record(at);
-            match Members::of(text) {
+    /// The records from the place `from` on: drops what was seen, sets apart what is none, and makes
+    /// rows of the others, or notes them when something is looked up first.
+    pub(super) fn sift(
+        &self,
+        chunk: &Chunk,
+        from: usize,
+        desk: &mut Desk,
+        now: DateTime<Utc>,
+    ) -> Sifted {
+        for at in from..chunk.len() {
+            let (text, members) = self.record(chunk, at);
+            let (mark, found) = match members {
                 Ok(members) => {
                     let facts = Facts::of(text, &members, &self.endpoint.identity);
                     let print = fingerprint(&facts, self.endpoint.sameness);
-                    found.push(Found {
-                        at,
-                        mark: (bucket_of(facts.time), print),
-                        facts,
-                    });
+                    ((bucket_of(facts.time), print), Ok((members, facts)))
                 }
-                Err(error) => bad.push(Bad {
+                Err(reason) => ((UNDATED, canonical_hash(text)), Err(reason)),
+            };
+            if !desk.seen.has(mark.0) {
+                return Sifted::Until(at, mark.0);
+            }
+            if !desk.seen.insert(mark.0, mark.1) {
+                desk.duplicates += 1;
+                continue;
+            }
+            match found {
+                Ok((_, facts)) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
+                Ok((members, facts)) => {
+                    self.row(text, &members, &facts, Looked::default(), now, desk);
+                    desk.add(mark);
+                }
+                Err(reason) => desk.bad.push(Bad {
                     text: text.to_vec(),
-                    reason: format!("not a record: {error}"),
-                    mark: (UNDATED, canonical_hash(text)),
+                    reason,
+                    mark,
                 }),
             }
         }
-        for oversized in &chunk.oversized {
-            bad.push(Bad {
-                text: oversized.prefix.clone(),
-                reason: format!(
-                    "a record of {} bytes, cut to its beginning",
-                    oversized.bytes
-                ),
-                mark: (UNDATED, canonical_hash(&oversized.prefix)),
-            });
-        }
-        (found, bad)
+        Sifted::All
     }
 
-    /// The rows of records, with what was looked up about them (nothing, or one answer each).
+    /// The text at a place, and its members or why it is no record. What was too long comes last.
+    fn record<'c>(&self, chunk: &'c Chunk, at: usize) -> (&'c [u8], Result<Members<'c>, String>) {
+        let place = at.checked_sub(chunk.records.len());
+        if let Some(oversized) = place.and_then(|place| chunk.oversized.get(place)) {
+            let reason = format!(
+                "a record of {} bytes, cut to its beginning",
+                oversized.bytes
+            );
+            return (&oversized.prefix, Err(reason));
+        }
+        let text = chunk.record(at);
+        let members = Members::of(text).map_err(|error| format!("not a record: {error}"));
+        (text, members)
+    }
+
+    /// The rows of records that something was looked up about, one answer each.
     pub(super) fn map(
         &self,
         chunk: &Chunk,
         group: &[Found],
         looked: &[LookedUp],
         now: DateTime<Utc>,
-    ) -> Vec<Mapped> {
-        let mut mapped = Vec::with_capacity(group.len());
+        desk: &mut Desk,
+    ) {
         for (place, Found { at, facts, mark }) in group.iter().enumerate() {
             let text = chunk.record(*at);
             let Ok(members) = Members::of(text) else {
@@ -114,19 +198,29 @@ impl Mapper {
                     details: looked.details.as_deref(),
                     device_name: looked.device_name.as_deref(),
                 });
-            let row = self.rows.row(&members, facts, looked, now);
-            let original = row.shortened.then(|| Original {
+            self.row(text, &members, facts, looked, now, desk);
+            desk.add(*mark);
+        }
+    }
+
+    fn row(
+        &self,
+        text: &[u8],
+        members: &Members<'_>,
+        facts: &Facts,
+        looked: Looked<'_>,
+        now: DateTime<Utc>,
+        desk: &mut Desk,
+    ) {
+        desk.row.clear();
+        let shortened = self.rows.write(members, facts, looked, now, &mut desk.row);
+        if shortened {
+            desk.originals.push(Original {
                 key: self.key.clone(),
                 record_id: facts.id.clone(),
                 record_version: facts.version.clone(),
                 body: text.to_vec(),
             });
-            mapped.push(Mapped {
-                row: row.json,
-                mark: *mark,
-                original,
-            });
         }
-        mapped
     }
 }

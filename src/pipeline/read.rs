@@ -45,8 +45,9 @@ const BODY_SILENCE: Duration = Duration::from_mins(1);
 /// A question that is open for longer when the time is up had its chance.
 const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
 
-/// Parts of a body that wait for the cutter.
-const PARTS_AHEAD: usize = 8;
+/// Enough for a chunk that nothing is looked up for: what is looked up is asked for in batches, which
+/// larger chunks fill better.
+const SMALL_CHUNK: usize = 256 << 10;
 
 pub(super) struct Reader<'a> {
     job: &'a Job,
@@ -263,59 +264,40 @@ impl<'a> Reader<'a> {
             .map_err(|_| Error::transient("the writer has stopped"))
     }
 
-    /// Cuts a body into chunks on a thread of its own, while it arrives.
+    /// Cuts a body into chunks while it arrives. A part is small, and cutting it is cheaper than to
+    /// hand it to another thread.
     async fn cut(&self, mut body: Body, records: &'static str) -> Result<Continuation> {
-        let (parts, mut incoming) = mpsc::channel::<Bytes>(PARTS_AHEAD);
-        let pieces = self.pieces.clone();
-        let cutter = tokio::task::spawn_blocking(move || {
-            let mut cutter = Cutter::new(records);
-            let mut full = Vec::new();
-            let hand_on = |chunk: Chunk| {
-                chunk.is_empty() || pieces.blocking_send(Piece::Chunk(chunk)).is_ok()
-            };
-            while let Some(part) = incoming.blocking_recv() {
-                cutter.feed(&part, &mut full)?;
-                if !full.drain(..).all(hand_on) {
-                    return Err(Error::transient("the writer has stopped"));
-                }
-            }
-            let (last, next) = cutter.finish::<Continuation>()?;
-            if hand_on(last) {
-                Ok(next)
-            } else {
-                Err(Error::transient("the writer has stopped"))
-            }
-        });
-        let arrived = self.pump(&mut body, parts).await;
-        let cut = cutter
-            .await
-            .unwrap_or_else(|_| Err(Error::contract("the cutter stopped")));
+        let mut cutter = Cutter::new(records);
+        if !self.job.source.looks_up() {
+            cutter = cutter.in_chunks_of(SMALL_CHUNK);
+        }
+        let mut full = Vec::new();
         let name = |error: Error| error.context(&self.job.key);
-        arrived.map_err(name)?;
-        cut.map_err(name)
+        while let Some(part) = self.part(&mut body).await.map_err(name)? {
+            cutter.feed(&part, &mut full).map_err(name)?;
+            for chunk in full.drain(..) {
+                self.hand_on(Piece::Chunk(chunk)).await?;
+            }
+        }
+        let (last, next) = cutter.finish::<Continuation>().map_err(name)?;
+        if !last.is_empty() {
+            self.hand_on(Piece::Chunk(last)).await?;
+        }
+        Ok(next)
     }
 
-    async fn pump(&self, body: &mut Body, parts: mpsc::Sender<Bytes>) -> Result<()> {
-        loop {
-            let left = (self.limits.deadline - self.parts.clock.now()).to_std();
-            let limit = left.unwrap_or_default().min(BODY_SILENCE);
-            let part = tokio::select! {
-                part = timeout(&*self.parts.clock, limit, body.try_next()) => part,
-                () = self.limits.stop.cancelled() => return Err(Error::transient("asked to stop")),
-            };
-            match part {
-                Err(_) => return Err(Error::transient("the answer stopped coming")),
-                Ok(Err(error)) => {
-                    return Err(Error::transient(format!("the answer broke off: {error}")));
-                }
-                Ok(Ok(None)) => return Ok(()),
-                Ok(Ok(Some(part))) => {
-                    // A cutter that is gone has the better error.
-                    if parts.send(part).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
+    /// The next part of a body.
+    async fn part(&self, body: &mut Body) -> Result<Option<Bytes>> {
+        let left = (self.limits.deadline - self.parts.clock.now()).to_std();
+        let limit = left.unwrap_or_default().min(BODY_SILENCE);
+        let part = tokio::select! {
+            part = timeout(&*self.parts.clock, limit, body.try_next()) => part,
+            () = self.limits.stop.cancelled() => return Err(Error::transient("asked to stop")),
+        };
+        match part {
+            Err(_) => Err(Error::transient("the answer stopped coming")),
+            Ok(Err(error)) => Err(Error::transient(format!("the answer broke off: {error}"))),
+            Ok(Ok(part)) => Ok(part),
         }
     }
 }

@@ -14,25 +14,19 @@ use super::{
     land::{Landed, Lander},
     lease::Held,
     letter,
-    map::{Bad, Found, Mapped, Mapper, Mark},
+    map::{Desk, Found, Mapper, Mark, Sifted},
     read::Piece,
     report::Report,
 };
 use crate::{
-    core::{
-        batch::Batch,
-        cursor::Move,
-        dedupe::{Seen, bucket_of},
-        page::Chunk,
-        window::delta,
-    },
+    core::{batch::Batch, cursor::Move, dedupe::bucket_of, page::Chunk, window::delta},
     error::{Error, Result},
     io::exchange::Limits,
     source::Subject,
     storage::DeadLetter,
 };
 
-/// Pushes under way at once.
+/// Pushes under way while rows are made for the next one.
 const PUSHES: usize = 3;
 
 /// Records that are looked up together: so many are safe even if the time ends with the next ones.
@@ -42,8 +36,11 @@ const LOOKED_UP_TOGETHER: usize = 100;
 /// a set may be that far apart.
 const KEPT_LONGER: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
-/// A batch under way to the sink, and the marks of its rows.
-type Push = AbortOnDropHandle<(Landed, Vec<Mark>)>;
+/// Fingerprints that are held between two chunks: those of two busy buckets.
+const HELD_FINGERPRINTS: usize = 256 << 10;
+
+/// A batch under way to the sink.
+type Push = AbortOnDropHandle<Landed>;
 
 pub(super) struct Writer<'a, 'h> {
     job: &'a Job,
@@ -53,11 +50,10 @@ pub(super) struct Writer<'a, 'h> {
     report: &'a mut Report,
     lander: Arc<Lander>,
     mapper: Arc<Mapper>,
-    seen: Seen,
-    batch: Batch,
-    /// One mark for each row of `batch`.
-    marks: Vec<Mark>,
+    desk: Desk,
     pushes: FuturesOrdered<Push>,
+    /// The marks of the rows under way.
+    under_way: VecDeque<Vec<Mark>>,
     /// Batches that were sealed, and of these the ones that have landed.
     sealed: u64,
     landed: u64,
@@ -88,11 +84,15 @@ impl<'a, 'h> Writer<'a, 'h> {
                 job.event_time,
                 Some(job.key.clone()),
             )),
-            mapper: Arc::new(Mapper::new(endpoint, &job.key, job.event_time)),
-            seen: Seen::default(),
-            batch: Batch::new(&job.table),
-            marks: Vec::new(),
+            mapper: Arc::new(Mapper::new(
+                endpoint,
+                &job.key,
+                job.event_time,
+                job.source.looks_up(),
+            )),
+            desk: Desk::new(&job.table),
             pushes: FuturesOrdered::new(),
+            under_way: VecDeque::new(),
             sealed: 0,
             landed: 0,
             moves: VecDeque::new(),
@@ -127,121 +127,120 @@ impl<'a, 'h> Writer<'a, 'h> {
     async fn chunk(&mut self, chunk: Chunk) -> Result<()> {
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.bytes.len() as u64;
-        let mapper = Arc::clone(&self.mapper);
-        let (chunk, found, bad) = blocking(move || {
-            let (found, bad) = mapper.identify(&chunk);
-            (chunk, found, bad)
-        })
-        .await?;
-        self.load_seen(
-            found
-                .iter()
-                .map(|found| found.mark)
-                .chain(bad.iter().map(|bad| bad.mark)),
-        )
-        .await?;
-        self.bury_bad(bad).await?;
-        let pulled = found.len();
-        let fresh: Vec<Found> = found
-            .into_iter()
-            .filter(|found| self.seen.insert(found.mark.0, found.mark.1))
-            .collect();
-        self.report.counts.duplicate += (pulled - fresh.len()) as u64;
-
         let chunk = Arc::new(chunk);
-        let together = if self.job.source.looks_up() {
-            LOOKED_UP_TOGETHER
-        } else {
-            usize::MAX
-        };
-        let mut fresh = fresh.into_iter().peekable();
-        while fresh.peek().is_some() {
-            let group: Vec<Found> = fresh.by_ref().take(together).collect();
-            self.rows(Arc::clone(&chunk), group).await?;
+        let now = self.parts.clock.now();
+        let mut next = 0;
+        loop {
+            let (mapper, records) = (Arc::clone(&self.mapper), Arc::clone(&chunk));
+            let sifted = self
+                .at_the_desk(move |desk| mapper.sift(&records, next, desk, now))
+                .await?;
+            self.report.counts.duplicate += std::mem::take(&mut self.desk.duplicates);
+            self.bury_bad().await?;
+            self.send_full().await?;
+            match sifted {
+                Sifted::All => break,
+                Sifted::Until(at, bucket) => {
+                    self.load(bucket).await?;
+                    next = at;
+                }
+            }
         }
+        let mut fresh = std::mem::take(&mut self.desk.fresh).into_iter().peekable();
+        while fresh.peek().is_some() {
+            let group: Vec<Found> = fresh.by_ref().take(LOOKED_UP_TOGETHER).collect();
+            self.look_up(&chunk, group).await?;
+        }
+        self.desk.seen.trim(HELD_FINGERPRINTS);
         Ok(())
     }
 
-    async fn load_seen(&mut self, marks: impl Iterator<Item = Mark>) -> Result<()> {
-        let set = self.set();
-        for bucket in self.seen.missing(marks.map(|(bucket, _)| bucket)) {
-            let known = self.parts.storage.fingerprints(&set, bucket).await?;
-            self.seen.load(bucket, known);
-        }
+    /// Runs `work` at the desk, off the async threads.
+    async fn at_the_desk<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Desk) -> T + Send + 'static,
+    ) -> Result<T> {
+        let mut desk = std::mem::replace(&mut self.desk, Desk::new(&self.job.table));
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&mut desk);
+            (done, desk)
+        });
+        let Ok((done, desk)) = done.await else {
+            // The open batch went with it: nothing behind it may move the cursor.
+            self.broken = true;
+            return Err(Error::contract(
+                "mapping stopped; please report this with the record",
+            ));
+        };
+        self.desk = desk;
+        Ok(done)
+    }
+
+    /// Loads a bucket: what the store has, and what is not there yet since it has not landed.
+    async fn load(&mut self, bucket: i64) -> Result<()> {
+        let mut known = self.parts.storage.fingerprints(&self.set(), bucket).await?;
+        let open = self.under_way.iter().chain([&self.desk.marks]);
+        let open = open.flatten().filter(|mark| mark.0 == bucket);
+        known.extend(open.map(|mark| mark.1));
+        self.desk.seen.load(bucket, known);
         Ok(())
     }
 
     /// Records that are none: kept whole, counted, and out of the way of the others.
-    async fn bury_bad(&mut self, bad: Vec<Bad>) -> Result<()> {
-        let count = bad.len();
-        let bad: Vec<Bad> = bad
-            .into_iter()
-            .filter(|bad| self.seen.insert(bad.mark.0, bad.mark.1))
-            .collect();
-        self.report.counts.duplicate += (count - bad.len()) as u64;
+    async fn bury_bad(&mut self) -> Result<()> {
+        let bad = std::mem::take(&mut self.desk.bad);
         let marks: Vec<Mark> = bad.iter().map(|bad| bad.mark).collect();
         let dead = bad.into_iter().map(|bad| (bad.text, bad.reason)).collect();
         self.bury(dead).await?;
         self.remember(&marks).await
     }
 
-    async fn rows(&mut self, chunk: Arc<Chunk>, group: Vec<Found>) -> Result<()> {
-        let looked = if self.job.source.looks_up() {
-            let subjects: Vec<Subject> = group
-                .iter()
-                .map(|found| Subject {
-                    facts: found.facts.clone(),
-                    text: chunk.record(found.at).to_vec(),
-                })
-                .collect();
-            self.job.source.look_up(&subjects, self.limits).await?
-        } else {
-            Vec::new()
-        };
-        let mapper = Arc::clone(&self.mapper);
+    async fn look_up(&mut self, chunk: &Arc<Chunk>, group: Vec<Found>) -> Result<()> {
+        let subjects: Vec<Subject> = group
+            .iter()
+            .map(|found| Subject {
+                facts: found.facts.clone(),
+                text: chunk.record(found.at).to_vec(),
+            })
+            .collect();
+        let looked = self.job.source.look_up(&subjects, self.limits).await?;
+        self.report.without_details += looked.iter().filter(|looked| looked.missing).count() as u64;
+        let (mapper, chunk) = (Arc::clone(&self.mapper), Arc::clone(chunk));
         let now = self.parts.clock.now();
-        let (mapped, without) = blocking(move || {
-            let without = looked.iter().filter(|looked| looked.missing).count();
-            (mapper.map(&chunk, &group, &looked, now), without)
-        })
-        .await?;
-        self.report.without_details += without as u64;
-        let mut rows = Vec::with_capacity(mapped.len());
-        let mut originals = Vec::new();
-        for Mapped {
-            row,
-            mark,
-            original,
-        } in mapped
-        {
-            originals.extend(original);
-            rows.push((row, mark));
+        self.at_the_desk(move |desk| mapper.map(&chunk, &group, &looked, now, desk))
+            .await?;
+        self.send_full().await
+    }
+
+    /// Sends the full batches on their way, once what their rows leave out is kept.
+    async fn send_full(&mut self) -> Result<()> {
+        if !self.desk.originals.is_empty() {
+            self.parts.storage.keep(&self.desk.originals).await?;
+            self.desk.originals.clear();
         }
-        if !originals.is_empty() {
-            self.parts.storage.keep(&originals).await?;
-        }
-        for (row, mark) in rows {
-            if !self.batch.has_room_for(row.len()) {
-                self.seal().await?;
-            }
-            self.batch.add(&row);
-            self.marks.push(mark);
+        while let Some((batch, marks)) = self.desk.full.pop_front() {
+            self.send(batch, marks).await?;
         }
         Ok(())
     }
 
     /// Sends the open batch on its way.
     async fn seal(&mut self) -> Result<()> {
-        if self.batch.is_empty() {
+        if self.desk.batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::replace(&mut self.batch, Batch::new(&self.job.table));
-        let marks = std::mem::take(&mut self.marks);
+        let (batch, marks) = self.desk.take_batch();
+        self.send(batch, marks).await
+    }
+
+    /// Sends a batch on its way, and waits while too many are.
+    async fn send(&mut self, batch: Batch, marks: Vec<Mark>) -> Result<()> {
         let lander = Arc::clone(&self.lander);
-        let push = tokio::spawn(async move { (lander.land(batch).await, marks) });
+        let push = tokio::spawn(async move { lander.land(batch).await });
         self.pushes.push_back(AbortOnDropHandle::new(push));
+        self.under_way.push_back(marks);
         self.sealed += 1;
-        while self.pushes.len() >= PUSHES {
+        while self.pushes.len() > PUSHES {
             let Some(push) = self.pushes.next().await else {
                 break;
             };
@@ -253,9 +252,10 @@ impl<'a, 'h> Writer<'a, 'h> {
     /// A batch has come back: remembers its rows, and moves the cursor as far as they allow.
     async fn settle(
         &mut self,
-        push: std::result::Result<(Landed, Vec<Mark>), tokio::task::JoinError>,
+        push: std::result::Result<Landed, tokio::task::JoinError>,
     ) -> Result<()> {
-        let (landed, marks) = push.map_err(|_| Error::contract("a push stopped"))?;
+        let marks = self.under_way.pop_front().unwrap_or_default();
+        let landed = push.map_err(|_| Error::contract("a push stopped"))?;
         let settled = marks.get(..landed.settled()).unwrap_or(&marks);
         self.report.counts.landed += landed.rows as u64;
         self.report.counts.waiting += landed.parked as u64;
@@ -276,7 +276,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.report.pages += 1;
         }
         let ends_slice = matches!(change, Move::Slice { .. });
-        let before = self.sealed + u64::from(!self.batch.is_empty());
+        let before = self.sealed + u64::from(!self.desk.batch.is_empty());
         self.moves.push_back((before, change));
         if ends_slice {
             self.seal().await?;
@@ -305,7 +305,9 @@ impl<'a, 'h> Writer<'a, 'h> {
     /// Waits for all that is under way. After a failed push nothing new is sent, and what lands
     /// behind it is remembered without moving the cursor.
     async fn settle_all(&mut self) -> Result<()> {
-        let mut end = if self.broken {
+        // The open batch must not overtake rows that were cut off before it.
+        let is_next = self.desk.full.is_empty() && self.desk.originals.is_empty();
+        let mut end = if self.broken || !is_next {
             Ok(())
         } else {
             self.seal().await
@@ -372,11 +374,4 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.job.source.endpoint().fingerprints
         )
     }
-}
-
-/// Work that would keep a thread from its other tasks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Error::contract("mapping stopped; please report this with the record"))
 }

@@ -4,7 +4,7 @@
 //! batch is at most 1,000,000 bytes of JSON, and what is sent is never longer than that
 //! (`learn.microsoft.com/azure/azure-monitor/service-limits#logs-ingestion-api`).
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -191,9 +191,9 @@ struct Sent {
 
 /// Off the async threads: a megabyte takes its time.
 async fn compressed(batch: &Batch) -> Result<Sent> {
-    let json = batch.json().to_vec();
+    let json = batch.shared_json();
     let sent = tokio::task::spawn_blocking(move || {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(json.len() / 8), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::with_capacity(json.len() / 4), Compression::fast());
         let zipped = encoder.write_all(&json).and_then(|()| encoder.finish());
         match zipped {
             // What can't be compressed must not grow over the limit.
@@ -202,7 +202,7 @@ async fn compressed(batch: &Batch) -> Result<Sent> {
                 compressed: true,
             },
             _ => Sent {
-                bytes: json.into(),
+                bytes: Arc::unwrap_or_clone(json).into(),
                 compressed: false,
             },
         }
