@@ -53,6 +53,13 @@ impl Seen {
         self.buckets.entry(bucket).or_default().extend(fingerprints);
     }
 
+    /// True when the record was handled before.
+    pub fn holds(&self, bucket: i64, fingerprint: u64) -> bool {
+        self.buckets
+            .get(&bucket)
+            .is_some_and(|bucket| bucket.contains(&fingerprint))
+    }
+
     /// True when the record is new; from then on it is not.
     pub fn insert(&mut self, bucket: i64, fingerprint: u64) -> bool {
         self.buckets.entry(bucket).or_default().insert(fingerprint)

@@ -6,10 +6,12 @@ use crate::{
     core::{
         cursor::StreamKey,
         dedupe::{UNDATED, bucket_of, fingerprint},
-        endpoint::Endpoint,
+        endpoint::{Endpoint, TimeFilter},
         page::Chunk,
         record::{Facts, Members, canonical_hash},
         row::{Looked, RowSource},
+        sift::{Sift, Verdict, sent_by, verdict},
+        snapshot::{content_of, hash_of},
     },
     source::LookedUp,
     storage::Original,
@@ -24,6 +26,12 @@ pub(super) struct Found {
     pub(super) at: usize,
     pub(super) facts: Facts,
     pub(super) mark: Mark,
+    /// A hash of what counts of it, where records are compared with the last pass.
+    pub(super) content: u64,
+    /// Whether a setting leaves it out.
+    pub(super) verdict: Verdict,
+    /// How it is remembered that something of it was sent, where somebody asks.
+    pub(super) sent: Option<Mark>,
 }
 
 /// Something in the place of a record.
@@ -46,15 +54,25 @@ pub(super) struct Mapper {
     endpoint: &'static Endpoint,
     key: StreamKey,
     rows: RowSource,
+    sifts: &'static [Sift],
+    /// Records say things about their members, which are no members.
+    annotated: bool,
 }
 
 impl Mapper {
-    pub(super) fn new(endpoint: &'static Endpoint, key: &StreamKey, event_time: bool) -> Self {
+    pub(super) fn new(
+        endpoint: &'static Endpoint,
+        key: &StreamKey,
+        event_time: bool,
+        sifts: &'static [Sift],
+    ) -> Self {
         let rows = RowSource::new(endpoint, &key.connection, event_time);
         Self {
             endpoint,
             key: key.clone(),
             rows,
+            sifts,
+            annotated: matches!(endpoint.window.filter, TimeFilter::Kql(_)),
         }
     }
 
@@ -68,9 +86,15 @@ impl Mapper {
                 Ok(members) => {
                     let facts = Facts::of(text, &members, &self.endpoint.identity);
                     let print = fingerprint(&facts, self.endpoint.sameness);
+                    let snapshot = self.endpoint.snapshot;
                     found.push(Found {
                         at,
                         mark: (bucket_of(facts.time), print),
+                        content: snapshot
+                            .map_or(0, |snapshot| content_of(&members, snapshot.ignored)),
+                        verdict: verdict(self.sifts, &members),
+                        sent: sent_by(self.sifts, &members)
+                            .map(|time| (bucket_of(time), hash_of(&facts.id))),
                         facts,
                     });
                 }
@@ -103,11 +127,17 @@ impl Mapper {
         now: DateTime<Utc>,
     ) -> Vec<Mapped> {
         let mut mapped = Vec::with_capacity(group.len());
-        for (place, Found { at, facts, mark }) in group.iter().enumerate() {
+        for (place, found) in group.iter().enumerate() {
+            let Found {
+                at, facts, mark, ..
+            } = found;
             let text = chunk.record(*at);
-            let Ok(members) = Members::of(text) else {
+            let Ok(mut members) = Members::of(text) else {
                 continue;
             };
+            if self.annotated {
+                members = members.without_annotations();
+            }
             let looked = looked
                 .get(place)
                 .map_or_else(Looked::default, |looked| Looked {

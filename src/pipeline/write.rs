@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,13 +18,16 @@ use super::{
     map::{Bad, Found, Mapped, Mapper, Mark},
     read::Piece,
     report::Report,
+    snapshot::{self, UNMARKED, Way},
 };
 use crate::{
     core::{
         batch::Batch,
-        cursor::Move,
+        cursor::{Move, Open, Slice},
         dedupe::{Seen, bucket_of},
         page::Chunk,
+        sift::Verdict,
+        snapshot::Since,
         window::delta,
     },
     error::{Error, Result},
@@ -54,6 +58,10 @@ pub(super) struct Writer<'a, 'h> {
     lander: Arc<Lander>,
     mapper: Arc<Mapper>,
     seen: Seen,
+    /// What the last pass has seen, for streams that are read as a whole.
+    known: snapshot::Seen,
+    /// Of what something was sent, for settings that ask.
+    sent: Seen,
     batch: Batch,
     /// One mark for each row of `batch`.
     marks: Vec<Mark>,
@@ -88,8 +96,10 @@ impl<'a, 'h> Writer<'a, 'h> {
                 job.event_time,
                 Some(job.key.clone()),
             )),
-            mapper: Arc::new(Mapper::new(endpoint, &job.key, job.event_time)),
+            mapper: Arc::new(Mapper::new(endpoint, &job.key, job.event_time, job.sifts)),
             seen: Seen::default(),
+            known: snapshot::Seen::new(&job.key),
+            sent: Seen::default(),
             batch: Batch::new(&job.table),
             marks: Vec::new(),
             pushes: FuturesOrdered::new(),
@@ -116,7 +126,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 Some(push) = self.pushes.next() => self.settle(push).await?,
                 piece = incoming.recv() => match piece {
                     None => return Ok(()),
-                    Some(Piece::Chunk(chunk)) => self.chunk(chunk).await?,
+                    Some(Piece::Chunk(chunk, way)) => self.chunk(chunk, way).await?,
                     Some(Piece::Move(change)) => self.follow(change).await?,
                 },
             }
@@ -124,7 +134,7 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     /// Records → facts → drop what was seen → look up → rows → batches.
-    async fn chunk(&mut self, chunk: Chunk) -> Result<()> {
+    async fn chunk(&mut self, chunk: Chunk, way: Way) -> Result<()> {
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.bytes.len() as u64;
         let mapper = Arc::clone(&self.mapper);
@@ -133,20 +143,10 @@ impl<'a, 'h> Writer<'a, 'h> {
             (chunk, found, bad)
         })
         .await?;
-        self.load_seen(
-            found
-                .iter()
-                .map(|found| found.mark)
-                .chain(bad.iter().map(|bad| bad.mark)),
-        )
-        .await?;
+        self.load_seen(bad.iter().map(|bad| bad.mark)).await?;
         self.bury_bad(bad).await?;
-        let pulled = found.len();
-        let fresh: Vec<Found> = found
-            .into_iter()
-            .filter(|found| self.seen.insert(found.mark.0, found.mark.1))
-            .collect();
-        self.report.counts.duplicate += (pulled - fresh.len()) as u64;
+        let found = self.sifted(found).await?;
+        let fresh = self.fresh(found, way).await?;
 
         let chunk = Arc::new(chunk);
         let together = if self.job.source.looks_up() {
@@ -160,6 +160,61 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.rows(Arc::clone(&chunk), group).await?;
         }
         Ok(())
+    }
+
+    /// Without what settings leave out.
+    async fn sifted(&mut self, mut found: Vec<Found>) -> Result<Vec<Found>> {
+        let set = format!("{}/sent", self.job.key);
+        let sent = found.iter().filter_map(|found| found.sent);
+        for bucket in self.sent.missing(sent.map(|(bucket, _)| bucket)) {
+            let known = self.parts.storage.fingerprints(&set, bucket).await?;
+            self.sent.load(bucket, known);
+        }
+        let pulled = found.len();
+        let mut first: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
+        found.retain(|found| match (found.verdict, found.sent) {
+            (Verdict::Drop, _) => false,
+            (Verdict::UnlessSent, Some((bucket, id))) => self.sent.holds(bucket, id),
+            (_, Some((bucket, id))) => {
+                if self.sent.insert(bucket, id) {
+                    first.entry(bucket).or_default().push(id);
+                }
+                true
+            }
+            (_, None) => true,
+        });
+        self.report.counts.filtered += (pulled - found.len()) as u64;
+        // Before the rows are safe: to take too much for sent only sends a closing too many.
+        if !first.is_empty() {
+            let first: Vec<_> = first.into_iter().collect();
+            self.parts.storage.add_fingerprints(&set, &first).await?;
+        }
+        Ok(found)
+    }
+
+    /// Those that are worth a row.
+    async fn fresh(&mut self, mut found: Vec<Found>, way: Way) -> Result<Vec<Found>> {
+        let counts = &mut self.report.counts;
+        match way {
+            Way::Plain => found.iter_mut().for_each(|found| found.mark = UNMARKED),
+            Way::Fingerprints => {
+                self.load_seen(found.iter().map(|found| found.mark)).await?;
+                let pulled = found.len();
+                found.retain(|found| self.seen.insert(found.mark.0, found.mark.1));
+                self.report.counts.duplicate += (pulled - found.len()) as u64;
+            }
+            Way::Snapshot(seeing) => {
+                self.known.open(seeing, self.parts).await?;
+                found.retain_mut(|found| {
+                    let (since, mark) = self.known.judge(&found.facts.id, found.content);
+                    found.mark = mark;
+                    counts.unchanged += u64::from(since == Since::Unchanged);
+                    counts.duplicate += u64::from(since == Since::Repeated);
+                    since == Since::Changed
+                });
+            }
+        }
+        Ok(found)
     }
 
     async fn load_seen(&mut self, marks: impl Iterator<Item = Mark>) -> Result<()> {
@@ -276,6 +331,14 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.report.pages += 1;
         }
         let ends_slice = matches!(change, Move::Slice { .. });
+        if let Move::Slice {
+            slice: Slice::Pass,
+            began,
+            ..
+        } = change
+        {
+            self.pass_ended(began).await?;
+        }
         let before = self.sealed + u64::from(!self.batch.is_empty());
         self.moves.push_back((before, change));
         if ends_slice {
@@ -283,6 +346,30 @@ impl<'a, 'h> Writer<'a, 'h> {
         }
         (self.parts.progress)(self.report);
         self.advance().await
+    }
+
+    /// Rows for what has vanished since the pass before this one.
+    async fn pass_ended(&mut self, began: DateTime<Utc>) -> Result<()> {
+        let endpoint = self.job.source.endpoint();
+        if endpoint.snapshot.is_none() {
+            return Ok(());
+        }
+        // A pass that found nothing has not been compared with anything yet.
+        let open = Open::of_pass(began);
+        if let Way::Snapshot(seeing) = Way::of(endpoint, &self.held.state, &open, &self.job.pace) {
+            self.known.open(seeing, self.parts).await?;
+        }
+        let gone = self.known.vanished(self.parts).await?;
+        self.report.counts.gone += gone.len() as u64;
+        let now = self.parts.clock.now();
+        for row in snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now) {
+            if !self.batch.has_room_for(row.len()) {
+                self.seal().await?;
+            }
+            self.batch.add(&row);
+            self.marks.push(UNMARKED);
+        }
+        Ok(())
     }
 
     /// Saves the cursor behind an unbroken run of batches that have landed.
@@ -296,6 +383,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             moved = true;
         }
         if moved {
+            self.known.write(self.parts).await?;
             self.held.commit().await
         } else {
             Ok(())
@@ -316,13 +404,14 @@ impl<'a, 'h> Writer<'a, 'h> {
         end.and(self.prune().await)
     }
 
-    async fn remember(&self, marks: &[Mark]) -> Result<()> {
+    async fn remember(&mut self, marks: &[Mark]) -> Result<()> {
+        let marks = self.known.are_safe(marks);
         if marks.is_empty() {
             return Ok(());
         }
         let mut buckets: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
         for (bucket, fingerprint) in marks {
-            buckets.entry(*bucket).or_default().push(*fingerprint);
+            buckets.entry(bucket).or_default().push(fingerprint);
         }
         let added: Vec<(i64, Vec<u64>)> = buckets.into_iter().collect();
         self.parts
@@ -353,7 +442,12 @@ impl<'a, 'h> Writer<'a, 'h> {
         Ok(())
     }
 
-    async fn prune(&self) -> Result<()> {
+    async fn prune(&mut self) -> Result<()> {
+        if self.job.source.endpoint().snapshot.is_some() {
+            // What came back behind a failure is safe as well.
+            self.known.write(self.parts).await?;
+            return self.known.prune(&self.held.state, self.parts).await;
+        }
         let Some(good) = self.held.state.good else {
             return Ok(());
         };
