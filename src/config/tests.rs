@@ -423,7 +423,10 @@ fn connections_inherit_the_flat_settings() {
     let [main, contoso] = &settings.connections[..] else {
         panic!("{settings:?}")
     };
-    let (Source::Eset(main_eset), Source::Eset(contoso_eset)) = (&main.source, &contoso.source);
+    let (Source::Eset(main_eset), Source::Eset(contoso_eset)) = (&main.source, &contoso.source)
+    else {
+        panic!("connections to ESET");
+    };
 
     assert_eq!((main.name.as_str(), main_eset.region), ("main", Region::Eu));
     assert_eq!(given(&main_eset.password), CANARY);

@@ -10,6 +10,7 @@ fn at(millis: i64) -> DateTime<Utc> {
 }
 
 /// A service with records at these times; the id of a record is its place.
+#[derive(Debug)]
 struct Service {
     times: Vec<i64>,
     /// The most records that it gives, whatever it is asked for.
