@@ -7,12 +7,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 mod build;
+mod defenders;
 
 use build::Builder;
 
 use crate::{
     config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings},
-    core::{cursor::StreamKey, endpoint::Endpoint, window::delta},
+    core::{cursor::StreamKey, endpoint::Endpoint, sift::Sift, window::delta},
     error::{Error, Result},
     io::{
         clock::SharedClock,
@@ -22,7 +23,12 @@ use crate::{
     },
     pipeline::{self, Job, Outcome, Parts, Report},
     push,
-    source::eset::{self, Account, Eset, LookUps},
+    source::{
+        SharedSource,
+        defender::{self, Quotas, Wire},
+        eset::{self, Account, Eset, LookUps},
+        hunting,
+    },
     storage::{
         SharedStorage,
         azure::{self, AzureStorage},
@@ -30,7 +36,10 @@ use crate::{
 };
 
 /// The functions that there are; each has a folder of its name with a `function.json`.
-pub const FUNCTIONS: &[&str] = &["EsetTimer", PUSH];
+pub const FUNCTIONS: &[&str] = &["EsetTimer", DEFENDER, PUSH];
+
+/// The function that pulls the streams of Defender.
+const DEFENDER: &str = "DefenderTimer";
 
 /// The function that drains the outbox.
 pub const PUSH: &str = "SentinelPush";
@@ -39,6 +48,8 @@ pub const PUSH: &str = "SentinelPush";
 pub struct App {
     parts: Parts,
     connections: Vec<(String, Arc<eset::Connection>)>,
+    defenders: Vec<(String, Arc<defender::Connection>)>,
+    quotas: Quotas,
     jobs: Vec<(&'static str, Job)>,
     budget: Duration,
     event_time: bool,
@@ -93,6 +104,8 @@ impl App {
         let mut app = Self {
             parts,
             connections: Vec::new(),
+            defenders: Vec::new(),
+            quotas: Quotas::default(),
             jobs: Vec::new(),
             budget: settings.run.budget,
             event_time: settings.run.time_generated == config::TimeGenerated::Event,
@@ -118,21 +131,70 @@ impl App {
                         transport,
                     );
                     for endpoint in eset_streams(settings) {
-                        let job = Job {
-                            key: StreamKey::new(&connection.name, endpoint.stream),
-                            source: Arc::new(Eset::new(Arc::clone(&shared), endpoint)),
-                            table: table(&routes, endpoint),
-                            pace: connection.paces.of(endpoint.stream, endpoint.pace),
-                            event_time: self.event_time,
-                            at_once: false,
-                        };
+                        let source = Arc::new(Eset::new(Arc::clone(&shared), endpoint));
+                        let job = self.job(connection, &routes, source, &[]);
                         self.jobs.push(("EsetTimer", job));
                     }
                     self.connections.push((connection.name.clone(), shared));
                 }
+                config::Source::Defender(settings) => {
+                    let tokens = builder.defender(settings)?;
+                    let wire = Wire {
+                        transport: Arc::clone(transport),
+                        clock: Arc::clone(&self.parts.clock),
+                        random: Arc::clone(&self.parts.random),
+                    };
+                    let account = defenders::account(settings);
+                    let shared = defender::Connection::new(account, &tokens, &self.quotas, &wire);
+                    for (source, sifts) in defenders::streams(settings, &shared)? {
+                        let job = self.job(connection, &routes, source, sifts);
+                        self.jobs.push((DEFENDER, job));
+                    }
+                    self.defenders.push((connection.name.clone(), shared));
+                }
             }
         }
         Ok(())
+    }
+
+    fn job(
+        &self,
+        connection: &config::Connection,
+        routes: &BTreeMap<&str, &str>,
+        source: SharedSource,
+        sifts: &'static [Sift],
+    ) -> Job {
+        let endpoint = source.endpoint();
+        Job {
+            key: StreamKey::new(&connection.name, endpoint.stream),
+            table: table(routes, endpoint),
+            pace: connection.paces.of(endpoint.stream, endpoint.pace),
+            source,
+            event_time: self.event_time,
+            at_once: false,
+            sifts,
+        }
+    }
+
+    /// Asks for the access tokens that the streams of Defender need: connection, API, and what came
+    /// of it.
+    pub async fn defender_logins(&self) -> Vec<(String, &'static str, Result<()>)> {
+        let mut logins: Vec<(String, &'static str, Result<()>)> = Vec::new();
+        for (name, connection) in &self.defenders {
+            let jobs = self
+                .jobs(DEFENDER)
+                .filter(|job| job.key.connection == *name);
+            for endpoint in jobs.map(|job| job.source.endpoint()) {
+                let known = |(other, api, _): &(String, &str, Result<()>)| {
+                    other == name && *api == endpoint.domain
+                };
+                if !logins.iter().any(known) {
+                    let login = connection.log_in(endpoint).await;
+                    logins.push((name.clone(), endpoint.domain, login));
+                }
+            }
+        }
+        logins
     }
 
     fn eset(&self, account: Account, transport: &SharedTransport) -> Arc<eset::Connection> {
@@ -237,10 +299,7 @@ fn routes(sink: &SinkSettings) -> Result<BTreeMap<&str, &str>> {
     let SinkSettings::LogsIngestion { routes, .. } = sink else {
         return Ok(BTreeMap::new());
     };
-    let known: Vec<&str> = eset::STREAMS
-        .iter()
-        .map(|endpoint| endpoint.stream)
-        .collect();
+    let known: Vec<&str> = endpoints().map(|endpoint| endpoint.stream).collect();
     let route = |route: &'_ config::Route| known.contains(&route.stream.as_str());
     if let Some(strange) = routes.iter().find(|one| !route(one)) {
         return Err(Error::config(format!(
@@ -261,6 +320,13 @@ fn table(routes: &BTreeMap<&str, &str>, endpoint: &Endpoint) -> String {
         .copied()
         .unwrap_or(endpoint.table.name)
         .to_owned()
+}
+
+/// Every endpoint of every source.
+pub fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
+    let tables = hunting::tables().iter().map(|table| &table.endpoint);
+    let all = eset::STREAMS.into_iter().chain(defender::ENDPOINTS);
+    all.chain(tables)
 }
 
 /// The storage that the settings name, alone: for those who look after what is kept there.

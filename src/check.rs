@@ -12,7 +12,7 @@ use crate::{
         batch::Batch,
         columns,
         cursor::{Slice, StreamState},
-        window::{Window, delta},
+        window::{Passes, Window, delta},
     },
     io::{
         clock::Clock,
@@ -166,10 +166,19 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }
+    for (name, api, login) in app.defender_logins().await {
+        logins += 1;
+        let what = format!("{name}: login for {api}");
+        match login {
+            Ok(()) => findings.ok(&what, "Entra granted an access token"),
+            Err(error) => findings.bad(&what, &error.to_string()),
+        }
+    }
     if logins == 0 {
         findings.bad(
             "connections",
-            "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or `CONNECTIONS`",
+            "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or \
+             `DEFENDER_TENANT_ID`, or `CONNECTIONS`",
         );
     }
     for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
@@ -220,25 +229,25 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
 async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, clock: &dyn Clock) {
     let what = job.key.to_string();
     let now = clock.now();
-    let slice = Slice::Window(Window {
-        from: now - delta(Duration::from_mins(1)),
-        to: now,
-    });
+    let slice = match job.pace.passes {
+        Passes::Only(_) => Slice::Pass,
+        _ => Slice::Window(Window {
+            from: now - delta(Duration::from_mins(1)),
+            to: now,
+        }),
+    };
+    let endpoint = job.source.endpoint();
     match job.source.page(&slice, "", limits).await {
         Ok((Reply::Answer(_), _)) => findings.ok(&what, "may be read"),
-        Ok((Reply::NotOffered(how), _)) => findings.bad(
-            &what,
-            &format!(
-                "{how}: this tenant does not offer it; take the product out of `ESET_PRODUCTS`, or \
-                 (Cloud Office Security) log in to it once as the API user"
-            ),
-        ),
-        Ok((Reply::Forbidden(how), _)) => findings.bad(
-            &what,
-            &format!(
-                "{how}: give the API user read access, or take the product out of `ESET_PRODUCTS`"
-            ),
-        ),
+        Ok((Reply::NotOffered(how), _)) => {
+            findings.bad(&what, &format!("{how}: {}", endpoint.off_fix));
+        }
+        Ok((Reply::Forbidden(how), _)) => {
+            findings.bad(&what, &format!("{how}: {}", endpoint.fix));
+        }
+        Ok((Reply::TooLarge(how) | Reply::UsedUp(how), _)) => {
+            findings.note(&what, &format!("may be read, but not now: {how}"));
+        }
         Ok((Reply::PositionRefused(how) | Reply::Unexpected(how, _), _)) => {
             findings.bad(
                 &what,

@@ -95,8 +95,11 @@ pub fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
     }
     if let Some(open) = &state.open {
         let what = match &open.slice {
-            Slice::Window(window) => format!("{} to {}", utc(window.from), utc(window.to)),
+            Slice::Window(window) | Slice::Ingested(window) => {
+                format!("{} to {}", utc(window.from), utc(window.to))
+            }
             Slice::Token(_) | Slice::Latest => "the feed".to_owned(),
+            Slice::Pass => "a pass over all records".to_owned(),
         };
         say.push(format!(
             "is in the middle of {what}, begun {}",
@@ -113,10 +116,15 @@ pub fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
         say.push(format!("is paused since {}", ago(since)));
     }
     if let Some(since) = state.off {
+        let why = state.off_why.as_ref();
         say.push(format!(
-            "is off: not offered by the source since {}",
-            ago(since)
+            "is off: not offered by the source since {}{}",
+            ago(since),
+            why.map_or_else(String::new, |why| format!(": {why}"))
         ));
+    }
+    if let Some(passed) = state.passed {
+        say.push(format!("has read all records as of {}", ago(passed)));
     }
     if let Some(lease) = state.lease.as_ref().filter(|lease| lease.until > now) {
         say.push(format!(

@@ -6,7 +6,10 @@ use secrecy::ExposeSecret;
 
 use super::random;
 use crate::{
-    config::{self, IdentitySettings, SecretSource, Settings, SinkSettings, StorageSettings},
+    config::{
+        self, DefenderSettings, IdentitySettings, SecretSource, Settings, SinkSettings,
+        StorageSettings,
+    },
     core::columns,
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -82,6 +85,35 @@ impl<'a> Builder<'a> {
                 "`{setting}` is not set, and neither is `KEY_VAULT_URL`: set one of them"
             ))),
         }
+    }
+
+    /// The tokens of a Defender connection: its app registration, else an identity.
+    pub(super) fn defender(&self, settings: &DefenderSettings) -> Result<SharedTokens> {
+        let proof = match (&settings.client_secret, &settings.client_certificate) {
+            (Some(secret), _) => Some(Proof::Secret(self.password(secret)?)),
+            (None, Some(path)) => Some(Proof::Certificate(Certificate::read(path)?)),
+            (None, None) => None,
+        };
+        let app = settings.client_id.clone().zip(proof);
+        let registration = app.map(|(client_id, proof)| Registration {
+            authority: self.settings.identity.authority_host.clone(),
+            tenant_id: settings.tenant_id.clone(),
+            client_id,
+            proof,
+        });
+        let platform = platform(&self.settings.identity);
+        let client_id = settings.client_id.as_deref();
+        let credential = match Credential::choose(registration, client_id, platform.as_ref()) {
+            Credential::AzureCli { .. } => Credential::AzureCli {
+                tenant: Some(settings.tenant_id.clone()),
+            },
+            other => other,
+        };
+        Ok(Identity::new(
+            credential,
+            Arc::clone(self.transport),
+            Arc::clone(self.clock),
+        ))
     }
 
     /// Where state is kept.

@@ -15,7 +15,6 @@ use crate::{
     },
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
-    source::eset,
     status::{sentences, utc},
     storage::{SaveError, Storage},
 };
@@ -171,10 +170,7 @@ pub(super) async fn cursor(
 /// The key of a stream that exists, or has a state.
 async fn key(connection: &str, stream: &str, storage: &dyn Storage) -> Result<StreamKey> {
     let key = StreamKey::new(connection, stream);
-    let known: Vec<&str> = eset::STREAMS
-        .iter()
-        .map(|endpoint| endpoint.stream)
-        .collect();
+    let known: Vec<&str> = app::endpoints().map(|endpoint| endpoint.stream).collect();
     if known.contains(&stream) || storage.load(&key).await?.is_some() {
         return Ok(key);
     }
@@ -217,9 +213,7 @@ async fn change(
 
 /// Drops the fingerprints that the stream goes by.
 async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
-    let endpoints = eset::STREAMS
-        .iter()
-        .filter(|endpoint| endpoint.stream == key.stream);
+    let endpoints = app::endpoints().filter(|endpoint| endpoint.stream == key.stream);
     for endpoint in endpoints {
         let set = format!("{}/{}", key.connection, endpoint.fingerprints);
         storage.prune_fingerprints(&set, i64::MAX).await?;

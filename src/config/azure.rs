@@ -165,11 +165,11 @@ fn only(value: &str, allowed: &str, what: &str) -> values::Parsed<String> {
     Err(format!("is not {what}"))
 }
 
-fn tenant(value: &str) -> values::Parsed<String> {
+pub(super) fn tenant(value: &str) -> values::Parsed<String> {
     only(value, ".-", "the id or the domain of an Entra tenant")
 }
 
-fn client(value: &str) -> values::Parsed<String> {
+pub(super) fn client(value: &str) -> values::Parsed<String> {
     only(
         value,
         "-",

@@ -86,7 +86,9 @@ fn a_secret_that_is_not_set_is_in_the_vault() {
     let named = |settings: &[(&str, &str)]| -> Vec<String> {
         let settings = load(Mode::Local, settings).unwrap();
         let names = settings.connections.iter().map(|connection| {
-            let Source::Eset(eset) = &connection.source;
+            let Source::Eset(eset) = &connection.source else {
+                panic!("a connection to ESET");
+            };
             match &eset.password {
                 SecretSource::Given(secret) => secret.expose_secret().to_owned(),
                 SecretSource::Vault { name, setting } => format!("{setting} as {name}"),

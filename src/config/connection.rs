@@ -3,7 +3,8 @@
 //! Without `CONNECTIONS` the flat settings are one connection, `default`. With it, each entry
 //! inherits the flat settings and may set its own. Secrets don't belong in an entry, which people
 //! paste into tickets: the password of a connection `contoso` is the setting
-//! `CONTOSO_ESET_PASSWORD`, i.e. its name in upper case, `_` for `-`, in front of the flat name.
+//! `CONTOSO_ESET_PASSWORD`, or `CONTOSO_DEFENDER_CLIENT_SECRET`, i.e. its name in upper case, `_` for
+//! `-`, in front of the flat name.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{
     azure::SecretSource,
+    defender::DefenderSettings,
     environment::{Environment, scalar_text},
     eset::EsetSettings,
     names::{self, Scope},
@@ -41,11 +43,27 @@ pub struct Connection {
 pub enum Source {
     /// ESET PROTECT Platform.
     Eset(EsetSettings),
+    /// Microsoft Defender.
+    Defender(DefenderSettings),
 }
+
+/// What a connection may be to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Eset,
+    Defender,
+}
+
+const KINDS: &[(&str, Kind)] = &[("eset", Kind::Eset), ("defender", Kind::Defender)];
+
+/// The secrets of connections, by their flat names.
+const ESET_PASSWORD: &str = "ESET_PASSWORD";
+const DEFENDER_SECRET: &str = "DEFENDER_CLIENT_SECRET";
 
 /// An element of `CONNECTIONS`.
 struct Entry {
     name: String,
+    kind: Kind,
     every: Option<Duration>,
     own: BTreeMap<String, String>,
 }
@@ -54,27 +72,38 @@ struct Entry {
 pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Connection> {
     let mut reader = Reader::new(environment, noted);
     if !reader.is_set("CONNECTIONS") {
-        if !EsetSettings::wanted(&reader) {
+        let wants = (
+            EsetSettings::wanted(&reader),
+            DefenderSettings::wanted(&reader),
+        );
+        if wants == (false, false) {
             return Vec::new();
         }
         let paces = Paces::read(&mut reader, environment, None, &BTreeMap::new());
-        let eset = EsetSettings::read(&mut reader, |reader| {
-            match reader.secret("ESET_PASSWORD")? {
-                Some(password) => Ok(SecretSource::Given(password)),
-                None if reader.is_set("KEY_VAULT_URL") => {
-                    Ok(SecretSource::in_vault("ESET_PASSWORD", None))
+        let mut sources = Vec::new();
+        if wants.0 {
+            let eset = EsetSettings::read(&mut reader, |reader| {
+                match reader.secret(ESET_PASSWORD)? {
+                    Some(password) => Ok(SecretSource::Given(password)),
+                    None if reader.is_set("KEY_VAULT_URL") => {
+                        Ok(SecretSource::in_vault(ESET_PASSWORD, None))
+                    }
+                    None => Err(reader.missing(ESET_PASSWORD)),
                 }
-                None => Err(reader.missing("ESET_PASSWORD")),
-            }
-        });
-        return eset
-            .map(|eset| Connection {
-                name: DEFAULT_CONNECTION.to_owned(),
-                source: Source::Eset(eset),
-                paces,
-            })
-            .into_iter()
-            .collect();
+            });
+            sources.extend(eset.map(Source::Eset));
+        }
+        if wants.1 {
+            let defender =
+                DefenderSettings::read(&mut reader, |reader| client_secret(reader, None));
+            sources.extend(defender.map(Source::Defender));
+        }
+        let connection = |source| Connection {
+            name: DEFAULT_CONNECTION.to_owned(),
+            source,
+            paces: paces.clone(),
+        };
+        return sources.into_iter().map(connection).collect();
     }
 
     let list = reader.required("CONNECTIONS", |text| {
@@ -100,14 +129,26 @@ pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Conne
         }
         names_so_far.push(entry.name.clone());
         let paces = Paces::read(&mut reader, environment, entry.every, &entry.own);
-        let own_login = entry.own.contains_key("ESET_LOGIN");
-        let eset = EsetSettings::read(&mut reader, |reader| {
-            password(reader, &entry.name, own_login)
-        });
-        if let Ok(eset) = eset {
+        let source = match entry.kind {
+            Kind::Eset => {
+                let own_login = entry.own.contains_key("ESET_LOGIN");
+                EsetSettings::read(&mut reader, |reader| {
+                    password(reader, &entry.name, own_login)
+                })
+                .map(Source::Eset)
+            }
+            Kind::Defender => {
+                let own_app = entry.own.contains_key("DEFENDER_CLIENT_ID");
+                DefenderSettings::read(&mut reader, |reader| {
+                    client_secret(reader, Some((&entry.name, own_app)))
+                })
+                .map(Source::Defender)
+            }
+        };
+        if let Ok(source) = source {
             connections.push(Connection {
                 name: entry.name.clone(),
-                source: Source::Eset(eset),
+                source,
                 paces,
             });
         }
@@ -119,26 +160,52 @@ pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Conne
 pub(super) fn secret_names(connections: &[Connection]) -> Vec<String> {
     connections
         .iter()
-        .map(|connection| secret_name(&connection.name))
+        .flat_map(|connection| {
+            [ESET_PASSWORD, DEFENDER_SECRET].map(|setting| secret_name(&connection.name, setting))
+        })
         .collect()
 }
 
-fn secret_name(connection: &str) -> String {
-    format!("{}_ESET_PASSWORD", names::in_capitals(connection))
+fn secret_name(connection: &str, setting: &str) -> String {
+    format!("{}_{setting}", names::in_capitals(connection))
+}
+
+/// The secret of an app registration. Without one there may be a certificate, or an identity. An app
+/// of a connection's own has a secret of its own.
+fn client_secret(
+    reader: &mut Reader<'_>,
+    connection: Option<(&str, bool)>,
+) -> Read<Option<SecretSource>> {
+    let own_app = connection.is_some_and(|(_, own_app)| own_app);
+    if let Some((name, _)) = connection
+        && let Some(secret) = reader.secret(&secret_name(name, DEFENDER_SECRET))?
+    {
+        return Ok(Some(SecretSource::Given(secret)));
+    }
+    if !own_app && let Some(secret) = reader.secret(DEFENDER_SECRET)? {
+        return Ok(Some(SecretSource::Given(secret)));
+    }
+    let is_app =
+        reader.is_set("DEFENDER_CLIENT_ID") && !reader.is_set("DEFENDER_CLIENT_CERTIFICATE_PATH");
+    if is_app && reader.is_set("KEY_VAULT_URL") {
+        let own = connection.filter(|_| own_app).map(|(name, _)| name);
+        return Ok(Some(SecretSource::in_vault(DEFENDER_SECRET, own)));
+    }
+    Ok(None)
 }
 
 /// A login of its own with a password of somebody else would lock an account.
 fn password(reader: &mut Reader<'_>, connection: &str, own_login: bool) -> Read<SecretSource> {
-    let name = secret_name(connection);
+    let name = secret_name(connection, ESET_PASSWORD);
     if let Some(password) = reader.secret(&name)? {
         return Ok(SecretSource::Given(password));
     }
-    if !own_login && let Some(password) = reader.secret("ESET_PASSWORD")? {
+    if !own_login && let Some(password) = reader.secret(ESET_PASSWORD)? {
         return Ok(SecretSource::Given(password));
     }
     if reader.is_set("KEY_VAULT_URL") {
         let own = own_login.then_some(connection);
-        return Ok(SecretSource::in_vault("ESET_PASSWORD", own));
+        return Ok(SecretSource::in_vault(ESET_PASSWORD, own));
     }
     Err(reader.problem(
         &name,
@@ -169,10 +236,10 @@ fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<Entry> {
             "`{key}` is unknown; there are `name`, `source`, `every`, `settings`"
         )));
     }
-    if object.get("source").and_then(Value::as_str) != Some("eset") {
-        result = Err(wrong(
-            "`source` must be `eset`, the only one there is yet".to_owned(),
-        ));
+    let source = object.get("source").and_then(Value::as_str);
+    let kind = KINDS.iter().find(|(name, _)| source == Some(*name));
+    if kind.is_none() {
+        result = Err(wrong("`source` must be `eset` or `defender`".to_owned()));
     }
     let every = match object.get("every") {
         None => Ok(None),
@@ -189,6 +256,7 @@ fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<Entry> {
     result?;
     Ok(Entry {
         name: name.to_owned(),
+        kind: kind.map_or(Kind::Eset, |(_, kind)| *kind),
         every: every?,
         own: own?,
     })
@@ -218,7 +286,7 @@ fn own(
         let refusal = if setting.is_some_and(is_secret) {
             Some(format!(
                 "is a secret, which `CONNECTIONS` must not hold: put it into the setting `{}`",
-                secret_name(connection)
+                secret_name(connection, setting.map_or(name, |setting| setting.name))
             ))
         } else if names::stream_of(name).is_some() {
             None

@@ -10,6 +10,7 @@ use reader::Reader;
 
 mod azure;
 mod connection;
+mod defender;
 mod environment;
 mod eset;
 mod names;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use azure::{AzureStorage, IdentitySettings, SecretSource};
 pub use connection::{Connection, DEFAULT_CONNECTION, Source};
+pub use defender::{AlertsApi, DefenderSettings, DefenderStream, IncidentsApi};
 pub use environment::Environment;
 pub use eset::{Enrich, EsetSettings, Product, Region};
 pub use names::{SETTINGS, Scope, Setting, in_capitals};

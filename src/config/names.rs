@@ -112,6 +112,40 @@ pub const SETTINGS: &[Setting] = &[
         .default("9"),
     Setting::new(Connection, "ESET_URL_TEMPLATE", "where ESET answers; {region} and {domain} are filled in")
         .default("https://{region}.{domain}.eset.systems"),
+    Setting::new(Connection, "DEFENDER_TENANT_ID", "tenant whose Microsoft Defender is read; without it there is no Defender connection")
+        .example("contoso.onmicrosoft.com"),
+    Setting::new(Connection, "DEFENDER_CLIENT_ID", "client id of the app registration that reads it; without secret and certificate, of a user-assigned identity")
+        .default("the app's own identity"),
+    Setting::new(Connection, "DEFENDER_CLIENT_SECRET", "secret of that app registration: its value, not its id; when absent, read from KEY_VAULT_URL as defender-client-secret")
+        .secret(),
+    Setting::new(App, "<CONNECTION>_DEFENDER_CLIENT_SECRET", "secret of one connection of CONNECTIONS, its name in upper case; when absent, read from KEY_VAULT_URL as <connection>-defender-client-secret")
+        .secret(),
+    Setting::new(Connection, "DEFENDER_CLIENT_CERTIFICATE_PATH", "PEM file with the app registration's certificate and RSA key, in place of a secret"),
+    Setting::new(Connection, "DEFENDER_STREAMS", "what to pull, comma-separated: machines, vulnerabilities, software-vulnerabilities, alerts, incidents")
+        .default("machines,alerts,incidents"),
+    Setting::new(Connection, "DEFENDER_HUNTING_TABLES", "event tables to pull by advanced hunting, comma-separated")
+        .default("none")
+        .example("DeviceEvents,EmailEvents"),
+    Setting::new(Connection, "DEFENDER_VULNERABILITY_SEVERITIES", "which vulnerabilities, comma-separated: low, medium, high, critical")
+        .default("all"),
+    Setting::new(Connection, "DEFENDER_IGNORE_RESOLVED_INCIDENTS", "yes leaves out resolved incidents, but for those of which something was sent before")
+        .default("no"),
+    Setting::new(Connection, "DEFENDER_INCIDENT_ALERTS", "yes has Graph put its alerts into each incident; given up by itself where the tenant is too large for it")
+        .default("no"),
+    Setting::new(Connection, "DEFENDER_SENTINEL_ALERTS", "yes pulls alerts that Sentinel itself has raised, too")
+        .default("no"),
+    Setting::new(Connection, "DEFENDER_ENDPOINT_ONLY", "yes keeps to alerts of Defender for Endpoint and to hunting tables of devices")
+        .default("no"),
+    Setting::new(Connection, "DEFENDER_ALERTS_API", "which API brings alerts: graph (all products) or mde (Defender for Endpoint)")
+        .default("graph"),
+    Setting::new(Connection, "DEFENDER_INCIDENTS_API", "which API brings incidents: graph or xdr")
+        .default("graph"),
+    Setting::new(Connection, "DEFENDER_API_URL", "where Defender answers: us, eu, uk, au, swa, ina, aea, gcc, gcc-high, dod, or a URL")
+        .default("https://api.security.microsoft.com"),
+    Setting::new(Connection, "DEFENDER_API_SCOPE", "scope of the tokens for Defender for Endpoint")
+        .default("https://api.securitycenter.microsoft.com/.default"),
+    Setting::new(Connection, "GRAPH_URL", "where Microsoft Graph answers; differs in sovereign clouds")
+        .default("https://graph.microsoft.com"),
     Setting::new(Connection, "<STREAM>_EVERY", "least time between two runs of a stream")
         .example("ESET_INCIDENTS_EVERY=15m"),
     Setting::new(Connection, "<STREAM>_DELAY", "how long after an instant a window may first end there")
@@ -123,6 +157,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(Connection, "INITIAL_HISTORY", "how far back the first run reads")
         .default("24h")
         .example("30d"),
+    Setting::new(Connection, "SNAPSHOT_REWRITE", "how often all devices and vulnerabilities are written, changed or not")
+        .default("7d"),
     Setting::new(App, "CONNECTIONS", "JSON array of connections, each inheriting the flat settings, without secrets")
         .default("one connection, `default`, of the flat settings")
         .example(r#"[{"name":"contoso","source":"eset","every":"15m","settings":{"ESET_REGION":"us","ESET_LOGIN":"api@contoso.example"}}]"#),
@@ -183,6 +219,8 @@ pub const SETTINGS: &[Setting] = &[
         .default("json under the host, else text"),
     Setting::new(Platform, "ESET_SCHEDULE", "when the function EsetTimer runs, as a six-field timer expression; read by the host")
         .example("0 */5 * * * *"),
+    Setting::new(Platform, "DEFENDER_SCHEDULE", "when the function DefenderTimer runs, as a six-field timer expression; read by the host")
+        .example("0 */5 * * * *"),
     Setting::new(Platform, "PUSH_SCHEDULE", "when the function SentinelPush runs, as a six-field timer expression; read by the host")
         .example("30 */5 * * * *"),
     Setting::new(Platform, "IDENTITY_ENDPOINT", "where managed identities get their tokens; set by the platform"),
@@ -197,7 +235,7 @@ pub const SETTINGS: &[Setting] = &[
 pub(super) const STREAM_ENDINGS: [&str; 4] = ["_EVERY", "_DELAY", "_LOOKBACK", "_STEP"];
 
 /// What the names of our streams begin with, so that a `RETRY_DELAY` of somebody else stays his.
-const STREAM_BEGINNINGS: [&str; 1] = ["ESET_"];
+const STREAM_BEGINNINGS: [&str; 2] = ["ESET_", "DEFENDER_"];
 
 /// The setting with this name or alias.
 pub(super) fn setting(name: &str) -> Option<&'static Setting> {

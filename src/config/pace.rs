@@ -13,12 +13,13 @@ use crate::core::window::Pace;
 /// What a first run reads.
 const INITIAL_HISTORY: Duration = Duration::from_hours(24);
 
-/// `<STREAM>_EVERY` and its like, `INITIAL_HISTORY`, and an entry's `every`.
+/// `<STREAM>_EVERY` and its like, `INITIAL_HISTORY`, `SNAPSHOT_REWRITE`, and an entry's `every`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paces {
     settings: BTreeMap<String, Duration>,
     every: Option<Duration>,
     history: Option<Duration>,
+    rewrite: Option<Duration>,
 }
 
 impl Paces {
@@ -33,6 +34,8 @@ impl Paces {
             lookback: setting("_LOOKBACK").unwrap_or(defaults.lookback),
             step: setting("_STEP").unwrap_or(defaults.step),
             history: self.history.unwrap_or(INITIAL_HISTORY),
+            passes: defaults.passes,
+            rewrite: self.rewrite.unwrap_or(defaults.rewrite),
         }
     }
 
@@ -83,10 +86,12 @@ impl Paces {
             }
         }
         let history = reader.optional("INITIAL_HISTORY", values::duration);
+        let rewrite = reader.optional("SNAPSHOT_REWRITE", values::some_duration);
         Self {
             settings,
             every,
             history: history.ok().flatten(),
+            rewrite: rewrite.ok().flatten(),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::{core::window::Pace, logging::Format};
+use crate::{
+    core::window::{Pace, Passes, REWRITE},
+    logging::Format,
+};
 
 const CANARY: &str = "canary-7f3a";
 
@@ -352,6 +355,8 @@ const PACE: Pace = Pace {
     lookback: Duration::from_secs(2),
     step: Duration::from_secs(3),
     history: Duration::from_secs(4),
+    passes: Passes::None,
+    rewrite: REWRITE,
 };
 
 #[test]
@@ -386,6 +391,8 @@ fn a_stream_has_its_pace_from_defaults_and_settings() {
             lookback: hours(72),
             step: hours(6),
             history: hours(720),
+            passes: Passes::None,
+            rewrite: REWRITE,
         }
     );
     assert_eq!(paces.of("eset.incidents", PACE).every, PACE.every);
@@ -416,7 +423,10 @@ fn connections_inherit_the_flat_settings() {
     let [main, contoso] = &settings.connections[..] else {
         panic!("{settings:?}")
     };
-    let (Source::Eset(main_eset), Source::Eset(contoso_eset)) = (&main.source, &contoso.source);
+    let (Source::Eset(main_eset), Source::Eset(contoso_eset)) = (&main.source, &contoso.source)
+    else {
+        panic!("connections to ESET");
+    };
 
     assert_eq!((main.name.as_str(), main_eset.region), ("main", Region::Eu));
     assert_eq!(given(&main_eset.password), CANARY);

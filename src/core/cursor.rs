@@ -6,12 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::window::{Pace, Window, delta, next_window};
+use super::window::{Pace, Passes, Window, delta, next_window};
 use crate::error::{Error, Result};
 
 mod parts;
 
-pub use parts::{Gap, Lease, Move, Open, Position, Slice, Steps, StreamKey};
+pub use parts::{Basis, Gap, Lease, Move, Open, Position, Slice, Steps, StreamKey};
 
 /// The schema of [`StreamState`]. A state of a newer schema is refused.
 pub const STATE_VERSION: u32 = 1;
@@ -22,6 +22,17 @@ const FEED_RETRY: Duration = Duration::from_hours(24);
 /// How far the source's clock may be ahead of ours: a window that meets a token reaches this much
 /// beyond it, and the fingerprints drop what both bring.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(15);
+
+/// How far windows on the time of ingestion look back: rows become visible a little out of order.
+const INGESTION_LOOKBACK: Duration = Duration::from_mins(5);
+
+/// How far windows on the time of the event look back where another time was hoped for, and how
+/// often they look back all the way.
+const EVENT_LOOKBACK: Duration = Duration::from_hours(2);
+const SWEEP: Duration = Duration::from_hours(24);
+
+/// How long an export may have been on its way when it does not say of when it is.
+const EXPORT_AGE: Duration = Duration::from_hours(12);
 
 /// The most gaps that a state names; the oldest go first.
 const MAX_GAPS: usize = 50;
@@ -63,6 +74,24 @@ pub struct StreamState {
     /// Since when the source says that it does not offer this stream (501).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off: Option<DateTime<Utc>>,
+    /// Until when it need not be asked whether it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_until: Option<DateTime<Utc>>,
+    /// How the source said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_why: Option<String>,
+    /// When the last pass over all records began that came to its end: the name of its sightings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<DateTime<Utc>>,
+    /// When the last pass began that wrote every record, changed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<DateTime<Utc>>,
+    /// Which time windows go by, where there is a choice and it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// When windows on the time of the event last looked back all the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept: Option<DateTime<Utc>>,
     /// Since when somebody wants it not to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<DateTime<Utc>>,
@@ -72,6 +101,9 @@ pub struct StreamState {
     /// Who works on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// The last run ended before everything was read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub behind: bool,
     /// When a run of it last ended, well or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<DateTime<Utc>>,
@@ -92,9 +124,16 @@ impl Default for StreamState {
             looked_back: None,
             no_feed: None,
             off: None,
+            off_until: None,
+            off_why: None,
+            passed: None,
+            rewritten: None,
+            basis: None,
+            swept: None,
             paused: None,
             gaps: Vec::new(),
             lease: None,
+            behind: false,
             finished: None,
             error: None,
         }
@@ -116,7 +155,13 @@ impl StreamState {
             Move::PageRefused => self.open = None,
             Move::TokenRefused { reason, at } => self.token_refused(reason, pace, *at),
             Move::FeedMissing { at } => self.feed_missing(pace, *at),
-            Move::Off { at } => self.off = self.off.or(Some(*at)),
+            Move::Off { at, until, why } => {
+                self.off = self.off.or(Some(*at));
+                self.off_until = Some(*until);
+                self.off_why = Some(why.clone());
+            }
+            Move::Gap(gap) => self.add_gap(gap.clone()),
+            Move::Basis(basis) => self.goes_by(*basis),
         }
     }
 
@@ -132,8 +177,11 @@ impl StreamState {
         Ok(self)
     }
 
-    /// True when the last run ended less than `every` ago.
+    /// True when the last run ended less than `every` ago, with nothing left to do.
     pub fn is_fresh(&self, every: Duration, now: DateTime<Utc>) -> bool {
+        if self.behind || self.open.is_some() || self.error.is_some() {
+            return false;
+        }
         // Timers fire a little early or late; a tenth of slack keeps a 5-minute stream on them.
         // A run that ended in the future belongs to a clock that was wrong.
         self.finished
@@ -153,6 +201,12 @@ impl StreamState {
             return Some(open.clone());
         }
         let first_page = |slice| Some(Open::new(slice, now));
+        if self.pass_is_due(pace, now) {
+            return first_page(Slice::Pass);
+        }
+        if let Passes::Only(_) = pace.passes {
+            return None;
+        }
         if let Some(backlog) = self.backlog {
             let mut window = backlog.first(pace.step);
             // What came before the feed's token by the source's clock and after it by ours is in
@@ -187,11 +241,61 @@ impl StreamState {
         let lookback = if steps.window && self.looked_back.is_some() {
             Duration::ZERO
         } else {
-            let lookback = cursor - self.lookback_from(cursor, pace);
+            let lookback = cursor - self.lookback_from(cursor, &self.paced(pace, now));
             lookback.to_std().unwrap_or_default()
         };
         let window = next_window(cursor, None, pace, lookback, now)?;
-        Some(Open::new(Slice::Window(window), now))
+        let slice = match self.basis {
+            Some(Basis::Ingestion) => Slice::Ingested(window),
+            Some(Basis::Event) | None => Slice::Window(window),
+        };
+        Some(Open::new(slice, now))
+    }
+
+    /// The pace for the time that windows go by.
+    fn paced(&self, pace: &Pace, now: DateTime<Utc>) -> Pace {
+        let most = match self.basis {
+            None => return *pace,
+            Some(Basis::Ingestion) => INGESTION_LOOKBACK,
+            Some(Basis::Event) if self.swept.is_none_or(|at| now - at >= delta(SWEEP)) => {
+                return *pace;
+            }
+            Some(Basis::Event) => EVENT_LOOKBACK,
+        };
+        Pace {
+            lookback: pace.lookback.min(most),
+            ..*pace
+        }
+    }
+
+    /// The choice of a time. What was read by the other one reaches up to the cursor; rows that were
+    /// dated ahead may have been taken in before it.
+    fn goes_by(&mut self, basis: Basis) {
+        if let (Basis::Ingestion, Some(Position::Time(cursor))) = (basis, &mut self.position) {
+            *cursor -= delta(EVENT_LOOKBACK);
+            self.open = None;
+        }
+        self.basis = Some(basis);
+    }
+
+    /// True when all records are to be read as a whole.
+    fn pass_is_due(&self, pace: &Pace, now: DateTime<Utc>) -> bool {
+        match pace.passes {
+            Passes::None => false,
+            Passes::Only(every) | Passes::Beside(every) => {
+                self.passed.is_none_or(|at| now - at >= delta(every))
+            }
+            Passes::Behind(reach) => match &self.position {
+                Some(Position::Time(cursor)) => now - *cursor > delta(reach),
+                Some(Position::Token(_)) | None => true,
+            },
+        }
+    }
+
+    /// True when a pass that began then writes every record, changed or not.
+    pub fn rewrites(&self, began: DateTime<Utc>, pace: &Pace) -> bool {
+        self.rewritten
+            .is_none_or(|at| began - at >= delta(pace.rewrite))
     }
 
     /// A page of a slice is safe, and another follows.
@@ -212,6 +316,7 @@ impl StreamState {
     /// | any other window | the cursor goes to the window's end, never back; everything up to the last lookback is good |
     /// | token | the cursor becomes `token` (without one it stays), everything up to `began` is good |
     /// | latest | the cursor becomes `token`; what lies before it and was not read is backlog |
+    /// | pass | the cursor goes to where it began, or to the time of the export (`token`) |
     fn slice_done(
         &mut self,
         slice: &Slice,
@@ -221,9 +326,12 @@ impl StreamState {
     ) {
         self.open = None;
         self.off = None;
+        self.off_until = None;
+        self.off_why = None;
         self.set_floor(slice);
         match slice {
-            Slice::Window(window) => match self.backlog {
+            Slice::Pass => self.pass_read(token.as_deref(), began, pace),
+            Slice::Window(window) | Slice::Ingested(window) => match self.backlog {
                 Some(backlog) => self.backlog_read(backlog, *window),
                 None => self.window_read(*window, began, pace),
             },
@@ -258,10 +366,43 @@ impl StreamState {
         self.backlog = None;
         self.no_feed = None;
         self.looked_back = None;
+        self.swept = None;
+        self.passed = None;
         self.position = Some(Position::Time(to));
         self.floor = Some(self.floor.map_or(to, |floor| floor.min(to)));
         self.good = Some(to);
         self.finished = None;
+    }
+
+    /// All records were read. What changed since the export was written, or since the pass began, is
+    /// for the windows behind it.
+    fn pass_read(&mut self, token: Option<&str>, began: DateTime<Utc>, pace: &Pace) {
+        if self.rewrites(began, pace) {
+            self.rewritten = Some(began);
+        }
+        self.passed = Some(began);
+        let before = match self.position {
+            Some(Position::Time(cursor)) => Some(cursor),
+            _ => None,
+        };
+        let reached = match pace.passes {
+            Passes::Behind(reach) => {
+                if let Some(from) = before.filter(|from| began - *from > delta(reach)) {
+                    self.add_gap(Gap {
+                        from,
+                        to: began,
+                        why: "the cursor was older than the source keeps changes; everything was \
+                              read again as it is now, and what came and went in between is missing"
+                            .to_owned(),
+                    });
+                }
+                let written = token.and_then(|text| text.parse().ok());
+                written.unwrap_or_else(|| began - delta(EXPORT_AGE))
+            }
+            _ => before.map_or(began, |before| before.max(began)),
+        };
+        self.position = Some(Position::Time(reached));
+        self.good_until(began);
     }
 
     fn backlog_read(&mut self, backlog: Window, window: Window) {
@@ -281,8 +422,11 @@ impl StreamState {
             Some(Position::Time(cursor)) => cursor,
             _ => self.known().unwrap_or(window.from),
         };
-        if window.from <= self.lookback_from(before, pace) {
+        if window.from <= self.lookback_from(before, &self.paced(pace, began)) {
             self.looked_back = Some(began);
+        }
+        if self.basis == Some(Basis::Event) && window.from <= self.lookback_from(before, pace) {
+            self.swept = Some(began);
         }
         let cursor = before.max(window.to);
         self.position = Some(Position::Time(cursor));
@@ -314,7 +458,7 @@ impl StreamState {
     }
 
     fn set_floor(&mut self, slice: &Slice) {
-        if let (Slice::Window(window), None) = (slice, self.floor) {
+        if let (Some(window), None) = (slice.window(), self.floor) {
             self.floor = Some(window.from);
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{super::*, at, seconds};
+use crate::core::window::REWRITE;
 
 /// One record: when it occurred, and when the source showed it.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +62,7 @@ impl Model<'_> {
         let holds = |record: &Record| match &open.slice {
             Slice::Window(window) => (window.from..window.to).contains(&at(record.event)),
             Slice::Token(token) => record.seen > token.parse().unwrap(),
-            Slice::Latest => false,
+            Slice::Latest | Slice::Ingested(_) | Slice::Pass => false,
         };
         let all: Vec<usize> = (0..self.records.len())
             .filter(|at| self.records[*at].seen <= asked && holds(&self.records[*at]))
@@ -188,6 +189,8 @@ fn pace() -> impl Strategy<Value = Pace> {
             lookback: seconds(lookback),
             step: seconds(step),
             history: seconds(history),
+            passes: Passes::None,
+            rewrite: REWRITE,
         },
     )
 }

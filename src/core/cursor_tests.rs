@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::window::Pace;
+use crate::core::window::{Pace, REWRITE};
 
 #[path = "cursor_model_tests.rs"]
 mod model;
@@ -32,6 +32,8 @@ fn pace() -> Pace {
         lookback: seconds(3 * DAY),
         step: seconds(DAY),
         history: seconds(DAY),
+        passes: Passes::None,
+        rewrite: REWRITE,
     }
 }
 
@@ -43,6 +45,14 @@ const WINDOW_READ: Steps = Steps {
     window: true,
     feed: false,
 };
+
+fn off(now: i64) -> Move {
+    Move::Off {
+        at: at(now),
+        until: at(now),
+        why: "answered 501".to_owned(),
+    }
+}
 
 fn slice(state: &StreamState, has_feed: bool, steps: Steps, now: i64) -> Option<Slice> {
     state
@@ -155,6 +165,8 @@ fn a_feed_without_history_goes_on_from_its_token() {
     let mut state = StreamState::default();
     let pace = Pace {
         history: Duration::ZERO,
+        passes: Passes::None,
+        rewrite: REWRITE,
         ..pace()
     };
     let change = Move::Slice {
@@ -198,6 +210,8 @@ fn a_windowed_stream_begins_with_its_history_and_never_asks_for_anything_before_
 fn a_windowed_stream_begins_even_without_history() {
     let pace = Pace {
         history: Duration::ZERO,
+        passes: Passes::None,
+        rewrite: REWRITE,
         delay: seconds(30),
         ..pace()
     };
@@ -453,8 +467,8 @@ fn a_stream_that_is_off_and_comes_back_goes_on_where_it_was() {
         floor: Some(at(-DAY)),
         ..StreamState::default()
     };
-    state.apply(&Move::Off { at: at(60) }, &pace());
-    state.apply(&Move::Off { at: at(120) }, &pace());
+    state.apply(&off(60), &pace());
+    state.apply(&off(120), &pace());
     assert_eq!(state.off, Some(at(60)), "since when");
     let next = Slice::Window(window(-DAY, HOUR));
     assert_eq!(slice(&state, false, FRESH, HOUR), Some(next.clone()));
@@ -527,12 +541,17 @@ fn a_state_is_read_back_as_it_was_written() {
         began: at(10 * DAY + 60),
     };
     state.apply(&page, &pace());
-    state.apply(&Move::Off { at: at(1) }, &pace());
+    state.apply(&off(1), &pace());
     state.take_lease("a", at(100), at(0)).unwrap();
     state.no_feed = Some(at(2));
     state.looked_back = Some(at(3));
     state.finished = Some(at(4));
     state.error = Some("why".to_owned());
+    state.behind = true;
+    state.passed = Some(at(5));
+    state.rewritten = Some(at(6));
+    state.basis = Some(Basis::Event);
+    state.swept = Some(at(7));
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<StreamState>(&text).unwrap(), state);
 

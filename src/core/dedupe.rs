@@ -53,6 +53,13 @@ impl Seen {
         self.buckets.entry(bucket).or_default().load(fingerprints);
     }
 
+    /// True when the record was handled before.
+    pub fn holds(&self, bucket: i64, fingerprint: u64) -> bool {
+        self.buckets
+            .get(&bucket)
+            .is_some_and(|bucket| bucket.holds(fingerprint))
+    }
+
     /// True when the record is new; from then on it is not.
     pub fn insert(&mut self, bucket: i64, fingerprint: u64) -> bool {
         self.uses += 1;
@@ -95,6 +102,10 @@ impl Bucket {
         self.sorted.extend(fingerprints);
         self.sorted.sort_unstable();
         self.sorted.dedup();
+    }
+
+    fn holds(&self, fingerprint: u64) -> bool {
+        self.recent.contains(&fingerprint) || self.sorted.binary_search(&fingerprint).is_ok()
     }
 
     fn insert(&mut self, fingerprint: u64) -> bool {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{columns::Table, mapping::Rule, record::Identity, window::Pace};
+use super::{
+    columns::Table, cursor::Slice, mapping::Rule, paging::Paging, record::Identity, window::Pace,
+};
 
 /// One stream: what to ask, what comes back, and where it goes.
 #[derive(Debug)]
@@ -17,6 +19,16 @@ pub struct Endpoint {
     pub feed: Option<Feed>,
     /// The list of records in a window of time.
     pub window: WindowQuery,
+    /// The list of all records, when the stream is also, or only, read as a whole.
+    pub pass: Option<WindowQuery>,
+    /// What a pass over all records is compared with.
+    pub snapshot: Option<Snapshot>,
+    /// How the account gets to see it: the end of a sentence.
+    pub fix: &'static str,
+    /// What to do when the source does not offer it: the end of a sentence.
+    pub off_fix: &'static str,
+    /// How long a stream rests that the source does not offer.
+    pub rest: Duration,
     /// The table of its rows.
     pub table: &'static Table,
     /// The members that identify a record.
@@ -33,6 +45,16 @@ pub struct Endpoint {
     pub constants: &'static [(&'static str, &'static str)],
     /// How it is read in time, unless settings say otherwise.
     pub pace: Pace,
+}
+
+impl Endpoint {
+    /// The list that a slice is read from. Of a feed only its paging is told here.
+    pub fn list(&self, slice: &Slice) -> &WindowQuery {
+        match (slice, &self.pass) {
+            (Slice::Pass, Some(pass)) => pass,
+            _ => &self.window,
+        }
+    }
 }
 
 /// When a record counts as handled.
@@ -62,6 +84,17 @@ pub struct WindowQuery {
     pub records: &'static str,
     /// How the window is asked for.
     pub filter: TimeFilter,
+    /// What else is asked for, always.
+    pub parameters: &'static [(&'static str, &'static str)],
+    /// How it is read page by page.
+    pub paging: Paging,
+}
+
+/// A stream whose records are as they are now: only a change is worth a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot {
+    /// Members that change without anything having changed.
+    pub ignored: &'static [&'static str],
 }
 
 /// How an API takes a window of time.
@@ -69,6 +102,16 @@ pub struct WindowQuery {
 pub enum TimeFilter {
     /// Two parameters: the first instant that belongs to it, the first that does not.
     Parameters(&'static str, &'static str),
+    /// An `OData` expression on this member: from the first instant, up to the first that does not
+    /// belong to it.
+    OData(&'static str),
+    /// A parameter for the beginning of the bucket of so many hours that the window begins in; there
+    /// is no end.
+    Since(&'static str, u32),
+    /// A KQL query of this table.
+    Kql(&'static str),
+    /// Time plays no part.
+    None,
     /// A CEL expression on this member. The documented operators know no `<`, so that the end
     /// belongs to it as well; the fingerprints drop what that repeats.
     Cel(&'static str),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::{
     cursor::{Move, Open, Position, Slice, Steps},
-    window::{Pace, Window},
+    window::{Pace, Passes, REWRITE, Window},
 };
 
 fn pace() -> Pace {
@@ -13,6 +13,8 @@ fn pace() -> Pace {
         lookback: LOOKBACK,
         step: Duration::from_hours(24),
         history: Duration::from_hours(24),
+        passes: Passes::None,
+        rewrite: REWRITE,
     }
 }
 
@@ -67,7 +69,7 @@ fn assert_windows(slices: &[Slice], from: DateTime<Utc>) {
         .iter()
         .filter_map(|slice| match slice {
             Slice::Window(window) => Some(*window),
-            Slice::Token(_) => None,
+            Slice::Token(_) | Slice::Ingested(_) | Slice::Pass => None,
             Slice::Latest => panic!("a second first token"),
         })
         .collect();

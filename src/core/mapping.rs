@@ -21,6 +21,8 @@ pub enum As {
     Inside(&'static str),
     /// A time.
     Time,
+    /// Whether a text is this one. The text stays with what no column took.
+    Is(&'static str),
 }
 
 /// Where a member goes.

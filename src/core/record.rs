@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
-use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Timelike, Utc};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -81,6 +81,15 @@ fn is_empty(value: &RawValue) -> bool {
     }
 }
 
+impl Members<'_> {
+    /// Without what `OData` says about other members.
+    #[must_use]
+    pub fn without_annotations(mut self) -> Self {
+        self.0.retain(|(key, _)| !key.contains("@odata."));
+        self
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
@@ -141,6 +150,42 @@ pub struct Identity {
     pub version: Option<&'static str>,
     /// The member that says when it happened.
     pub time: &'static str,
+    /// Further members that name it: the `recordId` joins them by `|`.
+    pub also: &'static [&'static str],
+    /// A further member that tells versions of one time apart.
+    pub version_also: Option<&'static str>,
+    /// Members may begin with a capital, too.
+    pub capitals: bool,
+}
+
+impl Identity {
+    /// No further members.
+    pub const PLAIN: Self = Self {
+        id: "",
+        version: None,
+        time: "",
+        also: &[],
+        version_also: None,
+        capitals: false,
+    };
+}
+
+impl Identity {
+    /// A member's text, under either spelling when the source has two.
+    fn text<'a>(&self, members: &Members<'a>, name: &str) -> Option<Cow<'a, str>> {
+        members.text(name).or_else(|| {
+            self.capitals
+                .then(|| members.text(&capitalised(name)))
+                .flatten()
+        })
+    }
+}
+
+/// `deviceId` → `DeviceId`.
+pub fn capitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// What identifies a record, taken from it before anything is added.
@@ -166,15 +211,25 @@ impl Facts {
     /// The facts of the record `text`, whose members are `members`.
     pub fn of(text: &[u8], members: &Members<'_>, identity: &Identity) -> Self {
         let hash = || format!("{:016x}", canonical_hash(text));
-        let named = |member: &str| members.text(member).map(Cow::into_owned);
+        let named = |member: &str| identity.text(members, member).map(Cow::into_owned);
+        let mut id = named(identity.id).unwrap_or_else(hash);
+        for member in identity.also {
+            id.push('|');
+            id.push_str(&identity.text(members, member).unwrap_or_default());
+        }
+        let mut version = identity
+            .version
+            .and_then(named)
+            .map_or_else(hash, |version| one_spelling(&version));
+        if let Some(also) = identity.version_also.and_then(named) {
+            version.push('|');
+            version.push_str(&also);
+        }
         Self {
-            id: named(identity.id).unwrap_or_else(hash),
-            version: identity
-                .version
-                .and_then(named)
-                .map_or_else(hash, |version| one_spelling(&version)),
-            time: members
-                .text(identity.time)
+            id,
+            version,
+            time: identity
+                .text(members, identity.time)
                 .and_then(|text| parse_time(&text)),
         }
     }
@@ -186,8 +241,12 @@ pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z"))
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"))
-        .ok()?
-        .to_utc();
+        .map(|time| time.to_utc())
+        // Microsoft's exports leave out that it is UTC.
+        .or_else(|_| {
+            NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|time| time.and_utc())
+        })
+        .ok()?;
     // A leap second is the next one: no column takes `:60`.
     let time = match time.nanosecond().checked_sub(1_000_000_000) {
         None => time,
@@ -219,6 +278,7 @@ mod tests {
         id: "uuid",
         version: Some("updateTime"),
         time: "t",
+        ..Identity::PLAIN
     };
 
     fn facts(value: &Value) -> Facts {

@@ -24,6 +24,12 @@ pub enum Action {
     NotOffered,
     /// The account may not see this.
     Forbidden,
+    /// There are no records.
+    Empty,
+    /// The answer would be too much: ask for less.
+    TooLarge,
+    /// The tenant's share of the service is used up for now.
+    UsedUp,
     /// Nothing that was agreed on.
     Unexpected,
 }

@@ -117,7 +117,7 @@ fn any_name() -> impl Strategy<Value = String> {
 /// A value of the type that the API documents for the member.
 fn documented(how: As) -> BoxedStrategy<Value> {
     match how {
-        As::Text | As::Time => text().boxed(),
+        As::Text | As::Time | As::Is(_) => text().boxed(),
         As::NumberText | As::Integer => any::<u8>().prop_map(Value::from).boxed(),
         As::TextInteger => any::<u32>().prop_map(|n| n.to_string().into()).boxed(),
         As::Boolean => any::<bool>().prop_map(Value::from).boxed(),

@@ -35,6 +35,27 @@ pub struct Pace {
     pub step: Duration,
     /// How far back the first run reads.
     pub history: Duration,
+    /// When all records are read as a whole.
+    pub passes: Passes,
+    /// How often a pass writes every record, changed or not.
+    pub rewrite: Duration,
+}
+
+/// [`Pace::rewrite`], unless a setting says otherwise.
+pub const REWRITE: Duration = Duration::from_hours(7 * 24);
+
+/// When a stream is read as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Passes {
+    /// Never: windows tell everything.
+    #[default]
+    None,
+    /// So often, and no other way.
+    Only(Duration),
+    /// So often; in between windows bring what changed.
+    Beside(Duration),
+    /// At first, and when the cursor is older than windows reach.
+    Behind(Duration),
 }
 
 impl Window {
@@ -63,7 +84,10 @@ impl Window {
 /// use std::time::Duration;
 /// use sentinel_connector::core::window::{Pace, next_window};
 /// let hour = Duration::from_secs(3600);
-/// let pace = Pace { every: hour, delay: hour, lookback: hour, step: 24 * hour, history: hour };
+/// let pace = Pace {
+///     every: hour, delay: hour, lookback: hour, step: 24 * hour, history: hour,
+///     passes: Default::default(), rewrite: hour,
+/// };
 /// let at = |text: &str| text.parse().unwrap();
 /// let window =
 ///     next_window(at("2026-01-02T00:00:00Z"), None, &pace, hour, at("2026-01-02T09:00:00Z"));
@@ -115,6 +139,8 @@ mod tests {
                 lookback: Duration::from_secs(lookback),
                 step: Duration::from_secs(step),
                 history: Duration::ZERO,
+                passes: Passes::None,
+                rewrite: REWRITE,
             };
             let floor = at(start);
             let mut cursor = floor;

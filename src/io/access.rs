@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::{
+    exchange::{Limits, Tokens},
+    identity::SharedTokens,
+};
 use crate::error::Result;
 
 /// Where access tokens come from.
@@ -13,6 +17,36 @@ pub trait AccessTokens: Send + Sync {
     /// A token for `scope`, such as `https://storage.azure.com/.default`, that is good for a while
     /// yet. It is asked for at every request, so it is kept by whoever implements this.
     async fn token(&self, scope: &str) -> Result<SecretString>;
+}
+
+/// Tokens for one scope, for who asks questions of one service.
+pub struct Scoped {
+    tokens: SharedTokens,
+    scope: String,
+}
+
+impl Scoped {
+    /// The tokens of `tokens` for `scope`.
+    pub fn new(tokens: SharedTokens, scope: &str) -> Self {
+        Self {
+            tokens,
+            scope: scope.to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl Tokens for Scoped {
+    async fn bearer(&self, refused: Option<&str>, _: &Limits) -> Result<Arc<str>> {
+        let token = match refused {
+            None => self.tokens.token(&self.scope).await?,
+            Some(refused) => {
+                let refused = SecretString::from(refused);
+                self.tokens.renewed(&self.scope, &refused).await?
+            }
+        };
+        Ok(token.expose_secret().into())
+    }
 }
 
 /// Access tokens that can be shared.

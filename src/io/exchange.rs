@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{HeaderValue, Method, header};
+use futures_util::stream;
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,7 +18,10 @@ use super::{
     limiter::Limiter,
 };
 use crate::{
-    core::retry::{Action, Sent, action, backoff, retry_after},
+    core::{
+        odata::{self, Asks},
+        retry::{Action, Sent, action, backoff, retry_after},
+    },
     error::{Error, Result},
 };
 
@@ -52,6 +56,27 @@ pub trait Tokens: Send + Sync {
     async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>>;
 }
 
+/// How a service wants to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Headers of every request.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// What the words of a refusal go by; none when its status says everything.
+    pub asks: Option<Asks>,
+    /// How long one exchange may take until its status is there.
+    pub patience: Duration,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            headers: &[],
+            asks: None,
+            patience: EXCHANGE_TIMEOUT,
+        }
+    }
+}
+
 /// A question.
 #[derive(Clone)]
 pub struct Question {
@@ -65,6 +90,8 @@ pub struct Question {
     pub body: Option<(&'static str, Bytes)>,
     /// The URL holds a page or delta token that the service may have forgotten.
     pub has_position: bool,
+    /// How the service wants to be asked.
+    pub manner: Manner,
 }
 
 impl std::fmt::Debug for Question {
@@ -82,6 +109,10 @@ pub enum Reply {
     PositionRefused(String),
     /// The service does not offer this.
     NotOffered(String),
+    /// The answer would be too much for the service, or for us: less has to be asked for.
+    TooLarge(String),
+    /// The tenant's share of the service is used up for now.
+    UsedUp(String),
     /// The account may not see this, or the service wants an access token and was asked without.
     Forbidden(String),
     /// A status that nothing was agreed on for, with its answer.
@@ -145,19 +176,24 @@ impl Asker {
                 None => None,
                 Some(tokens) => Some(tokens.bearer(refused.as_deref(), limits).await?),
             };
-            self.wait(question, limits, began, self.limiter.ready())
-                .await?;
+            self.turn(question, limits, began).await?;
             let request = build(question, token.as_deref(), response_id.as_ref())?;
             let sent = Sent {
                 response_id: response_id.is_some(),
                 position: question.has_position,
             };
-            let (what, wait) = match self.exchange(request, limits).await {
+            let exchange = self.transport.send(request);
+            let exchange = self.within(limits, question.manner.patience, exchange);
+            let (what, wait) = match exchange.await {
                 Err(error) => (error.to_string(), None),
                 Ok(response) => {
-                    let what = described(&response);
-                    match action(response.status, sent) {
+                    let (response, action, what, in_words) =
+                        self.understood(question, response, sent, limits).await;
+                    match action {
                         Action::Accept => return Ok(Reply::Answer(response)),
+                        Action::Empty => return Ok(Reply::Answer(nothing(response))),
+                        Action::TooLarge => return Ok(Reply::TooLarge(what)),
+                        Action::UsedUp => return Ok(Reply::UsedUp(what)),
                         Action::PositionRefused => return Ok(Reply::PositionRefused(what)),
                         Action::NotOffered => return Ok(Reply::NotOffered(what)),
                         Action::Forbidden => return Ok(Reply::Forbidden(what)),
@@ -191,7 +227,7 @@ impl Asker {
                             )));
                         }
                         Action::Retry => {
-                            let asked_for = self.asked_for(&response);
+                            let asked_for = self.asked_for(&response).or(in_words);
                             (what, asked_for)
                         }
                     }
@@ -207,12 +243,43 @@ impl Asker {
         }
     }
 
-    async fn exchange(
+    /// What an answer means: by its status, or by the words of a refusal.
+    async fn understood(
         &self,
-        request: Request,
+        question: &Question,
+        response: Response,
+        sent: Sent,
         limits: &Limits,
-    ) -> std::result::Result<Response, TransportError> {
-        self.within(limits, self.transport.send(request)).await
+    ) -> (Response, Action, String, Option<Duration>) {
+        let Some(asks) = question.manner.asks else {
+            let (action, what) = (action(response.status, sent), described(&response));
+            return (response, action, what, None);
+        };
+        if matches!(response.status.as_u16(), 200 | 206) {
+            return (response, Action::Accept, String::new(), None);
+        }
+        let (status, headers) = (response.status, response.headers.clone());
+        let body = self.within(limits, EXCHANGE_TIMEOUT, response.whole_body());
+        // A refusal whose words break off is one without words.
+        let body = body.await.unwrap_or_default();
+        let refusal = odata::refusal(asks, status, sent, &body);
+        let response = Response {
+            status,
+            headers,
+            body: Box::pin(stream::once(async { Ok(body) })),
+        };
+        (response, refusal.action, refusal.what, refusal.wait)
+    }
+
+    /// Waits for the rate limit to let the question through, but not beyond the deadline.
+    async fn turn(&self, question: &Question, limits: &Limits, began: DateTime<Utc>) -> Result<()> {
+        let left = (limits.deadline - self.clock.now())
+            .to_std()
+            .unwrap_or_default();
+        let turn = timeout(&*self.clock, left, self.limiter.ready());
+        // A wait that was cut short is judged by the deadline.
+        let turn = async { turn.await.unwrap_or_default() };
+        self.wait(question, limits, began, turn).await
     }
 
     /// The whole body of a small answer, within the limits that the question had.
@@ -222,7 +289,7 @@ impl Asker {
         response: Response,
         limits: &Limits,
     ) -> Result<Bytes> {
-        self.within(limits, response.whole_body())
+        self.within(limits, EXCHANGE_TIMEOUT, response.whole_body())
             .await
             .map_err(|error| Error::transient(format!("{}: {error}", place(question))))
     }
@@ -230,12 +297,13 @@ impl Asker {
     async fn within<T>(
         &self,
         limits: &Limits,
+        patience: Duration,
         work: impl Future<Output = std::result::Result<T, TransportError>>,
     ) -> std::result::Result<T, TransportError> {
         let left = (limits.deadline - self.clock.now())
             .to_std()
             .unwrap_or_default();
-        let limit = left.min(EXCHANGE_TIMEOUT);
+        let limit = left.min(patience);
         tokio::select! {
             done = timeout(&*self.clock, limit, work) => {
                 done.unwrap_or_else(|_| Err(TransportError::new(format!(
@@ -319,6 +387,16 @@ pub fn place(question: &Question) -> String {
     format!("{}: {} {path}", question.name, question.method)
 }
 
+/// A list without records, in place of a 404 that says so.
+fn nothing(response: Response) -> Response {
+    let body = Bytes::from_static(br#"{"value":[]}"#);
+    Response {
+        status: StatusCode::OK,
+        body: Box::pin(stream::once(async { Ok(body) })),
+        ..response
+    }
+}
+
 fn described(response: &Response) -> String {
     match response.header("request-id") {
         Some(id) if id.len() < 64 => format!("answered {} (request-id {id})", response.status),
@@ -335,6 +413,9 @@ fn build(
         .method(question.method.clone())
         .uri(&question.url)
         .header(header::ACCEPT, "application/json");
+    for (name, value) in question.manner.headers {
+        request = request.header(*name, *value);
+    }
     if let Some(token) = token {
         let bearer = HeaderValue::try_from(format!("Bearer {token}")).map(|mut value| {
             value.set_sensitive(true);

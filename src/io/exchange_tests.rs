@@ -14,6 +14,7 @@ fn question() -> Question {
         url: "https://secret-host.example/v1/detections?deltaToken=secret-query".to_owned(),
         body: None,
         has_position: false,
+        manner: Manner::default(),
     }
 }
 
@@ -238,6 +239,8 @@ async fn each_status_is_its_reply() {
             Reply::Answer(_) => "answer".to_owned(),
             Reply::PositionRefused(what) => format!("position refused: {what}"),
             Reply::NotOffered(what) => format!("not offered: {what}"),
+            Reply::TooLarge(what) => format!("too large: {what}"),
+            Reply::UsedUp(what) => format!("used up: {what}"),
             Reply::Forbidden(what) => format!("forbidden: {what}"),
             Reply::Unexpected(what, _) => format!("unexpected: {what}"),
         }

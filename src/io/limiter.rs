@@ -15,13 +15,10 @@ use governor::{
 
 use super::clock::SharedClock;
 
-/// Lets calls through one by one, evenly spaced.
-///
-/// There is no burst: the service counts in windows that we don't see, so a burst beside a steady
-/// flow could put twice the number into one of them.
+/// Lets calls through one by one, within every quota of the service.
 #[derive(Debug)]
 pub struct Limiter {
-    limiter: RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Duration>>,
+    quotas: Vec<RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Duration>>>,
     ticks: Ticks,
 }
 
@@ -60,25 +57,48 @@ impl GovernorClock for Ticks {
 }
 
 impl Limiter {
-    /// At most `calls` a second.
+    /// At most `calls` a second, evenly spaced.
+    ///
+    /// There is no burst: the service counts in windows that we don't see, so a burst beside a
+    /// steady flow could put twice the number into one of them.
     pub fn per_second(calls: NonZeroU32, clock: SharedClock) -> Self {
+        let quota = Quota::per_second(calls).allow_burst(NonZeroU32::MIN);
+        Self::of([quota], clock)
+    }
+
+    /// At most so many calls in every period of each length, however it is laid.
+    ///
+    /// Half of a quota may be used at once, and the other half evenly over its period: together
+    /// they never are more than all of it.
+    pub fn per_period(quotas: &[(u32, Duration)], clock: SharedClock) -> Self {
+        let quota = |(calls, period): &(u32, Duration)| {
+            let half = NonZeroU32::new(calls / 2).unwrap_or(NonZeroU32::MIN);
+            let quota = Quota::with_period(*period / half.get())?;
+            Some(quota.allow_burst(half))
+        };
+        Self::of(quotas.iter().filter_map(quota), clock)
+    }
+
+    fn of(quotas: impl IntoIterator<Item = Quota>, clock: SharedClock) -> Self {
         let last = Arc::default();
         let ticks = Ticks { clock, last };
-        let quota = Quota::per_second(calls).allow_burst(NonZeroU32::MIN);
+        let limiter = |quota| RateLimiter::direct_with_clock(quota, ticks.clone());
         Self {
-            limiter: RateLimiter::direct_with_clock(quota, ticks.clone()),
+            quotas: quotas.into_iter().map(limiter).collect(),
             ticks,
         }
     }
 
     /// Comes back when the next call may be made.
     pub async fn ready(&self) {
-        while let Err(not_until) = self.limiter.check() {
-            let wait = not_until.wait_time_from(self.ticks.now());
-            self.ticks
-                .clock
-                .sleep(wait.max(Duration::from_millis(1)))
-                .await;
+        for quota in &self.quotas {
+            while let Err(not_until) = quota.check() {
+                let wait = not_until.wait_time_from(self.ticks.now());
+                self.ticks
+                    .clock
+                    .sleep(wait.max(Duration::from_millis(1)))
+                    .await;
+            }
         }
     }
 }
@@ -109,6 +129,29 @@ mod tests {
         }
         let all = calls[39] - calls[0];
         assert!(all.num_milliseconds() < 4600, "40 calls took {all}");
+    }
+
+    #[tokio::test]
+    async fn no_period_sees_more_calls_than_its_quota() {
+        let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+        let quotas = [(20, Duration::from_mins(1)), (100, Duration::from_hours(1))];
+        let limiter = Limiter::per_period(&quotas, Arc::new(clock.clone()));
+        let mut calls = Vec::new();
+        for _ in 0..250 {
+            limiter.ready().await;
+            calls.push(clock.now());
+        }
+        for (most, period) in quotas {
+            let period = TimeDelta::from_std(period).unwrap();
+            for (at, first) in calls.iter().enumerate() {
+                let within = calls[at..]
+                    .iter()
+                    .filter(|call| **call - *first < period)
+                    .count();
+                assert!(within <= most as usize, "{within} in {period}");
+            }
+        }
+        assert_eq!(calls[0], calls[9], "half of it at once");
     }
 
     /// A clock that is put back by an hour once.

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::exchange::{Asker, Limits, Question, Reply, Tokens, place};
+use super::exchange::{Asker, Limits, Manner, Question, Reply, Tokens, place};
 use crate::{
     core::request::encode,
     error::{Error, Kind, Result},
@@ -101,6 +101,7 @@ impl Login {
             url: self.url.clone(),
             body: Some(("application/x-www-form-urlencoded", form.into())),
             has_position: false,
+            manner: Manner::default(),
         };
         let asked = self.asker.clock().now();
         let response = match self.asker.ask(&question, limits).await {
@@ -108,6 +109,8 @@ impl Login {
             Err(error) => return Err(error),
             Ok(
                 Reply::PositionRefused(what)
+                | Reply::TooLarge(what)
+                | Reply::UsedUp(what)
                 | Reply::Forbidden(what)
                 | Reply::NotOffered(what)
                 | Reply::Unexpected(what, _),

@@ -123,6 +123,7 @@ async fn a_refused_access_token_is_refreshed_and_then_the_password_is_used_in_th
         url: "https://secret-host.example/v1/detections".to_owned(),
         body: None,
         has_position: false,
+        manner: Manner::default(),
     };
     let reply = asker.ask(&question, &peer.limits(240)).await.unwrap();
     assert!(matches!(reply, Reply::Answer(_)));

@@ -1,18 +1,21 @@
 //! A chunk's records: which they are, and their rows. Pure, and run off the async threads.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 
+use super::snapshot::{self, UNMARKED, Way};
 use crate::{
     core::{
         batch::Batch,
         cursor::StreamKey,
         dedupe::{Seen, UNDATED, bucket_of, fingerprint},
-        endpoint::Endpoint,
+        endpoint::{Endpoint, TimeFilter},
         page::Chunk,
         record::{Facts, Members, canonical_hash},
         row::{Looked, RowSource},
+        sift::{Sift, Verdict, sent_by, verdict},
+        snapshot::{Since, content_of, hash_of},
     },
     source::LookedUp,
     storage::Original,
@@ -47,15 +50,29 @@ pub(super) struct Desk {
     /// Records whose rows do not hold all of them. They are kept before their rows are pushed.
     pub(super) originals: Vec<Original>,
     pub(super) bad: Vec<Bad>,
-    pub(super) duplicates: u64,
+    pub(super) counts: Counted,
+    /// What the last pass has seen, for streams that are read as a whole.
+    pub(super) known: snapshot::Seen,
+    /// Of what something was sent, for settings that ask.
+    pub(super) sent: Seen,
+    /// Of what something is sent for the first time.
+    pub(super) first: BTreeMap<i64, Vec<u64>>,
     /// New records that something has to be looked up about first.
     pub(super) fresh: Vec<Found>,
     /// The row that is being written.
     row: Vec<u8>,
 }
 
+/// What became of records that are no rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counted {
+    pub(super) duplicate: u64,
+    pub(super) filtered: u64,
+    pub(super) unchanged: u64,
+}
+
 impl Desk {
-    pub(super) fn new(table: &str) -> Self {
+    pub(super) fn new(table: &str, key: &StreamKey) -> Self {
         Self {
             seen: Seen::default(),
             batch: Batch::new(table),
@@ -63,7 +80,10 @@ impl Desk {
             full: VecDeque::new(),
             originals: Vec::new(),
             bad: Vec::new(),
-            duplicates: 0,
+            counts: Counted::default(),
+            known: snapshot::Seen::new(key),
+            sent: Seen::default(),
+            first: BTreeMap::new(),
             fresh: Vec::new(),
             row: Vec::new(),
         }
@@ -78,11 +98,18 @@ impl Desk {
 
     /// Puts the row that was written into the open batch.
     fn add(&mut self, mark: Mark) {
-        if !self.batch.has_room_for(self.row.len()) {
+        let row = std::mem::take(&mut self.row);
+        self.add_row(&row, mark);
+        self.row = row;
+    }
+
+    /// Puts a row into the open batch.
+    pub(super) fn add_row(&mut self, row: &[u8], mark: Mark) {
+        if !self.batch.has_room_for(row.len()) {
             let full = self.take_batch();
             self.full.push_back(full);
         }
-        self.batch.add(&self.row);
+        self.batch.add(row);
         self.marks.push(mark);
     }
 }
@@ -92,8 +119,10 @@ impl Desk {
 pub(super) enum Sifted {
     /// Every record is handled.
     All,
-    /// The record at this place needs this bucket.
+    /// The record at this place needs this bucket of fingerprints.
     Until(usize, i64),
+    /// The record at this place needs this bucket of what was sent.
+    UntilSent(usize, i64),
 }
 
 /// Maps the records of one stream.
@@ -103,6 +132,19 @@ pub(super) struct Mapper {
     rows: RowSource,
     /// Rows have to wait for what is looked up.
     looks_up: bool,
+    sifts: &'static [Sift],
+    /// Records say things about their members, which are no members.
+    annotated: bool,
+}
+
+/// What becomes of a record.
+enum Fate {
+    /// It becomes a row with this mark.
+    Row(Mark),
+    /// It is counted, and that is all.
+    Counted,
+    /// Something has to be loaded first.
+    Stop(Sifted),
 }
 
 impl Mapper {
@@ -111,6 +153,7 @@ impl Mapper {
         key: &StreamKey,
         event_time: bool,
         looks_up: bool,
+        sifts: &'static [Sift],
     ) -> Self {
         let rows = RowSource::new(endpoint, &key.connection, event_time);
         Self {
@@ -118,36 +161,37 @@ impl Mapper {
             key: key.clone(),
             rows,
             looks_up,
+            sifts,
+            annotated: matches!(endpoint.window.filter, TimeFilter::Kql(_)),
         }
     }
 
-    /// The records from the place `from` on: drops what was seen, sets apart what is none, and makes
-    /// rows of the others, or notes them when something is looked up first.
+    /// The records from the place `from` on: drops what is left out or was seen, sets apart what is
+    /// no record, and makes rows of the others, or notes them when something is looked up first.
     pub(super) fn sift(
         &self,
         chunk: &Chunk,
         from: usize,
+        way: Way,
         desk: &mut Desk,
         now: DateTime<Utc>,
     ) -> Sifted {
         for at in from..chunk.len() {
             let (text, members) = self.record(chunk, at);
-            let (mark, found) = match members {
-                Ok(members) => {
-                    let facts = Facts::of(text, &members, &self.endpoint.identity);
-                    let print = fingerprint(&facts, self.endpoint.sameness);
-                    ((bucket_of(facts.time), print), Ok((members, facts)))
-                }
-                Err(reason) => ((UNDATED, canonical_hash(text)), Err(reason)),
+            let read = members.map(|members| {
+                let facts = Facts::of(text, &members, &self.endpoint.identity);
+                (members, facts)
+            });
+            let fate = match &read {
+                Ok((members, facts)) => self.fate(at, members, facts, way, desk),
+                Err(_) => once(at, (UNDATED, canonical_hash(text)), desk),
             };
-            if !desk.seen.has(mark.0) {
-                return Sifted::Until(at, mark.0);
-            }
-            if !desk.seen.insert(mark.0, mark.1) {
-                desk.duplicates += 1;
-                continue;
-            }
-            match found {
+            let mark = match fate {
+                Fate::Row(mark) => mark,
+                Fate::Counted => continue,
+                Fate::Stop(sifted) => return sifted,
+            };
+            match read {
                 Ok((_, facts)) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
                 Ok((members, facts)) => {
                     self.row(text, &members, &facts, Looked::default(), now, desk);
@@ -163,6 +207,53 @@ impl Mapper {
         Sifted::All
     }
 
+    fn fate(
+        &self,
+        at: usize,
+        members: &Members<'_>,
+        facts: &Facts,
+        way: Way,
+        desk: &mut Desk,
+    ) -> Fate {
+        let sent = sent_by(self.sifts, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
+        if let Some((bucket, _)) = sent.filter(|(bucket, _)| !desk.sent.has(*bucket)) {
+            return Fate::Stop(Sifted::UntilSent(at, bucket));
+        }
+        let left_out = match (verdict(self.sifts, members), sent) {
+            (Verdict::Drop, _) => true,
+            (Verdict::UnlessSent, Some((bucket, id))) => !desk.sent.holds(bucket, id),
+            _ => false,
+        };
+        if left_out {
+            desk.counts.filtered += 1;
+            return Fate::Counted;
+        }
+        let fate = match (way, self.endpoint.snapshot) {
+            (Way::Plain, _) => Fate::Row(UNMARKED),
+            (Way::Snapshot(_), Some(snapshot)) => {
+                let content = content_of(members, snapshot.ignored);
+                let (since, mark) = desk.known.judge(&facts.id, content);
+                desk.counts.unchanged += u64::from(since == Since::Unchanged);
+                desk.counts.duplicate += u64::from(since == Since::Repeated);
+                if since == Since::Changed {
+                    Fate::Row(mark)
+                } else {
+                    Fate::Counted
+                }
+            }
+            _ => {
+                let print = fingerprint(facts, self.endpoint.sameness);
+                once(at, (bucket_of(facts.time), print), desk)
+            }
+        };
+        if let (Some((bucket, id)), false) = (sent, matches!(fate, Fate::Stop(_)))
+            && desk.sent.insert(bucket, id)
+        {
+            desk.first.entry(bucket).or_default().push(id);
+        }
+        fate
+    }
+
     /// The text at a place, and its members or why it is no record. What was too long comes last.
     fn record<'c>(&self, chunk: &'c Chunk, at: usize) -> (&'c [u8], Result<Members<'c>, String>) {
         let place = at.checked_sub(chunk.records.len());
@@ -174,8 +265,19 @@ impl Mapper {
             return (&oversized.prefix, Err(reason));
         }
         let text = chunk.record(at);
-        let members = Members::of(text).map_err(|error| format!("not a record: {error}"));
+        let members = self
+            .members(text)
+            .map_err(|error| format!("not a record: {error}"));
         (text, members)
+    }
+
+    fn members<'c>(&self, text: &'c [u8]) -> Result<Members<'c>, serde_json::Error> {
+        let members = Members::of(text)?;
+        Ok(if self.annotated {
+            members.without_annotations()
+        } else {
+            members
+        })
     }
 
     /// The rows of records that something was looked up about, one answer each.
@@ -189,7 +291,7 @@ impl Mapper {
     ) {
         for (place, Found { at, facts, mark }) in group.iter().enumerate() {
             let text = chunk.record(*at);
-            let Ok(members) = Members::of(text) else {
+            let Ok(members) = self.members(text) else {
                 continue;
             };
             let looked = looked
@@ -222,5 +324,18 @@ impl Mapper {
                 body: text.to_vec(),
             });
         }
+    }
+}
+
+/// A record whose fingerprint counts once.
+fn once(at: usize, mark: Mark, desk: &mut Desk) -> Fate {
+    if !desk.seen.has(mark.0) {
+        return Fate::Stop(Sifted::Until(at, mark.0));
+    }
+    if desk.seen.insert(mark.0, mark.1) {
+        Fate::Row(mark)
+    } else {
+        desk.counts.duplicate += 1;
+        Fate::Counted
     }
 }

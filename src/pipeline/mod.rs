@@ -3,8 +3,8 @@
 //! ```text
 //! take the lease, load the cursor                                 lease
 //!  → what comes next, from cursor and clock                       core::cursor
-//!  → for each slice, for each page: ask, cut into chunks          read
-//!  → records → facts → drop what was seen → look up → rows        write
+//!  → for each slice, for each page: ask, cut into chunks          read, cut
+//!  → records → facts → drop what was seen → look up → rows        write, snapshot
 //!  → batches → push, isolating what is refused                    write, land
 //!  → save the cursor, after an unbroken run of rows that are safe write
 //!  → report                                                       report, health
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::{
-    core::{cursor::StreamKey, window::Pace},
+    core::{cursor::StreamKey, sift::Sift, window::Pace},
     error::Result,
     io::{
         clock::SharedClock,
@@ -37,6 +37,7 @@ use crate::{
     storage::SharedStorage,
 };
 
+mod cut;
 pub mod health;
 mod land;
 mod lease;
@@ -44,6 +45,7 @@ mod letter;
 mod map;
 mod read;
 mod report;
+mod snapshot;
 mod write;
 
 pub use report::{Counts, Outcome, Report};
@@ -87,6 +89,8 @@ pub struct Job {
     pub event_time: bool,
     /// It runs even if its last run was a moment ago.
     pub at_once: bool,
+    /// Which records settings leave out.
+    pub sifts: &'static [Sift],
 }
 
 /// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds
@@ -123,6 +127,10 @@ async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) ->
     {
         report.reason = Some("asked to stop; the next run goes on from here".to_owned());
     }
+    if let Ok(Outcome::Off) = end {
+        report.reason.clone_from(&held.state.off_why);
+    }
+    held.state.behind = matches!(end, Ok(Outcome::Behind));
     let now = parts.clock.now();
     report.lag_seconds = held
         .state
@@ -145,6 +153,10 @@ async fn pull(
 ) -> Result<Outcome> {
     if held.state.paused.is_some() {
         return Ok(Outcome::Paused);
+    }
+    let rests = |until| !job.at_once && parts.clock.now() < until;
+    if held.state.off_until.is_some_and(rests) {
+        return Ok(Outcome::Off);
     }
     let (_, waiting) = parts.storage.outbox_size().await?;
     if waiting >= parts.outbox_max {

@@ -7,12 +7,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use tokio::sync::mpsc;
 
-use super::{Job, Outcome, Parts};
+use super::{
+    Job, Outcome, Parts,
+    cut::{Broken, Cut, Shape, Through},
+    snapshot::Way,
+};
 use crate::{
     core::{
-        cursor::{Move, Open, Slice, Steps, StreamState},
-        page::{Chunk, Continuation, Cutter},
+        cursor::{Gap, Move, Open, Slice, Steps, StreamState},
+        endpoint::TimeFilter,
+        page::Chunk,
+        paging::{self, FilePage, Next, Paging},
         retry::backoff,
+        window::{Window, delta},
     },
     error::{Error, Result},
     io::{
@@ -24,8 +31,8 @@ use crate::{
 
 /// What the reader hands to the writer, in order.
 pub(super) enum Piece {
-    /// Records.
-    Chunk(Chunk),
+    /// Records, and what they are compared with.
+    Chunk(Chunk, Way),
     /// The stream moves, once all records before this are safe.
     Move(Move),
 }
@@ -48,6 +55,7 @@ const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
 /// Enough for a chunk that nothing is looked up for: what is looked up is asked for in batches, which
 /// larger chunks fill better.
 const SMALL_CHUNK: usize = 256 << 10;
+const LARGE_CHUNK: usize = 1 << 20;
 
 pub(super) struct Reader<'a> {
     job: &'a Job,
@@ -92,6 +100,7 @@ impl<'a> Reader<'a> {
     /// Reads until the stream is up to date or the time is up.
     pub(super) async fn run(mut self) -> Result<Outcome> {
         let has_feed = self.job.source.endpoint().feed.is_some();
+        self.choose_basis().await?;
         loop {
             let next = self
                 .plan
@@ -127,23 +136,51 @@ impl<'a> Reader<'a> {
         self.is_over() && (just_asked || self.limits.stop.is_cancelled())
     }
 
+    /// Which time the windows go by, where there is a choice that has not been made.
+    async fn choose_basis(&mut self) -> Result<()> {
+        let filter = self.job.source.endpoint().window.filter;
+        if matches!(filter, TimeFilter::Kql(_))
+            && self.plan.basis.is_none()
+            && let Some(basis) = self.job.source.basis(self.limits).await?
+        {
+            self.apply(Move::Basis(basis)).await?;
+        }
+        Ok(())
+    }
+
+    /// How a slice is read page by page.
+    fn paging(&self, slice: &Slice) -> Paging {
+        match slice {
+            Slice::Token(_) | Slice::Latest => Paging::Token,
+            _ => self.job.source.endpoint().list(slice).paging,
+        }
+    }
+
     /// One page, and the move that it makes.
     async fn page(&mut self, open: &Open) -> Result<Step> {
+        let paging = self.paging(&open.slice);
         let mut broken = 0;
-        let next = loop {
+        // Where a file breaks off, it goes on.
+        let mut page = open.page.clone();
+        let through = loop {
             let (reply, records) = self
                 .job
                 .source
-                .page(&open.slice, &open.page, self.limits)
+                .page(&open.slice, &page, self.limits)
                 .await?;
             let body = match reply {
                 Reply::Answer(response) => response.body,
-                other => return self.refused(open, other).await,
+                other => return self.refused(open, &page, other).await,
             };
-            match self.cut(body, records).await {
-                Ok(next) => break next,
-                Err(error) if broken == BROKEN_BODIES || self.is_over() => return Err(error),
-                Err(error) => {
+            match self.cut(body, records, open, &page).await {
+                Ok(through) => break through,
+                Err(Broken { error, .. }) if broken == BROKEN_BODIES || self.is_over() => {
+                    return Err(error);
+                }
+                Err(Broken { error, lines }) => {
+                    if let Some(file) = FilePage::of(&page) {
+                        page = file.at(lines).to_string();
+                    }
                     broken += 1;
                     tracing::info!(%error, broken, "asking for the page again");
                     self.parts
@@ -153,18 +190,25 @@ impl<'a> Reader<'a> {
                 }
             }
         };
-        let Some(page) = next.next_page() else {
+        let Through { frame, tally } = &through;
+        let mut next = paging::next(paging, open.slice.window(), &page, frame, tally);
+        if let Next::Full(left_out, after) = next {
+            self.leave_out(left_out).await?;
+            next = after.map_or(Next::Done, Next::Page);
+        }
+        let Next::Page(page) = next else {
             // What an earlier run began shows the source as it was then.
             if open.began >= self.began {
                 match &open.slice {
-                    Slice::Window(_) => self.steps.window = true,
+                    Slice::Window(_) | Slice::Ingested(_) => self.steps.window = true,
                     Slice::Token(_) => self.steps.feed = true,
-                    Slice::Latest => {}
+                    Slice::Latest | Slice::Pass => {}
                 }
             }
             self.pages.clear();
             self.refused_pages = 0;
-            let token = next.next_token().map(str::to_owned);
+            let written = FilePage::of(&page).map(|file| file.generated);
+            let token = frame.next_token().map(str::to_owned).or(written);
             if open.slice == Slice::Latest && token.is_none() {
                 return Err(Error::contract(format!(
                     "{}: the feed answered without a token to go on from",
@@ -186,7 +230,12 @@ impl<'a> Reader<'a> {
                 })
                 .await;
         };
-        if page == open.page || !self.pages.insert(page.to_owned()) {
+        self.go_on(open, page).await
+    }
+
+    /// The slice goes on with this page.
+    async fn go_on(&mut self, open: &Open, page: String) -> Result<Step> {
+        if page == open.page || !self.pages.insert(page.clone()) {
             // The next run must not begin with the page that leads in a circle.
             self.apply(Move::PageRefused).await?;
             return Err(Error::contract(format!(
@@ -198,18 +247,63 @@ impl<'a> Reader<'a> {
         let slice = open.slice.clone();
         self.apply(Move::Page {
             slice,
-            next: page.to_owned(),
+            next: page,
             began: open.began,
         })
         .await
     }
 
+    /// Writes down what the source does not give, however it is asked.
+    async fn leave_out(&mut self, Window { from, to }: Window) -> Result<()> {
+        tracing::warn!(%from, %to, "the source holds more records of this time than it gives");
+        let gap = Gap {
+            from,
+            to,
+            why: "the source holds more records of this time than it gives; some may be missing"
+                .to_owned(),
+        };
+        self.apply(Move::Gap(gap)).await.map(drop)
+    }
+
     /// What a refusal means for the stream.
-    async fn refused(&mut self, open: &Open, reply: Reply) -> Result<Step> {
+    async fn refused(&mut self, open: &Open, page: &str, reply: Reply) -> Result<Step> {
         let key = &self.job.key;
+        let endpoint = self.job.source.endpoint();
+        let (paging, window) = (self.paging(&open.slice), open.slice.window());
+        let is_feed = matches!(open.slice, Slice::Token(_) | Slice::Latest);
         let at: DateTime<Utc> = self.parts.clock.now();
         match reply {
+            Reply::TooLarge(what) => match paging::smaller(paging, window, page) {
+                Some(smaller) => {
+                    tracing::info!(%what, "asking for less");
+                    self.go_on(open, smaller).await
+                }
+                None => Err(Error::transient(format!(
+                    "{key}: {what}, however little is asked for; the next run tries again"
+                ))),
+            },
+            Reply::UsedUp(what) => Err(Error::transient(format!(
+                "{key}: {what}: the tenant's share of the service is used up; the next run goes on \
+                 from here"
+            ))),
             Reply::PositionRefused(reason) => {
+                if let Some((left_out, next)) = paging::beyond(paging, window, page) {
+                    tracing::info!(%reason, "not skipped any further");
+                    self.leave_out(left_out).await?;
+                    return match next {
+                        Some(next) => self.go_on(open, next).await,
+                        None => {
+                            let (slice, began) = (open.slice.clone(), open.began);
+                            let token = None;
+                            self.apply(Move::Slice {
+                                slice,
+                                token,
+                                began,
+                            })
+                            .await
+                        }
+                    };
+                }
                 if !open.page.is_empty() && self.refused_pages < REFUSED_PAGES {
                     self.refused_pages += 1;
                     self.pages.clear();
@@ -217,7 +311,7 @@ impl<'a> Reader<'a> {
                     return self.apply(Move::PageRefused).await;
                 }
                 self.refused_tokens += 1;
-                if matches!(open.slice, Slice::Window(_)) || self.refused_tokens > REFUSED_TOKENS {
+                if !is_feed || self.refused_tokens > REFUSED_TOKENS {
                     return Err(Error::contract(format!(
                         "{key}: the source refuses the tokens that it gave itself ({reason})"
                     )));
@@ -225,24 +319,22 @@ impl<'a> Reader<'a> {
                 tracing::info!(%reason, "delta token refused; what it stood for is read by window");
                 self.apply(Move::TokenRefused { reason, at }).await
             }
-            Reply::NotOffered(reason) if matches!(open.slice, Slice::Window(_)) => {
+            Reply::NotOffered(why) if !is_feed => {
                 if self.plan.off.is_none() {
-                    tracing::info!(%reason, "the source does not offer this stream; it is off");
+                    tracing::info!(%why, "the source does not offer this stream; it is off");
                 }
-                self.apply(Move::Off { at }).await?;
+                let until = at + delta(endpoint.rest);
+                self.apply(Move::Off { at, until, why }).await?;
                 Ok(Step::Off)
             }
             // No document names the feed: however it refuses to begin, windows know as much.
-            Reply::NotOffered(reason) | Reply::Unexpected(reason, _)
-                if !matches!(open.slice, Slice::Window(_)) =>
-            {
+            Reply::NotOffered(reason) | Reply::Unexpected(reason, _) if is_feed => {
                 tracing::info!(%reason, "no token feed; windows instead");
                 self.apply(Move::FeedMissing { at }).await
             }
-            Reply::Forbidden(what) => Err(Error::config(format!(
-                "{key}: {what}: give the API user read access to this product, or take the product \
-                 out of the settings"
-            ))),
+            Reply::Forbidden(what) => {
+                Err(Error::config(format!("{key}: {what}: {}", endpoint.fix)))
+            }
             Reply::NotOffered(what) | Reply::Unexpected(what, _) => {
                 Err(Error::contract(format!("{key}: {what}")))
             }
@@ -266,24 +358,49 @@ impl<'a> Reader<'a> {
 
     /// Cuts a body into chunks while it arrives. A part is small, and cutting it is cheaper than to
     /// hand it to another thread.
-    async fn cut(&self, mut body: Body, records: &'static str) -> Result<Continuation> {
-        let mut cutter = Cutter::new(records);
-        if !self.job.source.looks_up() {
-            cutter = cutter.in_chunks_of(SMALL_CHUNK);
-        }
-        let mut full = Vec::new();
-        let name = |error: Error| error.context(&self.job.key);
-        while let Some(part) = self.part(&mut body).await.map_err(name)? {
-            cutter.feed(&part, &mut full).map_err(name)?;
-            for chunk in full.drain(..) {
-                self.hand_on(Piece::Chunk(chunk)).await?;
+    async fn cut(
+        &self,
+        mut body: Body,
+        records: &'static str,
+        open: &Open,
+        page: &str,
+    ) -> std::result::Result<Through, Broken> {
+        let source = &self.job.source;
+        let endpoint = source.endpoint();
+        let mut cut = Cut::new(
+            Shape::of(endpoint, &open.slice, page, records),
+            Way::of(endpoint, &self.plan, open, &self.job.pace),
+            open,
+            if source.looks_up() {
+                LARGE_CHUNK
+            } else {
+                SMALL_CHUNK
+            },
+        );
+        self.through(&mut body, &mut cut)
+            .await
+            .map_err(|error| Broken {
+                error: error.context(&self.job.key),
+                lines: cut.lines(),
+            })
+    }
+
+    async fn through(&self, body: &mut Body, cut: &mut Cut) -> Result<Through> {
+        let mut whole = Vec::new();
+        while let Some(part) = self.part(body).await? {
+            for bytes in part.chunks(Cut::TOGETHER) {
+                let fed = cut.feed(bytes, &mut whole);
+                for piece in whole.drain(..) {
+                    self.hand_on(piece).await?;
+                }
+                fed?;
             }
         }
-        let (last, next) = cutter.finish::<Continuation>().map_err(name)?;
-        if !last.is_empty() {
-            self.hand_on(Piece::Chunk(last)).await?;
+        let through = cut.finish(&mut whole);
+        for piece in whole.drain(..) {
+            self.hand_on(piece).await?;
         }
-        Ok(next)
+        through
     }
 
     /// The next part of a body.

@@ -31,7 +31,8 @@ pub enum Outcome {
 }
 
 /// What the records of a run became. Each record is counted once:
-/// `pulled = landed + waiting + dead + duplicate + filtered + unchanged + again`.
+/// `pulled = landed + waiting + dead + duplicate + filtered + unchanged + again`; the rows of
+/// records that are `gone` come on top of what was pulled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Records that the source gave.
@@ -48,6 +49,9 @@ pub struct Counts {
     pub filtered: u64,
     /// Records of a snapshot that are as they were.
     pub unchanged: u64,
+    /// Records of a snapshot that are there no longer: each has a row of its own, which is among
+    /// those that landed, wait or are dead.
+    pub gone: u64,
     /// Records that an error cut off: the cursor has not passed them, the next run reads them again.
     pub again: u64,
 }
@@ -55,7 +59,7 @@ pub struct Counts {
 impl Counts {
     /// True when every record that was pulled is accounted for.
     pub fn balance(&self) -> bool {
-        self.pulled == self.settled() + self.again
+        self.pulled + self.gone == self.settled() + self.again
     }
 
     /// Records that need not be read again.
@@ -135,6 +139,7 @@ impl Report {
             }
         }
         self.seconds = (now - self.began).as_seconds_f64();
-        self.counts.again = self.counts.pulled.saturating_sub(self.counts.settled());
+        let all = self.counts.pulled + self.counts.gone;
+        self.counts.again = all.saturating_sub(self.counts.settled());
     }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,9 +18,16 @@ use super::{
     map::{Desk, Found, Mapper, Mark, Sifted},
     read::Piece,
     report::Report,
+    snapshot::{self, UNMARKED, Way},
 };
 use crate::{
-    core::{batch::Batch, cursor::Move, dedupe::bucket_of, page::Chunk, window::delta},
+    core::{
+        batch::Batch,
+        cursor::{Move, Open, Slice},
+        dedupe::bucket_of,
+        page::Chunk,
+        window::delta,
+    },
     error::{Error, Result},
     io::exchange::Limits,
     source::Subject,
@@ -89,8 +97,9 @@ impl<'a, 'h> Writer<'a, 'h> {
                 &job.key,
                 job.event_time,
                 job.source.looks_up(),
+                job.sifts,
             )),
-            desk: Desk::new(&job.table),
+            desk: Desk::new(&job.table, &job.key),
             pushes: FuturesOrdered::new(),
             under_way: VecDeque::new(),
             sealed: 0,
@@ -116,7 +125,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 Some(push) = self.pushes.next() => self.settle(push).await?,
                 piece = incoming.recv() => match piece {
                     None => return Ok(()),
-                    Some(Piece::Chunk(chunk)) => self.chunk(chunk).await?,
+                    Some(Piece::Chunk(chunk, way)) => self.chunk(chunk, way).await?,
                     Some(Piece::Move(change)) => self.follow(change).await?,
                 },
             }
@@ -124,24 +133,37 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     /// Records → facts → drop what was seen → look up → rows → batches.
-    async fn chunk(&mut self, chunk: Chunk) -> Result<()> {
+    async fn chunk(&mut self, chunk: Chunk, way: Way) -> Result<()> {
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.bytes.len() as u64;
+        if let Way::Snapshot(seeing) = way {
+            self.desk.known.open(seeing, self.parts).await?;
+        }
         let chunk = Arc::new(chunk);
         let now = self.parts.clock.now();
         let mut next = 0;
         loop {
             let (mapper, records) = (Arc::clone(&self.mapper), Arc::clone(&chunk));
             let sifted = self
-                .at_the_desk(move |desk| mapper.sift(&records, next, desk, now))
+                .at_the_desk(move |desk| mapper.sift(&records, next, way, desk, now))
                 .await?;
-            self.report.counts.duplicate += std::mem::take(&mut self.desk.duplicates);
+            self.count();
+            self.remember_sent().await?;
             self.bury_bad().await?;
             self.send_full().await?;
             match sifted {
                 Sifted::All => break,
                 Sifted::Until(at, bucket) => {
                     self.load(bucket).await?;
+                    next = at;
+                }
+                Sifted::UntilSent(at, bucket) => {
+                    let known = self
+                        .parts
+                        .storage
+                        .fingerprints(&self.sent(), bucket)
+                        .await?;
+                    self.desk.sent.load(bucket, known);
                     next = at;
                 }
             }
@@ -152,7 +174,26 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.look_up(&chunk, group).await?;
         }
         self.desk.seen.trim(HELD_FINGERPRINTS);
+        self.desk.sent.trim(HELD_FINGERPRINTS);
         Ok(())
+    }
+
+    fn count(&mut self) {
+        let counted = std::mem::take(&mut self.desk.counts);
+        let counts = &mut self.report.counts;
+        counts.duplicate += counted.duplicate;
+        counts.filtered += counted.filtered;
+        counts.unchanged += counted.unchanged;
+    }
+
+    /// Before the rows are safe: to take too much for sent only sends a closing too many.
+    async fn remember_sent(&mut self) -> Result<()> {
+        let first: Vec<_> = std::mem::take(&mut self.desk.first).into_iter().collect();
+        if first.is_empty() {
+            return Ok(());
+        }
+        let set = self.sent();
+        self.parts.storage.add_fingerprints(&set, &first).await
     }
 
     /// Runs `work` at the desk, off the async threads.
@@ -160,7 +201,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         &mut self,
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T> {
-        let mut desk = std::mem::replace(&mut self.desk, Desk::new(&self.job.table));
+        let mut desk = std::mem::replace(&mut self.desk, Desk::new(&self.job.table, &self.job.key));
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&mut desk);
             (done, desk)
@@ -276,6 +317,14 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.report.pages += 1;
         }
         let ends_slice = matches!(change, Move::Slice { .. });
+        if let Move::Slice {
+            slice: Slice::Pass,
+            began,
+            ..
+        } = change
+        {
+            self.pass_ended(began).await?;
+        }
         let before = self.sealed + u64::from(!self.desk.batch.is_empty());
         self.moves.push_back((before, change));
         if ends_slice {
@@ -283,6 +332,26 @@ impl<'a, 'h> Writer<'a, 'h> {
         }
         (self.parts.progress)(self.report);
         self.advance().await
+    }
+
+    /// Rows for what has vanished since the pass before this one.
+    async fn pass_ended(&mut self, began: DateTime<Utc>) -> Result<()> {
+        let endpoint = self.job.source.endpoint();
+        if endpoint.snapshot.is_none() {
+            return Ok(());
+        }
+        // A pass that found nothing has not been compared with anything yet.
+        let open = Open::of_pass(began);
+        if let Way::Snapshot(seeing) = Way::of(endpoint, &self.held.state, &open, &self.job.pace) {
+            self.desk.known.open(seeing, self.parts).await?;
+        }
+        let gone = self.desk.known.vanished(self.parts).await?;
+        self.report.counts.gone += gone.len() as u64;
+        let now = self.parts.clock.now();
+        for row in snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now) {
+            self.desk.add_row(&row, UNMARKED);
+        }
+        self.send_full().await
     }
 
     /// Saves the cursor behind an unbroken run of batches that have landed.
@@ -296,6 +365,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             moved = true;
         }
         if moved {
+            self.desk.known.write(self.parts).await?;
             self.held.commit().await
         } else {
             Ok(())
@@ -318,13 +388,14 @@ impl<'a, 'h> Writer<'a, 'h> {
         end.and(self.prune().await)
     }
 
-    async fn remember(&self, marks: &[Mark]) -> Result<()> {
+    async fn remember(&mut self, marks: &[Mark]) -> Result<()> {
+        let marks = self.desk.known.are_safe(marks);
         if marks.is_empty() {
             return Ok(());
         }
         let mut buckets: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
         for (bucket, fingerprint) in marks {
-            buckets.entry(*bucket).or_default().push(*fingerprint);
+            buckets.entry(bucket).or_default().push(fingerprint);
         }
         let added: Vec<(i64, Vec<u64>)> = buckets.into_iter().collect();
         self.parts
@@ -355,7 +426,12 @@ impl<'a, 'h> Writer<'a, 'h> {
         Ok(())
     }
 
-    async fn prune(&self) -> Result<()> {
+    async fn prune(&mut self) -> Result<()> {
+        if self.job.source.endpoint().snapshot.is_some() {
+            // What came back behind a failure is safe as well.
+            self.desk.known.write(self.parts).await?;
+            return self.desk.known.prune(&self.held.state, self.parts).await;
+        }
         let Some(good) = self.held.state.good else {
             return Ok(());
         };
@@ -364,6 +440,11 @@ impl<'a, 'h> Writer<'a, 'h> {
             .storage
             .prune_fingerprints(&self.set(), bucket_of(Some(needed)))
             .await
+    }
+
+    /// The set of what something was sent of.
+    fn sent(&self) -> String {
+        format!("{}/sent", self.job.key)
     }
 
     /// The set of fingerprints of this connection.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
+use super::listing::{Lines, Listing, Pieces};
 use crate::io::clock::SharedClock;
 
 /// No real service reads more than this.
@@ -25,6 +26,8 @@ pub(crate) struct Incoming {
     pub(crate) method: Method,
     /// The host that was asked, without its port.
     pub(crate) host: String,
+    /// Scheme, host and port, for links back.
+    pub(crate) origin: String,
     pub(crate) path: String,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
@@ -44,11 +47,16 @@ impl Incoming {
             .headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
-        let named = named.and_then(|host| host.split(':').next());
-        let host = head.uri.host().or(named).unwrap_or_default().to_owned();
+        let authority = head.uri.authority().map(http::uri::Authority::as_str);
+        let authority = authority.or(named).unwrap_or_default();
+        let scheme = head.uri.scheme_str().unwrap_or("https");
+        let origin = format!("{scheme}://{authority}");
+        let host = head.uri.host().or(authority.split(':').next());
+        let host = host.unwrap_or_default().to_owned();
         Ok(Self {
             method: head.method,
             host,
+            origin,
             path,
             query,
             headers: head.headers,
@@ -86,7 +94,10 @@ impl Incoming {
     pub(crate) fn shown(&self) -> String {
         let mut shown = self.path.clone();
         for (at, (name, value)) in self.query.iter().enumerate() {
-            let secret = matches!(camel(name).as_str(), "pageToken" | "deltaToken");
+            let secret = matches!(
+                camel(name).as_str(),
+                "pageToken" | "deltaToken" | "$skiptoken" | "sig"
+            );
             shown.push(if at == 0 { '?' } else { '&' });
             shown.push_str(name);
             shown.push('=');
@@ -159,7 +170,34 @@ pub(crate) enum Content {
     Json(Value),
     /// JSON that no fault changes.
     Written(Bytes),
+    List(Box<Listing>),
+    Gzip(Lines),
     Html(&'static str),
+    Xml(String),
+}
+
+impl Content {
+    /// How many records there are, when it is a list.
+    pub(crate) fn count(&self) -> Option<usize> {
+        match self {
+            Self::List(listing) => Some(listing.count),
+            Self::Gzip(lines) => Some(lines.count),
+            _ => None,
+        }
+    }
+
+    /// JSON as a value, for a fault that changes it.
+    pub(crate) fn value(&mut self) -> Option<&mut Value> {
+        if let Self::List(_) = self
+            && let Self::List(listing) = std::mem::replace(self, Self::Empty)
+        {
+            *self = Self::Json(listing.whole());
+        }
+        match self {
+            Self::Json(value) => Some(value),
+            _ => None,
+        }
+    }
 }
 
 /// How the connection ends.
@@ -170,8 +208,8 @@ pub(crate) enum End {
     Truncated,
     /// Half of the body, then the connection dies.
     Cut,
-    /// Half of the body, then an hour of silence.
-    Stalled,
+    /// Half of the body, then silence for as long as this.
+    Stalled(Duration),
     /// The connection dies before the answer.
     Lost,
 }
@@ -236,13 +274,18 @@ impl Answer {
     }
 
     pub(crate) fn into_response(self, clock: &SharedClock) -> Response<Body> {
-        let (kind, bytes) = match self.content {
-            Content::Empty => (None, Bytes::new()),
-            Content::Json(value) => (Some("application/json"), value.to_string().into()),
-            Content::Written(json) => (Some("application/json"), json),
-            Content::Html(page) => (Some("text/html; charset=utf-8"), page.into()),
+        let one = |bytes: Bytes| -> Pieces { Box::new(std::iter::once(bytes)) };
+        let (kind, mut pieces) = match self.content {
+            Content::Empty => (None, one(Bytes::new())),
+            Content::Json(value) => (Some("application/json"), one(value.to_string().into())),
+            Content::Written(json) => (Some("application/json"), one(json)),
+            Content::List(listing) => (Some("application/json"), listing.pieces()),
+            Content::Gzip(lines) => (Some("application/octet-stream"), lines.pieces()),
+            Content::Html(page) => (Some("text/html; charset=utf-8"), one(page.into())),
+            Content::Xml(text) => (Some("application/xml"), one(text.into())),
         };
-        let half = bytes.slice(..bytes.len() / 2);
+        let first = pieces.next().unwrap_or_default();
+        let half = first.slice(..first.len() / 2);
         let dead = |half| {
             let clock = Arc::clone(clock);
             let death = async move {
@@ -252,19 +295,27 @@ impl Answer {
             };
             Body::from_stream(stream::iter([Ok(half)]).chain(stream::once(death)))
         };
-        let stalled = |first: Bytes, rest: Bytes| {
-            let clock = Arc::clone(clock);
-            let rest = async move {
-                clock.sleep(Duration::from_hours(1)).await;
-                Ok::<_, std::io::Error>(rest)
-            };
-            Body::from_stream(stream::iter([Ok(first)]).chain(stream::once(rest)))
-        };
+        let whole = |pieces: Pieces| stream::iter(pieces.map(Ok::<_, std::io::Error>));
         let mut response = Response::new(match self.end {
-            End::Whole => Body::from(bytes),
+            End::Whole => match pieces.next() {
+                // A body of one piece tells its length.
+                None => Body::from(first),
+                Some(second) => {
+                    Body::from_stream(whole(Box::new([first, second].into_iter().chain(pieces))))
+                }
+            },
             End::Truncated => Body::from(half),
             End::Cut => dead(half),
-            End::Stalled => stalled(half, bytes.slice(bytes.len() / 2..)),
+            End::Stalled(time) => {
+                let clock = Arc::clone(clock);
+                let rest = first.slice(first.len() / 2..);
+                let rest = async move {
+                    clock.sleep(time).await;
+                    Ok(rest)
+                };
+                let rest = stream::once(rest).chain(whole(pieces));
+                Body::from_stream(stream::iter([Ok(half)]).chain(rest))
+            }
             End::Lost => dead(Bytes::new()),
         });
         *response.status_mut() = self.status;

@@ -1,25 +1,39 @@
 //! What a fault does to an answer that the service has already made.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Content, End, Incoming},
+    defender,
     dice::Dice,
-    kind::{Kind, Target},
+    kind::Kind,
     options::PageEnd,
+    target::Target,
     world::World,
 };
 
 /// The members of an answer that hold its records.
-const LISTS: [&str; 4] = ["createdDetections", "detections", "incidents", "devices"];
+const LISTS: [&str; 6] = [
+    "createdDetections",
+    "detections",
+    "incidents",
+    "devices",
+    "value",
+    "results",
+];
+/// The members that name a record.
+const NAMES: [&str; 4] = ["uuid", "id", "incidentId", "cveId"];
 const SINGLES: [&str; 3] = ["detection", "incident", "device"];
 
 /// The answer of the service itself to a status that a fault asks for.
 pub(crate) fn refusal(target: Target, status: u16, retry_after: Option<u64>) -> Answer {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let answer = match target {
+        _ if target.is_defender() => defender::refusal(target, status, retry_after),
         Target::EsetToken if status == StatusCode::BAD_REQUEST => {
             Answer::json(status, json!({"error": "invalid_grant"}))
         }
@@ -63,12 +77,15 @@ fn code(status: StatusCode) -> &'static str {
 
 /// True when `kind` has something to change in this answer.
 pub(crate) fn meets(kind: Kind, incoming: &Incoming, answer: &Answer) -> bool {
-    let Content::Json(value) = &answer.content else {
-        return kind == Kind::LostAnswer && answer.status.is_success();
-    };
     if !answer.status.is_success() {
         return false;
     }
+    if let Some(count) = answer.content.count() {
+        return defender::meets(kind, incoming, answer, count);
+    }
+    let Content::Json(value) = &answer.content else {
+        return kind == Kind::LostAnswer;
+    };
     let list = LISTS.iter().find_map(|key| value[*key].as_array());
     match kind {
         Kind::EndNull | Kind::EndAbsent | Kind::EndEmpty => value["nextPageToken"] == "",
@@ -79,7 +96,7 @@ pub(crate) fn meets(kind: Kind, incoming: &Incoming, answer: &Answer) -> bool {
                 || SINGLES.iter().any(|key| value[*key].is_object())
         }
         Kind::NoRefreshToken => value.get("refresh_token").is_some(),
-        Kind::Truncated | Kind::Cut | Kind::Stalled => true,
+        Kind::Truncated | Kind::Cut | Kind::Stalled | Kind::SlowBody(_) => true,
         _ => false,
     }
 }
@@ -87,19 +104,25 @@ pub(crate) fn meets(kind: Kind, incoming: &Incoming, answer: &Answer) -> bool {
 /// Plays `kind` on `answer`.
 pub(crate) fn play(
     kind: Kind,
+    target: Target,
     incoming: &Incoming,
     answer: &mut Answer,
     world: &World,
     dice: &mut Dice,
 ) {
     match kind {
+        Kind::EmptyNotFound => *answer = refusal(target, 404, None),
         Kind::Truncated => answer.end = End::Truncated,
         Kind::Cut => answer.end = End::Cut,
-        Kind::Stalled => answer.end = End::Stalled,
+        Kind::Stalled => answer.end = End::Stalled(Duration::from_hours(1)),
+        Kind::SlowBody(seconds) => answer.end = End::Stalled(Duration::from_secs(seconds)),
         Kind::LostAnswer => answer.end = End::Lost,
         _ => {}
     }
-    let Content::Json(value) = &mut answer.content else {
+    if !kind.changes_content() {
+        return;
+    }
+    let Some(value) = answer.content.value() else {
         return;
     };
     match kind {
@@ -113,9 +136,9 @@ pub(crate) fn play(
         }
         Kind::BadRecord => change_list(value, |list| {
             let mut nameless = list.first().cloned().unwrap_or_default();
-            nameless
-                .as_object_mut()
-                .and_then(|members| members.remove("uuid"));
+            if let Some(members) = nameless.as_object_mut() {
+                members.retain(|name, _| !NAMES.contains(&name.as_str()));
+            }
             list.insert(list.len() / 2, json!(7));
             list.push(nameless);
         }),
@@ -128,7 +151,7 @@ pub(crate) fn play(
         }),
         Kind::NullFields => each_record(value, &mut |record| {
             for (key, member) in record.iter_mut() {
-                if key != "uuid" && !key.ends_with("Time") && dice.one_in(4) {
+                if !NAMES.contains(&key.as_str()) && !is_time(key) && dice.one_in(4) {
                     *member = Value::Null;
                 }
             }
@@ -143,7 +166,7 @@ pub(crate) fn play(
                 }
             }
         }),
-        _ => {}
+        _ => defender::play(kind, incoming, value),
     }
 }
 
@@ -165,12 +188,19 @@ pub(crate) fn end_page(value: &mut Value, end: PageEnd) {
 
 /// How many records an answer holds that arrives whole.
 pub(crate) fn records(answer: &Answer) -> usize {
-    let Content::Json(value) = &answer.content else {
-        return 0;
+    let arrives = match answer.end {
+        End::Whole => true,
+        End::Stalled(time) => time < Duration::from_mins(1),
+        _ => false,
     };
-    let list = LISTS.iter().find_map(|key| value[*key].as_array());
-    list.filter(|_| answer.status == StatusCode::OK && answer.end == End::Whole)
-        .map_or(0, Vec::len)
+    if answer.status != StatusCode::OK || !arrives {
+        return 0;
+    }
+    if let Content::Json(value) = &answer.content {
+        let list = LISTS.iter().find_map(|key| value[*key].as_array());
+        return list.map_or(0, Vec::len);
+    }
+    answer.content.count().unwrap_or(0)
 }
 
 /// The same event, reported by another device 50 hours after it saw it.
@@ -188,7 +218,21 @@ fn late(record: &Value, world: &World) -> Option<Value> {
     Some(late)
 }
 
-fn change_list(value: &mut Value, change: impl FnOnce(&mut Vec<Value>)) {
+/// Times stay: cursors stand on them.
+fn is_time(member: &str) -> bool {
+    [
+        "Time",
+        "time",
+        "Timestamp",
+        "timestamp",
+        "lastSeen",
+        "updatedOn",
+    ]
+    .iter()
+    .any(|part| member.contains(part))
+}
+
+pub(super) fn change_list(value: &mut Value, change: impl FnOnce(&mut Vec<Value>)) {
     let key = LISTS.iter().find(|key| value[**key].is_array());
     if let Some(list) = key.and_then(|key| value[*key].as_array_mut()) {
         change(list);

@@ -1,4 +1,5 @@
-//! Entra: client credentials for a bearer token that names its audience.
+//! Entra: client credentials for a bearer token that names its audience and its app. What the app
+//! may do is looked up when the token is used.
 
 use std::sync::atomic::Ordering;
 
@@ -17,9 +18,54 @@ const LIFETIME: i64 = 3599;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// Whose token it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum App {
+    /// The app registration that writes to Azure.
+    Main = 1,
+    /// The app registration that reads from Microsoft Defender.
+    Defender,
+    /// A managed identity.
+    Identity,
+}
+
+impl App {
+    fn of(word: u64) -> Self {
+        match word & 0xff {
+            1 => Self::Main,
+            2 => Self::Defender,
+            _ => Self::Identity,
+        }
+    }
+}
+
+/// Marks the token of an app that nobody has consented to.
+const NO_ROLES: u64 = 1 << 8;
+
+/// A token that is good for what it was used for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) app: App,
+    /// Whether the token names the roles of the app.
+    pub(crate) has_roles: bool,
+}
+
+/// A version of the endpoint for tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V1,
+    V2,
+}
+
 impl Inner {
-    /// `POST /{tenant}/oauth2/v2.0/token`.
-    pub(crate) fn entra_token(&self, tenant: &str, incoming: &Incoming) -> Answer {
+    /// `POST /{tenant}/oauth2/v2.0/token`, or `POST /{tenant}/oauth2/token`.
+    pub(crate) fn entra_token(
+        &self,
+        tenant: &str,
+        version: Version,
+        incoming: &Incoming,
+        has_roles: bool,
+    ) -> Answer {
         let bad = |error, code, text| refuse(StatusCode::BAD_REQUEST, error, code, text);
         let Some(form) = incoming.form() else {
             let text = "The request body must be a form.";
@@ -31,29 +77,74 @@ impl Inner {
         if field(&form, "grant_type") != "client_credentials" {
             return bad("unsupported_grant_type", 70_003, "Unsupported grant type.");
         }
-        if field(&form, "client_id") != self.options.client_id {
+        let client_id = field(&form, "client_id");
+        let app = if client_id == self.options.client_id {
+            App::Main
+        } else if client_id == self.options.defender.client_id {
+            App::Defender
+        } else {
             let text = "Application was not found.";
             return bad("unauthorized_client", 700_016, text);
-        }
-        if let Err((code, text)) = self.proves(&form, tenant) {
+        };
+        if let Err((code, text)) = self.proves(app, &form, tenant) {
             return refuse(StatusCode::UNAUTHORIZED, "invalid_client", code, text);
         }
-        let Some(audience) = field(&form, "scope").strip_suffix("/.default") else {
+        let audience = match version {
+            Version::V1 => Some(field(&form, "resource")).filter(|resource| !resource.is_empty()),
+            Version::V2 => field(&form, "scope").strip_suffix("/.default"),
+        };
+        let Some(audience) = audience else {
             return bad("invalid_scope", 1_002_012, "The scope is not valid.");
         };
-        let expiry = self.clock.now().timestamp() + LIFETIME;
-        Answer::ok(json!({
-            "token_type": "Bearer",
-            "expires_in": LIFETIME,
-            "ext_expires_in": LIFETIME,
-            "access_token": self.bearer(audience, expiry),
-        }))
+        let lifetime = i64::from(self.options.defender.token_lifetime);
+        let lifetime = if app == App::Defender {
+            lifetime
+        } else {
+            LIFETIME
+        };
+        let expiry = self.clock.now().timestamp() + lifetime;
+        let token = self.bearer(app, audience, expiry, has_roles);
+        Answer::ok(match version {
+            Version::V2 => json!({
+                "token_type": "Bearer",
+                "expires_in": lifetime,
+                "ext_expires_in": lifetime,
+                "access_token": token,
+            }),
+            // It writes its numbers as text.
+            Version::V1 => json!({
+                "token_type": "Bearer",
+                "expires_in": lifetime.to_string(),
+                "ext_expires_in": lifetime.to_string(),
+                "expires_on": expiry.to_string(),
+                "not_before": (expiry - lifetime - 300).to_string(),
+                "resource": audience,
+                "access_token": token,
+            }),
+        })
     }
 
     /// Whether the form holds the app's secret, or an assertion of its certificate. The assertion's
     /// signature is taken for good.
-    fn proves(&self, form: &[(String, String)], tenant: &str) -> Result<(), (u32, &'static str)> {
+    fn proves(
+        &self,
+        app: App,
+        form: &[(String, String)],
+        tenant: &str,
+    ) -> Result<(), (u32, &'static str)> {
         let now = self.clock.now();
+        let options = &self.options;
+        let (client_id, client_secret, certificate) = match app {
+            App::Defender => {
+                let own = &options.defender;
+                (&own.client_id, &own.client_secret, &own.certificate)
+            }
+            _ => (
+                &options.client_id,
+                &options.client_secret,
+                &options.certificate,
+            ),
+        };
         let secret = field(form, "client_secret");
         if secret.is_empty() {
             if field(form, "client_assertion_type") != ASSERTION_TYPE {
@@ -66,7 +157,7 @@ impl Inner {
                 parts.next().unwrap_or_default(),
                 parts.next().unwrap_or_default(),
             );
-            let known = self.options.certificate.as_deref();
+            let known = certificate.as_deref();
             if known.is_none() || head["x5t#S256"].as_str() != known || head["alg"] != "PS256" {
                 return Err((
                     700_027,
@@ -74,11 +165,10 @@ impl Inner {
                 ));
             }
             let audience = claims["aud"].as_str().unwrap_or_default();
-            let own = |claim: &str| claims[claim] == *self.options.client_id;
+            let own = |claim: &str| claims[claim] == **client_id;
             let time = |claim: &str| claims[claim].as_i64().unwrap_or_default();
-            let ours = audience.ends_with(&format!("/{tenant}/oauth2/v2.0/token"))
-                && own("iss")
-                && own("sub");
+            let to = |path: &str| audience.ends_with(&format!("/{tenant}/oauth2/{path}"));
+            let ours = (to("v2.0/token") || to("token")) && own("iss") && own("sub");
             let in_time = time("nbf") <= now.timestamp() + 300 && time("exp") > now.timestamp();
             if !(ours && in_time) {
                 return Err((700_024, "The assertion is not within its valid time range."));
@@ -92,7 +182,7 @@ impl Inner {
         {
             return Err((7_000_222, "The provided client secret keys are expired."));
         }
-        if secret != self.options.client_secret {
+        if secret != client_secret {
             let text = "Invalid client secret provided. Ensure the secret being sent in the \
                         request is the client secret value, not the client secret ID.";
             return Err((7_000_215, text));
@@ -101,30 +191,52 @@ impl Inner {
     }
 
     /// A token for `audience`, another one each time.
-    pub(crate) fn bearer(&self, audience: &str, expiry: i64) -> String {
+    pub(crate) fn bearer(&self, app: App, audience: &str, expiry: i64, has_roles: bool) -> String {
         let serial = self.tokens.fetch_add(1, Ordering::Relaxed);
-        let words = [expiry.cast_unsigned(), audience_hash(audience), serial];
+        let roles = if has_roles { 0 } else { NO_ROLES };
+        let words = [
+            expiry.cast_unsigned(),
+            audience_hash(audience),
+            serial,
+            app as u64 | roles,
+        ];
         seal(self.options.seed, Use::Entra, &words)
     }
 
-    /// Whether the bearer may speak to `audience`: 401 without a living token of ours, 403 with
-    /// one for something else.
+    /// Whether the bearer may speak to one of `audiences`: 401 without a living token of ours, 403
+    /// with one for something else.
     pub(crate) fn entra_allows(
         &self,
         incoming: &Incoming,
-        audience: &str,
-    ) -> Result<(), StatusCode> {
+        audiences: &[&str],
+    ) -> Result<Caller, StatusCode> {
         let words = incoming
             .bearer()
             .and_then(|token| open(self.options.seed, Use::Entra, token));
-        match words {
-            Some([expiry, _, _]) if expiry.cast_signed() <= self.clock.now().timestamp() => {
-                Err(StatusCode::UNAUTHORIZED)
-            }
-            Some([_, given, _]) if given == audience_hash(audience) => Ok(()),
-            Some(_) => Err(StatusCode::FORBIDDEN),
-            None => Err(StatusCode::UNAUTHORIZED),
+        let Some([expiry, given, serial, app]) = words else {
+            return Err(StatusCode::UNAUTHORIZED);
+        };
+        if expiry.cast_signed() <= self.clock.now().timestamp()
+            || serial < self.oldest_token.load(Ordering::Relaxed)
+        {
+            return Err(StatusCode::UNAUTHORIZED);
         }
+        if !audiences
+            .iter()
+            .any(|audience| audience_hash(audience) == given)
+        {
+            return Err(StatusCode::FORBIDDEN);
+        }
+        Ok(Caller {
+            app: App::of(app),
+            has_roles: app & NO_ROLES == 0,
+        })
+    }
+
+    /// Every token that was issued so far is dead.
+    pub(crate) fn kill_tokens(&self) {
+        let issued = self.tokens.load(Ordering::Relaxed);
+        self.oldest_token.store(issued, Ordering::Relaxed);
     }
 }
 

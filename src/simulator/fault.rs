@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use super::kind::{KINDS, Kind, Target};
+use super::{
+    kind::{KINDS, Kind},
+    target::Target,
+};
 use crate::error::{Error, Result};
 
 /// One row of the catalogue.

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Inner,
     answer::{Answer, Incoming},
+    entra::App,
 };
 
 /// Where it answers.
@@ -40,7 +41,7 @@ impl Inner {
         };
         let expiry = self.clock.now().timestamp() + LIFETIME;
         Answer::ok(json!({
-            "access_token": self.bearer(resource, expiry),
+            "access_token": self.bearer(App::Identity, resource, expiry, true),
             "expires_on": expiry.to_string(),
             "resource": resource,
             "token_type": "Bearer",

@@ -51,7 +51,7 @@ impl Inner {
     }
 
     fn try_ingest(&self, dcr: &str, stream: &str, incoming: &Incoming) -> Result<(), Refusal> {
-        self.entra_allows(incoming, AUDIENCE)
+        self.entra_allows(incoming, &[AUDIENCE])
             .map_err(|status| match status {
                 StatusCode::FORBIDDEN => refuse(
                     status,

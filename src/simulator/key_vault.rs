@@ -19,8 +19,8 @@ impl Inner {
             .split_once('.')
             .map_or("", |(_, service)| service);
         let resource = format!("https://{service}");
-        match self.entra_allows(incoming, &resource) {
-            Ok(()) => {}
+        match self.entra_allows(incoming, &[&resource]) {
+            Ok(_) => {}
             Err(StatusCode::FORBIDDEN) => {
                 let text = "Caller is not authorized to perform action on resource.";
                 return refuse(StatusCode::FORBIDDEN, "Forbidden", text);

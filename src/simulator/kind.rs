@@ -1,105 +1,4 @@
-//! What can be struck by a fault, and how.
-
-/// The part of the outside world that a fault strikes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
-    /// `POST /oauth/token`.
-    EsetToken,
-    /// `GET /v1/detections:listDelta`.
-    EsetDetections,
-    /// `GET /v1/detections`.
-    EsetDetectionsWindow,
-    /// `GET /v2/detections:listDelta`.
-    EsetCloudOffice,
-    /// `GET /v2/detections`.
-    EsetCloudOfficeWindow,
-    /// `GET /v2/incidents`.
-    EsetIncidents,
-    /// `GET /v2/incidents/{uuid}`.
-    EsetIncidentsGet,
-    /// A detection by its uuid, or many by `POST /v2/detections:batchGet`.
-    EsetDetails,
-    /// Devices: list, get and `batchGet`.
-    EsetDevices,
-    /// `POST /{tenant}/oauth2/v2.0/token`.
-    EntraToken,
-    /// `GET /msi/token`, the platform's endpoint for managed identities.
-    Identity,
-    /// `GET /secrets/{name}`.
-    KeyVault,
-    /// `POST /dataCollectionRules/{dcr}/streams/{stream}`.
-    Ingestion,
-}
-
-impl Target {
-    /// All targets.
-    pub const ALL: [Self; 13] = [
-        Self::EsetToken,
-        Self::EsetDetections,
-        Self::EsetDetectionsWindow,
-        Self::EsetCloudOffice,
-        Self::EsetCloudOfficeWindow,
-        Self::EsetIncidents,
-        Self::EsetIncidentsGet,
-        Self::EsetDetails,
-        Self::EsetDevices,
-        Self::EntraToken,
-        Self::Identity,
-        Self::KeyVault,
-        Self::Ingestion,
-    ];
-
-    /// The name that a fault is written with.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::EsetToken => "eset.token",
-            Self::EsetDetections => "eset.detections",
-            Self::EsetDetectionsWindow => "eset.detections.window",
-            Self::EsetCloudOffice => "eset.cloud-office",
-            Self::EsetCloudOfficeWindow => "eset.cloud-office.window",
-            Self::EsetIncidents => "eset.incidents",
-            Self::EsetIncidentsGet => "eset.incidents.get",
-            Self::EsetDetails => "eset.details",
-            Self::EsetDevices => "eset.devices",
-            Self::EntraToken => "entra.token",
-            Self::Identity => "identity",
-            Self::KeyVault => "key-vault",
-            Self::Ingestion => "ingestion",
-        }
-    }
-
-    /// True for the endpoints that ask for an ESET access token.
-    pub(crate) fn is_eset_data(self) -> bool {
-        self != Self::EsetToken && !self.is_azure()
-    }
-
-    fn is_azure(self) -> bool {
-        matches!(
-            self,
-            Self::EntraToken | Self::Identity | Self::KeyVault | Self::Ingestion
-        )
-    }
-
-    pub(super) fn takes(self, group: Group) -> bool {
-        let delta = matches!(self, Self::EsetDetections | Self::EsetCloudOffice);
-        let feed = delta
-            || matches!(
-                self,
-                Self::EsetDetectionsWindow | Self::EsetCloudOfficeWindow
-            );
-        match group {
-            Group::Every => true,
-            Group::Body => self != Self::Ingestion,
-            Group::Eset => !self.is_azure(),
-            Group::Records => self.is_eset_data(),
-            Group::List => feed || matches!(self, Self::EsetIncidents | Self::EsetDevices),
-            Group::Feed => feed,
-            Group::Delta => delta,
-            Group::EsetToken => self == Self::EsetToken,
-            Group::Ingestion => self == Self::Ingestion,
-        }
-    }
-}
+//! How the outside world can be struck: the catalogue of faults.
 
 /// Which targets a kind of fault makes sense for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,12 +6,38 @@ pub(super) enum Group {
     Every,
     Body,
     Eset,
-    Records,
+    EsetData,
+    /// Records whose members a fault can take away.
+    Fields,
+    /// Lists of ESET, which end with a `nextPageToken`.
     List,
+    /// Lists of records.
+    Values,
+    /// Lists whose pages may be smaller than was asked for.
+    Paged,
     Feed,
     Delta,
     EsetToken,
+    EntraToken,
     Ingestion,
+    Defender,
+    /// Calls that need a token of Entra.
+    DefenderData,
+    /// The API of Defender for Endpoint and of Defender XDR.
+    Api,
+    Graph,
+    GraphList,
+    /// Alerts and incidents.
+    Updates,
+    /// Snapshots paged by `$skip`.
+    Skipped,
+    /// Lists with an `@odata.nextLink`.
+    Linked,
+    Machines,
+    Incidents,
+    Changes,
+    File,
+    Hunting,
 }
 
 /// What a fault plays. The catalogue says what each means.
@@ -149,6 +74,37 @@ pub(crate) enum Kind {
     Late,
     NoRefreshToken,
     LostAnswer,
+    SlowBody(u64),
+    NoRoles,
+    DeadToken,
+    Quota(u64),
+    NoLicence,
+    MissingRole,
+    NotProvisioned,
+    EmptyNotFound,
+    LinkLoop,
+    LinkForeign,
+    LinkMalformed,
+    SkipWall,
+    TopLimit(u64),
+    ExpandBreaks,
+    Unsorted,
+    Ties,
+    Gated,
+    Moving,
+    SinceRefused,
+    RbacMove,
+    SasExpired,
+    TooBig,
+    Preempted,
+    Timeout,
+    CpuQuota,
+    UnknownTable,
+    NullIngestion,
+    LateRow,
+    FutureRow,
+    SchemaCasing,
+    Annotations,
 }
 
 /// (spelling with an example of its value, where, what it plays)
@@ -259,7 +215,7 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
     ),
     (
         "page-size=2",
-        Group::List,
+        Group::Paged,
         "pages are smaller than was asked for",
     ),
     (
@@ -275,24 +231,159 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
     ("no-delta", Group::Delta, "404: `:listDelta` does not exist"),
     (
         "nine-digits",
-        Group::Records,
+        Group::EsetData,
         "every time has nine fraction digits",
     ),
-    ("null-fields", Group::Records, "random members are null"),
+    ("null-fields", Group::Fields, "random members are null"),
     (
         "bad-record",
-        Group::List,
-        "adds a number and a record without a uuid",
+        Group::Values,
+        "adds a number and a record without its id",
     ),
     (
         "duplicate",
-        Group::List,
+        Group::Values,
         "a page repeats some of its records",
     ),
     (
         "late",
         Group::Feed,
         "adds a record that happened 50 hours earlier",
+    ),
+    (
+        "slow-body=5",
+        Group::Defender,
+        "the body stops halfway for this many seconds",
+    ),
+    (
+        "no-roles",
+        Group::EntraToken,
+        "the token is issued without consent: the APIs find no role in it",
+    ),
+    (
+        "dead-token",
+        Group::DefenderData,
+        "401: every token that was issued so far has expired",
+    ),
+    (
+        "quota=8",
+        Group::Api,
+        "429 that says how long to wait in words only",
+    ),
+    ("no-licence", Group::Api, "401 for a missing licence"),
+    (
+        "missing-role",
+        Group::DefenderData,
+        "403 that names the missing application roles",
+    ),
+    (
+        "not-provisioned",
+        Group::Graph,
+        "403: the tenant has no Defender",
+    ),
+    ("empty-404", Group::Skipped, "404 in place of an empty list"),
+    (
+        "next-link-loop",
+        Group::Linked,
+        "`@odata.nextLink` names the page it stands on",
+    ),
+    (
+        "next-link-foreign",
+        Group::Linked,
+        "`@odata.nextLink` names another host",
+    ),
+    (
+        "next-link-malformed",
+        Group::Machines,
+        "an `@odata.nextLink` without names and without the filter",
+    ),
+    (
+        "skip-wall",
+        Group::GraphList,
+        "400 to a call with a `$skip`",
+    ),
+    (
+        "top-limit=10",
+        Group::GraphList,
+        "400 to a `$top` of more than this, in place of fewer records",
+    ),
+    (
+        "expand-500",
+        Group::Incidents,
+        "500 to a call with `$expand`",
+    ),
+    ("unsorted", Group::Updates, "the list is in no order"),
+    (
+        "ties",
+        Group::GraphList,
+        "a page ends between two records of one update time, where there are some",
+    ),
+    (
+        "gated-enums",
+        Group::GraphList,
+        "new members of enums are hidden, whatever `Prefer` says",
+    ),
+    (
+        "moving",
+        Group::Skipped,
+        "one record moves from the front of the list to its end before a later page",
+    ),
+    (
+        "since-refused",
+        Group::Changes,
+        "400, as for a `sinceTime` of more than 14 days ago",
+    ),
+    (
+        "rbac-move",
+        Group::Changes,
+        "a device changes its group: one id is both `Fixed` and `New`",
+    ),
+    (
+        "sas-expired",
+        Group::File,
+        "403 in XML: the link has expired",
+    ),
+    ("too-big", Group::Hunting, "400: the result is too large"),
+    (
+        "preempted",
+        Group::Hunting,
+        "400: the query was stopped at a limit",
+    ),
+    ("timeout", Group::Hunting, "400: the query took too long"),
+    (
+        "cpu-quota",
+        Group::Hunting,
+        "429: the tenant has used up its share of the processors",
+    ),
+    (
+        "unknown-table",
+        Group::Hunting,
+        "400: nobody knows a table of this name",
+    ),
+    (
+        "null-ingestion-time",
+        Group::Hunting,
+        "`ingestion_time()` is null",
+    ),
+    (
+        "late-row",
+        Group::Hunting,
+        "adds a row that happened 50 hours earlier, when asked by ingestion time",
+    ),
+    (
+        "future-row",
+        Group::Hunting,
+        "adds a row of three hours ahead, when asked by ingestion time",
+    ),
+    (
+        "schema-casing",
+        Group::Hunting,
+        "the schema is spelled `Name` and `Type`",
+    ),
+    (
+        "odata-annotations",
+        Group::Hunting,
+        "whole numbers come with an `@odata.type` beside them",
     ),
 ];
 
@@ -335,6 +426,37 @@ impl Kind {
             "bad-record" => Self::BadRecord,
             "duplicate" => Self::Duplicate,
             "late" => Self::Late,
+            "slow-body" => Self::SlowBody(value),
+            "no-roles" => Self::NoRoles,
+            "dead-token" => Self::DeadToken,
+            "quota" => Self::Quota(value),
+            "no-licence" => Self::NoLicence,
+            "missing-role" => Self::MissingRole,
+            "not-provisioned" => Self::NotProvisioned,
+            "empty-404" => Self::EmptyNotFound,
+            "next-link-loop" => Self::LinkLoop,
+            "next-link-foreign" => Self::LinkForeign,
+            "next-link-malformed" => Self::LinkMalformed,
+            "skip-wall" => Self::SkipWall,
+            "top-limit" => Self::TopLimit(value),
+            "expand-500" => Self::ExpandBreaks,
+            "unsorted" => Self::Unsorted,
+            "ties" => Self::Ties,
+            "gated-enums" => Self::Gated,
+            "moving" => Self::Moving,
+            "since-refused" => Self::SinceRefused,
+            "rbac-move" => Self::RbacMove,
+            "sas-expired" => Self::SasExpired,
+            "too-big" => Self::TooBig,
+            "preempted" => Self::Preempted,
+            "timeout" => Self::Timeout,
+            "cpu-quota" => Self::CpuQuota,
+            "unknown-table" => Self::UnknownTable,
+            "null-ingestion-time" => Self::NullIngestion,
+            "late-row" => Self::LateRow,
+            "future-row" => Self::FutureRow,
+            "schema-casing" => Self::SchemaCasing,
+            "odata-annotations" => Self::Annotations,
             status => Self::Status {
                 status: status.parse().ok()?,
                 retry_after: None,

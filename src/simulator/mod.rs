@@ -1,11 +1,11 @@
-//! The outside world as one axum router over one seeded model: ESET Connect, Entra, the managed
-//! identities of App Service, Key Vault and the Logs Ingestion API, as the contracts describe them, with their bugs, and with scripted faults.
+//! The outside world as one axum router over one seeded model: ESET Connect, Microsoft
+//! Defender, Entra, the managed identities of App Service, Key Vault and the Logs Ingestion API, as the contracts describe them, with their bugs, and with scripted faults.
 //!
 //! ```text
 //! request → Incoming      answer.rs     read whole
 //!         → Place         place.rs      which call of which service
 //!         → early faults  script.rs     wait, refuse, answer "pending"
-//!         → Answer        eset/ entra.rs identity.rs key_vault.rs ingestion.rs, over world/
+//!         → Answer        eset/ defender/ entra.rs identity.rs key_vault.rs ingestion.rs, over world/
 //!         → late faults   effect.rs     change what was answered, or cut it
 //!         → response
 //! ```
@@ -15,6 +15,7 @@
 
 mod answer;
 mod bulk;
+mod defender;
 mod dice;
 mod effect;
 mod entra;
@@ -24,11 +25,13 @@ mod identity;
 mod ingestion;
 mod key_vault;
 mod kind;
+mod listing;
 mod options;
 mod pending;
 mod place;
 mod script;
 mod seal;
+mod target;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -55,6 +58,7 @@ use tokio::sync::watch;
 use self::{
     answer::{Answer, Content, Incoming},
     bulk::Bulk,
+    defender::Bends,
     dice::Dice,
     ingestion::ReceivedByStream,
     kind::Kind,
@@ -68,8 +72,11 @@ use crate::io::clock::SharedClock;
 pub use self::{
     fault::{Entry, Fault},
     ingestion::{MAX_CALL, MAX_FIELD, Received},
-    kind::Target,
-    options::{Options, PageEnd, STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries, VaultSecret},
+    options::{
+        DefenderOptions, Options, PageEnd, ROLES, STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries,
+        VaultSecret,
+    },
+    target::Target,
     world::{Product, World},
 };
 
@@ -97,12 +104,15 @@ pub struct Simulator(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) clock: SharedClock,
-    pub(crate) world: World,
+    pub(crate) world: Arc<World>,
     pub(crate) bulk: Option<Bulk>,
     pub(crate) received: Mutex<ReceivedByStream>,
     pub(crate) logins: eset::Logins,
     pub(crate) vault: Mutex<BTreeMap<String, VaultSecret>>,
     pub(crate) tokens: AtomicU64,
+    /// Tokens before this one are dead.
+    pub(crate) oldest_token: AtomicU64,
+    quotas: defender::Quotas,
     limiter: eset::Limiter,
     script: Script,
     pending: Pending,
@@ -114,16 +124,23 @@ pub(crate) struct Inner {
 impl Simulator {
     /// The world that `options` describe, at the time of `clock`.
     pub fn new(options: Options, clock: SharedClock) -> Self {
-        let world = World::new(options.seed, options.start, options.scale);
+        let world = World::with_estate(
+            options.seed,
+            options.start,
+            options.scale,
+            &options.defender.estate,
+        );
         Self(Arc::new(Inner {
             bulk: options
                 .bulk
                 .map(|rows| Bulk::new(&world, options.start, rows)),
-            world,
+            world: Arc::new(world),
             received: Mutex::default(),
             logins: eset::Logins::default(),
             vault: Mutex::new(options.secrets.clone()),
             tokens: AtomicU64::new(0),
+            oldest_token: AtomicU64::new(0),
+            quotas: defender::Quotas::default(),
             limiter: eset::Limiter::default(),
             script: Script::default(),
             pending: Pending::default(),
@@ -204,6 +221,11 @@ impl Simulator {
             ("ESET_LOGIN", &options.login),
             ("ESET_PASSWORD", &options.password),
             ("ESET_PRODUCTS", "protect,inspect,cloud-office"),
+            ("DEFENDER_API_URL", &format!("{base_url}/defender")),
+            ("GRAPH_URL", &format!("{base_url}/graph")),
+            ("DEFENDER_TENANT_ID", &options.tenant_id),
+            ("DEFENDER_CLIENT_ID", &options.defender.client_id),
+            ("DEFENDER_CLIENT_SECRET", &options.defender.client_secret),
             ("AZURE_AUTHORITY_HOST", base_url),
             ("AZURE_TENANT_ID", &options.tenant_id),
             ("AZURE_CLIENT_ID", &options.client_id),
@@ -268,7 +290,12 @@ impl Inner {
         if target.is_eset_data() && !self.eset_allows(incoming) {
             return Answer::status(StatusCode::UNAUTHORIZED);
         }
-        let mut page_size = u64::MAX;
+        if let Place::Defender(call) = place
+            && let Err(refused) = self.defender_admits(call, incoming)
+        {
+            return refused;
+        }
+        let mut bends = Bends::default();
         match incoming.header("response-id") {
             Some(id) => match self
                 .pending
@@ -282,15 +309,13 @@ impl Inner {
             },
             None => {
                 for kind in self.script.take(target, |kind| kind.meets(incoming)) {
-                    if let Some(answer) =
-                        self.play_early(kind, place, incoming, &mut page_size).await
-                    {
+                    if let Some(answer) = self.play_early(kind, place, incoming, &mut bends).await {
                         return answer;
                     }
                 }
             }
         }
-        let mut answer = self.answer(place, incoming, page_size);
+        let mut answer = self.answer(place, incoming, &bends);
         let kinds = self
             .script
             .take(target, |kind| effect::meets(kind, incoming, &answer));
@@ -301,7 +326,7 @@ impl Inner {
         let serial = self.serial.load(Ordering::Relaxed);
         let mut dice = Dice::new(self.options.seed, &[0xeff, serial]);
         for kind in kinds {
-            effect::play(kind, incoming, &mut answer, &self.world, &mut dice);
+            effect::play(kind, target, incoming, &mut answer, &self.world, &mut dice);
         }
         answer
     }
@@ -311,7 +336,7 @@ impl Inner {
         kind: Kind,
         place: &Place,
         incoming: &Incoming,
-        page_size: &mut u64,
+        bends: &mut Bends,
     ) -> Option<Answer> {
         let accepted = || Answer::status(StatusCode::ACCEPTED);
         let pending = |fate| {
@@ -345,22 +370,33 @@ impl Inner {
                 return None;
             }
             Kind::PageSize(size) => {
-                *page_size = size;
+                bends.page_size = size;
                 return None;
             }
-            _ => return None,
+            kind if kind.bends() => {
+                bends.kinds.push(kind);
+                return None;
+            }
+            kind => match place {
+                Place::Defender(call) => return self.defender_fault(kind, call, incoming),
+                _ => return None,
+            },
         })
     }
 
     /// What the service itself answers.
-    fn answer(&self, place: &Place, incoming: &Incoming, page_size: u64) -> Answer {
+    fn answer(&self, place: &Place, incoming: &Incoming, bends: &Bends) -> Answer {
         match place {
             Place::EsetToken => self.eset_token(incoming),
-            Place::Entra { tenant } => self.entra_token(tenant, incoming),
+            Place::Entra { tenant, version } => {
+                let has_roles = !bends.kinds.contains(&Kind::NoRoles);
+                self.entra_token(tenant, *version, incoming, has_roles)
+            }
             Place::Identity => self.identity_token(incoming),
             Place::Secret { name } => self.vault_secret(name, incoming),
             Place::Ingestion { dcr, stream } => self.ingest(dcr, stream, incoming),
-            Place::Eset(call) => self.eset(call, incoming, page_size),
+            Place::Eset(call) => self.eset(call, incoming, bends.page_size),
+            Place::Defender(call) => self.defender(call, incoming, bends),
         }
     }
 }

@@ -1,8 +1,13 @@
 //! What the outside world is like.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use super::world::defender::Estate;
 
 /// What the v2 feeds of detections carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,66 @@ pub enum SizeLimit {
     Uncompressed,
     /// Either.
     Both,
+}
+
+/// What Microsoft Defender is like.
+#[derive(Debug, Clone)]
+pub struct DefenderOptions {
+    /// The app registration that may read from it.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: String,
+    /// The SHA-256 of its certificate, in base64url; none when it has none.
+    pub certificate: Option<String>,
+    /// The application roles that were consented to, for it and for the managed identities.
+    pub roles: BTreeSet<String>,
+    /// Lifetime of its tokens in seconds.
+    pub token_lifetime: u32,
+    /// Whether each API takes tokens for itself only; else the two of one host take both.
+    pub own_audience: bool,
+    /// Whether calls are counted against the quotas of the service.
+    pub quotas: bool,
+    /// How large the company is.
+    pub estate: Estate,
+    /// The tables of advanced hunting that are not deployed.
+    pub missing_tables: BTreeSet<String>,
+    /// The most rows of one answer of advanced hunting; what is beyond is cut off without a word.
+    pub hunting_rows: usize,
+    /// The largest answer of advanced hunting in bytes, before it is an error.
+    pub hunting_bytes: usize,
+    /// The most alerts that `$expand` may bring into one answer before it breaks; none for any.
+    pub expanded_alerts: Option<usize>,
+}
+
+/// The application roles that reading takes.
+pub const ROLES: [&str; 8] = [
+    "Machine.Read.All",
+    "User.Read.All",
+    "Vulnerability.Read.All",
+    "Alert.Read.All",
+    "Incident.Read.All",
+    "SecurityAlert.Read.All",
+    "SecurityIncident.Read.All",
+    "ThreatHunting.Read.All",
+];
+
+impl Default for DefenderOptions {
+    fn default() -> Self {
+        Self {
+            client_id: "7e1d40b8-93c5-4b6e-8f02-d25a61c9b734".to_owned(),
+            client_secret: "simulated~secret.of+the/reader".to_owned(),
+            certificate: None,
+            roles: ROLES.map(str::to_owned).into(),
+            token_lifetime: 3599,
+            own_audience: true,
+            quotas: true,
+            estate: Estate::default(),
+            missing_tables: BTreeSet::new(),
+            hunting_rows: 100_000,
+            hunting_bytes: 50_000_000,
+            expanded_alerts: None,
+        }
+    }
 }
 
 /// Everything that can be chosen. [`Options::new`] has good defaults.
@@ -70,6 +135,8 @@ pub struct Options {
     pub client_secret_expires: Option<DateTime<Utc>>,
     /// The SHA-256 of its certificate, in base64url; none when it has none.
     pub certificate: Option<String>,
+    /// What Microsoft Defender is like.
+    pub defender: DefenderOptions,
     /// Whether the app has a system-assigned identity.
     pub system_identity: bool,
     /// The client id of the user-assigned identity.
@@ -133,6 +200,7 @@ impl Options {
             client_secret: "simulated~secret.of+the/app".to_owned(),
             client_secret_expires: None,
             certificate: None,
+            defender: DefenderOptions::default(),
             system_identity: true,
             user_identity: "0c9b7d52-6f1e-4c83-a2d4-7be5f9136a08".to_owned(),
             identity_header: "5A0D3C7E91B24F68".to_owned(),

@@ -4,8 +4,10 @@ use axum::http::Method;
 
 use super::{
     answer::{Incoming, decode},
+    defender,
+    entra::Version,
     eset::{Call, Shape},
-    kind::Target,
+    target::Target,
 };
 
 const REGIONS: [&str; 5] = ["eu", "de", "us", "ca", "jpn"];
@@ -15,7 +17,8 @@ const REGIONS: [&str; 5] = ["eu", "de", "us", "ca", "jpn"];
 pub(crate) enum Place {
     EsetToken,
     Eset(Call),
-    Entra { tenant: String },
+    Defender(defender::Call),
+    Entra { tenant: String, version: Version },
     Identity,
     Secret { name: String },
     Ingestion { dcr: String, stream: String },
@@ -34,6 +37,11 @@ impl Place {
             (_, ["eset", region, rest @ ..]) if REGIONS.contains(region) => eset(post, rest),
             (true, [tenant, "oauth2", "v2.0", "token"]) => Some(Self::Entra {
                 tenant: (*tenant).to_owned(),
+                version: Version::V2,
+            }),
+            (true, [tenant, "oauth2", "token"]) => Some(Self::Entra {
+                tenant: (*tenant).to_owned(),
+                version: Version::V1,
             }),
             (false, ["msi", "token"]) => Some(Self::Identity),
             // Every secret has one version here, which the clients leave empty.
@@ -44,13 +52,14 @@ impl Place {
                 dcr: (*dcr).to_owned(),
                 stream: (*stream).to_owned(),
             }),
-            _ => None,
+            (post, parts) => defender::Call::of(post, parts).map(Self::Defender),
         }
     }
 
     pub(crate) fn target(&self) -> Target {
         match self {
             Self::EsetToken => Target::EsetToken,
+            Self::Defender(call) => call.target(),
             Self::Entra { .. } => Target::EntraToken,
             Self::Identity => Target::Identity,
             Self::Secret { .. } => Target::KeyVault,

@@ -2,11 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{
-    answer::Incoming,
-    fault::Fault,
-    kind::{Kind, Target},
-};
+use super::{answer::Incoming, defender, fault::Fault, kind::Kind, target::Target};
 
 /// A lock whose holder can't leave anything half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,7 +61,21 @@ impl Script {
 impl Kind {
     /// True when it strikes before the service looks at the call.
     pub(crate) fn is_early(self) -> bool {
-        self.answers() || matches!(self, Self::Never | Self::Slow(_) | Self::PageSize(_))
+        self.answers() || self.bends() || matches!(self, Self::Never | Self::Slow(_))
+    }
+
+    /// True when it changes how the service answers.
+    pub(crate) fn bends(self) -> bool {
+        matches!(
+            self,
+            Self::PageSize(_)
+                | Self::Unsorted
+                | Self::Ties
+                | Self::Gated
+                | Self::Moving
+                | Self::NullIngestion
+                | Self::NoRoles
+        )
     }
 
     /// True when it answers in place of the service.
@@ -83,6 +93,29 @@ impl Kind {
                 | Self::NoDelta
                 | Self::Rubbish
                 | Self::EmptyOk
+                | Self::DeadToken
+                | Self::Quota(_)
+                | Self::NoLicence
+                | Self::MissingRole
+                | Self::NotProvisioned
+                | Self::SkipWall
+                | Self::TopLimit(_)
+                | Self::ExpandBreaks
+                | Self::SinceRefused
+                | Self::SasExpired
+                | Self::TooBig
+                | Self::Preempted
+                | Self::Timeout
+                | Self::CpuQuota
+                | Self::UnknownTable
+        )
+    }
+
+    /// True when it changes what an answer says, not how it arrives.
+    pub(crate) fn changes_content(self) -> bool {
+        !matches!(
+            self,
+            Self::Truncated | Self::Cut | Self::Stalled | Self::SlowBody(_) | Self::LostAnswer
         )
     }
 
@@ -96,7 +129,7 @@ impl Kind {
                     .is_some_and(|token| token != "latest"),
                 // The first call of a delta feed has no records to cut into pages.
                 Self::PageSize(_) => incoming.parameter("deltaToken") != Some("latest"),
-                _ => true,
+                kind => defender::could_refuse(kind, incoming),
             }
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Use {
     Entra,
     Page,
     Delta,
+    Skip,
+    Link,
 }
 
 /// `words` as a token.

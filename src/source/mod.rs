@@ -6,12 +6,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    core::{cursor::Slice, endpoint::Endpoint, record::Facts},
+    core::{
+        cursor::{Basis, Slice},
+        endpoint::Endpoint,
+        record::Facts,
+    },
     error::Result,
     io::exchange::{Limits, Reply},
 };
 
+pub mod defender;
 pub mod eset;
+pub mod hunting;
 
 /// A record about which something may be looked up.
 #[derive(Debug, Clone)]
@@ -46,6 +52,13 @@ pub trait Source: Send + Sync {
         page: &str,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)>;
+
+    /// Which time the stream's windows can go by; `None` when the source can't tell yet, or has no
+    /// choice.
+    async fn basis(&self, limits: &Limits) -> Result<Option<Basis>> {
+        let _ = limits;
+        Ok(None)
+    }
 
     /// True when [`look_up`](Self::look_up) has anything to do.
     fn looks_up(&self) -> bool {

@@ -9,10 +9,13 @@ use async_trait::async_trait;
 
 use super::{
     DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked, SaveError,
-    StateStore,
+    Sightings, Snapshots, StateStore,
 };
 use crate::{
-    core::cursor::{StreamKey, StreamState},
+    core::{
+        cursor::{StreamKey, StreamState},
+        snapshot::Sighting,
+    },
     error::Result,
 };
 
@@ -22,6 +25,7 @@ struct Data {
     version: u64,
     states: BTreeMap<StreamKey, (StreamState, u64)>,
     fingerprints: HashMap<String, BTreeMap<i64, Vec<u64>>>,
+    sightings: BTreeMap<(String, i64), Vec<Sighting>>,
     letters: Vec<DeadLetter>,
     outbox: BTreeMap<String, Parked>,
     originals: HashMap<(StreamKey, String, String), Vec<u8>>,
@@ -146,6 +150,36 @@ impl Fingerprints for MemoryStorage {
         if let Some(buckets) = self.data().fingerprints.get_mut(set) {
             *buckets = buckets.split_off(&bucket);
         }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Snapshots for MemoryStorage {
+    async fn add_sightings(&self, set: &str, pass: i64, sightings: &[Sighting]) -> Result<()> {
+        let mut data = self.data();
+        let log = data.sightings.entry((set.to_owned(), pass)).or_default();
+        log.extend_from_slice(sightings);
+        Ok(())
+    }
+
+    async fn sightings(&self, set: &str, pass: i64, from: u64) -> Result<Sightings> {
+        /// So that whoever reads a long log has to go on.
+        const TOGETHER: usize = 100;
+        let data = self.data();
+        let log = data.sightings.get(&(set.to_owned(), pass));
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let rest = log.and_then(|log| log.get(from..)).unwrap_or_default();
+        let sightings: Vec<Sighting> = rest.iter().take(TOGETHER).cloned().collect();
+        let next = (sightings.len() < rest.len()).then(|| (from + sightings.len()) as u64);
+        Ok(Sightings { sightings, next })
+    }
+
+    async fn drop_sightings(&self, set: &str, but: &[i64]) -> Result<()> {
+        let gone = |name: &str, pass: &i64| name == set && !but.contains(pass);
+        self.data()
+            .sightings
+            .retain(|(name, pass), _| !gone(name, pass));
         Ok(())
     }
 }

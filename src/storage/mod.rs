@@ -1,4 +1,5 @@
-//! What is kept from run to run: state with `ETags`, fingerprints, outbox, dead letters, originals.
+//! What is kept from run to run: state with `ETags`, fingerprints, sightings, outbox, dead letters,
+//! originals.
 //!
 //! Every store passes one conformance suite (`tests/it/storage.rs`).
 
@@ -15,7 +16,10 @@ use crate::{
 pub mod azure;
 mod json;
 pub mod memory;
+mod snapshots;
 pub mod sqlite;
+
+pub use snapshots::{Sightings, Snapshots};
 
 /// Names one version of a stored state; a save with an older one is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -178,9 +182,12 @@ pub trait Originals: Send + Sync {
 }
 
 /// All that the pipeline needs to remember.
-pub trait Storage: StateStore + Fingerprints + Outbox + DeadLetters + Originals {}
+pub trait Storage:
+    StateStore + Fingerprints + Snapshots + Outbox + DeadLetters + Originals
+{
+}
 
-impl<T: StateStore + Fingerprints + Outbox + DeadLetters + Originals> Storage for T {}
+impl<T: StateStore + Fingerprints + Snapshots + Outbox + DeadLetters + Originals> Storage for T {}
 
 /// A store that can be shared.
 pub type SharedStorage = Arc<dyn Storage>;

@@ -16,6 +16,7 @@ mod fingerprints;
 mod letters;
 mod outbox;
 mod owners;
+mod snapshots;
 
 /// A forgotten stream keeps its row without a state, so that its version never comes again and an
 /// `ETag` from before can't match.
@@ -46,6 +47,7 @@ impl SqliteStorage {
                 SCHEMA,
                 fingerprints::SCHEMA,
                 letters::SCHEMA,
+                snapshots::SCHEMA,
                 outbox::SCHEMA,
             ] {
                 change.execute_batch(schema)?;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use sentinel_connector::{
-    core::cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
+    core::{
+        cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
+        snapshot::Sighting,
+    },
     embedded::EmbeddedFile,
     error::Kind,
     storage::{
@@ -54,12 +57,51 @@ async fn conforms(one: &dyn Storage, two: &dyn Storage) {
     a_state_of_a_newer_schema_is_refused(one).await;
     fingerprints_add_up_until_they_are_pruned(one, two).await;
     a_bucket_can_be_big(one).await;
+    sightings_are_read_in_the_order_of_their_adding(one, two).await;
     a_dead_letter_is_buried_once(one, two).await;
     a_dead_letter_can_be_taken_out(one, two).await;
     what_is_parked_is_listed_by_id_until_it_is_dropped(one, two).await;
     parked_rows_stay_as_they_were_first(one, two).await;
     an_original_is_replaced(one, two).await;
     nobody_alive_is_gone(one, two).await;
+}
+
+async fn sightings_are_read_in_the_order_of_their_adding(one: &dyn Storage, two: &dyn Storage) {
+    let sighting = |at: u64| Sighting {
+        id: format!("machine \"{at}\" ü"),
+        content: at.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        missed: at.is_multiple_of(7),
+    };
+    assert_eq!(log(one, "set", 7).await, []);
+    let all: Vec<Sighting> = (0..12_000).map(sighting).collect();
+    for some in all.chunks(701) {
+        one.add_sightings("set", 7, some).await.unwrap();
+    }
+    one.add_sightings("set", 7, &[]).await.unwrap();
+    let others = [sighting(1), sighting(1)];
+    two.add_sightings("set", -8, &others).await.unwrap();
+    two.add_sightings("set/2", 7, &others).await.unwrap();
+    assert_eq!(log(two, "set", 7).await, all);
+    assert_eq!(log(one, "set", -8).await, others);
+
+    one.drop_sightings("set", &[-8, 9]).await.unwrap();
+    assert_eq!(log(two, "set", 7).await, []);
+    assert_eq!(log(two, "set", -8).await, others);
+    assert_eq!(log(two, "set/2", 7).await, others);
+    two.drop_sightings("set", &[]).await.unwrap();
+    two.drop_sightings("none", &[]).await.unwrap();
+    assert_eq!(log(one, "set", -8).await, []);
+}
+
+/// A whole log.
+async fn log(storage: &dyn Storage, set: &str, pass: i64) -> Vec<Sighting> {
+    let (mut all, mut from) = (Vec::new(), Some(0));
+    while let Some(place) = from {
+        let read = storage.sightings(set, pass, place).await.unwrap();
+        all.extend(read.sightings);
+        from = read.next;
+    }
+    all
 }
 
 async fn a_state_comes_back_as_it_was_saved(one: &dyn Storage, two: &dyn Storage) {

@@ -184,6 +184,7 @@ impl World {
                 },
                 event_time: false,
                 at_once: true,
+                sifts: &[],
             })
             .collect()
     }

@@ -20,8 +20,9 @@ const BUDGET: std::time::Duration = std::time::Duration::from_hours(24);
 
 pub(super) async fn pull(mut settings: Settings, clock: SharedClock) -> Result<Done> {
     for connection in &mut settings.connections {
-        let Source::Eset(eset) = &mut connection.source;
-        eset.max_calls_per_second = NonZeroU32::MAX;
+        if let Source::Eset(eset) = &mut connection.source {
+            eset.max_calls_per_second = NonZeroU32::MAX;
+        }
     }
     let app = App::build(&settings, &clock)?;
     let missing = || Error::contract("the bench has no stream of detections");

@@ -123,7 +123,9 @@ fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pa
         let all = eset::STREAMS.iter();
         return Ok(all.map(|endpoint| (*endpoint, endpoint.pace)).collect());
     }
-    let found = settings.connections.iter().find(|one| one.name == name);
+    let is_eset = |one: &&config::Connection| matches!(one.source, config::Source::Eset(_));
+    let named = || settings.connections.iter().filter(|one| one.name == name);
+    let found = named().find(is_eset).or_else(|| named().next());
     let Some(connection) = found else {
         let names: Vec<&str> = settings
             .connections
@@ -135,7 +137,11 @@ fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pa
             names.join(", ")
         )));
     };
-    let config::Source::Eset(source) = &connection.source;
+    let config::Source::Eset(source) = &connection.source else {
+        return Err(Error::config(format!(
+            "the connection `{name}` is not one to ESET: choose one with `--connection`"
+        )));
+    };
     let streams = app::eset_streams(source).into_iter();
     Ok(streams
         .map(|endpoint| {

@@ -50,6 +50,30 @@ pub enum Slice {
     Token(String),
     /// A first token, and no records.
     Latest,
+    /// The records that the source took in within a window, whenever they happened.
+    Ingested(Window),
+    /// All records, as they are now.
+    Pass,
+}
+
+impl Slice {
+    /// Its window, when it has one.
+    pub fn window(&self) -> Option<Window> {
+        match self {
+            Self::Window(window) | Self::Ingested(window) => Some(*window),
+            Self::Token(_) | Self::Latest | Self::Pass => None,
+        }
+    }
+}
+
+/// Which of a record's times windows go by, where the source knows two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Basis {
+    /// When the source took it in: nothing is ever late.
+    Ingestion,
+    /// When it happened.
+    Event,
 }
 
 /// A slice that was read in part: it goes on from a page.
@@ -64,6 +88,11 @@ pub struct Open {
 }
 
 impl Open {
+    /// A pass that began then.
+    pub fn of_pass(began: DateTime<Utc>) -> Self {
+        Self::new(Slice::Pass, began)
+    }
+
     /// A slice that is asked for from its first page.
     pub(super) fn new(slice: Slice, began: DateTime<Utc>) -> Self {
         Self {
@@ -158,5 +187,13 @@ pub enum Move {
     Off {
         /// When it said so.
         at: DateTime<Utc>,
+        /// Until when it need not be asked again.
+        until: DateTime<Utc>,
+        /// How it said so.
+        why: String,
     },
+    /// Something can't be read.
+    Gap(Gap),
+    /// Windows go by this time from now on.
+    Basis(Basis),
 }

@@ -39,6 +39,11 @@ pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)>
             let exact = time == written;
             Some((quoted(&time).into(), exact))
         }
+        As::Is(wanted) => {
+            let text = text_of(value).filter(|_| is_string)?;
+            let is = text.eq_ignore_ascii_case(wanted);
+            Some((if is { "true" } else { "false" }.into(), false))
+        }
         As::Renamed(names) => {
             let members = Members::of_value(value)?;
             // A member that already has one of our names could not be told from a renamed one.

@@ -237,7 +237,11 @@ impl Bench {
                 let token = self.login_probe().await;
                 return vec![token];
             }
-            Target::EntraToken => return vec![self.entra_probe().await],
+            target if target.is_defender() => {
+                let seen = self.defender_probe(target).await;
+                return seen.iter().map(|got| self.shown(got)).collect();
+            }
+            Target::EntraToken => return self.entra_probe().await,
             Target::Identity => return vec![self.identity_probe().await],
             Target::KeyVault => return vec![self.vault_probe().await],
             Target::Ingestion => return vec![self.ingestion_probe().await],
@@ -282,6 +286,7 @@ impl Bench {
                     self.world().detection_id(Product::Inspect, 3)
                 )]
             }
+            other => panic!("{other:?}"),
         };
         // The first page, then to the end.
         let mut token = String::new();

@@ -1,6 +1,7 @@
 //! The simulators seen through their wire.
 
 mod azure;
+mod defender;
 mod eset;
 mod faults;
 mod https;

@@ -60,6 +60,42 @@ pub(crate) struct Device {
     pub(crate) mac: String,
 }
 
+impl Device {
+    /// The `number`-th device; there could be any number of them.
+    pub(crate) fn new(seed: u64, ids: Ids, number: u64) -> Self {
+        let mut dice = Dice::new(seed, &[0xde1, number]);
+        let (.., prefix, _, _) = *dice.pick(&SYSTEMS);
+        let site = dice.pick(&SITES);
+        let mac = dice.hex(5);
+        let pairs: Vec<&str> = (0..5)
+            .filter_map(|at| mac.get(at * 2..at * 2 + 2))
+            .collect();
+        Self {
+            uuid: ids.uuid(Kind::Device, number),
+            name: format!("{site}-{prefix}-{number:03}"),
+            address: format!(
+                "10.{}.{}.{}",
+                20 + number % 4,
+                number / 4 % 250,
+                dice.range(10, 250)
+            ),
+            mac: format!("02:{}", pairs.join(":")),
+        }
+    }
+
+    /// (system, version) of the `number`-th device.
+    pub(crate) fn system(seed: u64, number: u64) -> (&'static str, &'static str) {
+        let (.., system, version) = *Dice::new(seed, &[0xde1, number]).pick(&SYSTEMS);
+        (system, version)
+    }
+}
+
+/// The name of the `number`-th user; there could be any number of them.
+pub(crate) fn user(seed: u64, number: u64) -> String {
+    let mut dice = Dice::new(seed, &[0x05e2, number]);
+    format!("{}.{number:02}", dice.pick(&TEAMS))
+}
+
 /// Everything about the company that does not change.
 #[derive(Debug, Clone)]
 pub(crate) struct Company {
@@ -72,33 +108,9 @@ pub(crate) struct Company {
 impl Company {
     pub(crate) fn new(seed: u64, ids: Ids) -> Self {
         let devices = (0..DEVICES)
-            .map(|number| {
-                let mut dice = Dice::new(seed, &[0xde1, number]);
-                let (.., prefix, _, _) = *dice.pick(&SYSTEMS);
-                let site = dice.pick(&SITES);
-                let mac = dice.hex(5);
-                let pairs: Vec<&str> = (0..5)
-                    .filter_map(|at| mac.get(at * 2..at * 2 + 2))
-                    .collect();
-                Device {
-                    uuid: ids.uuid(Kind::Device, number),
-                    name: format!("{site}-{prefix}-{number:03}"),
-                    address: format!(
-                        "10.{}.{}.{}",
-                        20 + number % 4,
-                        number / 4,
-                        dice.range(10, 250)
-                    ),
-                    mac: format!("02:{}", pairs.join(":")),
-                }
-            })
+            .map(|number| Device::new(seed, ids, number))
             .collect();
-        let users = (0..USERS)
-            .map(|number| {
-                let mut dice = Dice::new(seed, &[0x05e2, number]);
-                format!("{}.{number:02}", dice.pick(&TEAMS))
-            })
-            .collect();
+        let users = (0..USERS).map(|number| user(seed, number)).collect();
         Self {
             seed,
             ids,

@@ -20,10 +20,12 @@ pub(crate) enum Kind {
     Request,
     Response,
     Late,
+    Machine,
+    Tag,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Protect,
         Self::Inspect,
         Self::CloudOffice,
@@ -38,6 +40,8 @@ impl Kind {
         Self::Request,
         Self::Response,
         Self::Late,
+        Self::Machine,
+        Self::Tag,
     ];
 }
 
@@ -93,6 +97,24 @@ impl Ids {
         (self.uuid(kind, number) == uuid.to_ascii_lowercase()).then_some((kind, number))
     }
 
+    /// The 40 hex digits of the `number`-th thing of `kind`.
+    pub(crate) fn hex(self, kind: Kind, number: u64) -> String {
+        let number = number & ((1 << NUMBER_BITS) - 1);
+        let veiled = self.veil((kind as u64) << NUMBER_BITS | number);
+        let check = hash(self.seed, &[0xc4ed, veiled]);
+        let rest = hash(self.seed, &[0xc4ee, veiled]) >> 32;
+        format!("{veiled:016x}{check:016x}{rest:08x}")
+    }
+
+    /// The number of the thing of `kind` that 40 hex digits name.
+    pub(crate) fn parse_hex(self, kind: Kind, text: &str) -> Option<u64> {
+        let veiled = u64::from_str_radix(text.get(..16)?, 16).ok()?;
+        let plain = self.unveil(veiled);
+        let number = plain & ((1 << NUMBER_BITS) - 1);
+        let ours = plain >> NUMBER_BITS == kind as u64 && self.hex(kind, number) == text;
+        ours.then_some(number)
+    }
+
     fn check(self, veiled: u64) -> u64 {
         hash(self.seed, &[0xc4ec, veiled]) >> (64 - CHECK_BITS)
     }
@@ -141,6 +163,11 @@ mod tests {
             assert_eq!(ids.parse(&uuid), Some((Kind::Inspect, number)));
             assert_eq!(Ids::new(8).parse(&uuid), None);
         }
+        let hex = ids.hex(Kind::Machine, 59);
+        assert_eq!(hex.len(), 40);
+        assert_eq!(ids.parse_hex(Kind::Machine, &hex), Some(59));
+        assert_eq!(ids.parse_hex(Kind::Device, &hex), None);
+        assert_eq!(Ids::new(8).parse_hex(Kind::Machine, &hex), None);
         assert_eq!(ids.parse("not-a-uuid"), None);
         assert_eq!(ids.parse("00000000-0000-4000-8000-000000000000"), None);
     }

@@ -5,6 +5,7 @@
 //! costs nothing until a page of it is read.
 
 mod company;
+pub mod defender;
 pub(crate) mod detection;
 mod facts;
 pub(crate) mod ids;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use self::{
     company::Company,
+    defender::{Defender, Estate},
     facts::Facts,
     ids::{Ids, Kind},
     lane::{DAY, Lane, nanos},
@@ -75,12 +77,18 @@ pub struct World {
     pub(crate) company: Company,
     lanes: [Lane; 3],
     pub(crate) incidents: Lane,
+    defender: Defender,
 }
 
 impl World {
     /// The world of `seed` whose history begins a week before `start`, with `scale` times the
     /// usual number of events.
     pub fn new(seed: u64, start: DateTime<Utc>, scale: f64) -> Self {
+        Self::with_estate(seed, start, scale, &Estate::default())
+    }
+
+    /// The same world, with as much for Microsoft Defender to see as `estate` says.
+    pub fn with_estate(seed: u64, start: DateTime<Utc>, scale: f64, estate: &Estate) -> Self {
         let start = nanos(start);
         let origin = start - start.rem_euclid(DAY) - HISTORY_DAYS * DAY;
         let lane = |salt: u64, per_day: f64| {
@@ -93,7 +101,13 @@ impl World {
             company: Company::new(seed, ids),
             lanes: Product::ALL.map(|product| lane(product as u64, product.per_day())),
             incidents: lane(9, INCIDENTS_PER_DAY),
+            defender: Defender::new(seed, ids, origin, start, scale, estate),
         }
+    }
+
+    /// The company as Microsoft Defender sees it.
+    pub fn defender(&self) -> &Defender {
+        &self.defender
     }
 
     pub(crate) fn lane(&self, product: Product) -> &Lane {

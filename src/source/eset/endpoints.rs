@@ -6,8 +6,9 @@ use crate::core::{
     columns,
     endpoint::{Endpoint, Feed, LATE_DEVICES, Sameness, TimeFilter, WindowQuery},
     mapping::{As, Rule, or_take, take, within},
+    paging::Paging,
     record::Identity,
-    window::Pace,
+    window::{Pace, Passes, REWRITE},
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -16,10 +17,19 @@ const DAY: Duration = Duration::from_hours(24);
 
 const DOMAIN: &str = "incident-management";
 
+/// How an API user gets to see a product.
+const FIX: &str =
+    "give the API user read access to this product, or take the product out of `ESET_PRODUCTS`";
+
+/// What helps when a tenant does not have a product.
+const OFF_FIX: &str = "this tenant does not offer it; take the product out of `ESET_PRODUCTS`, or \
+     (Cloud Office Security) log in to it once as the API user";
+
 const DETECTION: Identity = Identity {
     id: "uuid",
     version: None,
     time: "occurTime",
+    ..Identity::PLAIN
 };
 
 const DETECTION_PACE: Pace = Pace {
@@ -28,6 +38,8 @@ const DETECTION_PACE: Pace = Pace {
     lookback: LATE_DEVICES,
     step: DAY,
     history: DAY,
+    passes: Passes::None,
+    rewrite: REWRITE,
 };
 
 /// The stock connector writes 1 into each row.
@@ -149,7 +161,14 @@ pub static DETECTIONS: Endpoint = Endpoint {
         path: "/v1/detections",
         records: "detections",
         filter: TimeFilter::Parameters("startTime", "endTime"),
+        parameters: &[],
+        paging: Paging::Token,
     },
+    pass: None,
+    snapshot: None,
+    fix: FIX,
+    off_fix: OFF_FIX,
+    rest: Duration::ZERO,
     table: &columns::DETECTIONS,
     identity: DETECTION,
     sameness: Sameness::Id,
@@ -174,7 +193,14 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
         path: "/v2/detections",
         records: "detections",
         filter: TimeFilter::Parameters("startTime", "endTime"),
+        parameters: &[],
+        paging: Paging::Token,
     },
+    pass: None,
+    snapshot: None,
+    fix: FIX,
+    off_fix: OFF_FIX,
+    rest: Duration::ZERO,
     table: &columns::DETECTIONS,
     identity: DETECTION,
     sameness: Sameness::Id,
@@ -195,12 +221,20 @@ pub static INCIDENTS: Endpoint = Endpoint {
         path: "/v2/incidents",
         records: "incidents",
         filter: TimeFilter::Cel("incident.update_time"),
+        parameters: &[],
+        paging: Paging::Token,
     },
+    pass: None,
+    snapshot: None,
+    fix: FIX,
+    off_fix: OFF_FIX,
+    rest: Duration::ZERO,
     table: &columns::INCIDENTS,
     identity: Identity {
         id: "uuid",
         version: Some("updateTime"),
         time: "updateTime",
+        ..Identity::PLAIN
     },
     sameness: Sameness::IdAndVersion,
     fingerprints: "eset.incidents",
@@ -214,6 +248,8 @@ pub static INCIDENTS: Endpoint = Endpoint {
         lookback: HOUR,
         step: DAY,
         history: DAY,
+        passes: Passes::None,
+        rewrite: REWRITE,
     },
 };
 

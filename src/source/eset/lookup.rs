@@ -15,7 +15,7 @@ use super::{Connection, get};
 use crate::{
     core::{record::Members, request::encode},
     error::{Error, Kind, Result},
-    io::exchange::{Limits, Question, Reply},
+    io::exchange::{Limits, Manner, Question, Reply},
     source::{LookedUp, Subject},
 };
 
@@ -148,6 +148,7 @@ impl Connection {
                     .url("incident-management", "/v2/detections:batchGet"),
                 body: Some(("application/json", body.into())),
                 has_position: false,
+                manner: Manner::default(),
             };
             match self.asker.ask(&question, limits).await {
                 Ok(Reply::Answer(response)) => {
@@ -230,6 +231,8 @@ impl Connection {
             }
             Ok(
                 Reply::PositionRefused(what)
+                | Reply::TooLarge(what)
+                | Reply::UsedUp(what)
                 | Reply::NotOffered(what)
                 | Reply::Forbidden(what)
                 | Reply::Unexpected(what, _),
@@ -253,6 +256,8 @@ impl Connection {
             }
             Ok(
                 Reply::PositionRefused(what)
+                | Reply::TooLarge(what)
+                | Reply::UsedUp(what)
                 | Reply::NotOffered(what)
                 | Reply::Forbidden(what)
                 | Reply::Unexpected(what, _),

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     io::{
         clock::SharedClock,
-        exchange::{Asker, Limits, Question, Random, Reply, Tokens},
+        exchange::{Asker, Limits, Manner, Question, Random, Reply, Tokens},
         http::SharedTransport,
         limiter::Limiter,
         password::{ChangingLogin, Password},
@@ -155,6 +155,7 @@ fn get(name: &str, url: String, has_position: bool) -> Question {
         url,
         body: None,
         has_position,
+        manner: Manner::default(),
     }
 }
 

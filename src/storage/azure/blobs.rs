@@ -145,6 +145,18 @@ impl Container {
         }))
     }
 
+    /// Bytes of a blob from `from` on, `length` at most; empty at its end, none without a blob.
+    pub(super) async fn range(&self, blob: &str, from: u64, length: u64) -> Result<Option<Bytes>> {
+        let range = format!("bytes={from}-{}", from + length - 1);
+        let call = Call::new(Method::GET, self.path(blob)).service_header("x-ms-range", range);
+        let answer = self.service.ask(&call).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::RANGE_NOT_SATISFIABLE => Ok(Some(Bytes::new())),
+            _ => self.done(&answer).map(|()| Some(answer.body)),
+        }
+    }
+
     /// Takes a blob away, if there is one.
     pub(super) async fn delete(&self, blob: &str) -> Result<()> {
         let call = Call::new(Method::DELETE, self.path(blob));

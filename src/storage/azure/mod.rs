@@ -4,6 +4,7 @@
 //! |---|---|
 //! | state, with its lease | table [`STATE_TABLE`], one entity per stream |
 //! | fingerprints | container [`CONTAINER`], `fingerprints/{set}/{bucket}.{part}`, append blobs |
+//! | sightings | container [`CONTAINER`], `sightings/{set}/{pass}.{part}`, append blobs |
 //! | outbox | container [`CONTAINER`], `outbox/{id}` |
 //! | dead letters | container [`CONTAINER`], `dead/{id}` |
 //! | originals | container [`CONTAINER`], `originals/{connection}/{stream}/{id}/{version}` |
@@ -21,6 +22,7 @@ mod fingerprints;
 mod name;
 mod parcels;
 mod service;
+mod snapshots;
 mod state;
 mod stock;
 

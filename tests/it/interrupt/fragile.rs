@@ -8,12 +8,13 @@ use sentinel_connector::{
         dedupe::fingerprint,
         endpoint::Sameness,
         record::Facts,
+        snapshot::Sighting,
     },
     error::Result,
     sink::{PushError, SharedSink, Sink},
     storage::{
         DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
-        SaveError, SharedStorage, StateStore,
+        SaveError, SharedStorage, Sightings, Snapshots, StateStore,
     },
 };
 
@@ -109,6 +110,21 @@ impl DeadLetters for Fragile<SharedStorage> {
 
     async fn count_dead_letters(&self) -> Result<u64> {
         self.inner.count_dead_letters().await
+    }
+}
+
+#[async_trait]
+impl Snapshots for Fragile<SharedStorage> {
+    async fn add_sightings(&self, set: &str, pass: i64, sightings: &[Sighting]) -> Result<()> {
+        self.inner.add_sightings(set, pass, sightings).await
+    }
+
+    async fn sightings(&self, set: &str, pass: i64, from: u64) -> Result<Sightings> {
+        self.inner.sightings(set, pass, from).await
+    }
+
+    async fn drop_sightings(&self, set: &str, but: &[i64]) -> Result<()> {
+        self.inner.drop_sightings(set, but).await
     }
 }
 

@@ -1,0 +1,118 @@
+//! The settings of a Defender connection → its streams, and what they leave out.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{AlertsApi, DefenderSettings, DefenderStream, IncidentsApi},
+    core::{endpoint::Endpoint, sift::Sift},
+    error::{Error, Result},
+    source::{
+        SharedSource,
+        defender::{self, Account, Connection, Defender},
+        hunting::{self, Hunting},
+    },
+};
+
+const OWN: Sift = Sift::Says("serviceSource", "microsoftSentinel");
+const OF_ENDPOINTS: Sift = Sift::SaysNot("serviceSource", &["microsoftDefenderForEndpoint"]);
+
+/// Alerts of Graph, by whether Sentinel's own are wanted, and whether those of endpoints alone are.
+fn alert_sifts(settings: &DefenderSettings) -> &'static [Sift] {
+    match (settings.sentinel_alerts, settings.endpoint_only) {
+        (_, true) => &[OF_ENDPOINTS],
+        (false, false) => &[OWN],
+        (true, false) => &[],
+    }
+}
+
+const EXPOSED: &[Sift] = &[Sift::NotPositive("exposedMachines")];
+const NOT_RESOLVED: &[Sift] = &[Sift::SaysBeforeSent(
+    "status",
+    "resolved",
+    "createdDateTime",
+)];
+const XDR_NOT_RESOLVED: &[Sift] = &[Sift::SaysBeforeSent("status", "Resolved", "createdTime")];
+
+/// Where and as whom to ask.
+pub(super) fn account(settings: &DefenderSettings) -> Account {
+    Account {
+        tenant: settings.tenant_id.clone(),
+        client: settings.client_id.clone().unwrap_or_default(),
+        mde_url: settings.api_url.clone(),
+        mde_scope: settings.api_scope.clone(),
+        xdr_url: settings.xdr_url(),
+        xdr_scope: settings.xdr_scope(),
+        graph_url: settings.graph_url.clone(),
+        graph_scope: settings.graph_scope(),
+        severities: settings.severities.clone(),
+    }
+}
+
+/// The lists that the settings ask for, each with what it leaves out.
+fn lists(settings: &DefenderSettings) -> Vec<(&'static Endpoint, &'static [Sift])> {
+    let mut lists: Vec<(&'static Endpoint, &'static [Sift])> = Vec::new();
+    for stream in &settings.streams {
+        match stream {
+            DefenderStream::Machines => lists.push((&defender::MACHINES, &[])),
+            DefenderStream::Vulnerabilities => {
+                lists.push((&defender::VULNERABILITIES, &[]));
+                lists.push((&defender::CATALOGUE, EXPOSED));
+            }
+            DefenderStream::SoftwareVulnerabilities => {
+                lists.push((&defender::SOFTWARE_VULNERABILITIES, &[]));
+            }
+            DefenderStream::Alerts => lists.push(match settings.alerts_api {
+                AlertsApi::Graph => (&defender::ALERTS, alert_sifts(settings)),
+                AlertsApi::Mde => (&defender::MDE_ALERTS, &[]),
+            }),
+            DefenderStream::Incidents => lists.push(match settings.incidents_api {
+                IncidentsApi::Xdr if settings.ignore_resolved => {
+                    (&defender::XDR_INCIDENTS, XDR_NOT_RESOLVED)
+                }
+                IncidentsApi::Xdr => (&defender::XDR_INCIDENTS, &[]),
+                IncidentsApi::Graph => {
+                    let endpoint = if settings.incident_alerts {
+                        &defender::INCIDENTS_WITH_ALERTS
+                    } else {
+                        &defender::INCIDENTS
+                    };
+                    let sifts = if settings.ignore_resolved {
+                        NOT_RESOLVED
+                    } else {
+                        &[]
+                    };
+                    (endpoint, sifts)
+                }
+            }),
+        }
+    }
+    lists
+}
+
+/// The streams of a connection.
+pub(super) fn streams(
+    settings: &DefenderSettings,
+    connection: &Arc<Connection>,
+) -> Result<Vec<(SharedSource, &'static [Sift])>> {
+    let mut streams: Vec<(SharedSource, &'static [Sift])> = Vec::new();
+    for (endpoint, sifts) in lists(settings) {
+        let source = Defender::new(Arc::clone(connection), endpoint);
+        streams.push((Arc::new(source), sifts));
+    }
+    let mut named: Vec<&str> = Vec::new();
+    for name in &settings.hunting_tables {
+        let table = hunting::table(name).ok_or_else(|| {
+            let tables: Vec<&str> = hunting::tables().iter().map(|table| table.name).collect();
+            Error::config(format!(
+                "`DEFENDER_HUNTING_TABLES` names `{name}`, which there is not; there are {}",
+                tables.join(", ")
+            ))
+        })?;
+        let wanted = table.of_devices || !settings.endpoint_only;
+        if wanted && !named.contains(&table.name) {
+            named.push(table.name);
+            streams.push((Arc::new(Hunting::new(Arc::clone(connection), table)), &[]));
+        }
+    }
+    Ok(streams)
+}

@@ -1,0 +1,124 @@
+//! Which records a setting leaves out: as data.
+
+use chrono::{DateTime, Utc};
+
+use super::record::{Members, parse_time};
+
+/// One reason to leave a record out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sift {
+    /// Its member says this.
+    Says(&'static str, &'static str),
+    /// Its member says something else than one of these.
+    SaysNot(&'static str, &'static [&'static str]),
+    /// Its member is no number above zero.
+    NotPositive(&'static str),
+    /// Its member says this, and nothing of the record was ever sent: what was sent is remembered by
+    /// the time in the last member.
+    SaysBeforeSent(&'static str, &'static str, &'static str),
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Keep,
+    /// A setting leaves it out.
+    Drop,
+    /// A setting leaves it out, unless something of it was sent before.
+    UnlessSent,
+}
+
+/// What becomes of a record under these.
+pub fn verdict(sifts: &[Sift], record: &Members<'_>) -> Verdict {
+    let text = |member: &str| record.text(member);
+    let says = |member: &str, value: &str| {
+        text(member).is_some_and(|text| text.eq_ignore_ascii_case(value))
+    };
+    let mut verdict = Verdict::Keep;
+    for sift in sifts {
+        match *sift {
+            Sift::Says(member, value) if says(member, value) => return Verdict::Drop,
+            Sift::SaysNot(member, values) if !values.iter().any(|value| says(member, value)) => {
+                return Verdict::Drop;
+            }
+            Sift::NotPositive(member)
+                if text(member)
+                    .and_then(|text| text.parse::<f64>().ok())
+                    .is_none_or(|number| number <= 0.0) =>
+            {
+                return Verdict::Drop;
+            }
+            Sift::SaysBeforeSent(member, value, _) if says(member, value) => {
+                verdict = Verdict::UnlessSent;
+            }
+            _ => {}
+        }
+    }
+    verdict
+}
+
+/// The time by which it is remembered that something of a record was sent; none when nobody asks.
+pub fn sent_by(sifts: &[Sift], record: &Members<'_>) -> Option<Option<DateTime<Utc>>> {
+    sifts.iter().find_map(|sift| match sift {
+        Sift::SaysBeforeSent(_, _, time) => {
+            Some(record.text(time).and_then(|text| parse_time(&text)))
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESOLVED: Sift = Sift::SaysBeforeSent("status", "resolved", "created");
+
+    fn of(sifts: &[Sift], record: &str) -> Verdict {
+        verdict(sifts, &Members::of(record.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_record_goes_on_unless_a_setting_leaves_it_out() {
+        let own = Sift::Says("serviceSource", "microsoftSentinel");
+        let endpoint = Sift::SaysNot("serviceSource", &["microsoftDefenderForEndpoint"]);
+        let exposed = Sift::NotPositive("exposedMachines");
+        assert_eq!(
+            of(&[own], r#"{"serviceSource":"MicrosoftSentinel"}"#),
+            Verdict::Drop
+        );
+        assert_eq!(of(&[own], r#"{"serviceSource":"x"}"#), Verdict::Keep);
+        assert_eq!(of(&[own, RESOLVED], "{}"), Verdict::Keep);
+        assert_eq!(of(&[endpoint], "{}"), Verdict::Drop);
+        assert_eq!(
+            of(
+                &[endpoint],
+                r#"{"serviceSource":"microsoftDefenderForEndpoint"}"#
+            ),
+            Verdict::Keep
+        );
+        assert_eq!(of(&[exposed], r#"{"exposedMachines":0}"#), Verdict::Drop);
+        assert_eq!(of(&[exposed], r#"{"exposedMachines":null}"#), Verdict::Drop);
+        assert_eq!(of(&[exposed], r#"{"exposedMachines":2}"#), Verdict::Keep);
+        assert_eq!(
+            of(&[RESOLVED], r#"{"status":"Resolved"}"#),
+            Verdict::UnlessSent
+        );
+        assert_eq!(
+            of(
+                &[RESOLVED, own],
+                r#"{"status":"resolved","serviceSource":"microsoftSentinel"}"#
+            ),
+            Verdict::Drop
+        );
+    }
+
+    #[test]
+    fn what_was_sent_is_remembered_by_its_time() {
+        let record = br#"{"created":"2026-01-01T00:00:00Z"}"#;
+        let members = Members::of(record).unwrap();
+        assert_eq!(sent_by(&[], &members), None);
+        let time = "2026-01-01T00:00:00Z".parse().ok();
+        assert_eq!(sent_by(&[RESOLVED], &members), Some(time));
+    }
+}

@@ -1,0 +1,252 @@
+//! Records that are as they are now: which of a chunk are worth a row, which vanished with a pass.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{Parts, map::Mark};
+use crate::{
+    core::{
+        cursor::{Open, Slice, StreamKey, StreamState},
+        endpoint::Endpoint,
+        snapshot::{Index, Sighting, Since, gone_row, hash_of},
+        window::Pace,
+    },
+    error::Result,
+};
+
+/// What a chunk's records are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// With the fingerprints of what was handled before.
+    Fingerprints,
+    /// With nothing: all of it is wanted.
+    Plain,
+    /// With what the last pass has seen.
+    Snapshot(Seeing),
+}
+
+/// A pass, or what comes between two of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seeing {
+    /// The pass whose log this adds to, by when it began.
+    log: DateTime<Utc>,
+    /// The last pass that came to its end.
+    last: Option<DateTime<Utc>>,
+    /// Every record is written, changed or not.
+    rewrite: bool,
+}
+
+impl Way {
+    /// How the records of a slice are told from those that were handled before.
+    pub(super) fn of(endpoint: &Endpoint, state: &StreamState, open: &Open, pace: &Pace) -> Self {
+        match (endpoint.snapshot, &open.slice, state.passed) {
+            (Some(_), Slice::Pass, last) => Self::Snapshot(Seeing {
+                log: open.began,
+                last,
+                rewrite: state.rewrites(open.began, pace),
+            }),
+            (Some(_), _, Some(passed)) => Self::Snapshot(Seeing {
+                log: passed,
+                last: Some(passed),
+                rewrite: false,
+            }),
+            (None, Slice::Pass, _) | (Some(_), _, None) => Self::Plain,
+            (None, ..) => Self::Fingerprints,
+        }
+    }
+}
+
+/// The mark of a row that nothing is remembered of.
+pub(super) const UNMARKED: Mark = (i64::MIN, 0);
+
+/// Marks of this bucket stand for sightings.
+const SIGHTED: i64 = i64::MIN + 1;
+
+/// So many sightings are written at once.
+const TOGETHER: usize = 5_000;
+
+/// What is known of a stream's records, while a run goes through them.
+pub(super) struct Seen {
+    set: String,
+    seeing: Option<Seeing>,
+    index: Index,
+    /// Sightings whose rows are under way, by the hash of their id.
+    under_way: HashMap<u64, Sighting>,
+    /// Sightings to write.
+    made: Vec<Sighting>,
+}
+
+impl Seen {
+    pub(super) fn new(key: &StreamKey) -> Self {
+        Self {
+            set: key.to_string(),
+            seeing: None,
+            index: Index::default(),
+            under_way: HashMap::new(),
+            made: Vec::new(),
+        }
+    }
+
+    /// Reads what is known, unless it was read for the same pass.
+    pub(super) async fn open(&mut self, seeing: Seeing, parts: &Parts) -> Result<()> {
+        if self.seeing.is_some_and(|known| known.log == seeing.log) {
+            // The pass may have ended: what it has seen is what comes next is compared with.
+            self.seeing = Some(seeing);
+            return Ok(());
+        }
+        self.write(parts).await?;
+        let mut index = Index::default();
+        if let Some(last) = seeing.last {
+            each(parts, &self.set, last, |sighting| index.known(&sighting)).await?;
+        }
+        if seeing.last != Some(seeing.log) {
+            each(parts, &self.set, seeing.log, |sighting| {
+                index.seen(&sighting)
+            })
+            .await?;
+        }
+        self.index = index;
+        self.seeing = Some(seeing);
+        Ok(())
+    }
+
+    /// What became of a record, and the mark of its row if it is worth one.
+    pub(super) fn judge(&mut self, id: &str, content: u64) -> (Since, Mark) {
+        let hash = hash_of(id);
+        let since = match self.seeing {
+            Some(Seeing { log, last, rewrite }) if last != Some(log) => {
+                self.index.pass(hash, content, rewrite)
+            }
+            _ => self.index.between(hash, content),
+        };
+        let sighting = || Sighting {
+            id: id.to_owned(),
+            content,
+            missed: false,
+        };
+        match since {
+            Since::Changed => drop(self.under_way.insert(hash, sighting())),
+            Since::Unchanged if self.is_pass() => self.made.push(sighting()),
+            Since::Unchanged | Since::Repeated => {}
+        }
+        (since, (SIGHTED, hash))
+    }
+
+    fn is_pass(&self) -> bool {
+        self.seeing
+            .is_some_and(|seeing| seeing.last != Some(seeing.log))
+    }
+
+    /// The rows of these marks are safe. Gives back the marks that are none of ours.
+    pub(super) fn are_safe(&mut self, marks: &[Mark]) -> Vec<Mark> {
+        let mut others = Vec::with_capacity(marks.len());
+        for mark in marks {
+            if mark.0 == SIGHTED {
+                self.made.extend(self.under_way.remove(&mark.1));
+            } else if *mark != UNMARKED {
+                others.push(*mark);
+            }
+        }
+        others
+    }
+
+    /// Writes the sightings whose rows are safe: before a cursor passes them.
+    pub(super) async fn write(&mut self, parts: &Parts) -> Result<()> {
+        let made = std::mem::take(&mut self.made);
+        let Some(Seeing { log, .. }) = self.seeing else {
+            return Ok(());
+        };
+        for some in made.chunks(TOGETHER) {
+            let storage = &parts.storage;
+            storage.add_sightings(&self.set, name(log), some).await?;
+        }
+        Ok(())
+    }
+
+    /// The end of a pass: which records of the last one it has not seen. Those that were missed for
+    /// the first time are carried over, since data moves between pages; those that were missed
+    /// before are gone.
+    pub(super) async fn vanished(&mut self, parts: &Parts) -> Result<Vec<String>> {
+        let Some(Seeing {
+            last: Some(last), ..
+        }) = self.seeing.filter(|_| self.is_pass())
+        else {
+            return Ok(Vec::new());
+        };
+        let mut unseen: HashMap<u64, (u64, bool)> = HashMap::new();
+        each(parts, &self.set, last, |sighting| {
+            let hash = hash_of(&sighting.id);
+            if !self.index.has_seen(hash) {
+                unseen.insert(hash, (sighting.content, sighting.missed));
+            }
+        })
+        .await?;
+        let mut gone = Vec::new();
+        let mut carried = Vec::new();
+        // Once more for their names, which are not held for all records.
+        each(parts, &self.set, last, |sighting| {
+            match unseen.remove(&hash_of(&sighting.id)) {
+                Some((_, true)) => {
+                    self.index.forget(hash_of(&sighting.id));
+                    gone.push(sighting.id);
+                }
+                Some((content, false)) => carried.push(Sighting {
+                    id: sighting.id,
+                    content,
+                    missed: true,
+                }),
+                None => {}
+            }
+        })
+        .await?;
+        self.made.append(&mut carried);
+        self.write(parts).await?;
+        Ok(gone)
+    }
+
+    /// Drops the logs of passes that nobody compares with any more.
+    pub(super) async fn prune(&self, state: &StreamState, parts: &Parts) -> Result<()> {
+        let open = state
+            .open
+            .as_ref()
+            .filter(|open| open.slice == Slice::Pass)
+            .map(|open| open.began);
+        let but: Vec<i64> = open.into_iter().chain(state.passed).map(name).collect();
+        parts.storage.drop_sightings(&self.set, &but).await
+    }
+}
+
+/// A pass as the storage names it.
+fn name(began: DateTime<Utc>) -> i64 {
+    began.timestamp_millis()
+}
+
+/// Goes through a log.
+async fn each(
+    parts: &Parts,
+    set: &str,
+    pass: DateTime<Utc>,
+    mut take: impl FnMut(Sighting),
+) -> Result<()> {
+    let mut from = Some(0);
+    while let Some(place) = from {
+        let read = parts.storage.sightings(set, name(pass), place).await?;
+        read.sightings.into_iter().for_each(&mut take);
+        from = read.next;
+    }
+    Ok(())
+}
+
+/// The rows of records that are gone.
+pub(super) fn gone_rows(
+    endpoint: &Endpoint,
+    key: &StreamKey,
+    gone: &[String],
+    began: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Vec<Vec<u8>> {
+    gone.iter()
+        .map(|id| gone_row(endpoint.provider, key, id, began, now))
+        .collect()
+}

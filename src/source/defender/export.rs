@@ -1,0 +1,179 @@
+//! The export of software vulnerabilities: a list of files, each behind a link that is a secret and
+//! lives for hours. Links are held in memory, and asked for again when they are too old.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Connection, EXPORT, FILES, get};
+use crate::{
+    core::{odata::Asks, paging::FilePage, retry::backoff},
+    error::{Error, Result},
+    io::{
+        exchange::{Limits, Question, Reply},
+        http::Response,
+    },
+};
+
+/// How often an answer without a body is asked for again.
+const EMPTY: u32 = 2;
+
+#[derive(Clone)]
+struct Export {
+    generated: String,
+    links: Vec<SecretString>,
+}
+
+/// The export that was asked for last.
+#[derive(Default)]
+pub(super) struct Exports(Mutex<Option<Export>>);
+
+/// What came of asking for the links.
+enum Asked {
+    Export(Export),
+    Other(Reply),
+}
+
+impl Exports {
+    /// The list of files, without their links, or one file.
+    pub(super) async fn page(
+        &self,
+        connection: &Connection,
+        question: &Question,
+        file: Option<FilePage>,
+        limits: &Limits,
+    ) -> Result<Reply> {
+        let Some(file) = file else {
+            return Ok(match self.ask(connection, question, limits).await? {
+                Asked::Export(export) => Reply::Answer(listing(&export)),
+                Asked::Other(reply) => reply,
+            });
+        };
+        let held = self.held();
+        let was_held = held.is_some();
+        let mut export = match held {
+            Some(export) => export,
+            None => match self.ask(connection, question, limits).await? {
+                Asked::Export(export) => export,
+                Asked::Other(reply) => return Ok(reply),
+            },
+        };
+        let mut renewed = !was_held;
+        loop {
+            let Some(link) = link(&export, &file) else {
+                if !renewed {
+                    // What is held is of another pass.
+                    export = match self.ask(connection, question, limits).await? {
+                        Asked::Export(export) => export,
+                        Asked::Other(reply) => return Ok(reply),
+                    };
+                    renewed = true;
+                    continue;
+                }
+                return Ok(Reply::PositionRefused(
+                    "the export was written anew since".to_owned(),
+                ));
+            };
+            let link = link.expose_secret().to_owned();
+            let download = get(&question.name, link, Asks::File, true);
+            match connection.ask(FILES, &download, limits).await? {
+                Reply::PositionRefused(what) if renewed => {
+                    return Err(Error::transient(format!(
+                        "{}: the link to a file of the export is refused ({what}); the next run goes \
+                         on from here",
+                        question.name
+                    )));
+                }
+                Reply::PositionRefused(what) => {
+                    tracing::info!(%what, "the links of the export are too old; asking for new ones");
+                    export = match self.ask(connection, question, limits).await? {
+                        Asked::Export(export) => export,
+                        Asked::Other(reply) => return Ok(reply),
+                    };
+                    renewed = true;
+                }
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    fn held(&self) -> Option<Export> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
+    }
+
+    /// Asks for the links. The service sometimes answers with nothing at all.
+    async fn ask(
+        &self,
+        connection: &Connection,
+        question: &Question,
+        limits: &Limits,
+    ) -> Result<Asked> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body {
+            #[serde(default)]
+            export_files: Vec<SecretString>,
+            generated_time: String,
+        }
+        let mut empty = 0;
+        loop {
+            let response = match connection.ask(EXPORT, question, limits).await? {
+                Reply::Answer(response) => response,
+                other => return Ok(Asked::Other(other)),
+            };
+            let body = response.whole_body().await;
+            let body = body.map_err(|error| {
+                Error::transient(format!("{}: the list of files: {error}", question.name))
+            })?;
+            if body.iter().all(u8::is_ascii_whitespace) {
+                empty += 1;
+                if empty > EMPTY {
+                    return Err(Error::transient(format!(
+                        "{}: the service answered {empty} times with nothing; the next run tries again",
+                        question.name
+                    )));
+                }
+                connection.clock().sleep(backoff(empty, 0.5)).await;
+                continue;
+            }
+            let body: Body = serde_json::from_slice(&body).map_err(|_| {
+                // Not the error's own text, which may quote a link.
+                Error::contract(format!(
+                    "{}: the list of files is not as documented",
+                    question.name
+                ))
+            })?;
+            let export = Export {
+                generated: body.generated_time,
+                links: body.export_files,
+            };
+            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *held = Some(export.clone());
+            return Ok(Asked::Export(export));
+        }
+    }
+}
+
+/// The link of a file, if it is still the same export.
+fn link<'e>(export: &'e Export, file: &FilePage) -> Option<&'e SecretString> {
+    let same = export.generated == file.generated && export.links.len() == file.files;
+    export.links.get(file.file).filter(|_| same)
+}
+
+/// The answer as it goes on from here: with as many files, and no links.
+fn listing(export: &Export) -> Response {
+    let files = vec![Value::Null; export.links.len()];
+    let body = json!({ "generatedTime": export.generated, "exportFiles": files });
+    let body = Bytes::from(body.to_string());
+    Response {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Box::pin(stream::once(async { Ok(body) })),
+    }
+}

@@ -1,0 +1,248 @@
+//! Advanced hunting: the event tables of Defender XDR, by queries to Microsoft Graph.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Source,
+    defender::{Connection, HEADERS, HUNTING},
+};
+use crate::{
+    core::{
+        cursor::{Basis, Slice},
+        endpoint::Endpoint,
+        odata::{Asks, literal},
+        paging::Part,
+        window::Window,
+    },
+    error::{Error, Result},
+    io::exchange::{Limits, Manner, Question, Reply},
+};
+
+mod tables;
+
+pub use tables::{CAP, HuntingTable, table, tables};
+
+/// The service gives a query three minutes.
+const PATIENCE: Duration = Duration::from_secs(195);
+
+/// How far back the probe looks for rows whose time of ingestion is known, or not.
+const PROBED: TimeDelta = TimeDelta::hours(24);
+
+/// The share of a tenant is counted anew every quarter of an hour.
+const CYCLE: TimeDelta = TimeDelta::minutes(15);
+
+/// One table of a connection.
+pub struct Hunting {
+    connection: Arc<Connection>,
+    table: &'static HuntingTable,
+}
+
+impl Hunting {
+    /// The stream of `table`.
+    pub fn new(connection: Arc<Connection>, table: &'static HuntingTable) -> Self {
+        Self { connection, table }
+    }
+
+    async fn query(&self, query: &str, limits: &Limits) -> Result<Reply> {
+        let rest = self.connection.hunting_rest();
+        let now = self.connection.clock().now();
+        if let Some(until) = rest.until().filter(|until| now < *until) {
+            return Err(self.used_up(until));
+        }
+        let body = Bytes::from(json!({ "Query": query }).to_string());
+        let path = self.table.endpoint.window.path;
+        let question = Question {
+            name: self.table.endpoint.stream.to_owned(),
+            method: Method::POST,
+            url: self.connection.url(HUNTING, path),
+            body: Some(("application/json; charset=utf-8", body)),
+            has_position: false,
+            manner: Manner {
+                headers: HEADERS,
+                asks: Some(Asks::Hunting),
+                patience: PATIENCE,
+            },
+        };
+        let reply = self.connection.ask(HUNTING, &question, limits).await?;
+        if let Reply::UsedUp(_) = reply {
+            let until = next_cycle(self.connection.clock().now());
+            rest.set(until);
+            return Err(self.used_up(until));
+        }
+        Ok(reply)
+    }
+
+    fn used_up(&self, until: DateTime<Utc>) -> Error {
+        Error::transient(format!(
+            "{}: the tenant's share of hunting is used up until {}; all its tables wait until then",
+            self.table.endpoint.stream,
+            until.format("%H:%M UTC")
+        ))
+    }
+}
+
+/// When the share is counted anew.
+fn next_cycle(now: DateTime<Utc>) -> DateTime<Utc> {
+    now.duration_trunc(CYCLE)
+        .map_or(now + CYCLE, |begun| begun + CYCLE)
+}
+
+/// `datetime(2026-01-01T00:00:00.0000000Z)`.
+fn datetime(time: DateTime<Utc>) -> String {
+    format!("datetime({})", literal(time))
+}
+
+/// The rows of one part of a window.
+fn rows(table: &HuntingTable, part: &Part, by_ingestion: bool) -> String {
+    let Window { from, to } = part.window;
+    let (from, to) = (datetime(from), datetime(to));
+    let time = if by_ingestion {
+        "ingestion_time()"
+    } else {
+        "Timestamp"
+    };
+    let mut query = format!("{} | where {time} >= {from} and {time} < {to}", table.name);
+    if let Some((share, shares)) = part.share {
+        query = format!(
+            "{query} | where hash({}, {shares}) == {share}",
+            table.share_by
+        );
+    }
+    if by_ingestion {
+        query.push_str(" | extend IngestionTime=ingestion_time()");
+    }
+    format!("{query} | take {CAP}")
+}
+
+/// How many rows there are, and of how many the time of ingestion is known.
+fn probe(table: &HuntingTable, from: DateTime<Utc>, to: DateTime<Utc>) -> String {
+    let (from, to) = (datetime(from), datetime(to));
+    format!(
+        "{} | where Timestamp > {from} and Timestamp <= {to} | extend it=ingestion_time() | \
+         summarize n=count(), ok=countif(isnotnull(it))",
+        table.name
+    )
+}
+
+/// What the probe says: nothing without rows.
+fn told(body: &[u8]) -> Option<Basis> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(alias = "Results")]
+        results: Vec<Value>,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let row = body.results.first()?;
+    let number = |name: &str| {
+        let value = row.get(name)?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    };
+    let (rows, known) = (number("n")?, number("ok")?);
+    match rows {
+        0 => None,
+        _ if rows == known => Some(Basis::Ingestion),
+        _ => Some(Basis::Event),
+    }
+}
+
+#[async_trait]
+impl Source for Hunting {
+    fn endpoint(&self) -> &'static Endpoint {
+        &self.table.endpoint
+    }
+
+    async fn page(
+        &self,
+        slice: &Slice,
+        page: &str,
+        limits: &Limits,
+    ) -> Result<(Reply, &'static str)> {
+        let records = self.table.endpoint.window.records;
+        let Some(window) = slice.window() else {
+            let what = "tables are read by windows".to_owned();
+            return Ok((Reply::NotOffered(what), records));
+        };
+        let part = Part::of(window, page);
+        let query = rows(self.table, &part, matches!(slice, Slice::Ingested(_)));
+        Ok((self.query(&query, limits).await?, records))
+    }
+
+    async fn basis(&self, limits: &Limits) -> Result<Option<Basis>> {
+        let now = self.connection.clock().now();
+        let query = probe(self.table, now - PROBED, now);
+        match self.query(&query, limits).await? {
+            Reply::Answer(response) => Ok(response
+                .whole_body()
+                .await
+                .ok()
+                .and_then(|body| told(&body))),
+            // The first page meets it again, and says what it means.
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn queries_have_the_shapes_that_were_agreed_on() {
+        let window = Window {
+            from: at("2026-01-01T00:00:00.123456789Z"),
+            to: at("2026-01-01T01:00:00Z"),
+        };
+        let whole = Part::of(window, "");
+        let share = Part::of(window, "2026-01-01T00:00:00Z/2026-01-01T00:00:01Z#3/8");
+        let devices = table("DeviceEvents").unwrap();
+        let mail = table("EmailEvents").unwrap();
+        let queries = [
+            rows(devices, &whole, true),
+            rows(devices, &whole, false),
+            rows(devices, &share, true),
+            rows(mail, &share, false),
+            probe(mail, window.from, window.to),
+        ];
+        insta::assert_snapshot!(queries.join("\n"), @"
+        DeviceEvents | where ingestion_time() >= datetime(2026-01-01T00:00:00.1234567Z) and ingestion_time() < datetime(2026-01-01T01:00:00.0000000Z) | extend IngestionTime=ingestion_time() | take 30000
+        DeviceEvents | where Timestamp >= datetime(2026-01-01T00:00:00.1234567Z) and Timestamp < datetime(2026-01-01T01:00:00.0000000Z) | take 30000
+        DeviceEvents | where ingestion_time() >= datetime(2026-01-01T00:00:00.0000000Z) and ingestion_time() < datetime(2026-01-01T00:00:01.0000000Z) | where hash(DeviceId, 8) == 3 | extend IngestionTime=ingestion_time() | take 30000
+        EmailEvents | where Timestamp >= datetime(2026-01-01T00:00:00.0000000Z) and Timestamp < datetime(2026-01-01T00:00:01.0000000Z) | where hash(tostring(pack_all()), 8) == 3 | take 30000
+        EmailEvents | where Timestamp > datetime(2026-01-01T00:00:00.1234567Z) and Timestamp <= datetime(2026-01-01T01:00:00.0000000Z) | extend it=ingestion_time() | summarize n=count(), ok=countif(isnotnull(it))
+        ");
+    }
+
+    #[test]
+    fn the_probe_decides_only_when_it_saw_rows() {
+        let told = |text: &str| super::told(text.as_bytes());
+        assert_eq!(
+            told(r#"{"results":[{"n":7,"ok":7}]}"#),
+            Some(Basis::Ingestion)
+        );
+        assert_eq!(
+            told(r#"{"results":[{"n":"7","ok":"0"}]}"#),
+            Some(Basis::Event)
+        );
+        assert_eq!(told(r#"{"results":[{"n":0,"ok":0}]}"#), None);
+        assert_eq!(told(r#"{"Results":[]}"#), None);
+        assert_eq!(told("nothing"), None);
+    }
+
+    #[test]
+    fn the_share_is_counted_anew_every_quarter_of_an_hour() {
+        let next = |text: &str| next_cycle(at(text)).to_rfc3339();
+        assert_eq!(next("2026-01-01T10:14:59Z"), "2026-01-01T10:15:00+00:00");
+        assert_eq!(next("2026-01-01T10:15:00Z"), "2026-01-01T10:30:00+00:00");
+    }
+}

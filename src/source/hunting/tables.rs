@@ -1,0 +1,218 @@
+//! The tables of advanced hunting, from the repository's schema file.
+
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+
+use serde::Deserialize;
+
+use crate::{
+    core::{
+        endpoint::{Endpoint, LATE_DEVICES, TimeFilter, WindowQuery},
+        mapping::{As, Rule, or_take, take},
+        paging::Paging,
+        record::Identity,
+        window::{Pace, Passes, REWRITE},
+    },
+    source::defender::{HUNTING, plain},
+};
+
+const SCHEMA: &str = include_str!("../../../schemas/defender-xdr.json");
+
+/// The most rows of one answer. The service gives 100,000 and 50 MB; a row of a device is 1.5 KB.
+pub const CAP: u32 = 30_000;
+
+#[derive(Deserialize)]
+struct Schema {
+    tables: BTreeMap<String, Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Table {
+    product: String,
+    row_id: Vec<String>,
+    columns: Vec<String>,
+}
+
+/// One table.
+#[derive(Debug)]
+pub struct HuntingTable {
+    /// Its name.
+    pub name: &'static str,
+    /// It holds what devices report, and nothing else.
+    pub of_devices: bool,
+    /// How rows are split evenly: a KQL expression.
+    pub share_by: &'static str,
+    /// Its stream.
+    pub endpoint: Endpoint,
+}
+
+static TABLES: LazyLock<Vec<HuntingTable>> = LazyLock::new(|| {
+    // The file is a part of the program, and a test reads it.
+    let schema: Schema = serde_json::from_str(SCHEMA).unwrap_or(Schema {
+        tables: BTreeMap::new(),
+    });
+    schema
+        .tables
+        .into_iter()
+        .map(|(name, table)| hunting_table(kept(name), table))
+        .collect()
+});
+
+/// Every table, by name.
+pub fn tables() -> &'static [HuntingTable] {
+    &TABLES
+}
+
+/// The table of this name, or of the name that it had in 2019.
+pub fn table(name: &str) -> Option<&'static HuntingTable> {
+    let today = OLD_NAMES
+        .iter()
+        .find(|(old, _)| old.eq_ignore_ascii_case(name))
+        .map_or(name, |(_, today)| today);
+    TABLES
+        .iter()
+        .find(|table| table.name.eq_ignore_ascii_case(today))
+}
+
+/// What the tables were called in 2019. `AlertEvents` has become two tables; the one with the alerts
+/// themselves takes its place.
+const OLD_NAMES: &[(&str, &str)] = &[
+    ("AlertEvents", "AlertInfo"),
+    ("MachineInfo", "DeviceInfo"),
+    ("MachineNetworkInfo", "DeviceNetworkInfo"),
+    ("ProcessCreationEvents", "DeviceProcessEvents"),
+    ("NetworkCommunicationEvents", "DeviceNetworkEvents"),
+    ("FileCreationEvents", "DeviceFileEvents"),
+    ("RegistryEvents", "DeviceRegistryEvents"),
+    ("LogonEvents", "DeviceLogonEvents"),
+    ("ImageLoadEvents", "DeviceImageLoadEvents"),
+    ("MiscEvents", "DeviceEvents"),
+];
+
+/// Text that lives as long as the program, as everything about a stream does. It is made once.
+fn kept(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}
+
+fn hunting_table(name: &'static str, table: Table) -> HuntingTable {
+    let columns: Vec<&'static str> = table
+        .columns
+        .into_iter()
+        .map(|column| kept(column.split(':').next().unwrap_or_default().to_owned()))
+        .collect();
+    let stream = kept(format!("defender.hunting.{name}"));
+    let mut row_id = table.row_id.into_iter().map(kept);
+    let rules: Vec<Rule> = RULES
+        .iter()
+        .filter(|rule| columns.contains(&rule.member))
+        .copied()
+        .collect();
+    HuntingTable {
+        name,
+        of_devices: table.product == "endpoint",
+        share_by: if columns.contains(&"DeviceId") {
+            "DeviceId"
+        } else {
+            "tostring(pack_all())"
+        },
+        endpoint: Endpoint {
+            stream,
+            domain: HUNTING,
+            window: WindowQuery {
+                path: "/v1.0/security/runHuntingQuery",
+                records: "results",
+                filter: TimeFilter::Kql(name),
+                parameters: &[],
+                paging: Paging::Whole { cap: CAP },
+            },
+            fix: "grant the app the application role `ThreatHunting.Read.All` of Microsoft Graph, \
+                  with admin consent, or empty `DEFENDER_HUNTING_TABLES`",
+            identity: Identity {
+                // Without columns of its own a row is known by all that it says.
+                id: row_id.next().unwrap_or_default(),
+                also: row_id.collect::<Vec<_>>().leak(),
+                time: "Timestamp",
+                ..Identity::PLAIN
+            },
+            fingerprints: stream,
+            rules: rules.leak(),
+            pace: PACE,
+            ..plain()
+        },
+    }
+}
+
+const PACE: Pace = Pace {
+    every: Duration::from_mins(5),
+    delay: Duration::from_mins(5),
+    // By the time of the event; by the time of ingestion nothing is late.
+    lookback: LATE_DEVICES,
+    step: Duration::from_hours(1),
+    history: Duration::from_hours(24),
+    passes: Passes::None,
+    rewrite: REWRITE,
+};
+
+/// Columns that mean what a column of ours means, in whichever tables they are.
+const RULES: &[Rule] = &[
+    take("AlertId", "detectionUuid", As::Json),
+    take("Timestamp", "occurTime", As::Text),
+    take("Title", "displayName", As::Text),
+    take("Severity", "severityLevel", As::Text),
+    take("Category", "category", As::Text),
+    take("ActionType", "typeName", As::Text),
+    take("DeviceId", "deviceUuid", As::Text),
+    take("DeviceName", "deviceDisplayName", As::Text),
+    take("AccountName", "userNameBase", As::Text),
+    or_take("AccountUpn", "userNameBase", As::Text),
+    take("FileName", "objectName", As::Text),
+    take("EntityType", "objectTypeName", As::Text),
+    take("SHA1", "objectHashSha1", As::Text),
+    take("FileSize", "objectSizeBytes", As::Integer),
+    take("RemoteUrl", "objectUrl", As::Text),
+    or_take("Url", "objectUrl", As::Text),
+    take("ProcessCommandLine", "processCommandline", As::Text),
+    or_take(
+        "InitiatingProcessCommandLine",
+        "processCommandline",
+        As::Text,
+    ),
+    take("InitiatingProcessFolderPath", "processPath", As::Text),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_of_the_guide_is_there_and_alert_info() {
+        let names: Vec<&str> = tables().iter().map(|table| table.name).collect();
+        assert_eq!(names.len(), 21, "{names:?}");
+        for table in tables() {
+            let columns = table.endpoint.rules;
+            assert!(
+                columns.iter().any(|rule| rule.member == "Timestamp"),
+                "{}",
+                table.name
+            );
+        }
+        assert!(names.contains(&"UrlClickEvents"));
+    }
+
+    #[test]
+    fn old_names_still_name_a_table() {
+        for (old, today) in OLD_NAMES {
+            assert_eq!(table(old).unwrap().name, *today);
+        }
+        assert_eq!(table("deviceevents").unwrap().name, "DeviceEvents");
+        assert!(table("Nothing").is_none());
+    }
+
+    #[test]
+    fn rows_of_a_device_are_known_by_device_report_and_time() {
+        let events = &table("DeviceEvents").unwrap().endpoint;
+        assert_eq!(events.identity.id, "DeviceId");
+        assert!(events.identity.also.contains(&"ReportId"));
+        assert_eq!(table("AlertEvidence").unwrap().endpoint.identity.id, "");
+    }
+}
