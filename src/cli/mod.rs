@@ -34,7 +34,7 @@ const LOCAL_SETTINGS: &str = "local.settings.json";
 
 /// Threads for what keeps a processor or a disk busy. Async work has one of its own, which is never
 /// busy for long; each further thread would cost memory of its own.
-const WORKERS: usize = 4;
+const WORKERS: usize = 2;
 
 const EXAMPLES: &str = "\
 Examples:

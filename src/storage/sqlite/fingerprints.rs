@@ -129,17 +129,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_bucket_stays_in_few_rows_and_loses_nothing() {
-        added_by(1, MAX_ROWS).await;
+        let (rows, _) = added(1).await;
+        assert!(rows <= MAX_ROWS, "{rows}");
     }
 
     #[tokio::test]
     async fn a_large_bucket_is_not_written_anew() {
-        // Two large rows and the small ones since.
-        added_by(100, MAX_ROWS + 2).await;
+        let (rows, longest) = added(100).await;
+        assert!(rows <= MAX_ROWS, "{rows}");
+        assert!(longest < 2 * LARGE, "{longest}");
     }
 
-    /// Adds 200 times so many pairs of fingerprints.
-    async fn added_by(pairs: u64, most_rows: i64) {
+    /// How many rows a bucket has, and how long the longest is, when so many pairs of fingerprints
+    /// were added 200 times.
+    async fn added(pairs: u64) -> (i64, i64) {
         let folder = tempfile::tempdir().unwrap();
         let file = EmbeddedFile::open(folder.path()).unwrap();
         let storage = SqliteStorage::new(Arc::clone(&file)).unwrap();
@@ -153,13 +156,11 @@ mod tests {
         let all = 200 * pairs;
         let expected: Vec<u64> = (0..all).chain(u64::MAX - (all - 1)..=u64::MAX).collect();
         assert_eq!(found, expected);
-        let rows: i64 = file
-            .with(|connection| {
-                let sql = "SELECT count(*) FROM connector_fingerprints";
-                connection.query_row(sql, [], |row| row.get(0))
-            })
-            .await
-            .unwrap();
-        assert!(rows <= most_rows, "{rows}");
+        file.with(|connection| {
+            let sql = "SELECT count(*), max(length(hashes)) FROM connector_fingerprints";
+            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .await
+        .unwrap()
     }
 }
