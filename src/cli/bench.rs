@@ -53,9 +53,9 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// True when one thread does all: the yardstick shall not pay for threads that it does not need.
-    pub(super) fn is_serial(&self) -> bool {
-        matches!(self.part, Some(Part::Reference | Part::Fetch))
+    /// True when this process plays the outside world.
+    pub(super) fn is_the_world(&self) -> bool {
+        self.part == Some(Part::World)
     }
 }
 

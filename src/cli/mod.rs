@@ -32,7 +32,8 @@ mod simulate;
 /// Where `run`, `check`, `cursor` and `query` find settings that the environment does not have.
 const LOCAL_SETTINGS: &str = "local.settings.json";
 
-/// Threads for async work; what keeps a processor busy runs on others.
+/// Threads for what keeps a processor or a disk busy. Async work has one of its own, which is never
+/// busy for long; each further thread would cost memory of its own.
 const WORKERS: usize = 2;
 
 const EXAMPLES: &str = "\
@@ -107,12 +108,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn runtime(command: &Command) -> tokio::runtime::Builder {
     let mut runtime = match command {
-        Command::Bench(arguments) if arguments.is_serial() => {
-            tokio::runtime::Builder::new_current_thread()
+        // Nobody counts what it costs, but it has to be quicker than who is measured.
+        Command::Bench(arguments) if arguments.is_the_world() => {
+            tokio::runtime::Builder::new_multi_thread()
         }
-        _ => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
     };
-    runtime.worker_threads(WORKERS).enable_all();
+    runtime.max_blocking_threads(WORKERS).enable_all();
     runtime
 }
 

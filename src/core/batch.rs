@@ -125,6 +125,13 @@ impl Batch {
         self.json.len() + bytes < MAX_BATCH_BYTES
     }
 
+    /// Makes room at once for all that it can hold: a batch that grows is moved from place to place.
+    /// What is never written to takes no memory.
+    pub fn reserve(&mut self) {
+        let json = Arc::make_mut(&mut self.json);
+        json.reserve_exact(MAX_BATCH_BYTES - json.len());
+    }
+
     /// Adds a row, which must fit ([`has_room_for`](Self::has_room_for)).
     pub fn add(&mut self, row: &[u8]) {
         debug_assert!(

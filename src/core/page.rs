@@ -325,6 +325,10 @@ impl Cutter {
             *length += bytes.len();
             return;
         }
+        if self.chunk.bytes.is_empty() {
+            // Whole from the beginning, with room for the record that fills it.
+            self.chunk.bytes.reserve(self.enough + self.enough / 4);
+        }
         self.chunk.bytes.extend_from_slice(bytes);
         let length = self.chunk.bytes.len() - self.start;
         if length > MAX_RECORD_BYTES {

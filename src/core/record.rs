@@ -105,7 +105,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 #[derive(Deserialize)]
                 struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
 
-                let mut members = Vec::with_capacity(32);
+                let mut members = Vec::with_capacity(24);
                 while let Some((Key(key), value)) = map.next_entry()? {
                     members.push((key, value));
                 }

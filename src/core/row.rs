@@ -113,8 +113,11 @@ impl RowSource {
         now: DateTime<Utc>,
         json: &mut Vec<u8>,
     ) -> bool {
-        let mut cells = Cells::default();
-        let mut rest = cells.fill(record, self.rules, "");
+        let mut cells = Cells {
+            filled: Vec::with_capacity(16),
+            ..Cells::default()
+        };
+        let mut rest = cells.fill(record, self.rules, Path::default());
         cells.look_up(looked, record, self.details, &mut rest);
         if let Some(name) = looked.device_name
             && self.names_devices
@@ -242,9 +245,8 @@ impl<'a> Cells<'a> {
         });
     }
 
-    /// Fills columns by `rules`, and gives back what no column took, as the members of a JSON
-    /// object: `"a":1,"b":2`.
-    fn fill(&mut self, record: &Members<'a>, rules: &'static [Rule], path: &str) -> String {
+    /// Fills columns by `rules`, and gives back what no column took.
+    fn fill(&mut self, record: &Members<'a>, rules: &'static [Rule], path: Path<'_>) -> Object {
         // Rules in their order, not the members in theirs: the first rule of a column wins.
         let mut outcomes: Vec<(&str, Outcome)> = Vec::with_capacity(rules.len());
         for rule in rules {
@@ -252,7 +254,7 @@ impl<'a> Cells<'a> {
                 outcomes.push((rule.member, self.follow(rule, value, path)));
             }
         }
-        let mut rest = String::new();
+        let mut rest = Object::default();
         for (key, value) in record.iter() {
             match outcomes
                 .iter()
@@ -260,17 +262,17 @@ impl<'a> Cells<'a> {
                 .map(|(_, outcome)| outcome)
             {
                 Some(Outcome::Taken) => {}
-                Some(Outcome::Partly(left)) => push_member(&mut rest, key, &format!("{{{left}}}")),
-                Some(Outcome::Kept) | None if path.is_empty() && is_ours(key) => {
-                    push_member(&mut rest, &format!("@{key}"), value.get());
+                Some(Outcome::Partly(left)) => rest.push(key, left),
+                Some(Outcome::Kept) | None if path.0.is_none() && is_ours(key) => {
+                    rest.push(&format!("@{key}"), value.get());
                 }
-                Some(Outcome::Kept) | None => push_member(&mut rest, key, value.get()),
+                Some(Outcome::Kept) | None => rest.push(key, value.get()),
             }
         }
         rest
     }
 
-    fn follow(&mut self, rule: &Rule, value: &'a RawValue, path: &str) -> Outcome {
+    fn follow(&mut self, rule: &Rule, value: &'a RawValue, path: Path<'_>) -> Outcome {
         match rule.to {
             To::Column(column, _) if !self.looked_up && self.has(column) => Outcome::Kept,
             To::Column(column, how) => {
@@ -285,7 +287,7 @@ impl<'a> Cells<'a> {
                 };
                 if new {
                     let origin = if rule.alternate {
-                        Origin::Other(format!("{path}{}", rule.member))
+                        Origin::Other(path.to(rule.member))
                     } else {
                         Origin::Usual
                     };
@@ -297,14 +299,15 @@ impl<'a> Cells<'a> {
                 let Some(members) = Members::of_value(value) else {
                     return Outcome::Kept;
                 };
-                let left = self.fill(&members, rules, &format!("{path}{}.", rule.member));
-                match rest {
-                    _ if left.is_empty() => Outcome::Taken,
-                    Some(column) if !self.has(column) => {
-                        self.add(column, format!("{{{left}}}"), Origin::Usual);
+                let inside = Path(Some((&path, rule.member)));
+                let left = self.fill(&members, rules, inside).close();
+                match (left, rest) {
+                    (None, _) => Outcome::Taken,
+                    (Some(left), Some(column)) if !self.has(column) => {
+                        self.add(column, left, Origin::Usual);
                         Outcome::Taken
                     }
-                    _ => Outcome::Partly(left),
+                    (Some(left), _) => Outcome::Partly(left),
                 }
             }
         }
@@ -316,44 +319,44 @@ impl<'a> Cells<'a> {
         looked: Looked<'a>,
         record: &Members<'a>,
         rules: &'static [Rule],
-        rest: &mut String,
+        rest: &mut Object,
     ) {
         self.looked_up = true;
         if let Some(details) = looked.details.and_then(|text| Members::of(text).ok()) {
-            let left = self.fill(&details, rules, "");
+            let left = self.fill(&details, rules, Path::default()).close();
             // What the record says itself is not paid for twice.
-            let mut new = String::new();
-            if let Ok(left) = Members::of(format!("{{{left}}}").as_bytes()) {
+            let mut new = Object::default();
+            if let Some(Ok(left)) = left.as_ref().map(|left| Members::of(left.as_bytes())) {
                 for (key, value) in left.iter().filter(|(key, value)| !says(record, key, value)) {
-                    push_member(&mut new, key, value.get());
+                    new.push(key, value.get());
                 }
             }
-            if !new.is_empty() {
-                push_member(rest, DETAILS, &format!("{{{new}}}"));
+            if let Some(new) = new.close() {
+                rest.push(DETAILS, &new);
             }
         }
         self.looked_up = false;
     }
 
-    fn set_additional(&mut self, mut rest: String, rules: &[Rule]) {
-        let mut from = String::new();
+    fn set_additional(&mut self, mut rest: Object, rules: &[Rule]) {
+        let mut from = Object::default();
         let mut looked_up: Vec<&str> = Vec::new();
         for cell in &self.filled {
             match &cell.origin {
-                Origin::Other(path) => push_member(&mut from, cell.column, &quoted(path)),
+                Origin::Other(path) => from.push(cell.column, &quoted(path)),
                 Origin::LookedUp if usually_fill(rules, cell.column) => looked_up.push(cell.column),
                 // Columns that no member of a record fills need not be told apart.
                 Origin::Usual | Origin::LookedUp => {}
             }
         }
         if !looked_up.is_empty() {
-            push_member(&mut from, DETAILS, &Value::from(looked_up).to_string());
+            from.push(DETAILS, &Value::from(looked_up).to_string());
         }
-        if !from.is_empty() {
-            push_member(&mut rest, FROM, &format!("{{{from}}}"));
+        if let Some(from) = from.close() {
+            rest.push(FROM, &from);
         }
-        if !rest.is_empty() {
-            self.add("additionalFields", format!("{{{rest}}}"), Origin::Usual);
+        if let Some(rest) = rest.close() {
+            self.add("additionalFields", rest, Origin::Usual);
         }
     }
 
@@ -428,22 +431,51 @@ enum Outcome {
     Kept,
 }
 
-fn push_member(object: &mut String, key: &str, json: &str) {
-    if !object.is_empty() {
-        object.push(',');
+/// The members of which a record's member is one, outermost last.
+#[derive(Clone, Copy, Default)]
+struct Path<'p>(Option<(&'p Path<'p>, &'static str)>);
+
+impl Path<'_> {
+    /// `context.process.path`.
+    fn to(self, member: &str) -> String {
+        match self.0 {
+            None => member.to_owned(),
+            Some((above, name)) => format!("{}.{member}", above.to(name)),
+        }
     }
-    if key
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
-        object.push('"');
-        object.push_str(key);
-        object.push('"');
-    } else {
-        object.push_str(&quoted(key));
+}
+
+/// A JSON object that is being written.
+#[derive(Default)]
+struct Object(String);
+
+impl Object {
+    fn push(&mut self, key: &str, json: &str) {
+        let object = &mut self.0;
+        object.reserve(key.len() + json.len() + 8);
+        object.push(if object.is_empty() { '{' } else { ',' });
+        if key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            object.push('"');
+            object.push_str(key);
+            object.push('"');
+        } else {
+            object.push_str(&quoted(key));
+        }
+        object.push(':');
+        object.push_str(json);
     }
-    object.push(':');
-    object.push_str(json);
+
+    /// Its text, unless it is empty.
+    fn close(mut self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.push('}');
+        Some(self.0)
+    }
 }
 
 fn push_cell(row: &mut String, column: &str, json: &str) {

@@ -45,6 +45,8 @@ pub(super) struct Desk {
     /// The open batch, and one mark for each of its rows.
     pub(super) batch: Batch,
     pub(super) marks: Vec<Mark>,
+    /// What the next batch is made of.
+    spare: Option<Batch>,
     /// Batches that are full.
     pub(super) full: VecDeque<(Batch, Vec<Mark>)>,
     /// Records whose rows do not hold all of them. They are kept before their rows are pushed.
@@ -77,6 +79,7 @@ impl Desk {
             seen: Seen::default(),
             batch: Batch::new(table),
             marks: Vec::new(),
+            spare: None,
             full: VecDeque::new(),
             originals: Vec::new(),
             bad: Vec::new(),
@@ -89,11 +92,40 @@ impl Desk {
         }
     }
 
+    /// Lays ready what the next work will fill. Where threads have heaps of their own, as they often
+    /// do, memory that each of them takes in turn is held by all of them: so the large pieces come
+    /// from the one that calls this.
+    pub(super) fn prepare(&mut self) {
+        if self.batch.is_empty() {
+            self.batch.reserve();
+        }
+        let table = self.batch.table();
+        self.spare.get_or_insert_with(|| {
+            let mut spare = Batch::new(table);
+            spare.reserve();
+            spare
+        });
+    }
+
     /// The open batch, which is then a new one.
     pub(super) fn take_batch(&mut self) -> (Batch, Vec<Mark>) {
-        let next = Batch::new(self.batch.table());
+        let spare = self.spare.take();
+        let next = spare.unwrap_or_else(|| Batch::new(self.batch.table()));
         let batch = std::mem::replace(&mut self.batch, next);
         (batch, std::mem::take(&mut self.marks))
+    }
+
+    /// Takes in a bucket: what the store has of it, and what is not there yet since its rows have not
+    /// landed.
+    pub(super) fn load<'m>(
+        &'m mut self,
+        bucket: i64,
+        mut stored: Vec<u64>,
+        under_way: impl Iterator<Item = &'m Mark>,
+    ) {
+        let open = under_way.chain(&self.marks);
+        stored.extend(open.filter(|mark| mark.0 == bucket).map(|mark| mark.1));
+        self.seen.load(bucket, stored);
     }
 
     /// Puts the row that was written into the open batch.
@@ -337,5 +369,110 @@ fn once(at: usize, mark: Mark, desk: &mut Desk) -> Fate {
     } else {
         desk.counts.duplicate += 1;
         Fate::Counted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::batch::MAX_BATCH_BYTES, source::eset::DETECTIONS};
+
+    fn mapper(looks_up: bool) -> Mapper {
+        let key = StreamKey::new("default", DETECTIONS.stream);
+        Mapper::new(&DETECTIONS, &key, false, looks_up, &[])
+    }
+
+    fn desk() -> Desk {
+        let key = StreamKey::new("default", DETECTIONS.stream);
+        Desk::new(DETECTIONS.table.name, &key)
+    }
+
+    fn record(id: &str, day: u32, note: &str) -> String {
+        format!(r#"{{"uuid":"{id}","occurTime":"2026-01-{day:02}T00:00:00Z","note":"{note}"}}"#)
+    }
+
+    fn chunk(records: &[String]) -> Chunk {
+        let mut chunk = Chunk::default();
+        for record in records {
+            let start = u32::try_from(chunk.bytes.len()).unwrap();
+            chunk.bytes.extend_from_slice(record.as_bytes());
+            chunk
+                .records
+                .push(start..u32::try_from(chunk.bytes.len()).unwrap());
+        }
+        chunk
+    }
+
+    /// Handles all records, with nothing in the store.
+    fn sift(mapper: &Mapper, chunk: &Chunk, desk: &mut Desk) {
+        let now = "2026-01-31T00:00:00Z".parse().unwrap();
+        let mut from = 0;
+        while let Sifted::Until(at, bucket) = mapper.sift(chunk, from, Way::Fingerprints, desk, now)
+        {
+            desk.load(bucket, Vec::new(), [].iter());
+            from = at;
+        }
+    }
+
+    #[test]
+    fn a_row_under_way_is_known_even_when_its_bucket_was_let_go() {
+        let (mapper, mut desk) = (mapper(false), desk());
+        sift(
+            &mapper,
+            &chunk(&[record("a", 1, ""), record("b", 9, "")]),
+            &mut desk,
+        );
+        desk.seen.trim(0);
+        assert_eq!(desk.batch.len(), 2);
+        // In the open batch…
+        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        assert_eq!((desk.batch.len(), desk.counts.duplicate), (2, 1));
+        // …and in one that was sent and has not landed.
+        let (_, sent) = desk.take_batch();
+        desk.seen = Seen::default();
+        desk.load(sent[0].0, Vec::new(), sent.iter());
+        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        assert_eq!((desk.batch.len(), desk.counts.duplicate), (0, 2));
+    }
+
+    #[test]
+    fn full_batches_keep_the_order_of_the_records_and_a_mark_for_each_row() {
+        let (mapper, mut desk) = (mapper(false), desk());
+        let note = "x".repeat(60_000);
+        let records: Vec<String> = (0..40)
+            .map(|at| record(&at.to_string(), 1, &note))
+            .collect();
+        sift(&mapper, &chunk(&records), &mut desk);
+        let open = desk.take_batch();
+        let batches: Vec<(Batch, Vec<Mark>)> = desk.full.into_iter().chain([open]).collect();
+        assert_eq!(batches.len(), 3);
+        let mut ids = Vec::new();
+        for (batch, marks) in &batches {
+            assert!(batch.bytes() <= MAX_BATCH_BYTES);
+            assert_eq!(batch.len(), marks.len());
+            let rows = batch.rows().map(|row| serde_json::from_slice(row).unwrap());
+            ids.extend(rows.map(|row: serde_json::Value| row["recordId"].clone()));
+        }
+        let expected: Vec<String> = (0..40).map(|at| at.to_string()).collect();
+        assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn each_record_is_one_of_new_seen_and_none() {
+        let mut records = vec![record("a", 1, ""), "7".to_owned(), record("a", 1, "")];
+        records.push("7".to_owned());
+        let mut chunk = chunk(&records);
+        chunk.oversized.push(crate::core::page::Oversized {
+            prefix: b"{".to_vec(),
+            bytes: 5_000_000,
+        });
+        for looks_up in [false, true] {
+            let mut desk = desk();
+            sift(&mapper(looks_up), &chunk, &mut desk);
+            assert_eq!(desk.batch.len() + desk.fresh.len(), 1, "{looks_up}");
+            assert_eq!(desk.fresh.len(), usize::from(looks_up));
+            assert_eq!((desk.counts.duplicate, desk.bad.len()), (2, 2));
+            assert!(desk.bad[1].reason.contains("5000000 bytes"));
+        }
     }
 }

@@ -202,6 +202,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T> {
         let mut desk = std::mem::replace(&mut self.desk, Desk::new(&self.job.table, &self.job.key));
+        desk.prepare();
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&mut desk);
             (done, desk)
@@ -217,13 +218,10 @@ impl<'a, 'h> Writer<'a, 'h> {
         Ok(done)
     }
 
-    /// Loads a bucket: what the store has, and what is not there yet since it has not landed.
     async fn load(&mut self, bucket: i64) -> Result<()> {
-        let mut known = self.parts.storage.fingerprints(&self.set(), bucket).await?;
-        let open = self.under_way.iter().chain([&self.desk.marks]);
-        let open = open.flatten().filter(|mark| mark.0 == bucket);
-        known.extend(open.map(|mark| mark.1));
-        self.desk.seen.load(bucket, known);
+        let stored = self.parts.storage.fingerprints(&self.set(), bucket).await?;
+        let under_way = self.under_way.iter().flatten();
+        self.desk.load(bucket, stored, under_way);
         Ok(())
     }
 

@@ -217,3 +217,81 @@ fn pattern(mut record: Value, mut dice: Dice) -> Option<Pattern> {
         text: text.into_bytes(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn bulk(rows: u64) -> Bulk {
+        let start = "2026-01-02T00:00:00Z".parse().unwrap();
+        Bulk::new(&World::new(1, start, 1.0), start, rows)
+    }
+
+    fn records(bulk: &Bulk, numbers: std::ops::Range<u64>) -> Vec<Value> {
+        numbers
+            .map(|number| {
+                let mut text = Vec::new();
+                bulk.write(number, &mut text);
+                let length = text.len().abs_diff(RECORD_BYTES);
+                assert!(length < 64, "{} bytes", text.len());
+                serde_json::from_slice(&text).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn records_differ_by_id_and_are_in_the_order_of_their_times() {
+        let bulk = bulk(1_500);
+        let records = records(&bulk, 0..1_500);
+        let ids: BTreeSet<&str> = records
+            .iter()
+            .filter_map(|one| one["uuid"].as_str())
+            .collect();
+        assert_eq!(ids.len(), 1_500);
+        let times: Vec<&str> = records
+            .iter()
+            .filter_map(|one| one["occurTime"].as_str())
+            .collect();
+        assert!(times.is_sorted());
+        assert_eq!(times[0], "2026-01-01T01:00:00.000Z");
+    }
+
+    #[test]
+    fn a_time_leads_to_the_first_record_that_did_not_happen_before_it() {
+        for rows in [1, 7, 1_000, 1_000_003] {
+            let bulk = bulk(rows);
+            for number in [0, 1, rows / 3, rows - 1] {
+                let number = number.min(rows - 1);
+                assert_eq!(
+                    bulk.numbered(bulk.time(number)),
+                    number,
+                    "{number} of {rows}"
+                );
+                assert_eq!(bulk.numbered(bulk.time(number) + 1), number + 1);
+            }
+            assert_eq!(bulk.numbered(i64::MIN / 2), 0);
+            assert_eq!(bulk.numbered(i64::MAX / 2), rows);
+        }
+    }
+
+    #[test]
+    fn a_record_arrives_once_however_often_it_is_brought() {
+        let bulk = bulk(100);
+        let mut rows = records(&bulk, 0..60);
+        let brought = serde_json::to_vec(&rows).unwrap();
+        assert_eq!(bulk.take(&brought).unwrap(), 60);
+        assert_eq!(bulk.take(&brought).unwrap(), 60);
+        assert_eq!(bulk.arrived(), 60);
+        rows = records(&bulk, 60..100);
+        for row in &mut rows {
+            *row = json!({"recordId": row["uuid"], "other": [1]});
+        }
+        rows.push(json!({"recordId": "0e2a7a2e-9a9f-4d0b-8d3c-3d4f1f1f0a01"}));
+        rows.push(json!({"note": "of health"}));
+        bulk.take(&serde_json::to_vec(&rows).unwrap()).unwrap();
+        assert_eq!(bulk.arrived(), 100);
+        assert!(bulk.take(b"{}").is_err());
+    }
+}

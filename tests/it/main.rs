@@ -8,6 +8,8 @@ mod azure;
 #[cfg(test)]
 mod azurite;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod canary;

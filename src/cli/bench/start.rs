@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// How often it is started.
-const TRIES: usize = 15;
+const TRIES: usize = 9;
 
 /// How long it is left alone before its memory is read.
-const IDLE: Duration = Duration::from_millis(300);
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Longer than any start.
 const PATIENCE: Duration = Duration::from_secs(10);

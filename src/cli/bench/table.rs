@@ -48,15 +48,13 @@ impl Figures {
                     pull.done.seconds / serial
                 ));
             }
-            lines.push(format!(
-                "complete    {}",
-                if self.missing().is_none() {
-                    "yes"
-                } else {
-                    "NO"
-                }
-            ));
         }
+        let complete = if self.missing().is_none() {
+            "yes"
+        } else {
+            "NO"
+        };
+        lines.push(format!("complete    {complete}"));
         if let Some(start) = &self.start {
             lines.push(format!(
                 "serve       first answer after {:.1} ms, {} idle (medians)",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::push_member;
+use super::Object;
 use crate::core::{
     mapping::As,
     record::{Members, parse_time, text_of, time_text},
@@ -51,15 +51,16 @@ pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)>
             if clash {
                 return Some((text.into(), false));
             }
-            let mut renamed = String::new();
+            let mut renamed = Object::default();
             for (key, value) in members.iter() {
                 let name = names
                     .iter()
                     .find(|(theirs, _)| *theirs == key)
                     .map_or(key, |name| name.1);
-                push_member(&mut renamed, name, value.get());
+                renamed.push(name, value.get());
             }
-            Some((format!("{{{renamed}}}").into(), true))
+            let renamed = renamed.close();
+            Some((renamed.map_or("{}".into(), Cow::from), true))
         }
     }
 }

@@ -17,15 +17,19 @@ CREATE INDEX IF NOT EXISTS connector_fingerprints_bucket
     ON connector_fingerprints (name, bucket);
 ";
 
-/// A bucket of more rows than this becomes one row at the next addition.
+/// More small rows of a bucket than this become one row at the next addition.
 const MAX_ROWS: i64 = 64;
+
+/// A row of so many bytes stays as it is: to write a large bucket anew time and again would take the
+/// memory and the time that it is large by.
+const LARGE: i64 = 64 << 10;
 
 #[async_trait]
 impl Fingerprints for SqliteStorage {
     async fn fingerprints(&self, set: &str, bucket: i64) -> Result<Vec<u64>> {
         let set = set.to_owned();
         self.file
-            .with(move |connection| hashes(connection, &set, bucket))
+            .with(move |connection| hashes(connection, &set, bucket, i64::MAX))
             .await
     }
 
@@ -62,11 +66,18 @@ impl Fingerprints for SqliteStorage {
     }
 }
 
-fn hashes(connection: &Connection, set: &str, bucket: i64) -> rusqlite::Result<Vec<u64>> {
+/// The fingerprints of the rows that are shorter than so many bytes.
+fn hashes(
+    connection: &Connection,
+    set: &str,
+    bucket: i64,
+    shorter_than: i64,
+) -> rusqlite::Result<Vec<u64>> {
     let mut statement = connection.prepare_cached(
-        "SELECT hashes FROM connector_fingerprints WHERE name = ?1 AND bucket = ?2",
+        "SELECT hashes FROM connector_fingerprints
+         WHERE name = ?1 AND bucket = ?2 AND length(hashes) < ?3",
     )?;
-    let mut rows = statement.query(params![set, bucket])?;
+    let mut rows = statement.query(params![set, bucket, shorter_than])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
         let bytes = row.get_ref(0)?.as_blob()?;
@@ -87,18 +98,20 @@ fn insert(connection: &Connection, set: &str, bucket: i64, bytes: &[u8]) -> rusq
 fn compact(connection: &Connection, set: &str, bucket: i64) -> rusqlite::Result<()> {
     let rows: i64 = connection
         .prepare_cached(
-            "SELECT count(*) FROM connector_fingerprints WHERE name = ?1 AND bucket = ?2",
+            "SELECT count(*) FROM connector_fingerprints
+             WHERE name = ?1 AND bucket = ?2 AND length(hashes) < ?3",
         )?
-        .query_row(params![set, bucket], |row| row.get(0))?;
+        .query_row(params![set, bucket, LARGE], |row| row.get(0))?;
     if rows <= MAX_ROWS {
         return Ok(());
     }
-    let mut all = hashes(connection, set, bucket)?;
+    let mut all = hashes(connection, set, bucket, LARGE)?;
     all.sort_unstable();
     all.dedup();
     connection.execute(
-        "DELETE FROM connector_fingerprints WHERE name = ?1 AND bucket = ?2",
-        params![set, bucket],
+        "DELETE FROM connector_fingerprints
+         WHERE name = ?1 AND bucket = ?2 AND length(hashes) < ?3",
+        params![set, bucket, LARGE],
     )?;
     insert(connection, set, bucket, &to_bytes(&all))
 }
@@ -116,24 +129,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_bucket_stays_in_few_rows_and_loses_nothing() {
+        let (rows, _) = added(1).await;
+        assert!(rows <= MAX_ROWS, "{rows}");
+    }
+
+    #[tokio::test]
+    async fn a_large_bucket_is_not_written_anew() {
+        let (rows, longest) = added(100).await;
+        assert!(rows <= MAX_ROWS, "{rows}");
+        assert!(longest < 2 * LARGE, "{longest}");
+    }
+
+    /// How many rows a bucket has, and how long the longest is, when so many pairs of fingerprints
+    /// were added 200 times.
+    async fn added(pairs: u64) -> (i64, i64) {
         let folder = tempfile::tempdir().unwrap();
         let file = EmbeddedFile::open(folder.path()).unwrap();
         let storage = SqliteStorage::new(Arc::clone(&file)).unwrap();
-        for hash in 0..200 {
-            let added = [(7, vec![hash, u64::MAX - hash])];
+        for first in (0..200).map(|at| at * pairs) {
+            let hashes = (first..first + pairs).flat_map(|hash| [hash, u64::MAX - hash]);
+            let added = [(7, hashes.collect())];
             storage.add_fingerprints("set", &added).await.unwrap();
         }
         let mut found = storage.fingerprints("set", 7).await.unwrap();
         found.sort_unstable();
-        let expected: Vec<u64> = (0..200).chain(u64::MAX - 199..=u64::MAX).collect();
+        let all = 200 * pairs;
+        let expected: Vec<u64> = (0..all).chain(u64::MAX - (all - 1)..=u64::MAX).collect();
         assert_eq!(found, expected);
-        let rows: i64 = file
-            .with(|connection| {
-                let sql = "SELECT count(*) FROM connector_fingerprints";
-                connection.query_row(sql, [], |row| row.get(0))
-            })
-            .await
-            .unwrap();
-        assert!(rows <= MAX_ROWS, "{rows}");
+        file.with(|connection| {
+            let sql = "SELECT count(*), max(length(hashes)) FROM connector_fingerprints";
+            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .await
+        .unwrap()
     }
 }

@@ -1,0 +1,69 @@
+//! `bench`, small: that its figures are about whole runs over the same bytes. How good they are is
+//! not for a test to say.
+
+use std::process::{Command, Output};
+
+fn bench(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sentinel-connector"))
+        .arg("bench")
+        .args(arguments)
+        .env_clear()
+        .env("CONNECTOR_DATA", folder.path())
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let left: Vec<_> = folder.path().read_dir().unwrap().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    output
+}
+
+/// The lines of an output that ended well, in words.
+fn lines(output: &Output) -> Vec<String> {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The number before `what` in the line that follows the one of `run`.
+fn figure(lines: &[String], run: &str, what: &str) -> u64 {
+    let at = lines.iter().position(|line| line.starts_with(run)).unwrap();
+    let line = lines[at..at + 2].join(" ");
+    let before = line.split(what).next().unwrap();
+    let number = before.split_whitespace().last().unwrap();
+    number
+        .trim_start_matches('(')
+        .replace(',', "")
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn both_runs_read_the_same_bytes_and_lose_nothing() {
+    let lines = lines(&bench(&["--rows", "2300", "--latency", "1"]));
+    let says = |start: &str| lines.iter().any(|line| line.starts_with(start));
+    for start in [
+        "pull ",
+        "reference ",
+        "ratio ",
+        "latency ",
+        "complete    yes",
+        "serve ",
+    ] {
+        assert!(says(start), "no `{start}` in {lines:#?}");
+    }
+    let bytes = |run| figure(&lines, run, " bytes of records in");
+    assert_eq!(bytes("pull"), bytes("reference"));
+    assert!(bytes("pull") > 2_300 * 2_400);
+    // Three pages each; the pipeline asks the feed as well, before and after.
+    assert_eq!(figure(&lines, "reference", " to ESET"), 3);
+    assert_eq!(figure(&lines, "pull", " to ESET"), 5);
+}
+
+#[test]
+fn the_reference_runs_alone_when_it_is_asked_for() {
+    let lines = lines(&bench(&["--rows", "1", "--reference"]));
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(figure(&lines, "reference", " pushes"), 1);
+}
