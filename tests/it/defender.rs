@@ -259,8 +259,13 @@ impl Tenant {
     /// Every record that a pass must have seen has landed.
     pub(crate) async fn assert_has(&self, stream: &str, must: &BTreeSet<String>, context: &str) {
         let ids = self.ids(stream).await;
-        let missing: Vec<_> = must.difference(&ids).take(5).collect();
-        assert!(missing.is_empty(), "{context}: {stream} lacks {missing:?}");
+        let missing: Vec<_> = must.difference(&ids).collect();
+        let (count, all, there) = (missing.len(), must.len(), ids.len());
+        let some: Vec<_> = missing.into_iter().take(5).collect();
+        assert!(
+            some.is_empty(),
+            "{context}: {stream} has {there}, lacks {count} of {all}: {some:?}"
+        );
         assert!(!must.is_empty(), "{context}: {stream} had nothing to prove");
         self.assert_accounts(stream, context).await;
     }

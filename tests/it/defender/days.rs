@@ -51,12 +51,12 @@ async fn two_days_of_timers_land_every_stream() {
         .await;
     let (software, _) = world.software_ids(tenant.looks[0].0);
     tenant
-        .assert_has("defender.software-vulnerabilities", &software, context)
+        .assert_has("defender.software-vulnerabilities", &software, "baseline")
         .await;
     let changes = world.software_changes(tenant.looks[0].0, began - TimeDelta::hours(6));
     let changed: BTreeSet<String> = changes.into_iter().map(|(id, _, _)| id).collect();
     tenant
-        .assert_has("defender.software-vulnerabilities", &changed, context)
+        .assert_has("defender.software-vulnerabilities", &changed, "changes")
         .await;
     let refused: Vec<_> = tenant
         .simulator
@@ -159,9 +159,17 @@ async fn a_closing_lands_for_incidents_that_were_sent_and_for_no_other() {
     assert!(!closed.is_empty());
     assert!(closed.is_subset(&open), "{:?}", closed.difference(&open));
     let everything = ids(all.rows(&by_status(true)).await);
-    let wanted: BTreeSet<String> = everything.intersection(&open).cloned().collect();
-    assert_eq!(closed, wanted);
     assert!(everything.len() > closed.len(), "some were resolved before");
+    // Some are opened once more: the newest version tells.
+    let newest = "SELECT recordId FROM (SELECT recordId, status, max(updateTime) \
+                  FROM IntegrationTableIncidents_CL GROUP BY recordId) WHERE status = 'resolved'";
+    let now = ids(all.rows(newest).await);
+    let wanted: BTreeSet<String> = now.intersection(&open).cloned().collect();
+    assert!(
+        wanted.is_subset(&closed),
+        "{:?}",
+        wanted.difference(&closed)
+    );
     let filtered: u64 = some
         .reports
         .iter()

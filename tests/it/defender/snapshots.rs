@@ -72,7 +72,7 @@ async fn what_two_passes_miss_is_gone_once() {
 #[tokio::test]
 async fn data_that_moves_under_the_pages_loses_nothing_over_two_passes() {
     let mut tenant = Tenant::with("machines", |options| {
-        options.defender.estate.machines = 25_000;
+        options.defender.estate.machines = 10_400;
     });
     tenant.inject("defender.machines:movingx*");
     tenant.run_well().await;
