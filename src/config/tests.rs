@@ -463,7 +463,7 @@ fn connections_hold_no_secrets_and_no_mistakes() {
         {"name":"one","source":"eset","settings":{"ESET_PASSWORD":"canary-7f3a"}},
         {"name":"two","source":"eset","settings":{"ESET_LOGIN":"own@example.com"}},
         {"name":"Three","source":"eset"},
-        {"name":"four","source":"defender"},
+        {"name":"four","source":"sentinel"},
         {"name":"five","source":"eset","settings":{"SINK":"embedded","ESET_REGIN":"eu"}},
         {"name":"six","source":"eset","every":"often","schedule":"x"},
         {"name":"seven","source":"eset"},

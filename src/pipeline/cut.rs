@@ -135,23 +135,26 @@ impl Cut {
         let mut safe = file.lines;
         let mut whole = || -> Result<()> {
             let mut plain = Plain::default();
+            let mut cut = |bytes: &[u8], lines: &mut LineCutter| -> Result<()> {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let (left, chunk) = lines.feed(rest);
+                    rest = left;
+                    if let Some(chunk) = chunk {
+                        self.hand_on(chunk)?;
+                        safe = lines.lines();
+                        self.progress(&file.at(safe))?;
+                    }
+                }
+                Ok(())
+            };
             while let Some(part) = incoming.blocking_recv() {
                 // In pieces, since a few compressed bytes may be many.
                 for piece in part.chunks(4 << 10) {
-                    let bytes = plain.of(piece)?;
-                    let mut rest = &bytes[..];
-                    while !rest.is_empty() {
-                        let (left, chunk) = lines.feed(rest);
-                        rest = left;
-                        if let Some(chunk) = chunk {
-                            self.hand_on(chunk)?;
-                            safe = lines.lines();
-                            self.progress(&file.at(safe))?;
-                        }
-                    }
+                    cut(&plain.of(piece)?, &mut lines)?;
                 }
             }
-            plain.finish()?;
+            cut(&plain.finish()?, &mut lines)?;
             self.hand_on(lines.finish()?)?;
             safe = lines.lines();
             Ok(())
@@ -225,14 +228,62 @@ impl Plain {
         Ok(std::mem::take(decoder.get_mut()))
     }
 
-    fn finish(self) -> Result<()> {
-        if let Some(mut decoder) = self.decoder {
-            decoder.try_finish().map_err(|error| broken(&error))?;
-        }
-        Ok(())
+    /// What the decoder has held back. A file that ends too early is an error.
+    fn finish(self) -> Result<Vec<u8>> {
+        let Some(mut decoder) = self.decoder else {
+            return Ok(Vec::new());
+        };
+        decoder.try_finish().map_err(|error| broken(&error))?;
+        Ok(std::mem::take(decoder.get_mut()))
     }
 }
 
 fn broken(error: &std::io::Error) -> Error {
     Error::transient(format!("the file is not whole: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn compressed(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn plain(bytes: &[u8], size: usize) -> Result<Vec<u8>> {
+        let mut plain = Plain::default();
+        let mut text = Vec::new();
+        for part in bytes.chunks(size) {
+            text.extend(plain.of(part)?);
+        }
+        text.extend(plain.finish()?);
+        Ok(text)
+    }
+
+    proptest! {
+        #[test]
+        fn a_compressed_file_is_read_to_its_last_byte(
+            lines in prop::collection::vec("[a-z0-9{}\":]{0,200}", 0..300),
+            size in 1usize..5_000,
+        ) {
+            let text = lines.join("\n").into_bytes();
+            // Also in two members, as some writers append.
+            let (first, second) = text.split_at(text.len() / 3);
+            let bytes = [compressed(first), compressed(second)].concat();
+            prop_assert_eq!(plain(&bytes, size).unwrap(), text.clone());
+            prop_assert_eq!(plain(&text, size).unwrap(), text);
+        }
+
+        #[test]
+        fn a_compressed_file_that_is_cut_is_no_file(cut in 1usize..60) {
+            let bytes = compressed(&b"{\"a\":1}\n".repeat(500));
+            let cut = cut.min(bytes.len() - 1);
+            prop_assert!(plain(&bytes[..bytes.len() - cut], 7).is_err());
+        }
+    }
 }
