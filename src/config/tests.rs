@@ -31,15 +31,15 @@ fn warnings(settings: &Settings) -> Vec<String> {
 }
 
 fn eset(settings: &Settings) -> &EsetSettings {
-    let [
-        Connection {
-            name,
-            source: Source::Eset(eset),
-            ..
-        },
-    ] = &settings.connections[..]
-    else {
-        panic!("not one connection: {settings:?}");
+    let mut found = settings
+        .connections
+        .iter()
+        .filter_map(|connection| match &connection.source {
+            Source::Eset(eset) => Some((&connection.name, eset)),
+            Source::Defender(_) => None,
+        });
+    let (Some((name, eset)), None) = (found.next(), found.next()) else {
+        panic!("one connection to ESET: {:?}", settings.connections);
     };
     assert_eq!(name, DEFAULT_CONNECTION);
     eset
@@ -463,7 +463,7 @@ fn connections_hold_no_secrets_and_no_mistakes() {
         {"name":"one","source":"eset","settings":{"ESET_PASSWORD":"canary-7f3a"}},
         {"name":"two","source":"eset","settings":{"ESET_LOGIN":"own@example.com"}},
         {"name":"Three","source":"eset"},
-        {"name":"four","source":"defender"},
+        {"name":"four","source":"sentinel"},
         {"name":"five","source":"eset","settings":{"SINK":"embedded","ESET_REGIN":"eu"}},
         {"name":"six","source":"eset","every":"often","schedule":"x"},
         {"name":"seven","source":"eset"},
@@ -477,7 +477,7 @@ fn connections_hold_no_secrets_and_no_mistakes() {
         "`CONNECTIONS` connection `one`: `ESET_PASSWORD` is a secret, which `CONNECTIONS` must not hold: put it into the setting `ONE_ESET_PASSWORD`",
         "`TWO_ESET_PASSWORD` of connection `two` is not set",
         "`CONNECTIONS` element 3: `name` must begin",
-        "`CONNECTIONS` element 4: `source` must be `eset`",
+        "`CONNECTIONS` element 4: `source` must be `eset` or `defender`",
         "`CONNECTIONS` connection `five`: `SINK` applies to the whole app",
         "`CONNECTIONS` connection `five`: `ESET_REGIN` is unknown; did you mean `ESET_REGION`?",
         "`CONNECTIONS` element 6: `schedule` is unknown",

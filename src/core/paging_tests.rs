@@ -41,9 +41,14 @@ impl Service {
             time >= part.window.from && time < part.window.to && share
         };
         let mut ids: Vec<usize> = (0..self.times.len()).filter(inside).collect();
-        if self.sorted {
-            ids.sort_by_key(|id| self.times[*id]);
-        }
+        // Who ignores `$orderby` gives the newest first.
+        ids.sort_by_key(|id| {
+            if self.sorted {
+                self.times[*id]
+            } else {
+                -self.times[*id]
+            }
+        });
         ids
     }
 

@@ -77,24 +77,31 @@ pub(super) struct Cut {
 }
 
 enum Cutting {
-    List {
-        cutter: Box<Cutter>,
-        records: &'static str,
-        time: Option<&'static str>,
-        required: bool,
-        tally: Tally,
-        full: Vec<Chunk>,
-    },
-    File {
-        file: FilePage,
-        cutter: LineCutter,
-        plain: Plain,
-        /// Lines that were handed on.
-        lines: u64,
-    },
+    List(Box<ListCut>),
+    File(FileCut),
+}
+
+struct ListCut {
+    cutter: Cutter,
+    records: &'static str,
+    time: Option<&'static str>,
+    required: bool,
+    tally: Tally,
+    full: Vec<Chunk>,
+}
+
+struct FileCut {
+    file: FilePage,
+    cutter: LineCutter,
+    plain: Plain,
+    /// Lines that were handed on.
+    lines: u64,
 }
 
 impl Cut {
+    /// The most bytes that are fed at once: a few compressed ones may be many.
+    pub(super) const TOGETHER: usize = 4 << 10;
+
     /// A body of this shape, in chunks of about so many bytes.
     pub(super) fn new(shape: Shape, way: Way, open: &Open, chunk_bytes: usize) -> Self {
         let cutting = match shape {
@@ -102,20 +109,20 @@ impl Cut {
                 records,
                 time,
                 required,
-            } => Cutting::List {
-                cutter: Box::new(Cutter::new(records).in_chunks_of(chunk_bytes)),
+            } => Cutting::List(Box::new(ListCut {
+                cutter: Cutter::new(records).in_chunks_of(chunk_bytes),
                 records,
                 time,
                 required,
                 tally: Tally::default(),
                 full: Vec::new(),
-            },
-            Shape::File(file) => Cutting::File {
+            })),
+            Shape::File(file) => Cutting::File(FileCut {
                 cutter: LineCutter::after(file.lines),
                 plain: Plain::default(),
                 lines: file.lines,
                 file,
-            },
+            }),
         };
         Self {
             way,
@@ -125,87 +132,26 @@ impl Cut {
     }
 
     /// Takes the next bytes, [`Self::TOGETHER`] at most, and hands on what is whole.
-    ///
-    /// Lines count as read chunk by chunk: a file may be longer than a run.
     pub(super) fn feed(&mut self, part: &[u8], whole: &mut Vec<Piece>) -> Result<()> {
-        let way = self.way;
         match &mut self.cutting {
-            Cutting::List {
-                cutter,
-                time,
-                tally,
-                full,
-                ..
-            } => {
-                cutter.feed(part, full)?;
-                for chunk in full.drain(..) {
-                    count(tally, &chunk, *time);
-                    whole.extend(piece(chunk, way));
-                }
-            }
-            Cutting::File {
-                file,
-                cutter,
-                plain,
-                lines,
-            } => {
-                let bytes = plain.of(part)?;
-                let mut rest = &bytes[..];
-                while !rest.is_empty() {
-                    let (left, chunk) = cutter.feed(rest);
-                    rest = left;
-                    if let Some(chunk) = chunk {
-                        whole.extend(piece(chunk, way));
-                        *lines = cutter.lines();
-                        whole.push(Piece::Move(Move::Page {
-                            slice: self.open.slice.clone(),
-                            next: file.at(*lines).to_string(),
-                            began: self.open.began,
-                        }));
-                    }
-                }
+            Cutting::List(list) => list.feed(part, self.way, whole),
+            Cutting::File(file) => {
+                let bytes = file.plain.of(part)?;
+                file.cut(&bytes, &self.open, self.way, whole);
+                Ok(())
             }
         }
-        Ok(())
     }
-
-    /// The most bytes that are fed at once: a few compressed ones may be many.
-    pub(super) const TOGETHER: usize = 4 << 10;
 
     /// The body has come to its end: what is left of it, and what was learnt.
     pub(super) fn finish(&mut self, whole: &mut Vec<Piece>) -> Result<Through> {
         match &mut self.cutting {
-            Cutting::List {
-                cutter,
-                records,
-                time,
-                required,
-                tally,
-                ..
-            } => {
-                let cutter = std::mem::replace(&mut **cutter, Cutter::new(records));
-                let (last, frame) = cutter.finish::<Frame>()?;
-                if *required && !frame.has(records) {
-                    return Err(Error::contract(format!(
-                        "the answer is not as documented: it has no `{records}`"
-                    )));
-                }
-                count(tally, &last, *time);
-                whole.extend(piece(last, self.way));
-                Ok(Through {
-                    frame,
-                    tally: *tally,
-                })
-            }
-            Cutting::File {
-                cutter,
-                plain,
-                lines,
-                ..
-            } => {
-                plain.finish()?;
-                whole.extend(piece(cutter.finish()?, self.way));
-                *lines = cutter.lines();
+            Cutting::List(list) => list.finish(self.way, whole),
+            Cutting::File(file) => {
+                let bytes = file.plain.finish()?;
+                file.cut(&bytes, &self.open, self.way, whole);
+                whole.extend(piece(file.cutter.finish()?, self.way));
+                file.lines = file.cutter.lines();
                 Ok(Through {
                     frame: Frame::default(),
                     tally: Tally::default(),
@@ -217,8 +163,56 @@ impl Cut {
     /// Lines of the file that were handed on.
     pub(super) fn lines(&self) -> u64 {
         match &self.cutting {
-            Cutting::List { .. } => 0,
-            Cutting::File { lines, .. } => *lines,
+            Cutting::List(_) => 0,
+            Cutting::File(file) => file.lines,
+        }
+    }
+}
+
+impl ListCut {
+    fn feed(&mut self, part: &[u8], way: Way, whole: &mut Vec<Piece>) -> Result<()> {
+        self.cutter.feed(part, &mut self.full)?;
+        for chunk in self.full.drain(..) {
+            count(&mut self.tally, &chunk, self.time);
+            whole.extend(piece(chunk, way));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, way: Way, whole: &mut Vec<Piece>) -> Result<Through> {
+        let cutter = std::mem::replace(&mut self.cutter, Cutter::new(self.records));
+        let (last, frame) = cutter.finish::<Frame>()?;
+        if self.required && !frame.has(self.records) {
+            return Err(Error::contract(format!(
+                "the answer is not as documented: it has no `{}`",
+                self.records
+            )));
+        }
+        count(&mut self.tally, &last, self.time);
+        whole.extend(piece(last, way));
+        Ok(Through {
+            frame,
+            tally: self.tally,
+        })
+    }
+}
+
+impl FileCut {
+    /// Lines count as read chunk by chunk: a file may be longer than a run.
+    fn cut(&mut self, bytes: &[u8], open: &Open, way: Way, whole: &mut Vec<Piece>) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (left, chunk) = self.cutter.feed(rest);
+            rest = left;
+            if let Some(chunk) = chunk {
+                whole.extend(piece(chunk, way));
+                self.lines = self.cutter.lines();
+                whole.push(Piece::Move(Move::Page {
+                    slice: open.slice.clone(),
+                    next: self.file.at(self.lines).to_string(),
+                    began: open.began,
+                }));
+            }
         }
     }
 }
@@ -266,14 +260,62 @@ impl Plain {
         Ok(std::mem::take(decoder.get_mut()))
     }
 
-    fn finish(&mut self) -> Result<()> {
-        if let Some(decoder) = &mut self.decoder {
-            decoder.try_finish().map_err(|error| broken(&error))?;
-        }
-        Ok(())
+    /// What the decoder has held back. A file that ends too early is an error.
+    fn finish(&mut self) -> Result<Vec<u8>> {
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(Vec::new());
+        };
+        decoder.try_finish().map_err(|error| broken(&error))?;
+        Ok(std::mem::take(decoder.get_mut()))
     }
 }
 
 fn broken(error: &std::io::Error) -> Error {
     Error::transient(format!("the file is not whole: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn compressed(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn plain(bytes: &[u8], size: usize) -> Result<Vec<u8>> {
+        let mut plain = Plain::default();
+        let mut text = Vec::new();
+        for part in bytes.chunks(size) {
+            text.extend(plain.of(part)?);
+        }
+        text.extend(plain.finish()?);
+        Ok(text)
+    }
+
+    proptest! {
+        #[test]
+        fn a_compressed_file_is_read_to_its_last_byte(
+            lines in prop::collection::vec("[a-z0-9{}\":]{0,200}", 0..300),
+            size in 1usize..5_000,
+        ) {
+            let text = lines.join("\n").into_bytes();
+            // Also in two members, as some writers append.
+            let (first, second) = text.split_at(text.len() / 3);
+            let bytes = [compressed(first), compressed(second)].concat();
+            prop_assert_eq!(plain(&bytes, size).unwrap(), text.clone());
+            prop_assert_eq!(plain(&text, size).unwrap(), text);
+        }
+
+        #[test]
+        fn a_compressed_file_that_is_cut_is_no_file(cut in 1usize..60) {
+            let bytes = compressed(&b"{\"a\":1}\n".repeat(500));
+            let cut = cut.min(bytes.len() - 1);
+            prop_assert!(plain(&bytes[..bytes.len() - cut], 7).is_err());
+        }
+    }
 }

@@ -16,6 +16,8 @@ mod canary;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod defender;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod faults;

@@ -159,12 +159,15 @@ impl Part {
             .filter(|more| *more < top);
         let within =
             tally.least >= Some(floor(self.window.from)) && tally.greatest < Some(self.window.to);
+        // Of one instant nobody can tell which way the list is sorted.
+        let rises = tally.sorted && tally.least < tally.greatest;
         let next = match tally.greatest.map(floor) {
-            Some(greatest) if tally.sorted && within && greatest > self.window.from => {
-                self.from(greatest)
+            Some(greatest) if rises && within && greatest > self.window.from => self.from(greatest),
+            // All of the first instant: only here `$skip` is safe enough, and the lookback reads it
+            // again.
+            Some(greatest) if tally.sorted && within && greatest <= self.window.from => {
+                self.skipping(tally.count)
             }
-            // All of one instant: only here `$skip` is safe enough, and the lookback reads it again.
-            Some(_) if tally.sorted && within => self.skipping(tally.count),
             // A set, not a list: what follows its greatest time is not known.
             _ => self.half().unwrap_or_else(|| self.skipping(tally.count)),
         };

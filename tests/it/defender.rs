@@ -1,0 +1,272 @@
+//! Microsoft Defender end to end: settings, app, pipeline, embedded file, against the simulator.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sentinel_connector::{
+    app::{App, RunOptions},
+    config::{Mode, Settings},
+    core::cursor::{StreamKey, StreamState},
+    embedded::EmbeddedFile,
+    io::{
+        clock::{Clock, SharedClock, VirtualClock},
+        http::SharedTransport,
+    },
+    pipeline::{Outcome, Report},
+    simulator::{Fault, Options, Simulator},
+    sink::workspace::Workspace,
+};
+use tempfile::TempDir;
+
+use crate::world::{START, told};
+
+mod days;
+mod faults;
+mod snapshots;
+
+pub(crate) const FUNCTION: &str = "DefenderTimer";
+
+/// One tenant, one connector.
+pub(crate) struct Tenant {
+    pub(crate) clock: VirtualClock,
+    pub(crate) simulator: Simulator,
+    folder: TempDir,
+    settings: BTreeMap<String, String>,
+    pub(crate) reports: Vec<Report>,
+    /// When each run began and ended.
+    pub(crate) looks: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl Tenant {
+    /// A small company, of which these streams are read.
+    pub(crate) fn new(streams: &str) -> Self {
+        Self::with(streams, |_| {})
+    }
+
+    pub(crate) fn with(streams: &str, change: impl FnOnce(&mut Options)) -> Self {
+        let clock = VirtualClock::new(START.parse().unwrap());
+        let mut options = Options::new(11, clock.now());
+        options.scale = 0.2;
+        change(&mut options);
+        let simulator = Simulator::new(options, Arc::new(clock.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings: BTreeMap<String, String> = simulator
+            .settings("https://sim")
+            .into_iter()
+            .filter(|(name, _)| {
+                name.starts_with("DEFENDER_")
+                    || name == "GRAPH_URL"
+                    || name == "AZURE_AUTHORITY_HOST"
+            })
+            .collect();
+        let data = folder.path().to_str().unwrap().to_owned();
+        settings.insert("CONNECTOR_DATA".to_owned(), data);
+        settings.insert("DEFENDER_STREAMS".to_owned(), streams.to_owned());
+        Self {
+            clock,
+            simulator,
+            folder,
+            settings,
+            reports: Vec::new(),
+            looks: Vec::new(),
+        }
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
+    }
+
+    pub(crate) fn inject(&self, fault: &str) {
+        self.simulator.inject(Fault::parse(fault).unwrap());
+    }
+
+    pub(crate) fn pass(&self, minutes: u64) {
+        self.clock.advance(Duration::from_mins(minutes));
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// What a new process builds.
+    pub(crate) fn app(&self) -> App {
+        let transport: SharedTransport = Arc::new(self.simulator.router());
+        self.app_through(&transport)
+    }
+
+    pub(crate) fn app_through(&self, transport: &SharedTransport) -> App {
+        let environment = self
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let settings = Settings::load(&environment, Mode::Local).unwrap();
+        let clock: SharedClock = Arc::new(self.clock.clone());
+        App::with_transport(&settings, &clock, transport).unwrap()
+    }
+
+    /// All streams once, as a new process would.
+    pub(crate) async fn run(&mut self) -> Vec<Report> {
+        let app = self.app();
+        let began = self.now();
+        let options = RunOptions {
+            at_once: true,
+            ..RunOptions::default()
+        };
+        let reports = app.run(FUNCTION, &options).await;
+        for report in &reports {
+            assert!(report.counts.balance(), "{report:?}");
+        }
+        self.looks.push((began, self.now()));
+        self.reports.extend(reports.clone());
+        reports
+    }
+
+    /// All streams once; each is up to date then.
+    pub(crate) async fn run_well(&mut self) -> Vec<Report> {
+        let reports = self.run().await;
+        for report in &reports {
+            assert_eq!(report.outcome, Outcome::UpToDate, "{}", told(&reports));
+        }
+        reports
+    }
+
+    /// Runs until every stream is up to date: at most an afternoon of timers.
+    pub(crate) async fn run_until_done(&mut self, context: &str) {
+        for _ in 0..30 {
+            let round = self.run().await;
+            if round
+                .iter()
+                .all(|report| report.outcome == Outcome::UpToDate)
+            {
+                return;
+            }
+            self.pass(10);
+        }
+        panic!("{context}: never up to date: {:#?}", self.reports.last());
+    }
+
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        let file = EmbeddedFile::open(self.folder.path()).unwrap();
+        Workspace::new(file).unwrap().query(sql).await.unwrap().rows
+    }
+
+    /// How often each version of each record of a stream has landed; the gone ones apart.
+    pub(crate) async fn landed(&self, stream: &str) -> BTreeMap<(String, String), u64> {
+        let table = if stream.ends_with("incidents") {
+            "IntegrationTableIncidents_CL"
+        } else {
+            "IntegrationTable_CL"
+        };
+        let sql = format!(
+            "SELECT recordId, recordVersion, count(*) FROM {table} \
+             WHERE streamName = '{stream}' GROUP BY 1, 2"
+        );
+        let rows = self.rows(&sql).await.into_iter();
+        rows.map(|mut row| {
+            let times = row[2].as_deref().unwrap().parse().unwrap();
+            ((row[0].take().unwrap(), row[1].take().unwrap()), times)
+        })
+        .collect()
+    }
+
+    /// The ids of a stream that have landed.
+    pub(crate) async fn ids(&self, stream: &str) -> BTreeSet<String> {
+        let landed = self.landed(stream).await.into_keys();
+        landed.map(|(id, _)| id).collect()
+    }
+
+    pub(crate) async fn state(&self, stream: &str) -> StreamState {
+        let key = StreamKey::new("default", stream);
+        let found = self.app().parts().storage.load(&key).await.unwrap();
+        found.map(|(state, _)| state).unwrap_or_default()
+    }
+
+    /// The reports and the tables of a stream say the same.
+    pub(crate) async fn assert_accounts(&self, stream: &str, context: &str) {
+        let rows: u64 = self.landed(stream).await.into_values().sum();
+        let landed: u64 = self
+            .reports
+            .iter()
+            .filter(|report| report.key.stream == stream)
+            .map(|report| report.counts.landed)
+            .sum();
+        assert_eq!(rows, landed, "{context}: {stream}");
+    }
+
+    /// Alerts or incidents: the newest version of each that changed in the history or since must be
+    /// there, and none that never was.
+    pub(crate) async fn assert_updates_complete(
+        &self,
+        stream: &str,
+        endpoint_only: bool,
+        context: &str,
+    ) {
+        let world = self.simulator.world().defender();
+        let (first, last) = (self.looks[0], *self.looks.last().unwrap());
+        let history = TimeDelta::hours(24);
+        let settled = last.0 - TimeDelta::seconds(31);
+        let (must, may) = if stream == "defender.alerts" {
+            (
+                world.alert_versions(endpoint_only, first.1 - history, settled),
+                world.alert_history(endpoint_only, first.0 - history - history, last.1),
+            )
+        } else {
+            (
+                world.incident_versions(first.1 - history, settled),
+                world.incident_history(first.0 - history - history, last.1),
+            )
+        };
+        let own = world.alerts_of_sentinel(last.1);
+        let versions = |all: BTreeSet<(String, String)>| -> BTreeSet<(String, DateTime<Utc>)> {
+            all.into_iter()
+                .filter(|(id, _)| endpoint_only || !own.contains(id))
+                .map(|(id, version)| (id, version.parse().unwrap()))
+                .collect()
+        };
+        let (must, may) = (versions(must), versions(may));
+        let landed = self.landed(stream).await;
+        let repeated: Vec<_> = landed.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(repeated.is_empty(), "{context}: {stream}: {repeated:?}");
+        // A record without an id is known by its content, and has landed as well.
+        let ids: BTreeSet<(String, DateTime<Utc>)> = landed
+            .into_keys()
+            .filter_map(|(id, version)| Some((id, version.parse().ok()?)))
+            .collect();
+        // What moved on between two questions comes by its next version.
+        let newer = |id: &str, than: DateTime<Utc>| {
+            ids.iter()
+                .any(|(other, version)| other == id && *version > than)
+        };
+        let missing: Vec<_> = must
+            .difference(&ids)
+            .filter(|(id, version)| !newer(id, *version))
+            .collect();
+        assert!(missing.is_empty(), "{context}: {stream} lacks {missing:?}");
+        let strange: Vec<_> = ids
+            .difference(&may)
+            .filter(|(id, _)| id.len() != 16)
+            .collect();
+        assert!(strange.is_empty(), "{context}: {stream} has {strange:?}");
+        assert!(!must.is_empty(), "{context}: {stream} had nothing to prove");
+        self.assert_accounts(stream, context).await;
+    }
+
+    /// Every record that a pass must have seen has landed.
+    pub(crate) async fn assert_has(&self, stream: &str, must: &BTreeSet<String>, context: &str) {
+        let ids = self.ids(stream).await;
+        let missing: Vec<_> = must.difference(&ids).collect();
+        let (count, all, there) = (missing.len(), must.len(), ids.len());
+        let some: Vec<_> = missing.into_iter().take(5).collect();
+        assert!(
+            some.is_empty(),
+            "{context}: {stream} has {there}, lacks {count} of {all}: {some:?}"
+        );
+        assert!(!must.is_empty(), "{context}: {stream} had nothing to prove");
+        self.assert_accounts(stream, context).await;
+    }
+}

@@ -1,0 +1,211 @@
+//! Days of timers, without faults.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use sentinel_connector::{pipeline::Outcome, simulator::Target};
+
+use super::Tenant;
+use crate::world::told;
+
+const ALL: &str = "machines,vulnerabilities,software-vulnerabilities,alerts,incidents";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_days_of_timers_land_every_stream() {
+    let mut tenant = Tenant::new(ALL);
+    tenant.set(
+        "DEFENDER_HUNTING_TABLES",
+        "DeviceEvents,EmailEvents,AlertEvidence",
+    );
+    let first = tenant.run_well().await;
+    for report in &first {
+        assert!(report.counts.landed > 0, "{report:?}");
+    }
+    for _ in 0..16 {
+        tenant.pass(180);
+        tenant.run_well().await;
+    }
+    let (began, _) = *tenant.looks.last().unwrap();
+    let world = tenant.simulator.world().defender();
+    let context = "two days";
+    tenant
+        .assert_updates_complete("defender.alerts", false, context)
+        .await;
+    tenant
+        .assert_updates_complete("defender.incidents", false, context)
+        .await;
+    tenant
+        .assert_has("defender.machines", &world.machine_ids(began), context)
+        .await;
+    for table in ["DeviceEvents", "EmailEvents", "AlertEvidence"] {
+        assert_hunted(&tenant, table, context).await;
+    }
+    let passed = tenant
+        .state("defender.vulnerabilities")
+        .await
+        .passed
+        .unwrap();
+    let vulnerabilities = world.vulnerability_ids(passed);
+    tenant
+        .assert_has("defender.vulnerabilities", &vulnerabilities, context)
+        .await;
+    let (software, _) = world.software_ids(tenant.looks[0].0);
+    tenant
+        .assert_has("defender.software-vulnerabilities", &software, "baseline")
+        .await;
+    let changes = world.software_changes(tenant.looks[0].0, began - TimeDelta::hours(6));
+    let changed: BTreeSet<String> = changes.into_iter().map(|(id, _, _)| id).collect();
+    tenant
+        .assert_has("defender.software-vulnerabilities", &changed, "changes")
+        .await;
+    let refused: Vec<_> = tenant
+        .simulator
+        .calls()
+        .into_iter()
+        .filter(|call| call.status != 200)
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// Every row that was taken in by the end of the last window is there, once.
+pub(super) async fn assert_hunted(tenant: &Tenant, table: &str, context: &str) {
+    let stream = format!("defender.hunting.{table}");
+    let world = tenant.simulator.world().defender();
+    let (first, last) = (tenant.looks[0].1, *tenant.looks.last().unwrap());
+    let delay = TimeDelta::minutes(6);
+    let rows = world.hunting_rows(
+        table,
+        true,
+        first - TimeDelta::hours(24),
+        last.0 - delay,
+        last.0,
+    );
+    let must = rows.count() as u64;
+    assert!(must > 0, "{context}: {table} had nothing to prove");
+    let landed = tenant.landed(&stream).await;
+    let repeated: Vec<_> = landed.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(repeated.is_empty(), "{context}: {table}: {repeated:?}");
+    let there = landed.len() as u64;
+    assert!(there >= must, "{context}: {table}: {there} of {must}");
+    tenant.assert_accounts(&stream, context).await;
+}
+
+/// The other APIs, for apps that hold only their roles.
+#[tokio::test]
+async fn alerts_and_incidents_come_from_either_api() {
+    let mut tenant = Tenant::with("alerts,incidents", |options| {
+        let roles = ["Alert.Read.All", "Incident.Read.All"];
+        options.defender.roles = roles.map(str::to_owned).into();
+    });
+    tenant.set("DEFENDER_ALERTS_API", "mde");
+    tenant.set("DEFENDER_INCIDENTS_API", "xdr");
+    for _ in 0..8 {
+        tenant.run_well().await;
+        tenant.pass(180);
+    }
+    tenant
+        .assert_updates_complete("defender.alerts", true, "mde")
+        .await;
+    tenant
+        .assert_updates_complete("defender.incidents", false, "xdr")
+        .await;
+}
+
+#[tokio::test]
+async fn a_missing_role_is_named_and_stops_nobody_else() {
+    let mut tenant = Tenant::with("machines,alerts,incidents", |options| {
+        options.defender.roles.remove("SecurityIncident.Read.All");
+    });
+    let reports = tenant.run().await;
+    for report in &reports {
+        if report.key.stream == "defender.incidents" {
+            assert_eq!(report.outcome, Outcome::Failed, "{}", told(&reports));
+            let reason = report.reason.as_deref().unwrap();
+            assert!(
+                reason.contains("lacks the role SecurityIncident.Read.All"),
+                "{reason}"
+            );
+            assert!(reason.contains("Microsoft Graph"), "{reason}");
+        } else {
+            assert_eq!(report.outcome, Outcome::UpToDate, "{}", told(&reports));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closing_lands_for_incidents_that_were_sent_and_for_no_other() {
+    let mut all = Tenant::new("incidents");
+    let mut some = Tenant::new("incidents");
+    some.set("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "yes");
+    for tenant in [&mut all, &mut some] {
+        for _ in 0..16 {
+            tenant.run_well().await;
+            tenant.pass(180);
+        }
+    }
+    let by_status = |resolved: bool| {
+        let is = if resolved { "=" } else { "<>" };
+        format!(
+            "SELECT DISTINCT recordId FROM IntegrationTableIncidents_CL WHERE status {is} 'resolved'"
+        )
+    };
+    let ids = |rows: Vec<Vec<Option<String>>>| -> BTreeSet<String> {
+        rows.into_iter()
+            .map(|mut row| row[0].take().unwrap())
+            .collect()
+    };
+    let open = ids(some.rows(&by_status(false)).await);
+    let closed = ids(some.rows(&by_status(true)).await);
+    assert!(!closed.is_empty());
+    assert!(closed.is_subset(&open), "{:?}", closed.difference(&open));
+    let everything = ids(all.rows(&by_status(true)).await);
+    assert!(everything.len() > closed.len(), "some were resolved before");
+    // Some are opened once more: the newest version tells.
+    let newest = "SELECT recordId FROM (SELECT recordId, status, max(updateTime) \
+                  FROM IntegrationTableIncidents_CL GROUP BY recordId) WHERE status = 'resolved'";
+    let now = ids(all.rows(newest).await);
+    let wanted: BTreeSet<String> = now.intersection(&open).cloned().collect();
+    assert!(
+        wanted.is_subset(&closed),
+        "{:?}",
+        wanted.difference(&closed)
+    );
+    let filtered: u64 = some
+        .reports
+        .iter()
+        .map(|report| report.counts.filtered)
+        .sum();
+    assert!(filtered > 0);
+}
+
+#[tokio::test]
+async fn what_is_expanded_is_given_up_where_it_breaks() {
+    let mut tenant = Tenant::new("incidents");
+    tenant.set("DEFENDER_INCIDENT_ALERTS", "yes");
+    tenant.inject("defender.incidents:expand-500x*");
+    tenant.run_well().await;
+    tenant.pass(60);
+    tenant.run_well().await;
+    tenant
+        .assert_updates_complete("defender.incidents", false, "expand")
+        .await;
+}
+
+/// Answers are cut without a word; shares by time, then by hash, bring all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_window_of_hunting_comes_through_whole() {
+    let mut tenant = Tenant::with("machines", |options| {
+        options.scale = 1.0;
+        options.defender.estate.events = 200_000.0;
+        options.defender.quotas = false;
+    });
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    tenant.set("DEFENDER_HUNTING_DEVICEEVENTS_STEP", "24h");
+    tenant.run_until_done("200,000 rows").await;
+    assert_hunted(&tenant, "DeviceEvents", "200,000 rows").await;
+    let queries = tenant.simulator.calls();
+    let queries = queries
+        .iter()
+        .filter(|call| call.target == Some(Target::DefenderHunting));
+    assert!(queries.count() < 60);
+}
