@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Defender,
-    alert::{camel, hide},
-    ticks,
+    Defender, ticks,
+    told::{camel, hide},
 };
 use crate::simulator::{
     dice::Dice,
