@@ -190,6 +190,24 @@ async fn a_token_is_good_for_its_own_audience_while_it_lives() {
     );
 }
 
+/// The contract leaves open whether the host of two APIs keeps their tokens apart.
+#[tokio::test]
+async fn the_apis_of_one_host_may_share_their_tokens() {
+    let mut options = options();
+    options.defender.own_audience = false;
+    let bench = Bench::with(options).await;
+    for audience in [XDR, MDE] {
+        let bearer = bench.bearer_for(audience).await;
+        let headers = [("authorization", bearer.as_str())];
+        for path in ["/defender/api/incidents", "/defender/api/machines"] {
+            let got = bench.send("GET", path, &headers, "").await;
+            assert_eq!(got.status, 200, "{audience} {path}");
+        }
+        let got = bench.send("GET", "/graph/v1.0/security/incidents", &headers, "");
+        assert_eq!(got.await.status, 401);
+    }
+}
+
 #[tokio::test]
 async fn without_consent_the_answer_names_the_roles() {
     let mut options = options();
