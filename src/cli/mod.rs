@@ -25,6 +25,7 @@ mod cursor;
 mod demo;
 mod outbox;
 mod run;
+mod schema;
 mod screen;
 mod simulate;
 
@@ -79,6 +80,8 @@ enum Command {
         /// One SELECT
         sql: String,
     },
+    /// Print the tables and their columns as JSON, to compare with those of a workspace
+    Schema,
     /// Serve the simulated services, and print the settings that point anything at them
     Simulate(simulate::Arguments),
 }
@@ -135,6 +138,10 @@ async fn run(command: Command) -> Result<()> {
         Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
         Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
+        Command::Schema => {
+            schema::schema();
+            Ok(())
+        }
         Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
     }
 }
