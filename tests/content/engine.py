@@ -4,6 +4,7 @@ What the engine lacks has a stand-in here, with the reason; what has none is not
 """
 
 import datetime
+import functools
 import json
 import pathlib
 import re
@@ -25,6 +26,9 @@ KINDS = {
     "dynamic": "JSON",
 }
 
+# What time it is in scenarios, whatever the clock says.
+NOW = datetime.datetime(2026, 11, 21, 12, 0)
+
 # (what the engine can't do, what is run in its place). Both mean the same for whole octets.
 STAND_INS = [(r"has_any_ipv4_prefix\((\w+), (\w+)\)", r"(\1 has_any (\2))")]
 
@@ -39,6 +43,7 @@ def program(*arguments, **options):
     return done.stdout
 
 
+@functools.cache
 def schema():
     return json.loads(program("schema"))
 
@@ -48,8 +53,10 @@ def documents(folder):
     return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONTENT / folder).glob("*.yaml"))}
 
 
+@functools.cache
 def functions():
     """The parsers, as `.create function` would have them."""
+    found = []
     for parser in documents("parsers").values():
         if "ParserName" in parser:
             given = (f"{one['Name']}:{one['Type']}={one['Default']}" for one in parser["ParserParams"])
@@ -57,7 +64,8 @@ def functions():
         else:
             name, text = parser["FunctionName"], parser["FunctionQuery"]
             parameters = parser.get("FunctionParameters", "")
-        yield f"function {name}({parameters}) {{\n{runnable(text)}\n}}"
+        found.append(f"function {name}({parameters}) {{\n{runnable(text)}\n}}")
+    return found
 
 
 def runnable(text):
@@ -70,53 +78,54 @@ def runnable(text):
 class Workspace:
     """Tables with the columns of `schema`, the parsers, and rows."""
 
-    def __init__(self, rows):
-        """`rows`: by table, dictionaries of columns."""
+    def __init__(self, rows, now=NOW):
+        """`rows`: by table, dictionaries of columns. `now`: what time it is for queries and spans."""
+        self.now = now
         self.connection = duckdb_kql.connect()
-        duckdb_kql.set_functions(list(functions()))
+        duckdb_kql.set_functions(functions())
         for table, columns in schema().items():
             kinds = {column["name"]: column["type"] for column in columns}
             types = {name: KINDS[kind] for name, kind in kinds.items()}
             given = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
-            self.connection.sql(f'CREATE TABLE "{table}" ({given})')
-            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                for row in rows.get(table, []):
-                    unknown = row.keys() - kinds.keys()
-                    assert not unknown, f"{table} has no {unknown}"
-                    json.dump({name: cell(kinds[name], row.get(name)) for name in kinds}, file)
-                    file.write("\n")
-                file.flush()
-                self.connection.sql(
-                    f"""INSERT INTO "{table}" SELECT * FROM read_json(
-                        '{file.name}', format='newline_delimited', columns={types})"""
-                )
+            self.connection.execute(f'CREATE TABLE "{table}" ({given}, "_BilledSize" DOUBLE)')
+            if rows.get(table):
+                self._fill(table, kinds, types, rows[table])
+
+    def _fill(self, table, kinds, types, rows):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            for row in rows:
+                unknown = row.keys() - kinds.keys()
+                assert not unknown, f"{table} has no {unknown}"
+                cells = {name: cell(kinds[name], row.get(name), self.now) for name in kinds}
+                file.write(json.dumps(cells) + "\n")
+            file.flush()
+            read = f"read_json('{file.name}', format='newline_delimited', columns={types})"
+            self.connection.execute(f'INSERT INTO "{table}" SELECT *, length(to_json(r)) FROM {read} AS r')
 
     def run(self, text):
         """The result of a query, as dictionaries."""
-        answer = duckdb_kql.query(self.connection, runnable(text))
-        rows = answer.fetchall()
-        names = [column if isinstance(column, str) else column[0] for column in answer.columns]
-        return [dict(zip(names, row)) for row in rows]
+        answer = duckdb_kql.execute(self.connection, runnable(text), query_now=self.now)
+        names = [column[0] for column in answer.description]
+        return [dict(zip(names, row)) for row in answer.fetchall()]
 
 
-def cell(kind, value):
+def cell(kind, value, now):
     """A value as the engine takes it; times may be spans before now, such as `-5m`."""
     if kind == "string":
         # Log Analytics knows no null strings.
-        return "" if value is None else str(moment(value))
+        return "" if value is None else str(moment(value, now))
     if value is None:
         return None
     if kind == "datetime":
-        return moment(value).replace("Z", "")[:26]
+        return moment(value, now).replace("Z", "")[:26]
     return value
 
 
-def moment(value):
+def moment(value, now):
     found = SPAN.match(value) if isinstance(value, str) else None
     if not found:
         return value
     span = datetime.timedelta(**{UNITS[found[2]]: int(found[1])})
-    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
     return (now - span).isoformat(timespec="microseconds") + "Z"
 
 
