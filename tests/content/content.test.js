@@ -4,6 +4,7 @@ import { test } from "node:test";
 import * as checks from "./checks.js";
 import * as content from "./content.js";
 import { analyse, body, workspace } from "./kql.js";
+import { template } from "./template.js";
 
 const tables = content.tables();
 const parsers = content.parsers();
@@ -165,4 +166,14 @@ test("the solution names every file of it", () => {
   const metadata = content.readJson("sentinel/SolutionMetadata.json");
   for (const key of ["publisherId", "offerId", "firstPublishDate", "providers", "categories", "support"]) assert.ok(metadata[key], key);
   for (const { connectorId } of Object.values(rules).flatMap((rule) => rule.requiredDataConnectors)) assert.equal(connectorId, content.connector().id);
+});
+
+test("the template holds all of the content as it is", () => {
+  assert.equal(content.read("sentinel/azuredeploy.json"), template(), "node tests/content/template.js > sentinel/azuredeploy.json");
+  const { resources } = JSON.parse(template());
+  const [parsersIn, rulesIn] = ["savedSearches", "alertRules"].map((type) => resources.filter((one) => one.type.endsWith(`/${type}`)));
+  assert.equal(parsersIn.length, parsers.length + Object.keys(hunting).length);
+  assert.equal(rulesIn.length, Object.keys(rules).length);
+  for (const { properties } of rulesIn) fine(checks.query(properties.query, WORKSPACE), properties.displayName);
+  assert.equal(new Set(resources.map(({ name }) => name)).size, resources.length);
 });

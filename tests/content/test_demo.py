@@ -46,8 +46,10 @@ def several(key, value, least, rows):
 
 def severity(row):
     level = (row["severityLevel"] or "").rpartition("_")[2]
-    if level in ("HIGH", "MEDIUM", "LOW", "INFORMATIONAL"):
+    if level in ("HIGH", "MEDIUM", "LOW"):
         return level.title()
+    if level in ("INFORMATIONAL", "DIAGNOSTIC"):
+        return "Informational"
     score = int(row["severityScore"] or 0)
     return "High" if score >= 60 else "Medium" if score >= 50 else "Low" if score >= 1 else "Informational"
 
