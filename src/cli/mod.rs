@@ -26,6 +26,7 @@ mod cursor;
 mod demo;
 mod outbox;
 mod run;
+mod schema;
 mod screen;
 mod simulate;
 
@@ -81,6 +82,8 @@ enum Command {
         /// One SELECT
         sql: String,
     },
+    /// Print the tables and their columns as JSON, to compare with those of a workspace
+    Schema,
     /// Serve the simulated services, and print the settings that point anything at them
     Simulate(simulate::Arguments),
     /// Measure speed and memory against the work that nobody can leave out, on this machine alone
@@ -149,6 +152,10 @@ async fn run(command: Command) -> Result<()> {
         Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
         Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
+        Command::Schema => {
+            schema::schema();
+            Ok(())
+        }
         Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
         Command::Bench(arguments) => bench::bench(arguments, clock).await,
     }
