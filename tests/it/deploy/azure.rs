@@ -42,7 +42,11 @@ impl Deployed {
     }
 
     pub(super) fn one(&self, kind: &str) -> &Resource {
-        let found: Vec<&Resource> = self.resources.iter().filter(|one| one.kind == kind).collect();
+        let found: Vec<&Resource> = self
+            .resources
+            .iter()
+            .filter(|one| one.kind == kind)
+            .collect();
         assert_eq!(found.len(), 1, "{kind}: {found:#?}");
         found[0]
     }

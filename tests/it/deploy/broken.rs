@@ -245,21 +245,14 @@ fn parameters_that_are_not_there_or_not_allowed() {
 #[test]
 fn skips_without_a_reason() {
     template_fails("is skipped without a reason", |t| {
-        resource(t, "Microsoft.Web/sites")["metadata"] =
-            json!({ "checkov": { "skip": [{ "id": "CKV_AZURE_17", "comment": "no" }] } });
+        resource(t, "Microsoft.Web/sites")["metadata"] = json!({ "checkov": ["CKV_AZURE_17"] });
     });
 }
 
-/// Settings that nobody reads, or that are not set, are told by what the program says of them.
+/// What is wrong with the app settings is told by the program that reads them.
 #[test]
 fn settings() {
-    let settings = super::settings(&deployed(&json!({})));
-    let load = |change: fn(&mut std::collections::BTreeMap<String, String>)| {
-        let mut settings = settings.clone();
-        change(&mut settings);
-        std::panic::catch_unwind(|| super::loaded(&settings)).is_err()
-    };
-    assert!(!load(|_| {}));
+    let right = super::settings(&deployed(&json!({})));
     for missing in [
         "AzureWebJobsStorage__accountName",
         "DCR_IMMUTABLE_ID",
@@ -267,19 +260,20 @@ fn settings() {
         "KEY_VAULT_URL",
         "ESET_LOGIN",
     ] {
-        let mut settings = settings.clone();
+        let mut settings = right.clone();
         settings.remove(missing).unwrap();
-        assert!(
-            std::panic::catch_unwind(|| super::loaded(&settings)).is_err(),
-            "{missing}"
-        );
+        assert!(super::load(&settings).is_err(), "{missing}");
     }
-    assert!(load(|settings| {
-        settings.insert("ESET_LOGN".to_owned(), "x".to_owned());
-    }));
-    assert!(load(|settings| {
-        settings.insert("ESET_PRODUCTS".to_owned(), "protekt".to_owned());
-    }));
+    for (name, value) in [
+        ("ESET_LOGN", "x"),
+        ("ESET_PRODUCTS", "protekt"),
+        ("EXTRA_CA_FILE_", "x"),
+    ] {
+        let mut settings = right.clone();
+        settings.insert(name.to_owned(), value.to_owned());
+        let error = super::load(&settings).unwrap_err();
+        assert!(error.contains(name), "{error}");
+    }
 }
 
 #[test]

@@ -38,11 +38,6 @@ impl Expression {
         .map_err(|error| format!("`{text}`: {error}"))
     }
 
-    /// The text of a string that may be an expression, as an expression.
-    pub(super) fn or_text(text: &str) -> Result<Self, String> {
-        Ok(Self::of(text)?.unwrap_or_else(|| Text(text.to_owned())))
-    }
-
     /// This and everything in it, from the outside in.
     pub(super) fn parts(&self) -> Vec<&Self> {
         let mut parts = vec![self];

@@ -372,19 +372,14 @@ impl Scope<'_> {
     fn skips(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (place, resource) in self.resources() {
-            for skip in resource["metadata"]["checkov"]["skip"]
+            let skips = resource["metadata"]["checkov"]
                 .as_array()
                 .into_iter()
-                .flatten()
-            {
-                if skip["comment"]
-                    .as_str()
-                    .is_none_or(|comment| comment.len() < 20)
-                {
-                    found.push(format!(
-                        "{place}: {} is skipped without a reason",
-                        skip["id"]
-                    ));
+                .flatten();
+            for skip in skips.filter_map(Value::as_str) {
+                let reason = skip.split_once(": ").map_or("", |(_, reason)| reason);
+                if reason.len() < 20 {
+                    found.push(format!("{place}: `{skip}` is skipped without a reason"));
                 }
             }
         }
