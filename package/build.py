@@ -93,9 +93,9 @@ def build(target_dir):
         "CARGO_TARGET_DIR": str(target_dir),
         "CFLAGS": " ".join(c_flags),
     }
-    command = ["cargo", "zigbuild", "--locked", "--release", "--target", TARGET, "--bin", BINARY]
+    command = ["cargo", "zigbuild", "--locked", "--profile", "deploy", "--target", TARGET, "--bin", BINARY]
     subprocess.run(command, check=True, cwd=ROOT, env=environment)
-    return target_dir / TARGET / "release" / BINARY
+    return target_dir / TARGET / "deploy" / BINARY
 
 
 def contents(root):

@@ -71,19 +71,19 @@ fn remove(value: &mut Value, member: &str) {
 #[test]
 fn expressions() {
     template_fails("`)` is missing", |t| {
-        t["variables"]["planName"] = json!("[concat(parameters('name')]")
+        t["variables"]["planName"] = json!("[concat(parameters('name')]");
     });
     template_fails("`conkat` is not known", |t| {
-        t["variables"]["planName"] = json!("[conkat(parameters('name'))]")
+        t["variables"]["planName"] = json!("[conkat(parameters('name'))]");
     });
     template_fails("`if` takes 3 to 3", |t| {
-        t["variables"]["planName"] = json!("[if(true(), parameters('name'))]")
+        t["variables"]["planName"] = json!("[if(true(), parameters('name'))]");
     });
     template_fails("there is no `nam` among the parameters", |t| {
-        t["variables"]["planName"] = json!("[parameters('nam')]")
+        t["variables"]["planName"] = json!("[parameters('nam')]");
     });
     template_fails("there is no `uniq` among the variables", |t| {
-        t["variables"]["planName"] = json!("[variables('uniq')]")
+        t["variables"]["planName"] = json!("[variables('uniq')]");
     });
     // A nested template sees its own parameters alone.
     template_fails("there is no `createTables` among the parameters", |t| {
@@ -95,10 +95,10 @@ fn expressions() {
 #[test]
 fn what_is_not_used() {
     template_fails("`spare` among the parameters is not used", |t| {
-        t["parameters"]["spare"] = json!({ "type": "string" })
+        t["parameters"]["spare"] = json!({ "type": "string" });
     });
     template_fails("`spare` among the variables is not used", |t| {
-        t["variables"]["spare"] = json!("x")
+        t["variables"]["spare"] = json!("x");
     });
     template_fails("`spare` among the parameters is not used", |t| {
         nested(t, "'-tables')]")["properties"]["template"]["parameters"]["spare"] =
@@ -109,10 +109,10 @@ fn what_is_not_used() {
 #[test]
 fn secrets() {
     template_fails("`esetPassword` sounds secret", |t| {
-        t["parameters"]["esetPassword"]["type"] = json!("string")
+        t["parameters"]["esetPassword"]["type"] = json!("string");
     });
     template_fails("the secret `esetPassword` has a value", |t| {
-        t["parameters"]["esetPassword"]["defaultValue"] = json!("hunter2")
+        t["parameters"]["esetPassword"]["defaultValue"] = json!("hunter2");
     });
     template_fails(
         "the secret `esetPassword` belongs in the vault alone",
@@ -127,7 +127,7 @@ fn secrets() {
     );
     template_fails("is a secret in an output", |t| {
         t["outputs"]["appName"]["value"] =
-            json!("[listKeys(variables('storageId'), '2023-05-01').keys[0].value]")
+            json!("[listKeys(variables('storageId'), '2023-05-01').keys[0].value]");
     });
     template_fails("is a secret in an output", |t| {
         t["outputs"]["appName"]["value"] = json!(
@@ -139,14 +139,14 @@ fn secrets() {
 #[test]
 fn places_and_addresses() {
     template_fails("the location is \"westeurope\"", |t| {
-        resource(t, "Microsoft.Web/sites")["location"] = json!("westeurope")
+        resource(t, "Microsoft.Web/sites")["location"] = json!("westeurope");
     });
     template_fails("the location is \"westeurope\"", |t| {
-        resource(t, "Microsoft.Insights/dataCollectionRules")["location"] = json!("westeurope")
+        resource(t, "Microsoft.Insights/dataCollectionRules")["location"] = json!("westeurope");
     });
     template_fails("not `global`", |t| {
         resource(t, "Microsoft.Insights/actionGroups")["location"] =
-            json!("[parameters('location')]")
+            json!("[parameters('location')]");
     });
     template_fails("is a fixed address", |t| {
         nested(t, "'-settings')]")["properties"]["parameters"]["settings"]["value"]["KEY_VAULT_URL"] =
@@ -158,25 +158,26 @@ fn places_and_addresses() {
 fn types_and_versions() {
     template_fails("nothing here is a `Microsoft.Web/site`", |t| {
         t["variables"]["storageId"] =
-            json!("[resourceId('Microsoft.Web/site', variables('storageName'))]")
+            json!("[resourceId('Microsoft.Web/site', variables('storageName'))]");
     });
     template_fails("without a type", |t| {
         t["variables"]["storageId"] =
-            json!("[resourceId(variables('storageName'), variables('storageName'))]")
+            json!("[resourceId(variables('storageName'), variables('storageName'))]");
     });
     template_fails("the API version `2023-11-31`", |t| {
-        resource(t, "Microsoft.Web/sites")["apiVersion"] = json!("2023-11-31")
+        resource(t, "Microsoft.Web/sites")["apiVersion"] = json!("2023-11-31");
     });
     template_fails("the API version `2022-10-01-preview`", |t| {
         resource(t, "Microsoft.OperationalInsights/workspaces/tables")["apiVersion"] =
-            json!("2022-10-01-preview")
+            json!("2022-10-01-preview");
     });
     template_fails("`reference` without a known API version", |t| {
         t["outputs"]["identityPrincipalId"]["value"] =
-            json!("[reference(variables('identityId')).principalId]")
+            json!("[reference(variables('identityId')).principalId]");
     });
     deployment_fails("has 2 names, not 1", |t| {
-        resource(t, "Microsoft.KeyVault/vaults/secrets")["name"] = json!("[variables('vaultName')]")
+        resource(t, "Microsoft.KeyVault/vaults/secrets")["name"] =
+            json!("[variables('vaultName')]");
     });
 }
 
@@ -184,16 +185,16 @@ fn types_and_versions() {
 fn role_assignments() {
     let kind = "Microsoft.Authorization/roleAssignments";
     template_fails("is not a guid", |t| {
-        resource(t, kind)["name"] = json!("[guid(parameters('grants')[copyIndex()].role)]")
+        resource(t, kind)["name"] = json!("[guid(parameters('grants')[copyIndex()].role)]");
     });
     template_fails("is not a guid", |t| {
-        resource(t, kind)["name"] = json!("11111111-1111-1111-1111-111111111111")
+        resource(t, kind)["name"] = json!("11111111-1111-1111-1111-111111111111");
     });
     template_fails("`principalType` is missing", |t| {
-        remove(&mut resource(t, kind)["properties"], "principalType")
+        remove(&mut resource(t, kind)["properties"], "principalType");
     });
     deployment_fails("does not depend on", |t| {
-        nested(t, "'-access')]")["dependsOn"] = json!([])
+        nested(t, "'-access')]")["dependsOn"] = json!([]);
     });
     deployment_fails("does not depend on", |t| {
         let vault = json!("[variables('vaultId')]");
@@ -208,18 +209,18 @@ fn role_assignments() {
 fn order() {
     deployment_fails("dependsOn names what is not there", |t| {
         resource(t, "Microsoft.KeyVault/vaults/secrets")["dependsOn"] =
-            json!(["[resourceId('Microsoft.KeyVault/vaults', 'other')]"])
+            json!(["[resourceId('Microsoft.KeyVault/vaults', 'other')]"]);
     });
     deployment_fails("goes round", |t| {
         resource(t, "Microsoft.Web/serverfarms")["dependsOn"] =
-            json!(["[resourceId('Microsoft.Web/sites', variables('appName'))]"])
+            json!(["[resourceId('Microsoft.Web/sites', variables('appName'))]"]);
     });
     deployment_fails("does not depend on", |t| {
         let site = resource(t, "Microsoft.Web/sites");
         site["dependsOn"].as_array_mut().unwrap().remove(0);
     });
     deployment_fails("which it does not depend on", |t| {
-        nested(t, "'-settings')]")["dependsOn"] = json!([])
+        nested(t, "'-settings')]")["dependsOn"] = json!([]);
     });
     deployment_fails("two resources have the same name", |t| {
         let twin = resource(t, "Microsoft.Web/serverfarms").clone();
@@ -278,86 +279,103 @@ fn settings() {
 
 #[test]
 fn the_form() {
-    let at = |form: &'static str| {
-        move |v: &mut Value| v.pointer_mut(form).map(Value::take).map(|_| ()).unwrap()
-    };
-    let login = "/parameters/steps/0/elements/2";
-    form_fails("has no label", at("/parameters/steps/0/elements/2/label"));
-    form_fails(
-        "has no tooltip",
-        at("/parameters/steps/0/elements/2/toolTip"),
-    );
-    form_fails(
-        "does not say what is wrong",
-        at("/parameters/steps/0/elements/2/constraints/validations/0/message"),
-    );
-    form_fails("is not validated", |f| {
-        f.pointer_mut(login).unwrap()["constraints"]["validations"] = json!([])
-    });
-    form_fails("whether it is required", |f| {
-        remove(
-            &mut f.pointer_mut(login).unwrap()["constraints"],
-            "required",
-        )
-    });
-    form_fails(
-        "is not validated",
-        at("/parameters/steps/0/elements/3/constraints/regex"),
-    );
-    form_fails(
-        "does not say what is wrong",
-        at("/parameters/steps/0/elements/3/constraints/validationMessage"),
-    );
-    form_fails(
-        "has no label",
-        at("/parameters/steps/0/elements/3/label/confirmPassword"),
-    );
-    form_fails("has nothing to choose from", |f| {
-        f["parameters"]["steps"][0]["elements"][1]["constraints"]["allowedValues"] = json!([])
-    });
-    form_fails("a default that is not in its list", |f| {
-        f["parameters"]["steps"][0]["elements"][1]["defaultValue"] = json!("eu")
-    });
-    form_fails("is not what the template allows", |f| {
-        f["parameters"]["steps"][0]["elements"][1]["constraints"]["allowedValues"][0]["value"] =
-            json!("uk");
-    });
-    form_fails(
-        "says nothing",
-        at("/parameters/steps/0/elements/0/options/text"),
-    );
-    form_fails("which is not known", |f| {
-        f.pointer_mut(login).unwrap()["type"] = json!("Microsoft.Common.Textbox")
-    });
-    form_fails(
-        "without a header",
-        at("/parameters/steps/2/elements/2/constraints/columns/0/header"),
-    );
-    form_fails("there is no steps('eset').logn", |f| {
-        f["parameters"]["outputs"]["esetLogin"] = json!("[steps('eset').logn]")
-    });
-    form_fails("there is no basics('nam')", |f| {
-        f["parameters"]["outputs"]["name"] = json!("[basics('nam')]")
-    });
-    form_fails("`toInt` is not known", |f| {
-        f["parameters"]["outputs"]["everyMinutes"] = json!("[toInt(steps('eset').everyMinutes)]")
-    });
-    form_fails("`)` is missing", |f| {
-        f["parameters"]["outputs"]["name"] = json!("[basics('name']")
-    });
-    form_fails("the output `spare` is no parameter", |f| {
-        f["parameters"]["outputs"]["spare"] = json!("[basics('name')]")
-    });
-    form_fails("`esetLogin` is not asked for", |f| {
-        remove(&mut f["parameters"]["outputs"], "esetLogin")
-    });
-    form_fails("steps('eset').login is asked for and not used", |f| {
-        f["parameters"]["outputs"]["esetLogin"] = json!("[basics('name')]")
-    });
-    form_fails("is secret in one place only", |f| {
-        f["parameters"]["outputs"]["esetLogin"] = json!("[steps('eset').password]")
-    });
-    form_fails("is no expression", |f| {
-        f["parameters"]["outputs"]["name"] = json!("name")
+    let elements = |step: usize, rest: &str| format!("/parameters/steps/{step}/elements/{rest}");
+    let output = |name: &str| format!("/parameters/outputs/{name}");
+    let login = |rest: &str| elements(0, &format!("2/{rest}"));
+    let password = |rest: &str| elements(0, &format!("3/{rest}"));
+    let region = |rest: &str| elements(0, &format!("1/{rest}"));
+    let validation = |rest: &str| login(&format!("constraints/validations{rest}"));
+    for (words, place, value) in [
+        ("has no label", login("label"), Value::Null),
+        ("has no tooltip", login("toolTip"), Value::Null),
+        (
+            "does not say what is wrong",
+            validation("/0/message"),
+            Value::Null,
+        ),
+        ("is not validated", validation(""), json!([])),
+        (
+            "whether it is required",
+            login("constraints/required"),
+            Value::Null,
+        ),
+        (
+            "which is not known",
+            login("type"),
+            json!("Microsoft.Common.Textbox"),
+        ),
+        (
+            "is not validated",
+            password("constraints/regex"),
+            Value::Null,
+        ),
+        (
+            "does not say what is wrong",
+            password("constraints/validationMessage"),
+            Value::Null,
+        ),
+        (
+            "has no label",
+            password("label/confirmPassword"),
+            Value::Null,
+        ),
+        (
+            "has nothing to choose from",
+            region("constraints/allowedValues"),
+            json!([]),
+        ),
+        (
+            "a default that is not in its list",
+            region("defaultValue"),
+            json!("eu"),
+        ),
+        (
+            "is not what the template allows",
+            region("constraints/allowedValues/0/value"),
+            json!("uk"),
+        ),
+        ("says nothing", elements(0, "0/options/text"), Value::Null),
+        (
+            "without a header",
+            elements(2, "2/constraints/columns/0/header"),
+            Value::Null,
+        ),
+        (
+            "there is no steps('eset').logn",
+            output("esetLogin"),
+            json!("[steps('eset').logn]"),
+        ),
+        (
+            "there is no basics('nam')",
+            output("name"),
+            json!("[basics('nam')]"),
+        ),
+        (
+            "`toInt` is not known",
+            output("everyMinutes"),
+            json!("[toInt(steps('eset').region)]"),
+        ),
+        ("`)` is missing", output("name"), json!("[basics('name']")),
+        (
+            "`esetLogin` is not asked for",
+            output("esetLogin"),
+            Value::Null,
+        ),
+        (
+            "steps('eset').login is asked for and not used",
+            output("esetLogin"),
+            json!("[basics('name')]"),
+        ),
+        (
+            "is secret in one place only",
+            output("esetLogin"),
+            json!("[steps('eset').password]"),
+        ),
+        ("is no expression", output("name"), json!("name")),
+    ] {
+        form_fails(words, |form| *form.pointer_mut(&place).unwrap() = value);
+    }
+    form_fails("the output `spare` is no parameter", |form| {
+        form["parameters"]["outputs"]["spare"] = json!("[basics('name')]");
     });
 }

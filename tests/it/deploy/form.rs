@@ -92,7 +92,7 @@ fn validation_findings(element: &Value) -> Vec<String> {
             if validations.iter().any(|one| !said(&one["message"])) {
                 found.push("does not say what is wrong".to_owned());
             }
-            if constraints.get("required").is_none() {
+            if constraints["required"].is_null() {
                 found.push("does not say whether it is required".to_owned());
             }
         }
@@ -206,7 +206,7 @@ fn parity(form: &Value, template: &Value, elements: &BTreeMap<String, &Value>) -
         }
     }
     for (name, _) in entries(&template["parameters"]) {
-        if form["parameters"]["outputs"].get(name).is_none() {
+        if form["parameters"]["outputs"][name].is_null() {
             found.push(format!(
                 "the template's parameter `{name}` is not asked for"
             ));
