@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    azure::deploy, deployed, form, form::findings as form_findings, parameters, template,
+    azure::deploy, deployed, form, form::findings as form_findings, made, parameters, template,
     template::findings as template_findings, versions,
 };
 
@@ -250,6 +250,52 @@ fn skips_without_a_reason() {
     });
 }
 
+/// Columns that are missing, of another type, or nobody's.
+#[test]
+fn columns() {
+    let whole = "/variables/columns/IntegrationTable_CL";
+    let wrong = |change: &dyn Fn(&mut Value)| {
+        let mut broken = template();
+        change(&mut broken);
+        made::wrong_columns(
+            &deploy(&broken, &parameters(&json!({}))).unwrap(),
+            &json!([]),
+        )
+    };
+    let both = [
+        "the table `IntegrationTable_CL` is another",
+        "the stream `Custom-IntegrationTable_CL` is another",
+    ];
+    assert_eq!(wrong(&|_| {}), [""; 0]);
+    let last = |template: &mut Value| {
+        template
+            .pointer_mut(whole)
+            .unwrap()
+            .as_array_mut()
+            .unwrap()
+            .pop()
+    };
+    assert_eq!(wrong(&|template| drop(last(template))), both);
+    assert_eq!(
+        wrong(&|template| template.pointer_mut(whole).unwrap()[3]["type"] = json!("string")),
+        both
+    );
+    assert_eq!(
+        wrong(&|template| {
+            let rule = resource(template, "Microsoft.Insights/dataCollectionRules");
+            rule["properties"]["dataFlows"][1]["transformKql"] = json!("source | take 1");
+        }),
+        ["`Custom-IntegrationTableIncidents_CL` does not flow"]
+    );
+    assert_eq!(
+        wrong(&|template| {
+            let table = resource(template, "Microsoft.OperationalInsights/workspaces/tables");
+            table["name"] = json!("[concat(parameters('workspaceName'), '/Other_CL')]");
+        }),
+        ["the table `IntegrationTable_CL` is another"]
+    );
+}
+
 /// What is wrong with the app settings is told by the program that reads them.
 #[test]
 fn settings() {
@@ -275,6 +321,14 @@ fn settings() {
         let error = super::load(&settings).unwrap_err();
         assert!(error.contains(name), "{error}");
     }
+    let mut settings = right;
+    settings.insert("FUNCTIONS_WORKER_RUNTIME".to_owned(), "custom".to_owned());
+    assert_eq!(made::unread(&settings), ["FUNCTIONS_WORKER_RUNTIME"]);
+    settings.insert("PUSH_SCHEDULE".to_owned(), "*/5 * * * *".to_owned());
+    assert_eq!(
+        made::timers_without_schedule(&settings),
+        ["%PUSH_SCHEDULE%"]
+    );
 }
 
 #[test]
