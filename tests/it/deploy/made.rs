@@ -6,7 +6,7 @@ use std::{
 };
 
 use sentinel_connector::{
-    config::{SETTINGS, SinkSettings, Source, StorageSettings},
+    config::{SETTINGS, SinkSettings, StorageSettings},
     core::columns::TABLES,
     pipeline::health,
 };
@@ -132,11 +132,13 @@ fn the_app_settings_are_those_that_the_program_reads() {
         let settings = settings(&deployed);
         assert_eq!(unread(&settings), [""; 0]);
         let loaded = load(&settings).unwrap();
-        let [connection] = &loaded.connections[..] else {
-            panic!("{:?}", loaded.connections)
-        };
-        let Source::Eset(eset) = &connection.source;
-        assert_eq!(eset.login, "api@contoso.example");
+        let names: Vec<&str> = loaded
+            .connections
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        assert_eq!(names, ["default"]);
+        assert_eq!(settings["ESET_LOGIN"], "api@contoso.example");
         assert!(matches!(loaded.storage, StorageSettings::Azure(_)));
         let SinkSettings::LogsIngestion { endpoint, .. } = &loaded.sink else {
             panic!("{:?}", loaded.sink)
