@@ -18,6 +18,8 @@ mod crash;
 #[cfg(test)]
 mod defender;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod faults;
