@@ -1,7 +1,5 @@
 //! Access tokens for services that sign in by Microsoft Entra ID.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use secrecy::SecretString;
 
@@ -14,6 +12,3 @@ pub trait AccessTokens: Send + Sync {
     /// yet. It is asked for at every request, so it is kept by whoever implements this.
     async fn token(&self, scope: &str) -> Result<SecretString>;
 }
-
-/// Access tokens that can be shared.
-pub type SharedAccessTokens = Arc<dyn AccessTokens>;
