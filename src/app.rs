@@ -113,10 +113,9 @@ impl App {
         for connection in &settings.connections {
             match &connection.source {
                 config::Source::Eset(settings) => {
-                    let shared = self.eset(
-                        account(settings, builder.password(&settings.password)?),
-                        transport,
-                    );
+                    let password = builder.password(&settings.password)?;
+                    let expiring = builder.expiring(&settings.password, &password);
+                    let shared = self.eset(account(settings, password), transport);
                     for endpoint in eset_streams(settings) {
                         let job = Job {
                             key: StreamKey::new(&connection.name, endpoint.stream),
@@ -124,6 +123,7 @@ impl App {
                             table: table(&routes, endpoint),
                             pace: connection.paces.of(endpoint.stream, endpoint.pace),
                             event_time: self.event_time,
+                            expiring: Arc::clone(&expiring),
                             at_once: false,
                         };
                         self.jobs.push(("EsetTimer", job));

@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::SharedClock,
+        expiry::Expiring,
         http::SharedTransport,
         identity::{
             Certificate, Credential, Identity, Platform, Proof, Registration, SharedTokens,
@@ -38,6 +39,7 @@ pub(super) struct Builder<'a> {
     clock: &'a SharedClock,
     vault: Option<SharedSecrets>,
     services: SharedTokens,
+    certificate: Option<Expiring>,
     file: Option<Arc<EmbeddedFile>>,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Builder<'a> {
         transport: &'a SharedTransport,
     ) -> Result<Self> {
         let registration = registration(&settings.identity)?;
+        let certificate = registration.as_ref().and_then(expiring);
         let client_id = settings.identity.client_id.as_deref();
         let credential = Credential::choose(
             registration,
@@ -67,6 +70,7 @@ impl<'a> Builder<'a> {
             clock,
             vault,
             services,
+            certificate,
             file: None,
         })
     }
@@ -82,6 +86,18 @@ impl<'a> Builder<'a> {
                 "`{setting}` is not set, and neither is `KEY_VAULT_URL`: set one of them"
             ))),
         }
+    }
+
+    /// What ends one day of all that a connection with this password signs in with.
+    pub(super) fn expiring(&self, source: &SecretSource, password: &Password) -> Arc<[Expiring]> {
+        let kept = match source {
+            SecretSource::Given(_) => None,
+            SecretSource::Vault { name, .. } => {
+                let name = format!("secret `{name}`");
+                Some(Expiring::password(name, password.clone()))
+            }
+        };
+        kept.into_iter().chain(self.certificate.clone()).collect()
     }
 
     /// Where state is kept.
@@ -184,6 +200,16 @@ fn registration(identity: &IdentitySettings) -> Result<Option<Registration>> {
         client_id,
         proof,
     }))
+}
+
+fn expiring(registration: &Registration) -> Option<Expiring> {
+    match &registration.proof {
+        Proof::Secret(_) => None,
+        Proof::Certificate(certificate) => {
+            let name = format!("certificate of app `{}`", registration.client_id);
+            Some(Expiring::at(name, certificate.ends()))
+        }
+    }
 }
 
 /// Which rule and stream takes the rows of each table.
