@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,7 +23,7 @@ use crate::{
     core::{
         batch::Batch,
         cursor::Move,
-        dedupe::{Seen, bucket_of},
+        dedupe::{self, Seen, UNDATED, bucket_of, generations},
         page::Chunk,
         window::delta,
     },
@@ -49,6 +50,7 @@ pub(super) struct Writer<'a, 'h> {
     job: &'a Job,
     parts: &'a Parts,
     limits: &'a Limits,
+    began: DateTime<Utc>,
     held: &'a mut Held<'h>,
     report: &'a mut Report,
     lander: Arc<Lander>,
@@ -80,6 +82,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             job,
             parts,
             limits,
+            began: parts.clock.now(),
             held,
             report,
             lander: Arc::new(Lander::new(
@@ -163,10 +166,18 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     async fn load_seen(&mut self, marks: impl Iterator<Item = Mark>) -> Result<()> {
-        let set = self.set();
+        let storage = &self.parts.storage;
+        let [dated, undated] = self.sets();
         for bucket in self.seen.missing(marks.map(|(bucket, _)| bucket)) {
-            let known = self.parts.storage.fingerprints(&set, bucket).await?;
-            self.seen.load(bucket, known);
+            if bucket == UNDATED {
+                for generation in generations(self.began) {
+                    let known = storage.fingerprints(&undated, generation).await?;
+                    self.seen.load(bucket, known);
+                }
+            } else {
+                let known = storage.fingerprints(&dated, bucket).await?;
+                self.seen.load(bucket, known);
+            }
         }
         Ok(())
     }
@@ -324,11 +335,18 @@ impl<'a, 'h> Writer<'a, 'h> {
         for (bucket, fingerprint) in marks {
             buckets.entry(*bucket).or_default().push(*fingerprint);
         }
+        let storage = &self.parts.storage;
+        let [dated, undated] = self.sets();
+        if let Some(added) = buckets.remove(&UNDATED) {
+            let [generation, _] = generations(self.began);
+            let added = [(generation, added)];
+            storage.add_fingerprints(&undated, &added).await?;
+        }
         let added: Vec<(i64, Vec<u64>)> = buckets.into_iter().collect();
-        self.parts
-            .storage
-            .add_fingerprints(&self.set(), &added)
-            .await
+        if added.is_empty() {
+            return Ok(());
+        }
+        storage.add_fingerprints(&dated, &added).await
     }
 
     async fn bury(&mut self, dead: Vec<(Vec<u8>, String)>) -> Result<()> {
@@ -354,23 +372,25 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     async fn prune(&self) -> Result<()> {
+        let storage = &self.parts.storage;
+        let [dated, undated] = self.sets();
+        if self.seen.missing([UNDATED]).is_empty() {
+            let [_, oldest] = generations(self.began);
+            storage.prune_fingerprints(&undated, oldest).await?;
+        }
         let Some(good) = self.held.state.good else {
             return Ok(());
         };
         let needed = good - delta(self.job.pace.lookback) - KEPT_LONGER;
-        self.parts
-            .storage
-            .prune_fingerprints(&self.set(), bucket_of(Some(needed)))
+        storage
+            .prune_fingerprints(&dated, bucket_of(Some(needed)))
             .await
     }
 
-    /// The set of fingerprints of this connection.
-    fn set(&self) -> String {
-        format!(
-            "{}/{}",
-            self.job.key.connection,
-            self.job.source.endpoint().fingerprints
-        )
+    /// The sets of fingerprints of this connection.
+    fn sets(&self) -> [String; 2] {
+        let name = self.job.source.endpoint().fingerprints;
+        dedupe::sets(&self.job.key.connection, name)
     }
 }
 
