@@ -14,6 +14,8 @@ mod canary;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod faults;
@@ -39,5 +41,7 @@ mod secrets;
 mod sink;
 #[cfg(test)]
 mod storage;
+#[cfg(test)]
+mod tenant;
 #[cfg(test)]
 mod world;
