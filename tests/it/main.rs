@@ -20,6 +20,8 @@ mod defender;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod faults;
@@ -45,5 +47,7 @@ mod secrets;
 mod sink;
 #[cfg(test)]
 mod storage;
+#[cfg(test)]
+mod tenant;
 #[cfg(test)]
 mod world;
