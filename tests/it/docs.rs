@@ -47,7 +47,7 @@ fn the_readme_names_every_function_and_command() {
         assert!(readme.contains(&format!("`{function}`")), "{function}");
     }
     for command in [
-        "demo", "run", "check", "cursor", "outbox", "dead", "query", "simulate", "serve",
+        "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "serve",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }
