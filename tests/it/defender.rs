@@ -22,7 +22,7 @@ use sentinel_connector::{
 };
 use tempfile::TempDir;
 
-use crate::world::{START, told};
+use crate::world::{START, folder, told};
 
 mod days;
 mod faults;
@@ -53,7 +53,7 @@ impl Tenant {
         options.scale = 0.2;
         change(&mut options);
         let simulator = Simulator::new(options, Arc::new(clock.clone()));
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let mut settings: BTreeMap<String, String> = simulator
             .settings("https://sim")
             .into_iter()

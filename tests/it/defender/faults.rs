@@ -28,7 +28,12 @@ fn struck(target: Target) -> Tenant {
         Target::DefenderAlerts | Target::DefenderMdeAlerts => "alerts",
         _ => "incidents",
     };
-    let mut tenant = Tenant::new(streams);
+    let mut tenant = Tenant::with(streams, |options| {
+        // Hundreds of them are run.
+        options.scale = 0.1;
+        options.defender.estate.findings = 5;
+        options.defender.estate.catalogue = 200;
+    });
     match target {
         Target::DefenderMdeAlerts => tenant.set("DEFENDER_ALERTS_API", "mde"),
         Target::DefenderXdrIncidents => tenant.set("DEFENDER_INCIDENTS_API", "xdr"),
