@@ -65,6 +65,7 @@ fn changes_are_asked_for_from_the_beginning_of_their_bucket() {
 
 /// Status, body, what was asked, and what it means.
 #[test]
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 fn refusals_are_understood_by_their_words() {
     let error = |code: &str, message: &str| {
         serde_json::json!({"error": {"code": code, "message": message}}).to_string()

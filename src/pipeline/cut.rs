@@ -135,8 +135,19 @@ impl Cut {
         let mut safe = file.lines;
         let mut whole = || -> Result<()> {
             let mut plain = Plain::default();
+            let mut begun = file.lines > 0;
             let mut cut = |bytes: &[u8], lines: &mut LineCutter| -> Result<()> {
                 let mut rest = bytes;
+                // A page of a proxy has lines as well.
+                if !begun && let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace())
+                {
+                    begun = true;
+                    if *first != b'{' {
+                        return Err(Error::transient(
+                            "the file holds no records, but something else",
+                        ));
+                    }
+                }
                 while !rest.is_empty() {
                     let (left, chunk) = lines.feed(rest);
                     rest = left;

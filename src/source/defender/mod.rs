@@ -122,11 +122,14 @@ impl Account {
     }
 }
 
+/// Tenant, app and API.
+type Key = (String, String, &'static str);
+
 /// What the connections of a process share.
 #[derive(Default)]
 pub struct Quotas {
     /// One rate limit for each tenant, app and API.
-    limiters: Mutex<HashMap<(String, String, &'static str), Arc<Limiter>>>,
+    limiters: Mutex<HashMap<Key, Arc<Limiter>>>,
     /// Until when each tenant's share of hunting is used up.
     rests: Mutex<HashMap<String, Arc<Rest>>>,
 }

@@ -71,7 +71,8 @@ async fn two_days_of_timers_land_every_stream() {
 pub(super) async fn assert_hunted(tenant: &Tenant, table: &str, context: &str) {
     let stream = format!("defender.hunting.{table}");
     let world = tenant.simulator.world().defender();
-    let (first, last) = (tenant.looks[0].1, *tenant.looks.last().unwrap());
+    let first = tenant.first_done.unwrap().1;
+    let last = *tenant.looks.last().unwrap();
     let delay = TimeDelta::minutes(6);
     let rows = world.hunting_rows(
         table,
