@@ -101,7 +101,12 @@ fn refusals_are_understood_by_their_words() {
             "<?xml version=\"1.0\"?><Error><Code>AuthenticationFailed</Code></Error>".to_owned(),
             Asks::File,
         ),
-        (404, error("ResourceNotFound", "No machines"), Asks::List),
+        (
+            404,
+            error("ResourceNotFound", "No machines"),
+            Asks::Snapshot,
+        ),
+        (404, error("NotFound", "Not found"), Asks::List),
         (404, "<html>".to_owned(), Asks::List),
         (429, error("429", quota), Asks::List),
         (
@@ -165,7 +170,8 @@ fn refusals_are_understood_by_their_words() {
     List: answered 403 Forbidden: the tenant has no licence for this, or has not set it up → NotOffered
     List: answered 403 Authorization_RequestDenied → Forbidden
     File: answered 403 Forbidden → PositionRefused
-    List: answered 404 ResourceNotFound → Empty
+    Snapshot: answered 404 ResourceNotFound → Empty
+    List: answered 404 NotFound → Retry
     List: answered 404 Not Found → NotOffered
     List: answered 429 429 → Retry in 8s
     List: answered 429 TooManyRequests → Retry

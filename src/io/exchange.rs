@@ -37,7 +37,9 @@ const NEW_TOKENS: u32 = 2;
 /// How long a pending answer is waited for before it is asked for again.
 const PENDING_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a 404 that says that there is nothing is left alone before it is believed.
+/// How often a 404 that says that there is nothing is asked again before it is believed, and after
+/// how long.
+const EMPTIES: u32 = 2;
 const EMPTY_WAIT: Duration = Duration::from_secs(2);
 
 /// A number in `0.0..1.0`, a new one each time.
@@ -174,7 +176,7 @@ impl Asker {
         let mut refused: Option<Arc<str>> = None;
         let mut refusals = 0;
         let mut response_id: Option<HeaderValue> = None;
-        let mut empty = false;
+        let mut empties = 0;
         loop {
             let token = match &self.tokens {
                 None => None,
@@ -195,10 +197,12 @@ impl Asker {
                         self.understood(question, response, sent, limits).await;
                     match action {
                         Action::Accept => return Ok(Reply::Answer(response)),
-                        Action::Empty if empty => return Ok(Reply::Answer(nothing(response))),
-                        // Much hangs on it that there is nothing: it is said twice, or not true.
+                        Action::Empty if empties == EMPTIES => {
+                            return Ok(Reply::Answer(nothing(response)));
+                        }
+                        // Much hangs on it that there is nothing.
                         Action::Empty => {
-                            empty = true;
+                            empties += 1;
                             self.pause(question, limits, began, EMPTY_WAIT, &what)
                                 .await?;
                             continue;

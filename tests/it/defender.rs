@@ -27,6 +27,7 @@ use crate::world::{START, folder, told};
 mod days;
 mod faults;
 mod snapshots;
+mod tenants;
 
 pub(crate) const FUNCTION: &str = "DefenderTimer";
 

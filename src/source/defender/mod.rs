@@ -369,10 +369,10 @@ impl Source for Defender {
             };
             let part = slice.window().map(|window| Part::of(window, &page));
             let bare = part.is_some_and(|part| part.bare);
-            let asks = if is_heavy && !bare {
-                Asks::Expanded
-            } else {
-                Asks::List
+            let asks = match list.paging {
+                Paging::Skip { .. } => Asks::Snapshot,
+                _ if is_heavy && !bare => Asks::Expanded,
+                _ => Asks::List,
             };
             let skips = match list.paging {
                 Paging::Skip { .. } => !page.is_empty(),
