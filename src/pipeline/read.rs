@@ -336,19 +336,18 @@ impl<'a> Reader<'a> {
                 if let Some((left_out, next)) = paging::beyond(paging, window, page) {
                     tracing::info!(%reason, "not skipped any further");
                     self.leave_out(left_out).await?;
-                    return match next {
-                        Some(next) => self.go_on(open, next).await,
-                        None => {
-                            let (slice, began) = (open.slice.clone(), open.began);
-                            let token = None;
-                            self.apply(Move::Slice {
-                                slice,
-                                token,
-                                began,
-                            })
-                            .await
-                        }
-                    };
+                    if let Some(next) = next {
+                        return self.go_on(open, next).await;
+                    }
+                    let (slice, began) = (open.slice.clone(), open.began);
+                    let token = None;
+                    return self
+                        .apply(Move::Slice {
+                            slice,
+                            token,
+                            began,
+                        })
+                        .await;
                 }
                 if !open.page.is_empty() && self.refused_pages < REFUSED_PAGES {
                     self.refused_pages += 1;

@@ -329,7 +329,7 @@ pub(crate) async fn each<F: Future<Output = ()> + Send + 'static>(cases: impl It
 }
 
 /// In memory where that is to be had: nobody needs these files after a crash of the machine.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
         tempfile::tempdir_in(memory).unwrap()
