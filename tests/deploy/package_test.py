@@ -28,7 +28,7 @@ PLACEHOLDER = "OWNER" + "/REPO"
 
 
 def package():
-    return Path(os.environ["PACKAGE"])
+    return Path(os.environ["PACKAGE"]).resolve()
 
 
 class Contents(unittest.TestCase):
