@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     core::{
+        assets::Change,
         cursor::StreamKey,
         dedupe::{UNDATED, bucket_of, fingerprint},
         endpoint::{Endpoint, TimeFilter},
@@ -47,6 +48,8 @@ pub(super) struct Mapped {
     pub(super) mark: Mark,
     /// The record, when the row does not hold all of it.
     pub(super) original: Option<Original>,
+    /// What it means for what is known of machines.
+    pub(super) asset: Option<Change>,
 }
 
 /// Maps the records of one stream.
@@ -138,6 +141,7 @@ impl Mapper {
             if self.annotated {
                 members = members.without_annotations();
             }
+            let asset = self.asset(&facts.id, &members);
             let looked = looked
                 .get(place)
                 .map_or_else(Looked::default, |looked| Looked {
@@ -155,8 +159,23 @@ impl Mapper {
                 row: row.json,
                 mark: *mark,
                 original,
+                asset,
             });
         }
         mapped
+    }
+
+    /// What records mean for what is known of machines, by their places.
+    pub(super) fn assets(&self, chunk: &Chunk, met: &[(usize, String)]) -> Vec<Change> {
+        let asset = |(at, id): &(usize, String)| {
+            let members = Members::of(chunk.record(*at)).ok()?;
+            self.asset(id, &members)
+        };
+        met.iter().filter_map(asset).collect()
+    }
+
+    fn asset(&self, id: &str, members: &Members<'_>) -> Option<Change> {
+        let asset = self.endpoint.asset.as_ref()?;
+        asset.change(&self.key.connection, id, members)
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Job, Parts,
+    filing::{self, Filing},
     land::{Landed, Lander},
     lease::Held,
     letter,
@@ -65,6 +66,8 @@ pub(super) struct Writer<'a, 'h> {
     batch: Batch,
     /// One mark for each row of `batch`.
     marks: Vec<Mark>,
+    /// What rows mean for what is known of machines.
+    filing: Filing,
     pushes: FuturesOrdered<Push>,
     /// Batches that were sealed, and of these the ones that have landed.
     sealed: u64,
@@ -102,6 +105,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             sent: Seen::default(),
             batch: Batch::new(&job.table),
             marks: Vec::new(),
+            filing: Filing::default(),
             pushes: FuturesOrdered::new(),
             sealed: 0,
             landed: 0,
@@ -146,9 +150,10 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.load_seen(bad.iter().map(|bad| bad.mark)).await?;
         self.bury_bad(bad).await?;
         let found = self.sifted(found).await?;
-        let fresh = self.fresh(found, way).await?;
+        let (fresh, met) = self.fresh(found, way).await?;
 
         let chunk = Arc::new(chunk);
+        self.met(Arc::clone(&chunk), met).await?;
         let together = if self.job.source.looks_up() {
             LOOKED_UP_TOGETHER
         } else {
@@ -192,8 +197,14 @@ impl<'a, 'h> Writer<'a, 'h> {
         Ok(found)
     }
 
-    /// Those that are worth a row.
-    async fn fresh(&mut self, mut found: Vec<Found>, way: Way) -> Result<Vec<Found>> {
+    /// Those that are worth a row, and the places and ids of those that are as they were but for what
+    /// does not count: between two passes each of them has just been seen by the source.
+    async fn fresh(
+        &mut self,
+        mut found: Vec<Found>,
+        way: Way,
+    ) -> Result<(Vec<Found>, Vec<(usize, String)>)> {
+        let mut met = Vec::new();
         let counts = &mut self.report.counts;
         match way {
             Way::Plain => found.iter_mut().for_each(|found| found.mark = UNMARKED),
@@ -210,11 +221,24 @@ impl<'a, 'h> Writer<'a, 'h> {
                     found.mark = mark;
                     counts.unchanged += u64::from(since == Since::Unchanged);
                     counts.duplicate += u64::from(since == Since::Repeated);
+                    if since == Since::Unchanged && !seeing.is_pass() {
+                        met.push((found.at, found.facts.id.clone()));
+                    }
                     since == Since::Changed
                 });
             }
         }
-        Ok(found)
+        Ok((found, met))
+    }
+
+    /// Records whose rows are safe for long.
+    async fn met(&self, chunk: Arc<Chunk>, met: Vec<(usize, String)>) -> Result<()> {
+        if met.is_empty() || self.job.source.endpoint().asset.is_none() {
+            return Ok(());
+        }
+        let mapper = Arc::clone(&self.mapper);
+        let changes = blocking(move || mapper.assets(&chunk, &met)).await?;
+        filing::file(changes, self.parts).await
     }
 
     async fn load_seen(&mut self, marks: impl Iterator<Item = Mark>) -> Result<()> {
@@ -267,18 +291,20 @@ impl<'a, 'h> Writer<'a, 'h> {
             row,
             mark,
             original,
+            asset,
         } in mapped
         {
             originals.extend(original);
-            rows.push((row, mark));
+            rows.push((row, mark, asset));
         }
         if !originals.is_empty() {
             self.parts.storage.keep(&originals).await?;
         }
-        for (row, mark) in rows {
+        for (row, mark, asset) in rows {
             if !self.batch.has_room_for(row.len()) {
                 self.seal().await?;
             }
+            self.filing.add(self.marks.len(), asset);
             self.batch.add(&row);
             self.marks.push(mark);
         }
@@ -292,6 +318,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         }
         let batch = std::mem::replace(&mut self.batch, Batch::new(&self.job.table));
         let marks = std::mem::take(&mut self.marks);
+        self.filing.seal();
         let lander = Arc::clone(&self.lander);
         let push = tokio::spawn(async move { (lander.land(batch).await, marks) });
         self.pushes.push_back(AbortOnDropHandle::new(push));
@@ -310,11 +337,19 @@ impl<'a, 'h> Writer<'a, 'h> {
         &mut self,
         push: std::result::Result<(Landed, Vec<Mark>), tokio::task::JoinError>,
     ) -> Result<()> {
+        let sealed = self.filing.first();
         let (landed, marks) = push.map_err(|_| Error::contract("a push stopped"))?;
         let settled = marks.get(..landed.settled()).unwrap_or(&marks);
         self.report.counts.landed += landed.rows as u64;
         self.report.counts.waiting += landed.parked as u64;
+        let safe = sealed.of_rows(landed.settled());
         self.bury(landed.dead).await?;
+        // Before their records count as handled: what is not known of a machine now would not be
+        // known until the record changes again.
+        if let Err(error) = filing::file(safe, self.parts).await {
+            self.broken = true;
+            return Err(error);
+        }
         self.remember(settled).await?;
         if let Some(error) = landed.error {
             self.broken = true;
@@ -362,10 +397,14 @@ impl<'a, 'h> Writer<'a, 'h> {
         let gone = self.known.vanished(self.parts).await?;
         self.report.counts.gone += gone.len() as u64;
         let now = self.parts.clock.now();
-        for row in snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now) {
+        let rows = snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now);
+        for (row, id) in rows.into_iter().zip(&gone) {
             if !self.batch.has_room_for(row.len()) {
                 self.seal().await?;
             }
+            let connection = &self.job.key.connection;
+            let asset = endpoint.asset.map(|asset| asset.gone(connection, id));
+            self.filing.add(self.marks.len(), asset);
             self.batch.add(&row);
             self.marks.push(UNMARKED);
         }
