@@ -1,5 +1,6 @@
 //! Decisions, and nothing else: no IO, no clock, no environment.
 
+pub mod assets;
 pub mod batch;
 mod canonical;
 pub mod columns;

@@ -39,6 +39,7 @@ use crate::{
 };
 
 mod cut;
+mod filing;
 pub mod health;
 mod land;
 mod lease;

@@ -177,6 +177,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     rules: V1,
     details: V2,
     constants: GROUP_SIZE,
+    asset: None,
     pace: DETECTION_PACE,
 };
 
@@ -208,6 +209,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     rules: V2,
     details: &[],
     constants: GROUP_SIZE,
+    asset: None,
     pace: DETECTION_PACE,
 };
 
@@ -241,6 +243,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     rules: INCIDENT,
     details: INCIDENT_DETAILS,
     constants: &[],
+    asset: None,
     pace: Pace {
         every: MINUTE,
         // An update that is being written may become visible behind a later one.
