@@ -163,7 +163,7 @@ impl Mapper {
         now: DateTime<Utc>,
     ) -> Sifted {
         for at in from..chunk.len() {
-            let (text, members) = self.record(chunk, at);
+            let (text, members) = record(chunk, at);
             let (mark, found) = match members {
                 Ok(members) => {
                     let facts = Facts::of(text, &members, &self.endpoint.identity);
@@ -193,21 +193,6 @@ impl Mapper {
             }
         }
         Sifted::All
-    }
-
-    /// The text at a place, and its members or why it is no record. What was too long comes last.
-    fn record<'c>(&self, chunk: &'c Chunk, at: usize) -> (&'c [u8], Result<Members<'c>, String>) {
-        let place = at.checked_sub(chunk.records.len());
-        if let Some(oversized) = place.and_then(|place| chunk.oversized.get(place)) {
-            let reason = format!(
-                "a record of {} bytes, cut to its beginning",
-                oversized.bytes
-            );
-            return (&oversized.prefix, Err(reason));
-        }
-        let text = chunk.record(at);
-        let members = Members::of(text).map_err(|error| format!("not a record: {error}"));
-        (text, members)
     }
 
     /// The rows of records that something was looked up about, one answer each.
@@ -257,6 +242,21 @@ impl Mapper {
     }
 }
 
+/// The text at a place, and its members or why it is no record. What was too long comes last.
+fn record(chunk: &Chunk, at: usize) -> (&[u8], Result<Members<'_>, String>) {
+    let place = at.checked_sub(chunk.records.len());
+    if let Some(oversized) = place.and_then(|place| chunk.oversized.get(place)) {
+        let reason = format!(
+            "a record of {} bytes, cut to its beginning",
+            oversized.bytes
+        );
+        return (&oversized.prefix, Err(reason));
+    }
+    let text = chunk.record(at);
+    let members = Members::of(text).map_err(|error| format!("not a record: {error}"));
+    (text, members)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +271,7 @@ mod tests {
         Desk::new(DETECTIONS.table.name)
     }
 
-    fn record(id: &str, day: u32, note: &str) -> String {
+    fn detection(id: &str, day: u32, note: &str) -> String {
         format!(r#"{{"uuid":"{id}","occurTime":"2026-01-{day:02}T00:00:00Z","note":"{note}"}}"#)
     }
 
@@ -302,19 +302,19 @@ mod tests {
         let (mapper, mut desk) = (mapper(false), desk());
         sift(
             &mapper,
-            &chunk(&[record("a", 1, ""), record("b", 9, "")]),
+            &chunk(&[detection("a", 1, ""), detection("b", 9, "")]),
             &mut desk,
         );
         desk.seen.trim(0);
         assert_eq!(desk.batch.len(), 2);
         // In the open batch…
-        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.duplicates), (2, 1));
         // …and in one that was sent and has not landed.
         let (_, sent) = desk.take_batch();
         desk.seen = Seen::default();
         desk.load(sent[0].0, Vec::new(), sent.iter());
-        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.duplicates), (0, 2));
     }
 
@@ -323,7 +323,7 @@ mod tests {
         let (mapper, mut desk) = (mapper(false), desk());
         let note = "x".repeat(60_000);
         let records: Vec<String> = (0..40)
-            .map(|at| record(&at.to_string(), 1, &note))
+            .map(|at| detection(&at.to_string(), 1, &note))
             .collect();
         sift(&mapper, &chunk(&records), &mut desk);
         let open = desk.take_batch();
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn each_record_is_one_of_new_seen_and_none() {
-        let mut records = vec![record("a", 1, ""), "7".to_owned(), record("a", 1, "")];
+        let mut records = vec![detection("a", 1, ""), "7".to_owned(), detection("a", 1, "")];
         records.push("7".to_owned());
         let mut chunk = chunk(&records);
         chunk.oversized.push(crate::core::page::Oversized {
