@@ -404,7 +404,7 @@ mod tests {
         Desk::new(DETECTIONS.table.name, &key)
     }
 
-    fn record(id: &str, day: u32, note: &str) -> String {
+    fn detection(id: &str, day: u32, note: &str) -> String {
         format!(r#"{{"uuid":"{id}","occurTime":"2026-01-{day:02}T00:00:00Z","note":"{note}"}}"#)
     }
 
@@ -436,7 +436,7 @@ mod tests {
         let (mapper, mut desk) = (mapper(false), desk());
         sift(
             &mapper,
-            &chunk(&[record("a", 1, ""), record("b", 9, "")]),
+            &chunk(&[detection("a", 1, ""), detection("b", 9, "")]),
             &mut desk,
         );
         desk.seen.trim(0);
@@ -457,7 +457,7 @@ mod tests {
         let (mapper, mut desk) = (mapper(false), desk());
         let note = "x".repeat(60_000);
         let records: Vec<String> = (0..40)
-            .map(|at| record(&at.to_string(), 1, &note))
+            .map(|at| detection(&at.to_string(), 1, &note))
             .collect();
         sift(&mapper, &chunk(&records), &mut desk);
         let open = desk.take_batch();
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn each_record_is_one_of_new_seen_and_none() {
-        let mut records = vec![record("a", 1, ""), "7".to_owned(), record("a", 1, "")];
+        let mut records = vec![detection("a", 1, ""), "7".to_owned(), detection("a", 1, "")];
         records.push("7".to_owned());
         let mut chunk = chunk(&records);
         chunk.oversized.push(crate::core::page::Oversized {

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Pushes under way while rows are made for the next one.
-const PUSHES: usize = 3;
+const PUSHES: usize = 2;
 
 /// Records that are looked up together: so many are safe even if the time ends with the next ones.
 const LOOKED_UP_TOGETHER: usize = 100;
