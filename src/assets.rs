@@ -159,8 +159,8 @@ async fn catalogue(
         let entries = storage
             .assets(Kind::Catalogue, &name.to_lowercase())
             .await?;
-        let known = entries.into_iter().filter_map(read::<Known>);
-        let known = known.filter(|(other, _)| other == connection).last();
+        let mut known = entries.into_iter().filter_map(read::<Known>);
+        let known = known.rfind(|(other, _)| other == connection);
         Ok::<_, crate::error::Error>(known.map(|(_, known)| (name, known)))
     });
     let known: Vec<Option<(String, Known)>> =

@@ -9,7 +9,7 @@ use crate::{
     assets::{self, Lookup},
     config::{DEFAULT_CONNECTION, Settings},
     core::{
-        assets::answer::{Alert, Exploit, Found, User, Vulnerability},
+        assets::answer::{Alert, Exploit, Found, Machine, Synced, User, Vulnerability},
         record::parse_time,
     },
     error::{Error, Result},
@@ -21,7 +21,7 @@ use crate::{
 pub(super) enum Command {
     /// Say which machine an address, a host name or a device id stands for, and how it is
     Find {
-        /// 10.1.2.3, 2001:db8::7, pc-17, pc-17.contoso.com, or a device id
+        /// An address, a host name such as pc-17 or pc-17.contoso.com, or a device id
         sought: String,
         /// As the function `Assets` answers
         #[arg(long)]
@@ -54,120 +54,104 @@ pub(super) async fn assets(
     }
 }
 
+/// Lines about one thing each.
+struct Lines(Vec<String>);
+
+impl Lines {
+    /// A line, unless it would say nothing.
+    fn say(&mut self, what: &str, parts: impl IntoIterator<Item = Option<String>>) {
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if !parts.is_empty() {
+            let parts = parts.join(", ");
+            self.0.push(format!("  {what:<16} {parts}"));
+        }
+    }
+}
+
 /// A machine in lines. What machines and people are called may hold anything.
 fn told(found: &Found, now: DateTime<Utc>) -> Vec<String> {
     let machine = &found.machine;
     let name = machine.name.as_ref().unwrap_or(&machine.id);
-    let mut lines = vec![if found.connection == DEFAULT_CONNECTION {
+    let mut lines = Lines(vec![if found.connection == DEFAULT_CONNECTION {
         name.clone()
     } else {
         format!("{name} ({})", found.connection)
-    }];
-    let mut say = |what: &str, parts: &[Option<String>]| {
-        let parts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
-        if !parts.is_empty() {
-            lines.push(format!("  {what:<16} {}", parts.join(", ")));
-        }
-    };
-    let some = |text: &str| Some(text.to_owned());
+    }]);
+    tell_machine(&mut lines, machine, now);
+    tell_belongings(&mut lines, found, now);
+    lines.0.iter().map(|line| plain(line)).collect()
+}
+
+fn tell_machine(lines: &mut Lines, machine: &Machine, now: DateTime<Utc>) {
     let named = |what: &str, text: &Option<String>| {
         let text = text.as_ref();
         text.map(|text| format!("{what} {text}"))
     };
-    say(
-        "id",
-        &[some(&machine.id), named("Entra", &machine.aad_device_id)],
-    );
-    if let Some(other) = &machine.merged_into {
-        say("merged into", &[some(other)]);
-    }
+    let or_unknown = |text: &Option<String>| text.clone().or(Some("not known".to_owned()));
+    let entra = named("Entra", &machine.aad_device_id);
+    lines.say("id", [Some(machine.id.clone()), entra]);
+    lines.say("merged into", [machine.merged_into.clone()]);
     let external = named("on the internet", &machine.external_address);
     let own = machine.addresses.iter().cloned().map(Some);
-    say("addresses", &own.chain([external]).collect::<Vec<_>>());
-    let system = [&machine.os_platform, &machine.os_version];
-    let system: Vec<&str> = system.into_iter().flatten().map(String::as_str).collect();
+    lines.say("addresses", own.chain([external]));
     let build = named("build", &machine.os_build);
-    say(
+    let system = [&machine.os_platform, &machine.os_version, &build];
+    let system: Vec<&str> = system.into_iter().flatten().map(String::as_str).collect();
+    lines.say(
         "system",
-        &[
-            some(&system.join(" ")).filter(|text| !text.is_empty()),
-            build,
-        ],
+        [Some(system.join(" ")).filter(|text| !text.is_empty())],
     );
-    say(
-        "last seen",
-        &[machine.last_seen.as_ref().map(|text| ago(text, now))],
-    );
-    say(
+    let seen = machine.last_seen.as_ref();
+    lines.say("last seen", [seen.map(|text| ago(text, now))]);
+    lines.say(
         "health",
-        &[machine.health.clone(), machine.onboarding.clone()],
+        [machine.health.clone(), machine.onboarding.clone()],
     );
     let value = named("value", &machine.value);
-    say("group", &[machine.group.clone(), value]);
-    say(
-        "tags",
-        &machine.tags.iter().cloned().map(Some).collect::<Vec<_>>(),
-    );
-    say(
-        "risk",
-        &[Some(
-            machine
-                .risk
-                .clone()
-                .unwrap_or_else(|| "not known".to_owned()),
-        )],
-    );
-    say(
-        "exposure",
-        &[Some(
-            machine
-                .exposure
-                .clone()
-                .unwrap_or_else(|| "not known".to_owned()),
-        )],
-    );
+    lines.say("group", [machine.group.clone(), value]);
+    lines.say("tags", machine.tags.iter().cloned().map(Some));
+    lines.say("risk", [or_unknown(&machine.risk)]);
+    lines.say("exposure", [or_unknown(&machine.exposure)]);
+}
+
+fn tell_belongings(lines: &mut Lines, found: &Found, now: DateTime<Utc>) {
     match (&found.users, &found.users_missing) {
-        (Some(users), _) if users.is_empty() => say("users", &[some("none")]),
-        (Some(users), _) => say(
+        (Some(users), _) if users.is_empty() => lines.say("users", [Some("none".to_owned())]),
+        (Some(users), _) => lines.say("users", users.iter().map(|one| Some(user(one, now)))),
+        (None, why) => lines.say(
             "users",
-            &users
-                .iter()
-                .map(|one| Some(user(one, now)))
-                .collect::<Vec<_>>(),
+            [why.as_ref().map(|why| format!("not known: {why}"))],
         ),
-        (None, why) => say("users", &[named("not known:", why)]),
     }
-    let is_known = |until: Option<DateTime<Utc>>, total: usize| match until {
-        None if total == 0 => "not pulled yet".to_owned(),
-        _ => total.to_string(),
+    let Synced {
+        machines,
+        alerts,
+        vulnerabilities,
+    } = found.synced;
+    let total = |until: Option<DateTime<Utc>>, total: usize| match until {
+        None if total == 0 => Some("not pulled yet".to_owned()),
+        _ => Some(total.to_string()),
     };
-    let alerts = &found.alerts;
-    say(
-        "open alerts",
-        &[Some(is_known(found.synced.alerts, alerts.total))],
-    );
-    for one in &alerts.open {
-        say("", &[Some(alert(one, now))]);
+    lines.say("open alerts", [total(alerts, found.alerts.total)]);
+    for one in &found.alerts.open {
+        lines.say("", [Some(alert(one, now))]);
     }
-    let vulnerabilities = &found.vulnerabilities;
-    let total = is_known(found.synced.vulnerabilities, vulnerabilities.total);
-    say("vulnerabilities", &[Some(total)]);
-    for one in &vulnerabilities.worst {
-        say("", &[Some(vulnerability(one))]);
+    let known = total(vulnerabilities, found.vulnerabilities.total);
+    lines.say("vulnerabilities", [known]);
+    for one in &found.vulnerabilities.worst {
+        lines.say("", [Some(vulnerability(one))]);
     }
-    let synced = &found.synced;
     let until = |what: &str, until: Option<DateTime<Utc>>| {
         until.map(|until| format!("{what} {} ({} ago)", utc(until), age(until, now)))
     };
-    say(
+    lines.say(
         "as of",
-        &[
-            until("machines", synced.machines),
-            until("alerts", synced.alerts),
-            until("vulnerabilities", synced.vulnerabilities),
+        [
+            until("machines", machines),
+            until("alerts", alerts),
+            until("vulnerabilities", vulnerabilities),
         ],
     );
-    lines.iter().map(|line| plain(line)).collect()
 }
 
 fn user(user: &User, now: DateTime<Utc>) -> String {

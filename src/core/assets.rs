@@ -5,7 +5,7 @@
 
 use ::core::net::IpAddr;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::record::Members;
 
@@ -228,7 +228,7 @@ pub fn kept(
                 .and_then(|text| text.parse::<f64>().ok())
                 .filter(|number| number.is_finite())
                 .map(Value::from),
-            Form::Flag => match record.get(theirs).map(|value| value.get()) {
+            Form::Flag => match record.get(theirs).map(RawValue::get) {
                 Some("true") => Some(true.into()),
                 Some("false") => Some(false.into()),
                 _ => None,

@@ -34,15 +34,30 @@ impl Sealed {
 
 /// Files changes. What the store refuses as it is stops nobody: rows matter more than what is said
 /// about them.
+///
+/// # Errors
+/// `Transient` when the store can't be reached.
 pub(super) async fn file(changes: Vec<Change>, parts: &Parts) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
     match parts.storage.file_assets(&changes).await {
-        Err(error) if error.kind() != Kind::Transient => {
-            tracing::warn!(%error, changes = changes.len(), "not filed for `assets find`");
-            Ok(())
-        }
-        end => end,
+        // One of them is at fault: the others shall be known.
+        Err(error) if error.kind() != Kind::Transient => {}
+        end => return end,
     }
+    for change in changes {
+        let one = parts
+            .storage
+            .file_assets(std::slice::from_ref(&change))
+            .await;
+        match one {
+            Err(error) if error.kind() != Kind::Transient => {
+                let id = &change.name().id;
+                tracing::warn!(%error, id, "refused; `assets find` does not know it");
+            }
+            end => end?,
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use sentinel_connector::{
     core::{
-        assets::{Change, Entry, Kind, Name},
+        assets::{Change, Entry, Kind as AssetKind, Name},
         cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
         snapshot::Sighting,
     },
@@ -361,7 +361,7 @@ async fn an_original_is_replaced(one: &dyn Storage, two: &dyn Storage) {
     }
 }
 
-fn asset(connection: &str, kind: Kind, id: &str, keys: &[&str], note: &str) -> Entry {
+fn asset(connection: &str, kind: AssetKind, id: &str, keys: &[&str], note: &str) -> Entry {
     Entry {
         name: Name {
             connection: connection.to_owned(),
@@ -382,13 +382,13 @@ fn gone(entry: &Entry) -> Change {
 }
 
 /// The bodies that are found.
-async fn assets(storage: &dyn Storage, kind: Kind, key: &str) -> Vec<String> {
+async fn assets(storage: &dyn Storage, kind: AssetKind, key: &str) -> Vec<String> {
     let found = storage.assets(kind, key).await.unwrap();
     found.into_iter().map(|entry| entry.body).collect()
 }
 
 async fn an_asset_is_found_by_each_key_that_it_has_now(one: &dyn Storage, two: &dyn Storage) {
-    const M: Kind = Kind::Machine;
+    const M: AssetKind = AssetKind::Machine;
     one.file_assets(&[]).await.unwrap();
     assert_eq!(assets(one, M, "10.0.0.1").await, [""; 0]);
     let old = asset(
@@ -405,7 +405,7 @@ async fn an_asset_is_found_by_each_key_that_it_has_now(one: &dyn Storage, two: &
         let mut expected = old.clone();
         expected.keys.sort();
         assert_eq!(found, [expected], "{key}");
-        assert_eq!(assets(two, Kind::Alert, key).await, [""; 0]);
+        assert_eq!(assets(two, AssetKind::Alert, key).await, [""; 0]);
     }
     // Of several changes about one machine the last counts, and old addresses are nobody's.
     let new = Entry {
@@ -439,35 +439,38 @@ async fn an_asset_is_found_by_each_key_that_it_has_now(one: &dyn Storage, two: &
 
 async fn assets_that_share_a_key_are_all_found(one: &dyn Storage, two: &dyn Storage) {
     let machines: Vec<Entry> = [("a", "m2"), ("a", "m3"), ("b", "m2")]
-        .map(|(connection, id)| asset(connection, Kind::Machine, id, &["10.9.9.9", id], ""))
+        .map(|(connection, id)| asset(connection, AssetKind::Machine, id, &["10.9.9.9", id], ""))
         .into();
     let filed: Vec<Change> = machines.iter().rev().map(kept).collect();
     one.file_assets(&filed).await.unwrap();
-    let mut found = two.assets(Kind::Machine, "10.9.9.9").await.unwrap();
+    let mut found = two.assets(AssetKind::Machine, "10.9.9.9").await.unwrap();
     found.iter_mut().for_each(|entry| entry.keys.sort());
     assert_eq!(found, machines);
     two.file_assets(&[gone(&machines[0])]).await.unwrap();
-    let left = one.assets(Kind::Machine, "m2").await.unwrap();
+    let left = one.assets(AssetKind::Machine, "m2").await.unwrap();
     assert_eq!(left[0].name, machines[2].name);
     assert_eq!(left.len(), 1);
 
     // What is found by its id's beginning, many at once; a key is no prefix of another.
     let vulnerability = |machine: &str, at: usize| {
         let id = format!("{machine}-_-CVE-{at:04}-_-v-_-p");
-        asset("a", Kind::Vulnerability, &id, &[machine], "")
+        asset("a", AssetKind::Vulnerability, &id, &[machine], "")
     };
     let all: Vec<Entry> = (0..300).map(|at| vulnerability("m2", at)).collect();
     let mut changes: Vec<Change> = all.iter().map(kept).collect();
     changes.push(kept(&vulnerability("m22", 0)));
     one.file_assets(&changes).await.unwrap();
-    assert_eq!(two.assets(Kind::Vulnerability, "m2").await.unwrap(), all);
+    assert_eq!(
+        two.assets(AssetKind::Vulnerability, "m2").await.unwrap(),
+        all
+    );
     let fixed: Vec<Change> = all.iter().skip(1).map(gone).collect();
     two.file_assets(&fixed).await.unwrap();
     assert_eq!(
-        one.assets(Kind::Vulnerability, "m2").await.unwrap(),
+        one.assets(AssetKind::Vulnerability, "m2").await.unwrap(),
         all[..1]
     );
-    assert_eq!(assets(one, Kind::Vulnerability, "m22").await.len(), 1);
+    assert_eq!(assets(one, AssetKind::Vulnerability, "m22").await.len(), 1);
 }
 
 async fn nobody_alive_is_gone(one: &dyn Storage, two: &dyn Storage) {

@@ -52,7 +52,7 @@ pub(super) fn tells_apart(address: &IpAddr) -> bool {
     !(is_link_local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
-/// fe80::/10.
+/// True in `fe80::/10`.
 fn is_unicast_link_local(address: Ipv6Addr) -> bool {
     let [first, ..] = address.segments();
     first & 0xffc0 == 0xfe80
