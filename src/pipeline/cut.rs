@@ -78,7 +78,7 @@ pub(super) struct Cut {
 
 enum Cutting {
     List(Box<ListCut>),
-    File(FileCut),
+    File(Box<FileCut>),
 }
 
 struct ListCut {
@@ -119,13 +119,13 @@ impl Cut {
                 tally: Tally::default(),
                 full: Vec::new(),
             })),
-            Shape::File(file) => Cutting::File(FileCut {
+            Shape::File(file) => Cutting::File(Box::new(FileCut {
                 cutter: LineCutter::after(file.lines),
                 plain: Plain::default(),
                 begun: file.lines > 0,
                 lines: file.lines,
                 file,
-            }),
+            })),
         };
         Self {
             way,

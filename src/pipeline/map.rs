@@ -442,13 +442,13 @@ mod tests {
         desk.seen.trim(0);
         assert_eq!(desk.batch.len(), 2);
         // In the open batch…
-        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.counts.duplicate), (2, 1));
         // …and in one that was sent and has not landed.
         let (_, sent) = desk.take_batch();
         desk.seen = Seen::default();
         desk.load(sent.marks[0].0, Vec::new(), sent.marks.iter());
-        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.counts.duplicate), (0, 2));
     }
 

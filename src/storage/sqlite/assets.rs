@@ -127,7 +127,7 @@ mod tests {
     async fn no_question_goes_through_a_whole_table() {
         let folder = tempfile::tempdir().unwrap();
         let file = EmbeddedFile::open(folder.path()).unwrap();
-        SqliteStorage::new(file.clone()).unwrap();
+        SqliteStorage::new(std::sync::Arc::clone(&file)).unwrap();
         for sql in [FIND, KEYS, NUMBER, DROP_KEYS, DROP] {
             let plan: Vec<String> = file
                 .with(move |connection| {
