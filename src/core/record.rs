@@ -19,7 +19,11 @@ pub struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Members<'a> {
     /// The members of the object `text`. Anything but an object is an error.
     pub fn of(text: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(text)
+        // One look at the whole text is cheaper than one at each of its values.
+        match std::str::from_utf8(text) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(text),
+        }
     }
 
     /// The members of `value`, when it is an object.
