@@ -444,7 +444,9 @@ async fn assets_that_share_a_key_are_all_found(one: &dyn Storage, two: &dyn Stor
     let filed: Vec<Change> = machines.iter().rev().map(kept).collect();
     one.file_assets(&filed).await.unwrap();
     let mut found = two.assets(AssetKind::Machine, "10.9.9.9").await.unwrap();
-    found.iter_mut().for_each(|entry| entry.keys.sort());
+    for entry in &mut found {
+        entry.keys.sort();
+    }
     assert_eq!(found, machines);
     two.file_assets(&[gone(&machines[0])]).await.unwrap();
     let left = one.assets(AssetKind::Machine, "m2").await.unwrap();

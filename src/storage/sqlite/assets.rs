@@ -120,6 +120,8 @@ fn drop_entry(change: &Transaction<'_>, name: &Name) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::embedded::EmbeddedFile;
 
@@ -127,7 +129,7 @@ mod tests {
     async fn no_question_goes_through_a_whole_table() {
         let folder = tempfile::tempdir().unwrap();
         let file = EmbeddedFile::open(folder.path()).unwrap();
-        SqliteStorage::new(file.clone()).unwrap();
+        SqliteStorage::new(Arc::clone(&file)).unwrap();
         for sql in [FIND, KEYS, NUMBER, DROP_KEYS, DROP] {
             let plan: Vec<String> = file
                 .with(move |connection| {
