@@ -17,6 +17,7 @@ use sentinel_connector::{
     core::{
         cursor::{StreamKey, StreamState},
         endpoint::Endpoint,
+        layout::Layout,
         window::Pace,
     },
     embedded::EmbeddedFile,
@@ -176,6 +177,7 @@ impl World {
             .iter()
             .map(|endpoint| Job {
                 table: endpoint.table.name.to_owned(),
+                layout: Layout::shared(endpoint),
                 key: StreamKey::new("default", endpoint.stream),
                 source: Arc::new(Eset::new(Arc::clone(&connection), endpoint)),
                 pace: Pace {

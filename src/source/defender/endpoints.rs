@@ -70,6 +70,7 @@ pub(crate) const fn plain() -> Endpoint {
               is asked for again after a day",
         rest: DAY,
         table: &columns::DETECTIONS,
+        schema: None,
         identity: Identity::PLAIN,
         sameness: Sameness::IdAndVersion,
         fingerprints: "",
@@ -103,6 +104,7 @@ pub static MACHINES: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.machines",
+    schema: Some("machines"),
     rules: &[
         take("id", "deviceUuid", As::Text),
         take("computerDnsName", "deviceDisplayName", As::Text),
@@ -137,6 +139,7 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.vulnerabilities",
+    schema: Some("machine-vulnerabilities"),
     rules: &[
         take("machineId", "deviceUuid", As::Text),
         take("cveId", "typeName", As::Text),
@@ -170,6 +173,7 @@ pub static CATALOGUE: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.vulnerability-catalogue",
+    schema: Some("vulnerability-catalogue"),
     rules: &[
         take("id", "typeName", As::Text),
         take("name", "displayName", As::Text),
@@ -207,6 +211,7 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.software-vulnerabilities",
+    schema: Some("software-vulnerabilities"),
     // Changes are written in camel case, files with capitals.
     rules: &[
         take("deviceId", "deviceUuid", As::Text),
@@ -261,6 +266,7 @@ pub static ALERTS: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.alerts",
+    schema: Some("alerts"),
     rules: &[
         take("id", "detectionUuid", As::Json),
         take("title", "displayName", As::Text),
@@ -279,6 +285,7 @@ pub static ALERTS: Endpoint = Endpoint {
 pub static MDE_ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
     fingerprints: "defender.alerts.mde",
+    schema: Some("mde-alerts"),
     domain: super::MDE,
     window: WindowQuery {
         path: "/api/alerts",
@@ -354,6 +361,7 @@ const fn incidents() -> Endpoint {
             ..Identity::PLAIN
         },
         fingerprints: "defender.incidents",
+        schema: Some("incidents"),
         rules: INCIDENT,
         ..plain()
     }
@@ -394,6 +402,7 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.incidents.xdr",
+    schema: Some("xdr-incidents"),
     rules: &[
         take("incidentId", "uuid", As::NumberText),
         take("incidentName", "displayName", As::Text),
