@@ -184,19 +184,22 @@ impl App {
     }
 
     /// Asks for the access tokens that the streams of Defender need: connection, API, and what came
-    /// of it.
-    pub async fn defender_logins(&self) -> Vec<(String, &'static str, Result<()>)> {
-        let mut logins: Vec<(String, &'static str, Result<()>)> = Vec::new();
+    /// of it; when there is one, the application roles that reading does not take.
+    pub async fn defender_logins(&self) -> Vec<(String, &'static str, Result<Vec<String>>)> {
+        let mut logins: Vec<(String, &'static str, Result<Vec<String>>)> = Vec::new();
         for (name, connection) in &self.defenders {
             let jobs = self
                 .jobs(DEFENDER)
                 .filter(|job| job.key.connection == *name);
             for endpoint in jobs.map(|job| job.source.endpoint()) {
-                let known = |(other, api, _): &(String, &str, Result<()>)| {
+                let known = |(other, api, _): &(String, &str, Result<Vec<String>>)| {
                     other == name && *api == endpoint.domain
                 };
                 if !logins.iter().any(known) {
-                    let login = connection.log_in(endpoint).await;
+                    let login = match connection.log_in(endpoint).await {
+                        Ok(()) => connection.roles_beyond(endpoint).await,
+                        Err(error) => Err(error),
+                    };
                     logins.push((name.clone(), endpoint.domain, login));
                 }
             }
@@ -248,8 +251,13 @@ impl App {
 
     /// Until when a run that begins now may go on.
     pub fn limits(&self, stop: CancellationToken) -> Limits {
+        self.limits_of(self.budget, stop)
+    }
+
+    /// Until when something that begins now and has this long may go on.
+    pub fn limits_of(&self, patience: Duration, stop: CancellationToken) -> Limits {
         Limits {
-            deadline: self.parts.clock.now() + delta(self.budget),
+            deadline: self.parts.clock.now() + delta(patience),
             stop,
         }
     }

@@ -22,6 +22,8 @@ use crate::{
     storage::Storage,
 };
 
+pub mod estimate;
+
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -169,7 +171,16 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
         logins += 1;
         let what = format!("{name}: login for {api}");
         match login {
-            Ok(()) => findings.ok(&what, "Entra granted an access token"),
+            Ok(beyond) => {
+                findings.ok(&what, "Entra granted an access token");
+                if !beyond.is_empty() {
+                    let roles = format!(
+                        "the app holds roles that reading does not take: take away `{}`",
+                        beyond.join("`, `")
+                    );
+                    findings.note(&what, &roles);
+                }
+            }
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }

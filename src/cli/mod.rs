@@ -22,9 +22,11 @@ use crate::{
 
 mod bench;
 mod check;
+mod columns;
 mod cursor;
 mod demo;
 mod outbox;
+mod routes;
 mod run;
 mod screen;
 mod simulate;
@@ -41,6 +43,7 @@ Examples:
   sentinel-connector demo                        try everything: no settings, no network
   sentinel-connector query \"SELECT count(*) FROM IntegrationTable_CL\"
   sentinel-connector check                       try each setting and each dependency
+  sentinel-connector check --estimate            how much each stream brings a day
   sentinel-connector run EsetTimer --once        one run with real settings
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
@@ -76,6 +79,11 @@ enum Command {
     /// Show, retry or drop what was refused
     #[command(subcommand)]
     Dead(outbox::DeadCommand),
+    /// Print what has to be there for streams with a table of their own
+    #[command(subcommand)]
+    Routes(routes::Command),
+    /// Print which member of each stream goes to which column
+    Columns,
     /// Ask the embedded tables in SQL
     Query {
         /// One SELECT
@@ -141,13 +149,18 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve => serve(clock).await,
         Command::Demo(arguments) => demo::demo(arguments, clock).await,
-        Command::Run(arguments) => run::run(arguments, &local_settings()?, clock).await,
+        Command::Run(arguments) => run::run(arguments, local_settings()?, clock).await,
         Command::Check(arguments) => check::check(arguments, &local_environment()?, clock).await,
         Command::Cursor(command) => {
             cursor::cursor(command, &local_environment()?, &local_settings()?, clock).await
         }
         Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
         Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
+        Command::Routes(command) => routes::routes(command, local_settings()?),
+        Command::Columns => {
+            columns::columns();
+            Ok(())
+        }
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
         Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
         Command::Bench(arguments) => bench::bench(arguments, clock).await,

@@ -11,7 +11,7 @@ pub enum As {
     Integer,
     /// A number that fits 64 bits.
     Long,
-    /// A number; with more than 15 digits it would not come back as it was.
+    /// A number, as far as a double holds it.
     Real,
     /// A decimal string that fits 32 bits becomes a number.
     TextInteger,

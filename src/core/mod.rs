@@ -1,11 +1,13 @@
 //! Decisions, and nothing else: no IO, no clock, no environment.
 
+pub mod arm;
 pub mod batch;
 mod canonical;
 pub mod columns;
 pub mod cursor;
 pub mod dedupe;
 pub mod endpoint;
+pub mod estimate;
 pub mod import;
 pub mod layout;
 pub mod lines;
@@ -16,6 +18,7 @@ pub mod paging;
 pub mod record;
 pub mod request;
 pub mod retry;
+pub mod roles;
 pub mod row;
 pub mod schema;
 pub mod shorten;

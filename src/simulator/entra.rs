@@ -1,7 +1,7 @@
 //! Entra: client credentials for a bearer token that names its audience and its app. What the app
 //! may do is looked up when the token is used.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -200,7 +200,16 @@ impl Inner {
             serial,
             app as u64 | roles,
         ];
-        seal(self.options.seed, Use::Entra, &words)
+        let sealed = seal(self.options.seed, Use::Entra, &words);
+        let granted = has_roles && app != App::Main;
+        // Those of Graph are nobody's to look into.
+        match claims(audience, &self.options.defender.roles).filter(|_| granted) {
+            Some(claims) => {
+                let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+                format!("e30.{claims}.{sealed}")
+            }
+            None => sealed,
+        }
     }
 
     /// Whether the bearer may speak to one of `audiences`: 401 without a living token of ours, 403
@@ -212,7 +221,8 @@ impl Inner {
     ) -> Result<Caller, StatusCode> {
         let words = incoming
             .bearer()
-            .and_then(|token| open(self.options.seed, Use::Entra, token));
+            .and_then(|token| token.rsplit('.').next())
+            .and_then(|sealed| open(self.options.seed, Use::Entra, sealed));
         let Some([expiry, given, serial, app]) = words else {
             return Err(StatusCode::UNAUTHORIZED);
         };
@@ -247,6 +257,19 @@ fn refuse(status: StatusCode, error: &str, code: u32, text: &str) -> Answer {
         "error_codes": [code],
     });
     Answer::json(status, body)
+}
+
+/// What a token for one of Defender's own APIs says: the roles that the app holds there.
+fn claims(audience: &str, roles: &BTreeSet<String>) -> Option<Value> {
+    let of_xdr = |role: &str| role.starts_with("Incident.");
+    let of_graph = |role: &str| role.starts_with("Security") || role.starts_with("ThreatHunting");
+    let xdr = audience.contains("api.security.microsoft.com");
+    if !xdr && !audience.contains("securitycenter") {
+        return None;
+    }
+    let mine = |role: &&String| !of_graph(role) && of_xdr(role) == xdr;
+    let roles: Vec<&String> = roles.iter().filter(mine).collect();
+    Some(json!({ "aud": audience, "roles": roles }))
 }
 
 /// A part of an assertion.

@@ -26,6 +26,7 @@ use crate::world::{START, told};
 
 mod days;
 mod faults;
+mod routed;
 mod snapshots;
 
 pub(crate) const FUNCTION: &str = "DefenderTimer";

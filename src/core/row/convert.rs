@@ -37,8 +37,13 @@ pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)>
         As::Real => {
             let finite = |text: &str| text.parse().is_ok_and(f64::is_finite);
             let (text, exact) = number(value, is_string, finite)?;
-            let digits = text.bytes().filter(u8::is_ascii_digit).count();
-            Some((text, exact && digits <= 15))
+            // What a double holds of it.
+            let held = format!("{:e}", text.parse::<f64>().ok()?);
+            if digits(&text) == digits(&held) {
+                Some((text, exact))
+            } else {
+                Some((held.into(), false))
+            }
         }
         As::TextInteger => {
             let written = text_of(value)?;
@@ -92,6 +97,13 @@ fn number(
 ) -> Option<(Cow<'_, str>, bool)> {
     let text = text_of(value)?;
     (is_number_text(&text) && fits(&text)).then_some((text, !is_string))
+}
+
+/// The digits of a number that count.
+fn digits(number: &str) -> String {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').to_owned()
 }
 
 /// A time as Microsoft's exports write it.
