@@ -20,6 +20,7 @@ use crate::{
     io::{
         clock::SharedClock,
         exchange::{Limits, Random},
+        expiry::Expiring,
         http::{Network, SharedTransport},
         password::Password,
     },
@@ -131,19 +132,18 @@ impl App {
         for connection in &settings.connections {
             match &connection.source {
                 config::Source::Eset(settings) => {
-                    let shared = self.eset(
-                        account(settings, builder.password(&settings.password)?),
-                        transport,
-                    );
+                    let password = builder.password(&settings.password)?;
+                    let expiring = builder.expiring(&settings.password, &password);
+                    let shared = self.eset(account(settings, password), transport);
                     for endpoint in eset_streams(settings) {
                         let source = Arc::new(Eset::new(Arc::clone(&shared), endpoint));
-                        let job = self.job(connection, routed, source, &[]);
+                        let job = self.job(connection, routed, source, &[], &expiring);
                         self.jobs.push(("EsetTimer", job));
                     }
                     self.connections.push((connection.name.clone(), shared));
                 }
                 config::Source::Defender(settings) => {
-                    let tokens = builder.defender(settings)?;
+                    let (tokens, expiring) = builder.defender(settings)?;
                     let wire = Wire {
                         transport: Arc::clone(transport),
                         clock: Arc::clone(&self.parts.clock),
@@ -152,7 +152,7 @@ impl App {
                     let account = defenders::account(settings);
                     let shared = defender::Connection::new(account, &tokens, &self.quotas, &wire);
                     for (source, sifts) in defenders::streams(settings, &shared)? {
-                        let job = self.job(connection, routed, source, sifts);
+                        let job = self.job(connection, routed, source, sifts, &expiring);
                         self.jobs.push((DEFENDER, job));
                     }
                     self.defenders.push((connection.name.clone(), shared));
@@ -168,6 +168,7 @@ impl App {
         routed: &Routed,
         source: SharedSource,
         sifts: &'static [Sift],
+        expiring: &Arc<[Expiring]>,
     ) -> Job {
         let endpoint = source.endpoint();
         let (table, layout) = routed.table(endpoint);
@@ -178,6 +179,7 @@ impl App {
             pace: connection.paces.of(endpoint.stream, endpoint.pace),
             source,
             event_time: self.event_time,
+            expiring: Arc::clone(expiring),
             at_once: false,
             sifts,
         }

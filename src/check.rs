@@ -1,7 +1,11 @@
 //! Each setting and each dependency, one line each: what was tried, and how to mend what is wrong.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +20,7 @@ use crate::{
     io::{
         clock::Clock,
         exchange::{Limits, Reply},
+        expiry::{self, Lasts},
     },
     pipeline::Job,
     sink::Sink,
@@ -26,6 +31,9 @@ pub mod estimate;
 
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// From how many days before its end a credential is warned of.
+const WARN_DAYS: i64 = 30;
 
 /// How a thing was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -184,6 +192,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }
+    check_expiries(app, clock.now(), findings).await;
     if logins == 0 {
         findings.bad(
             "connections",
@@ -197,6 +206,33 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
             Ok(Some((state, _))) => tell_state(job, &state, findings),
             Ok(None) => findings.note(&job.key.to_string(), "has not run yet"),
             Err(error) => findings.bad(&job.key.to_string(), &error.to_string()),
+        }
+    }
+}
+
+/// Behind the logins, which have asked for the passwords.
+async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'_>) {
+    let jobs = FUNCTIONS.iter().flat_map(|function| app.jobs(function));
+    let mut told = BTreeSet::new();
+    for job in jobs {
+        for Lasts { name, days_left } in expiry::all(&job.expiring, now).await {
+            if !told.insert(name.clone()) {
+                continue;
+            }
+            match days_left {
+                ..0 => findings.bad(
+                    &name,
+                    &format!(
+                        "has ended {} days ago: put a new one in its place",
+                        -days_left
+                    ),
+                ),
+                0..=WARN_DAYS => findings.note(
+                    &name,
+                    &format!("ends in {days_left} days: put a new one in its place before"),
+                ),
+                _ => findings.ok(&name, &format!("lasts {days_left} days")),
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The one error type. Its kind says who must act, and its text names the thing and the fix.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Who must act on an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -31,6 +31,7 @@ impl fmt::Display for Kind {
 pub struct Error {
     kind: Kind,
     message: String,
+    after: Option<Duration>,
 }
 
 /// The result of anything that can fail with an [`Error`].
@@ -42,6 +43,7 @@ impl Error {
         Self {
             kind: Kind::Config,
             message: message.into(),
+            after: None,
         }
     }
 
@@ -50,6 +52,7 @@ impl Error {
         Self {
             kind: Kind::Transient,
             message: message.into(),
+            after: None,
         }
     }
 
@@ -58,7 +61,22 @@ impl Error {
         Self {
             kind: Kind::Contract,
             message: message.into(),
+            after: None,
         }
+    }
+
+    /// The same error of one who asked for so much patience.
+    #[must_use]
+    pub fn asking_for(self, wait: Option<Duration>) -> Self {
+        Self {
+            after: wait,
+            ..self
+        }
+    }
+
+    /// How long to wait before another try, if somebody has asked for that.
+    pub fn after(&self) -> Option<Duration> {
+        self.after
     }
 
     /// Who must act.
@@ -70,8 +88,8 @@ impl Error {
     #[must_use]
     pub fn context(self, context: impl fmt::Display) -> Self {
         Self {
-            kind: self.kind,
             message: format!("{context}: {}", self.message),
+            ..self
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `SentinelPush`: brings the outbox to the sink, oldest first, under a lease of its own.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 
 use crate::{
     core::{batch::Batch, cursor::StreamKey, record::canonical_hash},
-    error::Result,
+    error::{Error, Kind, Result},
     io::exchange::Limits,
-    pipeline::{Held, Lander, Outcome, Parts, Report, Taken},
+    pipeline::{Counts, Held, Lander, Outcome, Parts, Report, Taken, health},
     storage::{DeadLetter, Parked},
 };
 
@@ -62,20 +64,72 @@ async fn entries(
     limits: &Limits,
     report: &mut Report,
 ) -> Result<Outcome> {
+    let mut blocked = Blocked::default();
     loop {
-        let waiting = parts.storage.parked(LISTED).await?;
-        if waiting.is_empty() {
-            return Ok(Outcome::UpToDate);
+        let waiting = parts.storage.parked(LISTED + blocked.entries.len()).await?;
+        if let Some(oldest) = waiting.first() {
+            report.lag_seconds = Some(age(parts, oldest));
         }
-        report.lag_seconds = waiting.first().map(|oldest| age(parts, oldest));
+        let listed = waiting.into_iter();
+        let waiting: Vec<Parked> = listed.filter(|entry| !blocked.holds(entry)).collect();
+        if waiting.is_empty() {
+            return blocked.error.map_or(Ok(Outcome::UpToDate), Err);
+        }
+        let rests: BTreeSet<String> = waiting.iter().filter_map(rest_of).collect();
         for entry in waiting {
-            if limits.stop.is_cancelled() || parts.clock.now() >= limits.deadline {
-                return Ok(Outcome::Behind);
+            // A drain died when its rest was safe, and before it was taken out.
+            if rests.contains(&entry.id) {
+                parts.storage.drop_parked(&entry.id).await?;
+                continue;
             }
-            push(parts, lander, &entry.id, report).await?;
+            if blocked.holds_back(&entry) {
+                continue;
+            }
+            if limits.stop.is_cancelled() || parts.clock.now() >= limits.deadline {
+                return blocked.error.map_or(Ok(Outcome::Behind), Err);
+            }
+            match push(parts, lander, &entry.id, report).await {
+                Err(error) if error.kind() != Kind::Transient => blocked.add(&entry, error),
+                end => end?,
+            }
             (parts.progress)(report);
         }
     }
+}
+
+/// Tables that take nothing until somebody acts. Their entries wait, those of the others go on.
+#[derive(Default)]
+struct Blocked {
+    tables: BTreeSet<String>,
+    /// The entries that were found to wait for them.
+    entries: BTreeSet<String>,
+    /// Why the first of them takes nothing.
+    error: Option<Error>,
+}
+
+impl Blocked {
+    fn add(&mut self, entry: &Parked, error: Error) {
+        self.tables.insert(entry.table.clone());
+        self.entries.insert(entry.id.clone());
+        self.error.get_or_insert(error);
+    }
+
+    fn holds(&self, entry: &Parked) -> bool {
+        self.entries.contains(&entry.id)
+    }
+
+    fn holds_back(&mut self, entry: &Parked) -> bool {
+        let waits = self.tables.contains(&entry.table);
+        if waits {
+            self.entries.insert(entry.id.clone());
+        }
+        waits
+    }
+}
+
+/// The entry that this one is the rest of.
+fn rest_of(entry: &Parked) -> Option<String> {
+    entry.id.strip_suffix(REST).map(str::to_owned)
 }
 
 fn age(parts: &Parts, parked: &Parked) -> i64 {
@@ -92,17 +146,24 @@ async fn push(parts: &Parts, lander: &Lander, id: &str, report: &mut Report) -> 
     };
     report.pages += 1;
     report.bytes += parked.bytes;
-    report.counts.pulled += parked.rows;
+    // Rows about runs are no records.
+    let mut uncounted = Counts::default();
+    let counts = if parked.key.stream == health::STREAM {
+        &mut uncounted
+    } else {
+        &mut report.counts
+    };
+    counts.pulled += parked.rows;
     let Some(batch) = Batch::from_json(&parked.table, &parked.body) else {
         let reason = "this entry of the outbox is damaged".to_owned();
-        report.counts.dead += parked.rows;
+        counts.dead += parked.rows;
         bury(parts, &parked, vec![(parked.body.clone(), reason)]).await?;
         return parts.storage.drop_parked(id).await;
     };
     let landed = lander.land(batch.clone()).await;
     let settled = landed.settled();
-    report.counts.landed += landed.rows as u64;
-    report.counts.dead += landed.dead.len() as u64;
+    counts.landed += landed.rows as u64;
+    counts.dead += landed.dead.len() as u64;
     bury(parts, &parked, landed.dead).await?;
     if settled == batch.len() {
         return parts.storage.drop_parked(id).await;

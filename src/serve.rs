@@ -79,7 +79,10 @@ impl Functions for Served {
 
     async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
         if invocation.function == STATUS {
-            let status: Value = status(self.app().await, &self.environment).await;
+            let status: Value = {
+                let now = self.clock.now();
+                status(self.app().await, &self.environment, now).await
+            };
             return Ok(Answer::http(&status));
         }
         self.timer(invocation).await

@@ -19,9 +19,13 @@ use crate::{
 /// What the function `Status` answers.
 ///
 /// `{version, now, well, check: [{found, what, text}], streams: [{connection, stream, says,
-/// goodUntil, gaps, error}], outbox: {batches, bytes}, deadLetters}`; without an app (wrong settings) only the settings are
-/// checked.
-pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Value {
+/// goodUntil, gaps, error}], outbox: {batches, bytes}, deadLetters}`; without an app (wrong settings)
+/// only the settings are checked.
+pub async fn status(
+    app: Result<&App, Error>,
+    environment: &Environment,
+    now: DateTime<Utc>,
+) -> Value {
     let mut findings: Vec<Finding> = Vec::new();
     let mut tell = |finding| findings.push(finding);
     check::settings(environment, crate::config::Mode::Host, &mut tell);
@@ -37,7 +41,6 @@ pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Valu
         Ok(app) => {
             check::dependencies(app, &mut tell).await;
             let parts = app.parts();
-            let now = parts.clock.now();
             // What can't be read is among the findings.
             for (key, state) in parts.storage.states().await.unwrap_or_default() {
                 streams.push(json!({
@@ -58,6 +61,7 @@ pub async fn status(app: Result<&App, Error>, environment: &Environment) -> Valu
     let well = findings.iter().all(|finding| finding.found != Found::Bad);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "now": now,
         "well": well,
         "check": findings,
         "streams": streams,

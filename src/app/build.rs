@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::SharedClock,
+        expiry::Expiring,
         http::SharedTransport,
         identity::{
             Certificate, Credential, Identity, Platform, Proof, Registration, SharedTokens,
@@ -41,6 +42,7 @@ pub(super) struct Builder<'a> {
     clock: &'a SharedClock,
     vault: Option<SharedSecrets>,
     services: SharedTokens,
+    certificate: Option<Expiring>,
     file: Option<Arc<EmbeddedFile>>,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Builder<'a> {
         transport: &'a SharedTransport,
     ) -> Result<Self> {
         let registration = registration(&settings.identity)?;
+        let certificate = registration.as_ref().and_then(expiring);
         let client_id = settings.identity.client_id.as_deref();
         let credential = Credential::choose(
             registration,
@@ -70,6 +73,7 @@ impl<'a> Builder<'a> {
             clock,
             vault,
             services,
+            certificate,
             file: None,
         })
     }
@@ -88,9 +92,17 @@ impl<'a> Builder<'a> {
     }
 
     /// The tokens of a Defender connection: its app registration, else an identity.
-    pub(super) fn defender(&self, settings: &DefenderSettings) -> Result<SharedTokens> {
+    pub(super) fn defender(
+        &self,
+        settings: &DefenderSettings,
+    ) -> Result<(SharedTokens, Arc<[Expiring]>)> {
+        let mut expiring = Vec::new();
         let proof = match (&settings.client_secret, &settings.client_certificate) {
-            (Some(secret), _) => Some(Proof::Secret(self.password(secret)?)),
+            (Some(source), _) => {
+                let password = self.password(source)?;
+                expiring.extend(kept(source, &password));
+                Some(Proof::Secret(password))
+            }
             (None, Some(path)) => Some(Proof::Certificate(Certificate::read(path)?)),
             (None, None) => None,
         };
@@ -101,6 +113,8 @@ impl<'a> Builder<'a> {
             client_id,
             proof,
         });
+        expiring.extend(registration.as_ref().and_then(self::expiring));
+        expiring.extend(self.certificate.clone());
         let platform = platform(&self.settings.identity);
         let client_id = settings.client_id.as_deref();
         let credential = match Credential::choose(registration, client_id, platform.as_ref()) {
@@ -109,11 +123,15 @@ impl<'a> Builder<'a> {
             },
             other => other,
         };
-        Ok(Identity::new(
-            credential,
-            Arc::clone(self.transport),
-            Arc::clone(self.clock),
-        ))
+        let (transport, clock) = (Arc::clone(self.transport), Arc::clone(self.clock));
+        let tokens = Identity::new(credential, transport, clock);
+        Ok((tokens, expiring.into()))
+    }
+
+    /// What ends one day of all that a connection with this password signs in with.
+    pub(super) fn expiring(&self, source: &SecretSource, password: &Password) -> Arc<[Expiring]> {
+        let kept = kept(source, password);
+        kept.into_iter().chain(self.certificate.clone()).collect()
     }
 
     /// Where state is kept.
@@ -218,6 +236,25 @@ fn registration(identity: &IdentitySettings) -> Result<Option<Registration>> {
         client_id,
         proof,
     }))
+}
+
+/// A secret that the vault keeps, which knows when it ends.
+fn kept(source: &SecretSource, password: &Password) -> Option<Expiring> {
+    let SecretSource::Vault { name, .. } = source else {
+        return None;
+    };
+    let name = format!("secret `{name}`");
+    Some(Expiring::password(name, password.clone()))
+}
+
+fn expiring(registration: &Registration) -> Option<Expiring> {
+    match &registration.proof {
+        Proof::Secret(_) => None,
+        Proof::Certificate(certificate) => {
+            let name = format!("certificate of app `{}`", registration.client_id);
+            Some(Expiring::at(name, certificate.ends()))
+        }
+    }
 }
 
 /// Which rule and stream takes the rows of each table.

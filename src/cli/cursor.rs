@@ -10,6 +10,7 @@ use crate::{
     config::{DEFAULT_CONNECTION, Environment, Settings},
     core::{
         cursor::{StreamKey, StreamState},
+        dedupe,
         record::parse_time,
         window::delta,
     },
@@ -215,8 +216,9 @@ async fn change(
 async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
     let endpoints = app::endpoints().filter(|endpoint| endpoint.stream == key.stream);
     for endpoint in endpoints {
-        let set = format!("{}/{}", key.connection, endpoint.fingerprints);
-        storage.prune_fingerprints(&set, i64::MAX).await?;
+        for set in dedupe::sets(&key.connection, endpoint.fingerprints) {
+            storage.prune_fingerprints(&set, i64::MAX).await?;
+        }
     }
     Ok(())
 }

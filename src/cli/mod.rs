@@ -28,6 +28,7 @@ mod demo;
 mod outbox;
 mod routes;
 mod run;
+mod schema;
 mod screen;
 mod simulate;
 
@@ -89,6 +90,8 @@ enum Command {
         /// One SELECT
         sql: String,
     },
+    /// Print the tables and their columns as JSON, to compare with those of a workspace
+    Schema,
     /// Serve the simulated services, and print the settings that point anything at them
     Simulate(simulate::Arguments),
     /// Measure speed and memory against the work that nobody can leave out, on this machine alone
@@ -162,6 +165,10 @@ async fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
+        Command::Schema => {
+            schema::schema();
+            Ok(())
+        }
         Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
         Command::Bench(arguments) => bench::bench(arguments, clock).await,
     }

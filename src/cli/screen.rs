@@ -98,7 +98,10 @@ fn described(report: &Report) -> String {
     let state = match report.outcome {
         Outcome::Running => "…".to_owned(),
         Outcome::UpToDate => format!("up to date in {:.1} s", report.seconds),
-        Outcome::Behind => "time is up; the next run goes on".to_owned(),
+        Outcome::Behind => report
+            .reason
+            .clone()
+            .unwrap_or_else(|| "time is up; the next run goes on".to_owned()),
         Outcome::NotDue => "not due yet".to_owned(),
         Outcome::Busy => reason("left to another run", report),
         Outcome::Paused => "paused; `cursor resume` ends that".to_owned(),

@@ -9,7 +9,7 @@ use crate::{
     config::Environment,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
-    simulator::{Fault, Options, Simulator, V2Carries, tls},
+    simulator::{Fault, Options, Simulator, V2Carries, tls, world::defender::Estate},
 };
 
 /// The authority with its key: with it, a certificate of the simulator stays trusted.
@@ -38,6 +38,21 @@ pub(super) struct Arguments {
     /// What the v2 feeds of detections carry: the contracts disagree
     #[arg(long, value_enum, default_value_t = V2::CloudOffice)]
     v2_carries: V2,
+    /// How many machines Microsoft Defender sees
+    #[arg(long, value_name = "N", default_value_t = Estate::default().machines)]
+    machines: u64,
+    /// How many pieces of vulnerable software it finds on each
+    #[arg(long, value_name = "N", default_value_t = Estate::default().findings)]
+    findings: u64,
+    /// How many events a day each table of advanced hunting gets, before --scale
+    #[arg(long, value_name = "N", default_value_t = Estate::default().events)]
+    events: f64,
+    /// A table of advanced hunting that is not deployed; may be repeated
+    #[arg(long = "missing-table", value_name = "TABLE")]
+    missing_tables: Vec<String>,
+    /// The application roles that Defender's app has, in place of all that reading takes
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -64,6 +79,17 @@ pub(super) async fn simulate(arguments: Arguments, clock: SharedClock) -> Result
         V2::CloudOffice => V2Carries::OnlyCloudOffice,
         V2::All => V2Carries::AlsoInspect,
     };
+    let defender = &mut options.defender;
+    defender.estate = Estate {
+        machines: arguments.machines,
+        findings: arguments.findings,
+        events: arguments.events,
+        ..Estate::default()
+    };
+    defender.missing_tables = arguments.missing_tables.into_iter().collect();
+    if !arguments.roles.is_empty() {
+        defender.roles = arguments.roles.into_iter().collect();
+    }
     // It may stay on for days.
     options.keep_rows = false;
     let simulator = Simulator::new(options, Arc::clone(&clock));

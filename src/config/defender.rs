@@ -93,6 +93,10 @@ pub enum IncidentsApi {
 
 /// How one Defender tenant is read.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub struct DefenderSettings {
     /// `DEFENDER_TENANT_ID`. Required.
     pub tenant_id: String,

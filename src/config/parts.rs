@@ -174,8 +174,15 @@ impl StorageSettings {
                 }
                 AzureStorage::read(reader).map(Self::Azure)
             }
-            Some(Place::Embedded) | None => {
+            place @ (Some(Place::Embedded) | None) => {
                 warn_of_files_in_azure("STORAGE", reader, environment);
+                if place.is_none() && reader.is_set("AzureWebJobsStorage__accountName") {
+                    reader.warn(
+                        "STORAGE",
+                        "is not set, so positions are those of the file in `CONNECTOR_DATA`: set \
+                         `STORAGE=azure` to work on those of `AzureWebJobsStorage__accountName`",
+                    );
+                }
                 Ok(Self::Embedded)
             }
         }

@@ -207,7 +207,8 @@ impl StreamState {
         if let Passes::Only(_) = pace.passes {
             return None;
         }
-        if let Some(backlog) = self.backlog {
+        let feed_first = steps.feed_first && self.has_token();
+        if let Some(backlog) = self.backlog.filter(|_| !feed_first) {
             let mut window = backlog.first(pace.step);
             // What came before the feed's token by the source's clock and after it by ours is in
             // neither, unless the last window reaches beyond it; the fingerprints drop what both bring.
@@ -229,6 +230,11 @@ impl StreamState {
                 self.window_after(start, pace, steps, now)
             }
         }
+    }
+
+    /// True when the stream follows its feed.
+    pub fn has_token(&self) -> bool {
+        matches!(self.position, Some(Position::Token(_)))
     }
 
     fn window_after(
@@ -314,7 +320,7 @@ impl StreamState {
     /// |---|---|
     /// | window of the backlog | the backlog begins at the window's end |
     /// | any other window | the cursor goes to the window's end, never back; everything up to the last lookback is good |
-    /// | token | the cursor becomes `token` (without one it stays), everything up to `began` is good |
+    /// | token | the cursor becomes `token` (without one it stays), everything up to `began` is good unless there is a backlog |
     /// | latest | the cursor becomes `token`; what lies before it and was not read is backlog |
     /// | pass | the cursor goes to where it began, or to the time of the export (`token`) |
     fn slice_done(
@@ -339,13 +345,17 @@ impl StreamState {
                 if let Some(token) = token {
                     self.position = Some(Position::Token(token));
                 }
-                self.good_until(began);
+                if self.backlog.is_none() {
+                    self.good_until(began);
+                }
             }
             Slice::Latest => {
                 let from = match self.position {
                     Some(Position::Time(cursor)) => self.lookback_from(cursor, pace),
                     _ => self.resync_from(began, pace),
                 };
+                // One that could not be read yet is a part of the new one.
+                let from = self.backlog.map_or(from, |backlog| from.min(backlog.from));
                 self.stretch_gap(began);
                 self.position = token.map(Position::Token);
                 self.no_feed = None;
@@ -526,7 +536,8 @@ impl StreamState {
             return;
         }
         self.stretch_gap(now);
-        if let (Some(Position::Token(_)), Some(good)) = (&self.position, self.good) {
+        let good = self.good.or(self.backlog.map(|backlog| backlog.to));
+        if let (Some(Position::Token(_)), Some(good)) = (&self.position, good) {
             self.add_gap(Gap {
                 from: good,
                 to: now,
@@ -537,7 +548,7 @@ impl StreamState {
                         .to_owned(),
             });
         }
-        let start = self.good.unwrap_or_else(|| now - delta(pace.history));
+        let start = good.unwrap_or_else(|| now - delta(pace.history));
         self.floor = Some(self.floor.map_or(start, |floor| floor.min(start)));
         self.position = Some(Position::Time(start));
         // The first window looks back, even if windows of a backlog were read in this run.

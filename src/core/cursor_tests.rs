@@ -5,6 +5,8 @@ use crate::core::window::{Pace, REWRITE};
 
 #[path = "cursor_model_tests.rs"]
 mod model;
+#[path = "cursor_refused_tests.rs"]
+mod refused;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -38,10 +40,12 @@ fn pace() -> Pace {
 }
 
 const FRESH: Steps = Steps {
+    feed_first: false,
     window: false,
     feed: false,
 };
 const WINDOW_READ: Steps = Steps {
+    feed_first: false,
     window: true,
     feed: false,
 };
@@ -69,7 +73,7 @@ fn done(state: &mut StreamState, slice: Slice, token: Option<&str>, began: i64) 
     state.apply(&change, &pace());
 }
 
-fn refused(state: &mut StreamState, now: i64) {
+fn refuse(state: &mut StreamState, now: i64) {
     let reason = "answered 400".to_owned();
     state.apply(
         &Move::TokenRefused {
@@ -118,6 +122,7 @@ fn a_feed_begins_with_a_token_then_reads_the_history_then_the_token_once() {
     done(&mut state, token("first"), Some("second"), 5);
     assert_eq!(state.good, Some(at(5)));
     let feed_read = Steps {
+        feed_first: false,
         feed: true,
         ..WINDOW_READ
     };
@@ -306,160 +311,6 @@ fn a_slice_that_was_cut_off_goes_on_as_it_was_asked_for() {
 }
 
 #[test]
-fn a_refused_token_is_a_gap_and_what_it_stood_for_is_read_again() {
-    let mut state = running_feed(10 * DAY);
-    refused(&mut state, 10 * DAY + 60);
-    assert_eq!(state.position, None);
-    let gap = Gap {
-        from: at(10 * DAY),
-        to: at(10 * DAY + 60),
-        why: "the source refused the delta token (answered 400); records that occurred since \
-              2026-01-09 23:59 UTC are read again by window, older ones that were reported in this \
-              time may be missing"
-            .to_owned(),
-    };
-    assert_eq!(state.gaps, [gap]);
-    assert_eq!(
-        slice(&state, true, FRESH, 10 * DAY + 90),
-        Some(Slice::Latest)
-    );
-
-    // The new token comes an hour later: until then nothing stood for late records.
-    let later = 10 * DAY + HOUR;
-    done(&mut state, Slice::Latest, Some("third"), later);
-    assert_eq!(state.gaps[0].to, at(later));
-    assert_eq!(
-        state.backlog,
-        Some(window(9 * DAY - 60, later)),
-        "to the floor"
-    );
-    assert_eq!(state.good, Some(at(10 * DAY)), "until the backlog is read");
-}
-
-#[test]
-fn a_resync_looks_back_from_the_last_good_time() {
-    let mut state = running_feed(10 * DAY);
-    state.floor = Some(at(0));
-    refused(&mut state, 12 * DAY);
-    done(&mut state, Slice::Latest, Some("third"), 12 * DAY);
-    assert_eq!(state.backlog, Some(window(7 * DAY, 12 * DAY)));
-    assert_eq!(
-        (state.gaps[0].from, state.gaps[0].to),
-        (at(10 * DAY), at(12 * DAY))
-    );
-}
-
-#[test]
-fn a_token_that_carried_nothing_leaves_no_gap_and_its_history_is_read_on() {
-    let mut state = StreamState::default();
-    done(&mut state, Slice::Latest, Some("first"), 0);
-    let rest = window(-HOUR, 0);
-    state.backlog = Some(rest);
-    refused(&mut state, 60);
-    assert!(state.gaps.is_empty());
-    assert_eq!(state.backlog, Some(rest));
-
-    let last = Slice::Window(window(-HOUR, SKEW));
-    assert_eq!(slice(&state, true, FRESH, 60), Some(last.clone()));
-    done(&mut state, last, None, 60);
-    assert_eq!(slice(&state, true, WINDOW_READ, 61), Some(Slice::Latest));
-    done(&mut state, Slice::Latest, Some("second"), 61);
-    assert_eq!(
-        state.backlog,
-        Some(window(-DAY, 61)),
-        "to the floor, not to the lookback"
-    );
-}
-
-#[test]
-fn a_token_refused_while_a_later_backlog_is_unfinished_loses_none_of_it() {
-    let mut state = running_feed(10 * DAY);
-    state.floor = Some(at(0));
-    refused(&mut state, 12 * DAY);
-    done(&mut state, Slice::Latest, Some("third"), 12 * DAY);
-    done(
-        &mut state,
-        Slice::Window(window(7 * DAY, 8 * DAY)),
-        None,
-        12 * DAY,
-    );
-    refused(&mut state, 20 * DAY);
-    assert_eq!(state.backlog, Some(window(8 * DAY, 12 * DAY)));
-    assert_eq!(state.good, Some(at(10 * DAY)));
-    while let Some(Slice::Window(part)) = slice(&state, true, FRESH, 20 * DAY) {
-        done(&mut state, Slice::Window(part), None, 20 * DAY);
-    }
-    assert_eq!(state.good, Some(at(12 * DAY)));
-    done(&mut state, Slice::Latest, Some("fourth"), 20 * DAY);
-    assert_eq!(state.backlog, Some(window(9 * DAY, 20 * DAY)));
-    let gap = state.gaps.last().unwrap();
-    assert_eq!((gap.from, gap.to), (at(10 * DAY), at(20 * DAY)));
-}
-
-#[test]
-fn a_source_that_refuses_every_token_makes_one_gap() {
-    let mut state = running_feed(10 * DAY);
-    for minute in 1..100 {
-        let now = 10 * DAY + minute * 60;
-        refused(&mut state, now);
-        done(&mut state, Slice::Latest, Some("new"), now);
-        while let Some(Slice::Window(part)) = slice(&state, true, FRESH, now) {
-            done(&mut state, Slice::Window(part), None, now);
-        }
-    }
-    let gaps: Vec<_> = state.gaps.iter().map(|gap| (gap.from, gap.to)).collect();
-    assert_eq!(gaps, [(at(10 * DAY), at(10 * DAY + 99 * 60))]);
-}
-
-#[test]
-fn without_a_feed_windows_are_read_and_the_feed_is_asked_for_a_day_later() {
-    let mut state = StreamState::default();
-    missing(&mut state, 0);
-    assert_eq!(state.position, Some(Position::Time(at(-DAY))));
-    let first = Slice::Window(window(-DAY, 0));
-    assert_eq!(slice(&state, true, FRESH, 0), Some(first.clone()));
-    done(&mut state, first, None, 0);
-    assert!(state.gaps.is_empty(), "no token ever stood for anything");
-    assert!(matches!(
-        slice(&state, true, FRESH, DAY - 1),
-        Some(Slice::Window(_))
-    ));
-    assert_eq!(slice(&state, true, FRESH, DAY), Some(Slice::Latest));
-
-    missing(&mut state, DAY);
-    assert_eq!(state.position, Some(Position::Time(at(0))), "it stays");
-    assert!(matches!(
-        slice(&state, true, FRESH, DAY + 60),
-        Some(Slice::Window(_))
-    ));
-
-    done(&mut state, Slice::Latest, Some("first"), 2 * DAY);
-    assert_eq!(state.position, Some(Position::Token("first".to_owned())));
-    assert_eq!(
-        state.backlog,
-        Some(window(-DAY, 2 * DAY)),
-        "with the lookback, but not from before the floor"
-    );
-    assert_eq!(state.no_feed, None);
-}
-
-#[test]
-fn a_feed_that_goes_away_leaves_a_gap_for_what_windows_cannot_find() {
-    let mut state = running_feed(10 * DAY);
-    state.floor = Some(at(0));
-    missing(&mut state, 11 * DAY);
-    let gap = &state.gaps[0];
-    assert_eq!((gap.from, gap.to), (at(10 * DAY), at(11 * DAY)));
-    // Also when windows of a backlog were read in the same run.
-    for steps in [FRESH, WINDOW_READ] {
-        assert_eq!(
-            slice(&state, true, steps, 11 * DAY),
-            Some(Slice::Window(window(7 * DAY, 11 * DAY)))
-        );
-    }
-}
-
-#[test]
 fn a_stream_that_is_off_and_comes_back_goes_on_where_it_was() {
     let mut state = StreamState {
         position: Some(Position::Time(at(0))),
@@ -534,7 +385,7 @@ fn a_stream_rests_between_runs_unless_the_clock_was_wrong() {
 #[test]
 fn a_state_is_read_back_as_it_was_written() {
     let mut state = running_feed(10 * DAY);
-    refused(&mut state, 10 * DAY + 60);
+    refuse(&mut state, 10 * DAY + 60);
     let page = Move::Page {
         slice: Slice::Latest,
         next: "p".to_owned(),
@@ -596,7 +447,7 @@ proptest! {
             backlog: backlog.map(|(from, length)| window(from, from + length)),
             ..StreamState::default()
         };
-        let steps = Steps { window: window_read, feed: false };
+        let steps = Steps { window: window_read, ..FRESH };
         if let Some(Slice::Window(window)) = slice(&state, has_feed, steps, now) {
             prop_assert!(!window.is_empty());
             if let (None, Some(Position::Time(cursor))) = (state.backlog, &state.position) {

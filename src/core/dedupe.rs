@@ -13,8 +13,28 @@ use super::{endpoint::Sameness, record::Facts};
 /// How much time one bucket of fingerprints covers.
 pub const BUCKET_SECONDS: i64 = 6 * 60 * 60;
 
-/// The bucket of records without a time.
+/// The bucket of records without a time, within a run. They are kept by when they were handled, see
+/// [`generations`].
 pub const UNDATED: i64 = i64::MAX;
+
+/// The names of a connection's two sets of fingerprints: of records with a time, by its bucket, and
+/// of those without, by the generation that they were handled in.
+pub fn sets(connection: &str, name: &str) -> [String; 2] {
+    let dated = format!("{connection}/{name}");
+    let undated = format!("{dated}/undated");
+    [dated, undated]
+}
+
+/// How many buckets a generation of records without a time covers: 30 days.
+const GENERATION: i64 = 120;
+
+/// The first bucket of the generation that records without a time belong to when they are handled at
+/// `now`, and that of the one before. What is older than both was handled more than 30 days ago.
+pub fn generations(now: DateTime<Utc>) -> [i64; 2] {
+    let bucket = bucket_of(Some(now));
+    let current = bucket - bucket.rem_euclid(GENERATION);
+    [current, current - GENERATION]
+}
 
 /// The bucket of a record.
 pub fn bucket_of(time: Option<DateTime<Utc>>) -> i64 {
@@ -183,6 +203,19 @@ mod tests {
         assert_ne!(at("2026-01-01T00:00:00Z"), at("2026-01-01T06:00:00Z"));
         assert_eq!(at("1969-12-31T23:59:59Z"), -1);
         assert_eq!(bucket_of(None), UNDATED);
+    }
+
+    #[test]
+    fn generations_follow_each_other_without_a_hole() {
+        let mut now: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let [mut current, _] = generations(now);
+        for _ in 0..100 {
+            now += chrono::TimeDelta::days(1);
+            let [next, before] = generations(now);
+            assert!(next == current || before == current, "{now}");
+            assert!(next <= bucket_of(Some(now)) && before < next, "{now}");
+            current = next;
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ fn changes_are_asked_for_from_the_beginning_of_their_bucket() {
 
 /// Status, body, what was asked, and what it means.
 #[test]
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 fn refusals_are_understood_by_their_words() {
     let error = |code: &str, message: &str| {
         serde_json::json!({"error": {"code": code, "message": message}}).to_string()
@@ -100,7 +101,12 @@ fn refusals_are_understood_by_their_words() {
             "<?xml version=\"1.0\"?><Error><Code>AuthenticationFailed</Code></Error>".to_owned(),
             Asks::File,
         ),
-        (404, error("ResourceNotFound", "No machines"), Asks::List),
+        (
+            404,
+            error("ResourceNotFound", "No machines"),
+            Asks::Snapshot,
+        ),
+        (404, error("NotFound", "Not found"), Asks::List),
         (404, "<html>".to_owned(), Asks::List),
         (429, error("429", quota), Asks::List),
         (
@@ -164,7 +170,8 @@ fn refusals_are_understood_by_their_words() {
     List: answered 403 Forbidden: the tenant has no licence for this, or has not set it up → NotOffered
     List: answered 403 Authorization_RequestDenied → Forbidden
     File: answered 403 Forbidden → PositionRefused
-    List: answered 404 ResourceNotFound → Empty
+    Snapshot: answered 404 ResourceNotFound → Empty
+    List: answered 404 NotFound → Retry
     List: answered 404 Not Found → NotOffered
     List: answered 429 429 → Retry in 8s
     List: answered 429 TooManyRequests → Retry

@@ -61,8 +61,8 @@ impl Service {
         let ids: Vec<usize> = all
             .iter()
             .copied()
-            .skip(part.skip as usize)
-            .take(most as usize)
+            .skip(usize::try_from(part.skip).unwrap())
+            .take(usize::try_from(most).unwrap())
             .collect();
         if !part.bare && ids.len() as u64 > self.heavy {
             return None;

@@ -39,13 +39,7 @@ mod tests {
         assert_eq!(roles, ["A.Read.All", "A.ReadWrite.All"]);
         assert_eq!(beyond(roles, &["A.Read.All"]), ["A.ReadWrite.All"]);
         assert_eq!(claimed(&token("{}")), Some(Vec::new()));
-        for strange in [
-            "",
-            "opaque",
-            "a.b.c",
-            &token("[]"),
-            &token(r#"{"roles":7}"#),
-        ] {
+        for strange in ["", "opaque", "a.b.c", &token(r#"{"roles":7}"#)] {
             assert_eq!(claimed(strange), None, "{strange}");
         }
     }

@@ -48,6 +48,3 @@ impl Tokens for Scoped {
         Ok(token.expose_secret().into())
     }
 }
-
-/// Access tokens that can be shared.
-pub type SharedAccessTokens = Arc<dyn AccessTokens>;

@@ -1,7 +1,12 @@
 //! The Azure crates' way out: whatever they send goes through our [`Transport`](super::http::Transport),
 //! so that there is one client, and simulators and virtual time hold for them, too.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use azure_core::{
@@ -12,21 +17,26 @@ use azure_core::{
         headers::{HeaderName, HeaderValue, Headers},
     },
 };
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::http::{SharedTransport, TransportError};
+use crate::core::retry::retry_after;
 
 /// Options for a client of the Azure crates. Their own retries are off: they sleep past our clock,
 /// and by default for a minute.
 pub(crate) fn client_options(
     transport: &SharedTransport,
     authority: Option<&str>,
+    asked_for: &AskedFor,
 ) -> ClientOptions {
+    let transport = AzureTransport {
+        transport: Arc::clone(transport),
+        asked_for: asked_for.clone(),
+    };
     ClientOptions {
         retry: RetryOptions::none(),
-        transport: Some(azure_core::http::Transport::new(Arc::new(AzureTransport(
-            Arc::clone(transport),
-        )))),
+        transport: Some(azure_core::http::Transport::new(Arc::new(transport))),
         cloud: authority.map(|authority| {
             let mut cloud = CustomConfiguration::default();
             authority.clone_into(&mut cloud.authority_host);
@@ -36,7 +46,27 @@ pub(crate) fn client_options(
     }
 }
 
-struct AzureTransport(SharedTransport);
+/// The `Retry-After` of the last answer: the errors of the Azure crates may come without it.
+#[derive(Clone, Default)]
+pub(crate) struct AskedFor(Arc<Mutex<Option<String>>>);
+
+impl AskedFor {
+    /// How long to wait, as seen from `now`.
+    pub(crate) fn wait(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_deref().and_then(|value| retry_after(value, now))
+    }
+
+    fn note(&self, value: Option<&str>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = value.map(str::to_owned);
+    }
+}
+
+struct AzureTransport {
+    transport: SharedTransport,
+    asked_for: AskedFor,
+}
 
 impl fmt::Debug for AzureTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +77,10 @@ impl fmt::Debug for AzureTransport {
 #[async_trait]
 impl HttpClient for AzureTransport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let response = self.0.send(converted(request)?).await.map_err(failed)?;
+        self.asked_for.note(None);
+        let sent = self.transport.send(converted(request)?).await;
+        let response = sent.map_err(failed)?;
+        self.asked_for.note(response.header("retry-after"));
         let headers: HashMap<HeaderName, HeaderValue> = response
             .headers
             .iter()

@@ -118,6 +118,11 @@ impl VirtualClock {
         }
     }
 
+    /// Sets the clock, which may turn it back.
+    pub fn set(&self, now: DateTime<Utc>) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
     /// Moves the clock on.
     pub fn advance(&self, duration: Duration) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);

@@ -37,6 +37,11 @@ const NEW_TOKENS: u32 = 2;
 /// How long a pending answer is waited for before it is asked for again.
 const PENDING_WAIT: Duration = Duration::from_secs(2);
 
+/// How often a 404 that says that there is nothing is asked again before it is believed, and after
+/// how long.
+const EMPTIES: u32 = 2;
+const EMPTY_WAIT: Duration = Duration::from_secs(2);
+
 /// A number in `0.0..1.0`, a new one each time.
 pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
 
@@ -171,6 +176,7 @@ impl Asker {
         let mut refused: Option<Arc<str>> = None;
         let mut refusals = 0;
         let mut response_id: Option<HeaderValue> = None;
+        let mut empties = 0;
         loop {
             let token = match &self.tokens {
                 None => None,
@@ -191,7 +197,16 @@ impl Asker {
                         self.understood(question, response, sent, limits).await;
                     match action {
                         Action::Accept => return Ok(Reply::Answer(response)),
-                        Action::Empty => return Ok(Reply::Answer(nothing(response))),
+                        Action::Empty if empties == EMPTIES => {
+                            return Ok(Reply::Answer(nothing(response)));
+                        }
+                        // Much hangs on it that there is nothing.
+                        Action::Empty => {
+                            empties += 1;
+                            self.pause(question, limits, began, EMPTY_WAIT, &what)
+                                .await?;
+                            continue;
+                        }
                         Action::TooLarge => return Ok(Reply::TooLarge(what)),
                         Action::UsedUp => return Ok(Reply::UsedUp(what)),
                         Action::PositionRefused => return Ok(Reply::PositionRefused(what)),

@@ -20,7 +20,7 @@ use super::{
     password::Password,
 };
 use crate::{
-    core::retry::backoff,
+    core::{retry::backoff, window::delta},
     error::{Error, Kind, Result},
 };
 
@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The Azure CLI starts a Python first, and a laptop has no run that it could eat.
 const PATIENCE_WITH_CLI: Duration = Duration::from_secs(30);
 
+/// Who asks for more patience than this is asked again all the same.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(1);
+
 /// How often a token is asked for.
 const ATTEMPTS: u32 = 3;
 
@@ -51,8 +54,7 @@ pub trait RenewableTokens: AccessTokens {
     async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString>;
 }
 
-/// Renewable tokens that can be shared. They coerce to
-/// [`SharedAccessTokens`](super::access::SharedAccessTokens).
+/// Tokens that can be shared.
 pub type SharedTokens = Arc<dyn RenewableTokens>;
 
 /// How a token is got.
@@ -165,7 +167,39 @@ pub struct Identity {
     clock: SharedClock,
     /// Runs `az`; none for a process of its own.
     executor: Option<Arc<dyn Executor>>,
-    held: Mutex<HashMap<String, Granted>>,
+    held: Mutex<Held>,
+}
+
+/// What was granted, by scope, and how long whoever grants wants to be left alone.
+#[derive(Default)]
+struct Held {
+    granted: HashMap<String, Granted>,
+    rest: Option<Rest>,
+}
+
+struct Rest {
+    until: DateTime<Utc>,
+    why: Error,
+}
+
+impl Held {
+    /// The error that it would be to ask at `now`.
+    fn resting(&self, now: DateTime<Utc>) -> Option<Error> {
+        let rest = self.rest.as_ref().filter(|rest| now < rest.until)?;
+        let left = (rest.until - now).to_std().ok();
+        Some(rest.why.clone().asking_for(left))
+    }
+
+    /// Nobody asks again before the wait is over that this error asks for.
+    fn rest_after(&mut self, why: &Error, now: DateTime<Utc>) {
+        let wait = why.after().and_then(|wait| TimeDelta::from_std(wait).ok());
+        let until = wait.and_then(|wait| now.checked_add_signed(wait.min(LONGEST_REST)));
+        let rest = |until| Rest {
+            until,
+            why: why.clone(),
+        };
+        self.rest = until.map(rest);
+    }
 }
 
 impl Identity {
@@ -203,22 +237,33 @@ impl Identity {
         // Held while asking: whoever comes meanwhile gets the same answer.
         let mut held = self.held.lock().await;
         let old = held
+            .granted
             .get(scope)
             .filter(|old| refused.is_none_or(|refused| !same(refused, &old.token)));
         let now = self.clock.now();
         if let Some(old) = old.filter(|old| now < old.until - SKEW) {
             return Ok(old.token.clone());
         }
-        match self.ask_patiently(scope).await {
+        let old = old.map(|old| (old.token.clone(), old.until));
+        let asked = if let Some(error) = held.resting(now) {
+            Err(error)
+        } else {
+            let asked = self.ask_patiently(scope).await;
+            if let Err(error) = &asked {
+                held.rest_after(error, self.clock.now());
+            }
+            asked
+        };
+        match asked {
             Ok(granted) => {
                 let token = granted.token.clone();
-                held.insert(scope.to_owned(), granted);
+                held.granted.insert(scope.to_owned(), granted);
                 Ok(token)
             }
             // What is left of the old one may be enough until Entra is back.
             Err(error) if error.kind() == Kind::Transient => {
-                match old.filter(|old| self.clock.now() < old.until) {
-                    Some(old) => Ok(old.token.clone()),
+                match old.filter(|(_, until)| self.clock.now() < *until) {
+                    Some((old, _)) => Ok(old),
                     None => Err(error),
                 }
             }
@@ -229,13 +274,18 @@ impl Identity {
     /// Asks a few times, unless somebody has to act first.
     async fn ask_patiently(&self, scope: &str) -> Result<Granted> {
         let limit = self.credential.patience();
+        let end = self.clock.now() + delta(limit);
         let attempts = async {
             let mut attempt = 1;
             loop {
                 match self.ask(scope).await {
                     Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
-                        tracing::debug!(%error, attempt, "asking for a token again");
-                        self.clock.sleep(backoff(attempt, 0.5)).await;
+                        let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
+                        if self.clock.now() + delta(wait) >= end {
+                            return Err(error);
+                        }
+                        tracing::debug!(%error, attempt, ?wait, "asking for a token again");
+                        self.clock.sleep(wait).await;
                         attempt += 1;
                     }
                     end => return end,
@@ -262,7 +312,7 @@ impl Identity {
                     client_id: client_id.as_deref(),
                     scope,
                 };
-                ask.send(&*self.transport).await
+                ask.send(&*self.transport, self.clock.now()).await
             }
             Credential::AzureCli { tenant } => {
                 entra::of_cli(tenant.as_deref(), scope, self.executor.as_ref()).await

@@ -4,6 +4,7 @@ pub mod access;
 pub mod azure_transport;
 pub mod clock;
 pub mod exchange;
+pub mod expiry;
 pub mod http;
 pub mod identity;
 pub mod limiter;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
@@ -20,6 +21,9 @@ pub trait Keeper: Send + Sync {
 
     /// The password read again, because the one that was known is refused.
     async fn changed(&self) -> Result<SecretString>;
+
+    /// Until when the password is good, if it was needed before and somebody has said so.
+    async fn expires(&self) -> Option<DateTime<Utc>>;
 }
 
 /// A password, or whom to ask for it.
@@ -68,6 +72,14 @@ impl Password {
         };
         let changed = keeper.changed().await?;
         Ok((changed.expose_secret() != refused.expose_secret()).then_some(changed))
+    }
+
+    /// Until when it is good, as far as its keeper knows.
+    pub async fn expires(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Given(_) => None,
+            Self::Kept(keeper) => keeper.expires().await,
+        }
     }
 }
 

@@ -94,6 +94,8 @@ struct FileCut {
     file: FilePage,
     cutter: LineCutter,
     plain: Plain,
+    /// The first byte of the first line was looked at.
+    begun: bool,
     /// Lines that were handed on.
     lines: u64,
 }
@@ -120,6 +122,7 @@ impl Cut {
             Shape::File(file) => Cutting::File(FileCut {
                 cutter: LineCutter::after(file.lines),
                 plain: Plain::default(),
+                begun: file.lines > 0,
                 lines: file.lines,
                 file,
             }),
@@ -137,8 +140,7 @@ impl Cut {
             Cutting::List(list) => list.feed(part, self.way, whole),
             Cutting::File(file) => {
                 let bytes = file.plain.of(part)?;
-                file.cut(&bytes, &self.open, self.way, whole);
-                Ok(())
+                file.cut(&bytes, &self.open, self.way, whole)
             }
         }
     }
@@ -149,7 +151,7 @@ impl Cut {
             Cutting::List(list) => list.finish(self.way, whole),
             Cutting::File(file) => {
                 let bytes = file.plain.finish()?;
-                file.cut(&bytes, &self.open, self.way, whole);
+                file.cut(&bytes, &self.open, self.way, whole)?;
                 whole.extend(piece(file.cutter.finish()?, self.way));
                 file.lines = file.cutter.lines();
                 Ok(Through {
@@ -199,8 +201,18 @@ impl ListCut {
 
 impl FileCut {
     /// Lines count as read chunk by chunk: a file may be longer than a run.
-    fn cut(&mut self, bytes: &[u8], open: &Open, way: Way, whole: &mut Vec<Piece>) {
+    fn cut(&mut self, bytes: &[u8], open: &Open, way: Way, whole: &mut Vec<Piece>) -> Result<()> {
         let mut rest = bytes;
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        // A page of a proxy has lines as well.
+        if let (false, Some(first)) = (self.begun, first) {
+            self.begun = true;
+            if *first != b'{' {
+                return Err(Error::transient(
+                    "the file holds no records, but something else",
+                ));
+            }
+        }
         while !rest.is_empty() {
             let (left, chunk) = self.cutter.feed(rest);
             rest = left;
@@ -214,6 +226,7 @@ impl FileCut {
                 }));
             }
         }
+        Ok(())
     }
 }
 

@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{Job, Parts, Report};
+use super::{Job, Parts, Report, land};
 use crate::{
-    core::{batch::Batch, columns, record::canonical_hash, row::health_row},
+    core::{batch::Batch, columns, cursor::StreamKey, record::canonical_hash, row::health_row},
+    error::Error,
+    io::expiry,
     sink::PushError,
 };
 
@@ -24,22 +26,36 @@ pub(super) fn probe(now: DateTime<Utc>) -> Vec<u8> {
     health_row(PROVIDER, "all", PROBE, PROBE, &fields, now)
 }
 
-/// Writes the row. When it does not land, the report still says what happened, and the next run
-/// writes one of its own.
+/// Writes the row. In an outage of the sink it waits in the outbox, so that all runs can be added up
+/// later. When it has no room either, the report still says what happened, and the next run writes
+/// one of its own.
 pub(super) async fn write(job: &Job, parts: &Parts, report: &Report) {
     let Ok(report) = serde_json::to_value(report) else {
         return;
     };
-    let fields = json!({ "version": env!("CARGO_PKG_VERSION"), "run": report }).to_string();
     let now = parts.clock.now();
+    let mut fields = json!({ "version": env!("CARGO_PKG_VERSION"), "run": report });
+    let secrets = expiry::all(&job.expiring, now).await;
+    if let Some(first) = secrets.first() {
+        fields["secretDaysLeft"] = first.days_left.into();
+        fields["secrets"] = json!(secrets);
+    }
+    let fields = fields.to_string();
     let id = format!("{:016x}", canonical_hash(fields.as_bytes()));
     let row = health_row(PROVIDER, &job.key.connection, STREAM, &id, &fields, now);
     let mut batch = Batch::new(columns::DETECTIONS.name);
     batch.add(&row);
     batch.stamp(now, &id);
-    match parts.sink.push(&batch).await {
-        Ok(()) => {}
-        Err(PushError::Failed(error)) => tracing::debug!(%error, "no health row"),
-        Err(error) => tracing::debug!(%error, "no health row"),
+    let written = match parts.sink.push(&batch).await {
+        Err(PushError::Later { why, .. }) => {
+            let about = StreamKey::new(&job.key.connection, STREAM);
+            land::park(parts, &about, &batch, why).await
+        }
+        Err(PushError::Failed(error)) => Err(error),
+        Err(error) => Err(Error::contract(error.to_string())),
+        Ok(()) => Ok(()),
+    };
+    if let Err(error) = written {
+        tracing::debug!(%error, "no health row");
     }
 }

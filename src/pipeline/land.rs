@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
+use tokio::sync::Mutex;
 
 use super::{Parts, health, lease::GRACE};
 use crate::{
@@ -22,6 +23,26 @@ pub(crate) fn outbox_is_full(held: u64, most: u64) -> Error {
         "the outbox holds {held} of {most} bytes (`OUTBOX_MAX_BYTES`); nothing more is pulled until \
          SentinelPush has brought it to the sink"
     ))
+}
+
+/// Puts a batch into the outbox, if it has room for it.
+pub(super) async fn park(parts: &Parts, key: &StreamKey, batch: &Batch, why: String) -> Result<()> {
+    let (_, held) = parts.storage.outbox_size().await?;
+    if held + batch.bytes() as u64 > parts.outbox_max {
+        return Err(outbox_is_full(held, parts.outbox_max).context(why));
+    }
+    let at = parts.clock.now();
+    let parked = Parked {
+        id: format!("{}-{}", at.format("%Y%m%dT%H%M%S%9f"), batch.id()),
+        key: key.clone(),
+        table: batch.table().to_owned(),
+        at,
+        rows: batch.len() as u64,
+        bytes: batch.bytes() as u64,
+        reason: why,
+        body: batch.json().to_vec(),
+    };
+    parts.storage.park(&parked).await
 }
 
 /// What became of a batch's rows: as many as were handled, from its beginning.
@@ -54,6 +75,8 @@ pub(crate) struct Lander {
     taken: AtomicBool,
     /// The sink has not taken a batch in all its patience: the next ones are parked at once.
     outage: AtomicBool,
+    /// Held from looking for room until it is filled: pushes go on beside each other.
+    room: Mutex<()>,
 }
 
 impl Lander {
@@ -70,6 +93,7 @@ impl Lander {
             parks_for,
             taken: AtomicBool::new(false),
             outage: AtomicBool::new(false),
+            room: Mutex::new(()),
         }
     }
 
@@ -145,22 +169,8 @@ impl Lander {
             return Err(Error::transient(why));
         };
         self.outage.store(true, Ordering::Relaxed);
-        let (_, held) = self.parts.storage.outbox_size().await?;
-        if held + batch.bytes() as u64 > self.parts.outbox_max {
-            return Err(outbox_is_full(held, self.parts.outbox_max).context(why));
-        }
-        let at = self.parts.clock.now();
-        let parked = Parked {
-            id: format!("{}-{}", at.format("%Y%m%dT%H%M%S%9f"), batch.id()),
-            key: key.clone(),
-            table: batch.table().to_owned(),
-            at,
-            rows: batch.len() as u64,
-            bytes: batch.bytes() as u64,
-            reason: why,
-            body: batch.json().to_vec(),
-        };
-        self.parts.storage.park(&parked).await
+        let _room = self.room.lock().await;
+        park(&self.parts, key, batch, why).await
     }
 
     /// One batch, tried until the sink answers for good or the time is up.

@@ -31,6 +31,7 @@ use crate::{
     io::{
         clock::SharedClock,
         exchange::{Limits, Random},
+        expiry::Expiring,
     },
     sink::SharedSink,
     source::SharedSource,
@@ -89,6 +90,8 @@ pub struct Job {
     pub pace: Pace,
     /// Rows carry the time of the event as `TimeGenerated`.
     pub event_time: bool,
+    /// What it signs in with that ends one day.
+    pub expiring: Arc<[Expiring]>,
     /// It runs even if its last run was a moment ago.
     pub at_once: bool,
     /// Which records settings leave out.
@@ -124,16 +127,26 @@ async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) ->
         }
     };
     let end = pull(job, parts, limits, &mut held, report).await;
-    if let Ok(Outcome::Behind) = end
-        && limits.stop.is_cancelled()
-    {
-        report.reason = Some("asked to stop; the next run goes on from here".to_owned());
-    }
     if let Ok(Outcome::Off) = end {
         report.reason.clone_from(&held.state.off_why);
     }
     held.state.behind = matches!(end, Ok(Outcome::Behind));
     let now = parts.clock.now();
+    if let Ok(Outcome::Behind) = end {
+        report.reason = if limits.stop.is_cancelled() {
+            Some("asked to stop; the next run goes on from here".to_owned())
+        } else if now < limits.deadline {
+            held.state.backlog.map(|backlog| {
+                format!(
+                    "the source does not offer windows of this stream; its feed goes on, and {} to \
+                     {} is still to be read",
+                    backlog.from, backlog.to
+                )
+            })
+        } else {
+            None
+        };
+    }
     report.lag_seconds = held
         .state
         .good

@@ -25,7 +25,7 @@ use crate::{
     io::{
         clock::timeout,
         exchange::{Limits, Reply},
-        http::Body,
+        http::{Body, Response},
     },
 };
 
@@ -57,6 +57,9 @@ const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
 const SMALL_CHUNK: usize = 256 << 10;
 const LARGE_CHUNK: usize = 1 << 20;
 
+/// Clocks that differ by less are right: every lookback is longer.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::minutes(1);
+
 pub(super) struct Reader<'a> {
     job: &'a Job,
     parts: &'a Parts,
@@ -70,6 +73,8 @@ pub(super) struct Reader<'a> {
     moved: bool,
     refused_pages: u32,
     refused_tokens: u32,
+    /// When the source began the list of the open slice, by its own clock.
+    listed: Option<DateTime<Utc>>,
     /// The pages of the open slice: none may come twice.
     pages: HashSet<String>,
 }
@@ -93,6 +98,7 @@ impl<'a> Reader<'a> {
             moved: false,
             refused_pages: 0,
             refused_tokens: 0,
+            listed: None,
             pages: HashSet::new(),
         }
     }
@@ -106,7 +112,12 @@ impl<'a> Reader<'a> {
                 .plan
                 .next(has_feed, &self.job.pace, self.steps, self.began);
             let Some(open) = next else {
-                return Ok(Outcome::UpToDate);
+                let left = self.plan.backlog.is_some();
+                return Ok(if left {
+                    Outcome::Behind
+                } else {
+                    Outcome::UpToDate
+                });
             };
             if self.is_over() {
                 return Ok(Outcome::Behind);
@@ -115,6 +126,8 @@ impl<'a> Reader<'a> {
             match self.page(&open).await {
                 Ok(Step::On) => self.moved = true,
                 Ok(Step::Off) => return Ok(Outcome::Off),
+                // The rest of the window is still to come.
+                Ok(Step::Ahead) => return Ok(Outcome::UpToDate),
                 Err(error) if self.was_cut_short(now) => {
                     tracing::info!(%error, "the time is up");
                     return Ok(Outcome::Behind);
@@ -169,7 +182,10 @@ impl<'a> Reader<'a> {
                 .page(&open.slice, &page, self.limits)
                 .await?;
             let body = match reply {
-                Reply::Answer(response) => response.body,
+                Reply::Answer(response) => {
+                    self.note_date(open, &response);
+                    response.body
+                }
                 other => return self.refused(open, &page, other).await,
             };
             match self.cut(body, records, open, &page).await {
@@ -215,20 +231,21 @@ impl<'a> Reader<'a> {
                     self.job.key
                 )));
             }
-            let slice = open.slice.clone();
             // A first token stands for the time of its answer, which may have been long in coming:
             // what the token leaves out has to be read by window.
-            let began = match slice {
-                Slice::Latest => self.parts.clock.now(),
-                _ => open.began,
+            let began = match open.slice {
+                Slice::Latest => self.listed.max(Some(self.parts.clock.now())),
+                _ => None,
             };
-            return self
-                .apply(Move::Slice {
-                    slice,
-                    token,
-                    began,
-                })
-                .await;
+            let proven = self.proven(&open.slice);
+            let ahead = proven.is_some();
+            self.apply(Move::Slice {
+                slice: proven.unwrap_or_else(|| open.slice.clone()),
+                token,
+                began: began.unwrap_or(open.began),
+            })
+            .await?;
+            return Ok(if ahead { Step::Ahead } else { Step::On });
         };
         self.go_on(open, page).await
     }
@@ -265,6 +282,35 @@ impl<'a> Reader<'a> {
         self.apply(Move::Gap(gap)).await.map(drop)
     }
 
+    /// When the source made the list whose pages are read, by its own clock.
+    fn note_date(&mut self, open: &Open, response: &Response) {
+        let date = response.header("date");
+        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        if open.page.is_empty() || self.listed.is_none() {
+            self.listed = date.map(|date| date.to_utc());
+        }
+    }
+
+    /// A window that ends in the source's future, as far as it is past there: when our clock is ahead,
+    /// the cursor has to follow the source's, or it would pass records that do not exist yet.
+    fn proven(&self, slice: &Slice) -> Option<Slice> {
+        let (Slice::Window(window), Some(listed)) = (slice, self.listed) else {
+            return None;
+        };
+        let to = listed - delta(self.job.pace.delay);
+        let ahead = window.to - to;
+        // The feed follows the source's clock by itself.
+        if ahead < CLOCKS_DIFFER || self.plan.has_token() {
+            return None;
+        }
+        let minutes = ahead.num_minutes();
+        tracing::warn!(minutes, "our clock is ahead of the source's: correct it");
+        Some(Slice::Window(Window {
+            to: to.max(window.from),
+            ..*window
+        }))
+    }
+
     /// What a refusal means for the stream.
     async fn refused(&mut self, open: &Open, page: &str, reply: Reply) -> Result<Step> {
         let key = &self.job.key;
@@ -290,19 +336,18 @@ impl<'a> Reader<'a> {
                 if let Some((left_out, next)) = paging::beyond(paging, window, page) {
                     tracing::info!(%reason, "not skipped any further");
                     self.leave_out(left_out).await?;
-                    return match next {
-                        Some(next) => self.go_on(open, next).await,
-                        None => {
-                            let (slice, began) = (open.slice.clone(), open.began);
-                            let token = None;
-                            self.apply(Move::Slice {
-                                slice,
-                                token,
-                                began,
-                            })
-                            .await
-                        }
-                    };
+                    if let Some(next) = next {
+                        return self.go_on(open, next).await;
+                    }
+                    let (slice, began) = (open.slice.clone(), open.began);
+                    let token = None;
+                    return self
+                        .apply(Move::Slice {
+                            slice,
+                            token,
+                            began,
+                        })
+                        .await;
                 }
                 if !open.page.is_empty() && self.refused_pages < REFUSED_PAGES {
                     self.refused_pages += 1;
@@ -318,6 +363,19 @@ impl<'a> Reader<'a> {
                 }
                 tracing::info!(%reason, "delta token refused; what it stood for is read by window");
                 self.apply(Move::TokenRefused { reason, at }).await
+            }
+            // The next run asks for them again: what is in them is not given up.
+            Reply::NotOffered(reason)
+                if matches!(open.slice, Slice::Window(_))
+                    && self.plan.has_token()
+                    && !self.steps.feed_first =>
+            {
+                tracing::info!(%reason, "windows are not offered; the feed goes on without them");
+                self.steps.feed_first = true;
+                if self.plan.open.is_some() {
+                    return self.apply(Move::PageRefused).await;
+                }
+                Ok(Step::On)
             }
             Reply::NotOffered(why) if !is_feed => {
                 if self.plan.off.is_none() {
@@ -423,4 +481,5 @@ impl<'a> Reader<'a> {
 enum Step {
     On,
     Off,
+    Ahead,
 }

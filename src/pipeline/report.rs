@@ -16,7 +16,7 @@ pub enum Outcome {
     Running,
     /// Everything that the source had is safe.
     UpToDate,
-    /// The time was up first; the next run goes on.
+    /// The time was up first, or a part was not to be had; the next run goes on.
     Behind,
     /// The last run ended less than the stream's frequency ago.
     NotDue,

@@ -102,7 +102,7 @@ impl Seen {
         }
         if seeing.last != Some(seeing.log) {
             each(parts, &self.set, seeing.log, |sighting| {
-                index.seen(&sighting)
+                index.seen(&sighting);
             })
             .await?;
         }

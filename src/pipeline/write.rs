@@ -24,7 +24,7 @@ use crate::{
     core::{
         batch::Batch,
         cursor::{Move, Open, Slice},
-        dedupe::bucket_of,
+        dedupe::{self, UNDATED, bucket_of, generations},
         page::Chunk,
         window::delta,
     },
@@ -54,6 +54,7 @@ pub(super) struct Writer<'a, 'h> {
     job: &'a Job,
     parts: &'a Parts,
     limits: &'a Limits,
+    began: DateTime<Utc>,
     held: &'a mut Held<'h>,
     report: &'a mut Report,
     lander: Arc<Lander>,
@@ -84,6 +85,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             job,
             parts,
             limits,
+            began: parts.clock.now(),
             held,
             report,
             lander: Arc::new(Lander::new(
@@ -220,7 +222,16 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     async fn load(&mut self, bucket: i64) -> Result<()> {
-        let stored = self.parts.storage.fingerprints(&self.set(), bucket).await?;
+        let storage = &self.parts.storage;
+        let [dated, undated] = self.sets();
+        let mut stored = Vec::new();
+        if bucket == UNDATED {
+            for generation in generations(self.began) {
+                stored.extend(storage.fingerprints(&undated, generation).await?);
+            }
+        } else {
+            stored = storage.fingerprints(&dated, bucket).await?;
+        }
         let under_way = self.under_way.iter().flatten();
         self.desk.load(bucket, stored, under_way);
         Ok(())
@@ -396,11 +407,18 @@ impl<'a, 'h> Writer<'a, 'h> {
         for (bucket, fingerprint) in marks {
             buckets.entry(bucket).or_default().push(fingerprint);
         }
+        let storage = &self.parts.storage;
+        let [dated, undated] = self.sets();
+        if let Some(added) = buckets.remove(&UNDATED) {
+            let [generation, _] = generations(self.began);
+            let added = [(generation, added)];
+            storage.add_fingerprints(&undated, &added).await?;
+        }
         let added: Vec<(i64, Vec<u64>)> = buckets.into_iter().collect();
-        self.parts
-            .storage
-            .add_fingerprints(&self.set(), &added)
-            .await
+        if added.is_empty() {
+            return Ok(());
+        }
+        storage.add_fingerprints(&dated, &added).await
     }
 
     async fn bury(&mut self, dead: Vec<(Vec<u8>, String)>) -> Result<()> {
@@ -431,13 +449,18 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.desk.known.write(self.parts).await?;
             return self.desk.known.prune(&self.held.state, self.parts).await;
         }
+        let storage = &self.parts.storage;
+        let [dated, undated] = self.sets();
+        if self.desk.seen.has(UNDATED) {
+            let [_, oldest] = generations(self.began);
+            storage.prune_fingerprints(&undated, oldest).await?;
+        }
         let Some(good) = self.held.state.good else {
             return Ok(());
         };
         let needed = good - delta(self.job.pace.lookback) - KEPT_LONGER;
-        self.parts
-            .storage
-            .prune_fingerprints(&self.set(), bucket_of(Some(needed)))
+        storage
+            .prune_fingerprints(&dated, bucket_of(Some(needed)))
             .await
     }
 
@@ -446,12 +469,9 @@ impl<'a, 'h> Writer<'a, 'h> {
         format!("{}/sent", self.job.key)
     }
 
-    /// The set of fingerprints of this connection.
-    fn set(&self) -> String {
-        format!(
-            "{}/{}",
-            self.job.key.connection,
-            self.job.source.endpoint().fingerprints
-        )
+    /// The sets of fingerprints of this connection.
+    fn sets(&self) -> [String; 2] {
+        let name = self.job.source.endpoint().fingerprints;
+        dedupe::sets(&self.job.key.connection, name)
     }
 }

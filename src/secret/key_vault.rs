@@ -15,10 +15,10 @@ use tokio::sync::Mutex;
 
 use super::{Secret, SecretStore};
 use crate::{
-    core::retry::backoff,
+    core::{retry::backoff, window::delta},
     error::{Error, Kind, Result},
     io::{
-        azure_transport::client_options,
+        azure_transport::{AskedFor, client_options},
         clock::{SharedClock, timeout},
         http::SharedTransport,
         identity::{Seen, SharedTokens, kinds, seen},
@@ -27,6 +27,9 @@ use crate::{
 
 /// How long a secret is taken for unchanged.
 const FRESH: TimeDelta = TimeDelta::hours(1);
+
+/// How long a vault that is away is left alone, by whoever knows the secret.
+const PAUSE: TimeDelta = TimeDelta::minutes(10);
 
 /// How long one may take, its token and repeats included.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,13 +72,18 @@ impl KeyVault {
     }
 
     async fn read(&self, name: &str) -> Result<Option<Secret>> {
+        let end = self.clock.now() + delta(PATIENCE);
         let attempts = async {
             let mut attempt = 1;
             loop {
                 match self.ask_with_tokens(name).await {
                     Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
-                        tracing::debug!(%error, attempt, "asking the vault again");
-                        self.clock.sleep(backoff(attempt, 0.5)).await;
+                        let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
+                        if self.clock.now() + delta(wait) >= end {
+                            return Err(error);
+                        }
+                        tracing::debug!(%error, attempt, ?wait, "asking the vault again");
+                        self.clock.sleep(wait).await;
                         attempt += 1;
                     }
                     end => return end,
@@ -113,8 +121,9 @@ impl KeyVault {
             given: Mutex::default(),
         });
         let credential: Arc<dyn TokenCredential> = Arc::<Bearer>::clone(&bearer);
+        let asked_for = AskedFor::default();
         let options = SecretClientOptions {
-            client_options: client_options(&self.transport, None),
+            client_options: client_options(&self.transport, None, &asked_for),
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(&self.url, credential, Some(options));
@@ -123,7 +132,14 @@ impl KeyVault {
         let asked = async { client.get_secret(name, None).await?.into_model() };
         match asked.await {
             Ok(secret) => Ok(Asked::Found(converted(secret)?)),
-            Err(error) => failed(&error, bearer.given.lock().await.take()),
+            Err(error) => {
+                let given = bearer.given.lock().await.take();
+                let wait = asked_for.wait(self.clock.now());
+                failed(&error, given).map_err(|error| match error.after() {
+                    None => error.asking_for(wait),
+                    Some(_) => error,
+                })
+            }
         }
     }
 }
@@ -137,11 +153,21 @@ impl SecretStore for KeyVault {
             Some((at, secret)) if now - at < FRESH => Ok(Some(secret)),
             // A vault that is away for a while must not stop what works without it.
             Some((_, secret)) => match self.refresh(name).await {
-                Err(error) if error.kind() == Kind::Transient => Ok(Some(secret)),
+                Err(error) if error.kind() == Kind::Transient => {
+                    let again = self.clock.now() - (FRESH - PAUSE);
+                    let known = (again, secret.clone());
+                    self.read.lock().await.insert(name.to_owned(), known);
+                    Ok(Some(secret))
+                }
                 end => end,
             },
             None => self.refresh(name).await,
         }
+    }
+
+    async fn known(&self, name: &str) -> Option<Secret> {
+        let (_, known) = self.read.lock().await.get(name).cloned()?;
+        self.secret(name).await.unwrap_or(Some(known))
     }
 
     async fn refresh(&self, name: &str) -> Result<Option<Secret>> {

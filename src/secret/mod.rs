@@ -22,20 +22,15 @@ pub struct Secret {
     pub expires: Option<DateTime<Utc>>,
 }
 
-impl Secret {
-    /// Whole days until it expires, negative when it has.
-    pub fn days_left(&self, now: DateTime<Utc>) -> Option<i64> {
-        self.expires
-            .map(|expires| (expires - now).num_seconds().div_euclid(24 * 3600))
-    }
-}
-
 /// Keeps secrets by name: letters, digits and `-`.
 #[async_trait]
 pub trait SecretStore: Send + Sync {
     /// The secret, or `None` when there is none of this name. What was read within the last hour is
     /// good enough.
     async fn secret(&self, name: &str) -> Result<Option<Secret>>;
+
+    /// The same if it was read before; how it was then, when it can't be read now.
+    async fn known(&self, name: &str) -> Option<Secret>;
 
     /// The same, read anew.
     async fn refresh(&self, name: &str) -> Result<Option<Secret>>;
@@ -84,27 +79,8 @@ impl Keeper for Kept {
     async fn changed(&self) -> Result<SecretString> {
         self.found(self.store.refresh(&self.name).await?)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_left_are_whole_and_go_below_zero() {
-        let secret = Secret {
-            value: "canary".into(),
-            expires: Some("2026-03-10T12:00:00Z".parse().unwrap()),
-        };
-        let days = |now: &str| secret.days_left(now.parse().unwrap());
-        assert_eq!(days("2026-03-09T12:00:00Z"), Some(1));
-        assert_eq!(days("2026-03-09T12:00:01Z"), Some(0));
-        assert_eq!(days("2026-03-10T12:00:01Z"), Some(-1));
-        assert!(!format!("{secret:?}").contains("canary"));
-        let forever = Secret {
-            expires: None,
-            ..secret
-        };
-        assert_eq!(forever.days_left(DateTime::default()), None);
+    async fn expires(&self) -> Option<DateTime<Utc>> {
+        self.store.known(&self.name).await?.expires
     }
 }

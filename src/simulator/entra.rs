@@ -190,7 +190,8 @@ impl Inner {
         Ok(())
     }
 
-    /// A token for `audience`, another one each time.
+    /// A token for `audience`, another one each time: a JWT as Entra's are, so that others (the
+    /// storage emulator) can read it, with the seal in place of the signature.
     pub(crate) fn bearer(&self, app: App, audience: &str, expiry: i64, has_roles: bool) -> String {
         let serial = self.tokens.fetch_add(1, Ordering::Relaxed);
         let roles = if has_roles { 0 } else { NO_ROLES };
@@ -200,16 +201,25 @@ impl Inner {
             serial,
             app as u64 | roles,
         ];
-        let sealed = seal(self.options.seed, Use::Entra, &words);
+        let now = self.clock.now().timestamp();
+        let head = json!({"alg": "RS256", "typ": "JWT"});
+        let mut claims = json!({
+            "aud": audience,
+            "iss": format!("https://sts.windows.net/{}/", self.options.tenant_id),
+            "iat": now,
+            "nbf": now,
+            "exp": expiry,
+        });
         let granted = has_roles && app != App::Main;
         // Those of Graph are nobody's to look into.
-        match claims(audience, &self.options.defender.roles).filter(|_| granted) {
-            Some(claims) => {
-                let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
-                format!("e30.{claims}.{sealed}")
-            }
-            None => sealed,
+        if let Some(held) = roles_of(audience, &self.options.defender.roles).filter(|_| granted) {
+            claims["roles"] = held;
         }
+        let [head, claims] = [head, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        format!(
+            "{head}.{claims}.{}",
+            seal(self.options.seed, Use::Entra, &words)
+        )
     }
 
     /// Whether the bearer may speak to one of `audiences`: 401 without a living token of ours, 403
@@ -222,7 +232,7 @@ impl Inner {
         let words = incoming
             .bearer()
             .and_then(|token| token.rsplit('.').next())
-            .and_then(|sealed| open(self.options.seed, Use::Entra, sealed));
+            .and_then(|token| open(self.options.seed, Use::Entra, token));
         let Some([expiry, given, serial, app]) = words else {
             return Err(StatusCode::UNAUTHORIZED);
         };
@@ -259,8 +269,8 @@ fn refuse(status: StatusCode, error: &str, code: u32, text: &str) -> Answer {
     Answer::json(status, body)
 }
 
-/// What a token for one of Defender's own APIs says: the roles that the app holds there.
-fn claims(audience: &str, roles: &BTreeSet<String>) -> Option<Value> {
+/// The roles that the app holds at one of Defender's own APIs.
+fn roles_of(audience: &str, roles: &BTreeSet<String>) -> Option<Value> {
     let of_xdr = |role: &str| role.starts_with("Incident.");
     let of_graph = |role: &str| role.starts_with("Security") || role.starts_with("ThreatHunting");
     let xdr = audience.contains("api.security.microsoft.com");
@@ -269,7 +279,7 @@ fn claims(audience: &str, roles: &BTreeSet<String>) -> Option<Value> {
     }
     let mine = |role: &&String| !of_graph(role) && of_xdr(role) == xdr;
     let roles: Vec<&String> = roles.iter().filter(mine).collect();
-    Some(json!({ "aud": audience, "roles": roles }))
+    Some(json!(roles))
 }
 
 /// A part of an assertion.

@@ -193,6 +193,12 @@ impl Simulator {
         };
     }
 
+    /// An access token for `resource`, good for an hour, as a login of the Azure CLI gets it.
+    pub fn token_for(&self, resource: &str) -> String {
+        let expiry = self.0.clock.now().timestamp() + 3600;
+        self.0.bearer(entra::App::Main, resource, expiry, true)
+    }
+
     /// Every call so far, oldest first.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.0.calls).clone()
@@ -258,6 +264,8 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
         Some(place) => inner.play(place, &incoming).await,
         None => Answer::not_found(),
     };
+    let date = inner.clock.now().format("%a, %d %b %Y %H:%M:%S GMT");
+    let answer = answer.with_header("date", date.to_string());
     let answer = answer.with_header("request-id", inner.fresh_id(ids::Kind::Request));
     lock(&inner.calls).push(Call {
         at: inner.clock.now(),

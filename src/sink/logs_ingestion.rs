@@ -181,7 +181,10 @@ fn later(why: String) -> PushError {
 fn without_token(error: Error) -> PushError {
     let error = error.context("logs ingestion");
     match error.kind() {
-        Kind::Transient => later(error.to_string()),
+        Kind::Transient => PushError::Later {
+            after: error.after(),
+            why: error.to_string(),
+        },
         Kind::Config | Kind::Contract => PushError::Failed(error),
     }
 }

@@ -1,5 +1,6 @@
-//! The Azure parts end to end: simulated ESET, outbox and state in the storage emulator, and the
-//! simulated Logs Ingestion API behind a simulated Entra, in virtual time.
+//! The Azure parts end to end: simulated ESET with its password in the simulated vault, outbox and
+//! state in the storage emulator, and the simulated Logs Ingestion API behind a simulated Entra, in
+//! virtual time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,9 +9,13 @@ use std::{
 
 use sentinel_connector::{
     core::columns,
-    io::identity::{Credential, Identity, Proof, Registration, SharedTokens},
-    pipeline::{Counts, Outcome, Parts, Report},
+    io::{
+        clock::VirtualClock,
+        identity::{Credential, Identity, Proof, Registration, SharedTokens},
+    },
+    pipeline::{Counts, Outcome, Parts, Report, health},
     push,
+    secret::{SharedSecrets, key_vault::KeyVault, password},
     simulator::{Options, STREAM, STREAM_INCIDENTS},
     sink::logs_ingestion::{LogsIngestion, Places, Target},
     storage::{SharedStorage, memory::MemoryStorage},
@@ -23,12 +28,16 @@ use crate::{
     world::{INCIDENTS, World},
 };
 
+mod catalogue;
+mod crash;
 mod day;
 mod drain;
 mod faults;
 mod lease;
 mod outage;
 mod served;
+mod skew;
+mod storm;
 
 /// A simulated company whose rows go to the simulated service.
 struct Cloud {
@@ -36,6 +45,8 @@ struct Cloud {
     storage: SharedStorage,
     tokens: SharedTokens,
     outbox_max: u64,
+    /// The tables that the sink has a place for.
+    tables: Vec<String>,
     /// All drains that ran to their end.
     drains: Vec<Report>,
 }
@@ -53,7 +64,7 @@ impl Cloud {
     }
 
     fn over(storage: SharedStorage, change: impl FnOnce(&mut Options)) -> Self {
-        let world = World::with(change);
+        let mut world = World::with(change);
         let options = world.simulator.options();
         let registration = Registration {
             authority: "https://login.example".to_owned(),
@@ -63,14 +74,33 @@ impl Cloud {
         };
         let credential = Credential::Registration(registration);
         let clock = Arc::new(world.clock.clone());
-        let tokens = Identity::new(credential, Arc::clone(&world.transport), clock);
+        let transport = &world.transport;
+        let tokens: SharedTokens = Identity::new(
+            credential,
+            Arc::clone(transport),
+            Arc::<VirtualClock>::clone(&clock),
+        );
+        let url = "https://contoso.vault.azure.net";
+        let vault: SharedSecrets = Arc::new(KeyVault::new(
+            url,
+            Arc::clone(&tokens),
+            Arc::clone(transport),
+            clock,
+        ));
+        world.password = password(&vault, "eset-password", "ESET_PASSWORD");
         Self {
             world,
             storage,
             tokens,
             outbox_max: 1 << 30,
+            tables: Self::tables(),
             drains: Vec::new(),
         }
+    }
+
+    /// All tables.
+    fn tables() -> Vec<String> {
+        columns::TABLES.map(|table| table.name.to_owned()).into()
     }
 
     /// What a new process of the app works with.
@@ -80,14 +110,15 @@ impl Cloud {
             dcr: dcr.clone(),
             stream: stream.to_owned(),
         };
-        let tables = [
+        let mut tables = BTreeMap::from([
             (columns::DETECTIONS.name.to_owned(), target(STREAM)),
             (columns::INCIDENTS.name.to_owned(), target(STREAM_INCIDENTS)),
-        ];
+        ]);
+        tables.retain(|table, _| self.tables.contains(table));
         let places = Places {
             endpoint: "https://sim".to_owned(),
             scope: SCOPE.to_owned(),
-            tables: tables.into(),
+            tables,
         };
         Parts {
             storage: Arc::clone(&self.storage),
@@ -146,6 +177,15 @@ impl Cloud {
         landed
     }
 
+    /// What the health rows say that the service has taken, each the report of a run.
+    fn health(&self) -> Vec<Value> {
+        let received = self.world.simulator.received();
+        let rows = received.into_values().flat_map(|received| received.rows);
+        rows.filter(|row| row["streamName"] == health::STREAM)
+            .map(|row| row["additionalFields"]["run"].clone())
+            .collect()
+    }
+
     fn streams(&self) -> Vec<&'static str> {
         let endpoints = self.world.streams.iter();
         endpoints.map(|endpoint| endpoint.stream).collect()
@@ -183,7 +223,9 @@ impl Cloud {
         let rows = self.rows().len() as u64;
         assert_eq!(pulls.landed + drains.landed, rows, "{context}");
         let parked = self.storage.parked(10_000).await.unwrap();
-        let waiting: u64 = parked.iter().map(|entry| entry.rows).sum();
+        let records = parked.iter();
+        let records = records.filter(|entry| entry.key.stream != health::STREAM);
+        let waiting: u64 = records.map(|entry| entry.rows).sum();
         let drained = drains.landed + drains.dead;
         assert_eq!(pulls.waiting, drained + waiting, "{context}");
         let letters = self.storage.count_dead_letters().await.unwrap();

@@ -22,7 +22,7 @@ use sentinel_connector::{
 };
 
 /// How many tests can have an account of their own.
-const ACCOUNTS: usize = 64;
+const ACCOUNTS: usize = 192;
 
 pub(crate) struct Azurite {
     child: Child,
@@ -151,7 +151,7 @@ impl Drop for Azurite {
 }
 
 fn name(at: usize) -> String {
-    format!("test{at:02}")
+    format!("test{at:03}")
 }
 
 fn key(at: usize) -> String {

@@ -113,7 +113,7 @@ async fn leaves_no_secret(fault: &str, password: Option<&str>) -> (usize, usize)
         world.simulator.options().client_secret.clone(),
     ])));
     if let Some(password) = password {
-        password.clone_into(&mut world.password);
+        world.password = password.to_owned().into();
         secrets.lock().unwrap().insert(password.to_owned());
     }
     world.transport = Arc::new(Tap {

@@ -22,12 +22,13 @@ use sentinel_connector::{
 };
 use tempfile::TempDir;
 
-use crate::world::{START, told};
+use crate::world::{START, folder, told};
 
 mod days;
 mod faults;
 mod routed;
 mod snapshots;
+mod tenants;
 
 pub(crate) const FUNCTION: &str = "DefenderTimer";
 
@@ -40,6 +41,8 @@ pub(crate) struct Tenant {
     pub(crate) reports: Vec<Report>,
     /// When each run began and ended.
     pub(crate) looks: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The first run after which every stream was up to date.
+    pub(crate) first_done: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 impl Tenant {
@@ -54,7 +57,7 @@ impl Tenant {
         options.scale = 0.2;
         change(&mut options);
         let simulator = Simulator::new(options, Arc::new(clock.clone()));
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let mut settings: BTreeMap<String, String> = simulator
             .settings("https://sim")
             .into_iter()
@@ -74,6 +77,7 @@ impl Tenant {
             settings,
             reports: Vec::new(),
             looks: Vec::new(),
+            first_done: None,
         }
     }
 
@@ -123,6 +127,10 @@ impl Tenant {
             assert!(report.counts.balance(), "{report:?}");
         }
         self.looks.push((began, self.now()));
+        let done = |report: &Report| report.outcome == Outcome::UpToDate;
+        if self.first_done.is_none() && reports.iter().all(done) {
+            self.first_done = self.looks.last().copied();
+        }
         self.reports.extend(reports.clone());
         reports
     }
@@ -208,18 +216,18 @@ impl Tenant {
         context: &str,
     ) {
         let world = self.simulator.world().defender();
-        let (first, last) = (self.looks[0], *self.looks.last().unwrap());
+        let (first, last) = (self.first_done.unwrap(), *self.looks.last().unwrap());
         let history = TimeDelta::hours(24);
         let settled = last.0 - TimeDelta::seconds(31);
         let (must, may) = if stream == "defender.alerts" {
             (
                 world.alert_versions(endpoint_only, first.1 - history, settled),
-                world.alert_history(endpoint_only, first.0 - history - history, last.1),
+                world.alert_history(endpoint_only, self.looks[0].0 - history - history, last.1),
             )
         } else {
             (
                 world.incident_versions(first.1 - history, settled),
-                world.incident_history(first.0 - history - history, last.1),
+                world.incident_history(self.looks[0].0 - history - history, last.1),
             )
         };
         let own = world.alerts_of_sentinel(last.1);

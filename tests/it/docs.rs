@@ -47,8 +47,8 @@ fn the_readme_names_every_function_and_command() {
         assert!(readme.contains(&format!("`{function}`")), "{function}");
     }
     for command in [
-        "demo", "run", "check", "cursor", "outbox", "dead", "query", "simulate", "bench", "serve",
-        "routes", "columns",
+        "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",
+        "serve", "routes", "columns",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }

@@ -15,12 +15,11 @@ use secrecy::{ExposeSecret, SecretString};
 use sentinel_connector::{
     error::Kind,
     io::{
-        access::{AccessTokens, SharedAccessTokens},
+        access::AccessTokens,
         clock::{Clock, VirtualClock},
         http::SharedTransport,
         identity::{
-            Certificate, Credential, Identity, Platform, Proof, Registration, RenewableTokens,
-            SharedTokens,
+            Certificate, Credential, Identity, Platform, Proof, Registration, SharedTokens,
         },
     },
     simulator::{Fault, Options, Simulator, Target},
@@ -129,9 +128,7 @@ fn the_order_is_registration_identity_login() {
 async fn a_token_is_held_for_each_scope_until_five_minutes_before_its_end() {
     let azure = Azure::new();
     let tokens = azure.tokens();
-    // What only needs tokens takes those that can be renewed, too.
-    let plain: SharedAccessTokens = Arc::<dyn RenewableTokens>::clone(&tokens);
-    let first = plain.token(SCOPE).await.unwrap();
+    let first = tokens.token(SCOPE).await.unwrap();
     azure.clock.advance(Duration::from_mins(54));
     assert_eq!(text(&tokens.token(SCOPE).await.unwrap()), text(&first));
     assert_eq!(azure.calls(Target::EntraToken), 1);
@@ -227,6 +224,42 @@ async fn an_outage_is_waited_out_for_a_few_seconds() {
     let error = azure.tokens().token(SCOPE).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Transient);
     assert!(error.to_string().contains("within 10 s"), "{error}");
+}
+
+#[tokio::test]
+async fn the_patience_that_is_asked_for_is_given() {
+    let times = |azure: &Azure, target| -> Vec<i64> {
+        let calls = azure.simulator.calls();
+        let of_target = calls.iter().filter(|call| call.target == Some(target));
+        of_target.map(|call| call.at.timestamp()).collect()
+    };
+    for (target, managed) in [(Target::EntraToken, false), (Target::Identity, true)] {
+        let azure = Azure::new();
+        let identity = if managed {
+            azure.managed(None)
+        } else {
+            azure.identity(Credential::Registration(azure.registration()))
+        };
+        let began = azure.clock.now().timestamp();
+        azure.inject(&format!("{}:429-retry-after=6", target.name()));
+        identity.token(SCOPE).await.unwrap();
+        assert_eq!(times(&azure, target), [began, began + 6]);
+
+        // More than fits is not waited for here, and nobody asks before it is over.
+        azure.inject(&format!("{}:429-retry-after=60", target.name()));
+        for left in [60, 20] {
+            let other = "https://vault.azure.net/.default";
+            let error = identity.token(other).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Transient, "{error}");
+            assert_eq!(error.after(), Some(Duration::from_secs(left)), "{error}");
+            azure.clock.advance(Duration::from_secs(40));
+        }
+        assert_eq!(times(&azure, target), [began, began + 6, began + 6]);
+        identity
+            .token("https://vault.azure.net/.default")
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]

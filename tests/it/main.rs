@@ -18,6 +18,10 @@ mod crash;
 #[cfg(test)]
 mod defender;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod faults;
@@ -43,5 +47,7 @@ mod secrets;
 mod sink;
 #[cfg(test)]
 mod storage;
+#[cfg(test)]
+mod tenant;
 #[cfg(test)]
 mod world;

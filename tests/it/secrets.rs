@@ -56,7 +56,8 @@ async fn a_secret_is_read_after_a_challenge_and_held_for_an_hour() {
         secret.value.expose_secret(),
         azure.simulator.options().password
     );
-    assert_eq!(secret.days_left(azure.clock.now()), Some(180));
+    let half_a_year = azure.clock.now() + chrono::TimeDelta::days(180);
+    assert_eq!(secret.expires, Some(half_a_year));
     assert_eq!(
         azure.calls(Target::KeyVault),
         2,
@@ -82,13 +83,7 @@ async fn a_secret_is_read_after_a_challenge_and_held_for_an_hour() {
 
     azure.simulator.keep_secret(NAME, Some(kept("newer")));
     let read = vault.refresh(NAME).await.unwrap().unwrap();
-    assert_eq!(
-        (
-            read.value.expose_secret(),
-            read.days_left(azure.clock.now())
-        ),
-        ("newer", None)
-    );
+    assert_eq!((read.value.expose_secret(), read.expires), ("newer", None));
     assert_eq!(
         vault
             .secret(NAME)
@@ -136,7 +131,7 @@ async fn what_is_missing_is_named() {
 
 #[tokio::test]
 async fn a_vault_that_is_away_stops_only_those_who_know_nothing_yet() {
-    for fault in ["503", "429-retry-after=60", "rubbish", "cut"] {
+    for fault in ["503", "429-retry-after=6", "rubbish", "cut"] {
         let azure = Azure::new();
         let vault = vault(&azure);
         azure.inject(&format!("key-vault:{fault}"));
@@ -153,6 +148,52 @@ async fn a_vault_that_is_away_stops_only_those_who_know_nothing_yet() {
     azure.inject("key-vault:never");
     let error = vault(&azure).secret(NAME).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Transient, "{error}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_secret_that_was_read_follows_the_vault() {
+    let azure = Azure::new();
+    let store: SharedSecrets = vault(&azure);
+    let password = password(&store, NAME, "ESET_PASSWORD");
+    assert_eq!(password.expires().await, None, "nobody has needed it yet");
+    assert_eq!(azure.calls(Target::KeyVault), 0);
+    password.current().await.unwrap();
+    let first = password.expires().await;
+    assert_eq!(first, azure.simulator.options().secrets[NAME].expires);
+    let asked = azure.calls(Target::KeyVault);
+
+    // Prolonged in the vault: known within the hour, though nobody needs the password again.
+    let prolonged = first.map(|end| end + chrono::TimeDelta::days(90));
+    let value = azure.simulator.options().password.clone();
+    let secret = VaultSecret {
+        value,
+        expires: prolonged,
+    };
+    azure.simulator.keep_secret(NAME, Some(secret));
+    assert_eq!(password.expires().await, first);
+    assert_eq!(azure.calls(Target::KeyVault), asked);
+    azure.clock.advance(Duration::from_hours(1));
+    assert_eq!(password.expires().await, prolonged);
+
+    // What was known is known still when the vault is away or refuses.
+    for fault in ["key-vault:503x*", "key-vault:403x*"] {
+        azure.clock.advance(Duration::from_hours(1));
+        azure.inject(fault);
+        assert_eq!(password.expires().await, prolonged, "{fault}");
+        azure.simulator.heal();
+    }
+
+    // A vault that is away is left alone for a while.
+    azure.clock.advance(Duration::from_hours(1));
+    azure.inject("key-vault:503x*");
+    password.expires().await;
+    let asked = azure.calls(Target::KeyVault);
+    azure.clock.advance(Duration::from_mins(9));
+    password.expires().await;
+    assert_eq!(azure.calls(Target::KeyVault), asked);
+    azure.clock.advance(Duration::from_mins(2));
+    password.expires().await;
+    assert!(azure.calls(Target::KeyVault) > asked);
 }
 
 #[tokio::test]

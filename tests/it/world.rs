@@ -5,12 +5,13 @@ use std::{
     num::NonZeroU32,
     path::Path,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
 use sentinel_connector::{
@@ -25,6 +26,7 @@ use sentinel_connector::{
         clock::{Clock, VirtualClock},
         exchange::{Limits, Random},
         http::SharedTransport,
+        password::Password,
     },
     pipeline::{self, Job, Outcome, Parts, Report},
     simulator::{Fault, Options, Simulator},
@@ -50,12 +52,15 @@ pub(crate) const CLOUD_OFFICE: &str = "eset.cloud-office";
 pub(crate) const INCIDENTS: &str = "eset.incidents";
 
 pub(crate) struct World {
+    /// The connector's.
     pub(crate) clock: VirtualClock,
+    /// How far the others' clocks are behind it.
+    behind: Arc<Mutex<TimeDelta>>,
     pub(crate) simulator: Simulator,
     pub(crate) transport: SharedTransport,
     pub(crate) folder: TempDir,
     pub(crate) look_ups: LookUps,
-    pub(crate) password: String,
+    pub(crate) password: Password,
     pub(crate) budget: Duration,
     /// The longest window, when it is not the streams' own.
     pub(crate) step: Option<Duration>,
@@ -87,13 +92,19 @@ impl World {
     }
 
     fn of(options: Options, clock: VirtualClock) -> Self {
-        let password = options.password.clone();
-        let simulator = Simulator::new(options, Arc::new(clock.clone()));
+        let password = options.password.clone().into();
+        let behind = Arc::new(Mutex::new(TimeDelta::zero()));
+        let others = Behind {
+            clock: clock.clone(),
+            by: Arc::clone(&behind),
+        };
+        let simulator = Simulator::new(options, Arc::new(others));
         Self {
             password,
             transport: Arc::new(simulator.router()),
             simulator,
             clock,
+            behind,
             folder: folder(),
             look_ups: LookUps::default(),
             budget: Duration::from_mins(4),
@@ -119,7 +130,7 @@ impl World {
             }
         }
         branch.look_ups = self.look_ups;
-        branch.password.clone_from(&self.password);
+        branch.password = self.password.clone();
         branch.budget = self.budget;
         branch.step = self.step;
         branch.streams.clone_from(&self.streams);
@@ -137,8 +148,16 @@ impl World {
         self.clock.advance(Duration::from_mins(minutes));
     }
 
+    /// Sets the connector's clock so far ahead of everybody else's.
+    pub(crate) fn set_ahead(&self, by: TimeDelta) {
+        let now = self.now();
+        *self.behind.lock().unwrap() = by;
+        self.clock.set(now + by);
+    }
+
+    /// The time of everybody but the connector.
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        self.clock.now()
+        self.clock.now() - *self.behind.lock().unwrap()
     }
 
     pub(crate) fn file(&self) -> Arc<EmbeddedFile> {
@@ -163,7 +182,7 @@ impl World {
         let account = Account {
             url_template: format!("https://sim/eset/{}/{{domain}}", options.region),
             login: options.login.clone(),
-            password: self.password.clone().into(),
+            password: self.password.clone(),
             calls_per_second: NonZeroU32::new(9).unwrap(),
             look_ups: self.look_ups,
         };
@@ -185,6 +204,7 @@ impl World {
                     ..endpoint.pace
                 },
                 event_time: false,
+                expiring: Arc::new([]),
                 at_once: true,
                 sifts: &[],
             })
@@ -214,7 +234,7 @@ impl World {
 
     /// A stream is read from now on, by whomever.
     pub(crate) fn looks_from_now(&mut self, stream: &str) {
-        let look = Look::begin(self.clock.now());
+        let look = Look::begin(self.now());
         self.looks.entry(stream.to_owned()).or_default().push(look);
     }
 
@@ -225,8 +245,9 @@ impl World {
         if report.outcome != Outcome::Failed {
             assert_eq!(report.counts.again, 0, "{report:?}");
         }
+        let now = self.now();
         if let Some(look) = self.looks.get_mut(&job.key.stream).unwrap().last_mut() {
-            look.end(self.clock.now(), report.outcome);
+            look.end(now, report.outcome);
         }
         self.reports.push(report.clone());
         report
@@ -278,6 +299,27 @@ impl World {
     }
 }
 
+/// A clock that is behind another one.
+struct Behind {
+    clock: VirtualClock,
+    by: Arc<Mutex<TimeDelta>>,
+}
+
+#[async_trait]
+impl Clock for Behind {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now() - *self.by.lock().unwrap()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
+    }
+
+    fn is_virtual(&self) -> bool {
+        true
+    }
+}
+
 /// Runs a few worlds at a time, all of them, and then says how many have failed.
 pub(crate) async fn each<F: Future<Output = ()> + Send + 'static>(cases: impl Iterator<Item = F>) {
     let ended: Vec<_> = stream::iter(cases.map(tokio::spawn))
@@ -289,7 +331,7 @@ pub(crate) async fn each<F: Future<Output = ()> + Send + 'static>(cases: impl It
 }
 
 /// In memory where that is to be had: nobody needs these files after a crash of the machine.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
         tempfile::tempdir_in(memory).unwrap()

@@ -145,6 +145,8 @@ pub struct Steps {
     pub window: bool,
     /// The feed was read to its end.
     pub feed: bool,
+    /// Windows are not offered, so the feed goes on before the backlog is read.
+    pub feed_first: bool,
 }
 
 /// What happened at the source, as far as it moves the stream. The reader moves its plan by it at

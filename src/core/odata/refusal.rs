@@ -12,6 +12,8 @@ use crate::core::retry::{Action, Sent, action};
 pub enum Asks {
     /// A list.
     List,
+    /// A list of what there is now: some tenants answer 404 when that is nothing.
+    Snapshot,
     /// A list with what makes it heavy: a failure may be the answer's size.
     Expanded,
     /// A hunting query.
@@ -82,7 +84,7 @@ const USED_UP: &str = "exceeded processing resources";
 /// |---|---|
 /// | 401 or 403 in words of a licence | not offered |
 /// | 403 | forbidden, with the roles that it names |
-/// | 404 of a list that says that there is nothing | empty |
+/// | 404 that says that there is nothing | of what there is now: empty; else retry |
 /// | 400, 413, 504 in words of size or time; 413 and 504 of a query | too large |
 /// | 400 that a table is not there | not offered |
 /// | 429 that names a number of seconds | retry after these |
@@ -112,7 +114,10 @@ pub fn refusal(asks: Asks, status: StatusCode, sent: Sent, body: &[u8]) -> Refus
             },
             ..plain(Action::Forbidden)
         },
-        404 if NOTHING.contains(&code.as_str()) => plain(Action::Empty),
+        404 if NOTHING.contains(&code.as_str()) => plain(match asks {
+            Asks::Snapshot => Action::Empty,
+            _ => Action::Retry,
+        }),
         400 if says(NO_TABLE) => Refusal {
             what: format!("{what}: the tenant has no such table"),
             ..plain(Action::NotOffered)

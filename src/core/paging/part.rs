@@ -87,10 +87,10 @@ impl Part {
         self.window.to - self.window.from
     }
 
-    /// The next part of the window when this one is read: twice as long, since it was not too long.
-    fn following(&self, window: Window) -> Option<Self> {
+    /// The next part of the window when this one is read: twice as long, if there is room in it.
+    fn following(&self, window: Window, has_room: bool) -> Option<Self> {
         let from = self.window.to;
-        let length = self.len().max(SHORTEST) * 2;
+        let length = self.len().max(SHORTEST) * if has_room { 2 } else { 1 };
         let to = window.to.min(from + length);
         (from < to).then(|| Self::whole(Window { from, to }))
     }
@@ -148,8 +148,9 @@ impl Part {
         let asked = self.top.unwrap_or(top);
         let is_full = tally.count >= u64::from(asked) || linked && tally.count > 0;
         if !is_full {
+            let has_room = tally.count * 2 < u64::from(asked);
             return self
-                .following(window)
+                .following(window, has_room)
                 .map_or(Next::Done, |part| Next::Page(part.to_string()));
         }
         // A page that was made smaller and came through may be larger next time.
@@ -189,11 +190,12 @@ impl Part {
                 Some(part) => Next::Page(part.to_string()),
                 None => Next::Full(
                     self.window,
-                    self.next_share(window).map(|part| part.to_string()),
+                    self.next_share(window, false).map(|part| part.to_string()),
                 ),
             };
         }
-        match self.next_share(window) {
+        let has_room = self.share.is_none() && tally.count * 2 < u64::from(cap);
+        match self.next_share(window, has_room) {
             Some(part) => Next::Page(part.to_string()),
             None => Next::Done,
         }
@@ -202,7 +204,7 @@ impl Part {
     /// The next share of the same time, else the time after it.
     ///
     /// Share `k` of `m` is split into `k` and `k + m` of `2m`: the shares are walked as that tree.
-    fn next_share(&self, window: Window) -> Option<Self> {
+    fn next_share(&self, window: Window, has_room: bool) -> Option<Self> {
         let mut share = self.share;
         while let Some((one, shares)) = share {
             let half = shares / 2;
@@ -214,7 +216,7 @@ impl Part {
             }
             share = (half > 1).then_some((one - half, half));
         }
-        self.following(window)
+        self.following(window, has_room)
     }
 
     /// What of this part is left out when no more of it can be had, and where it goes on.
@@ -232,7 +234,7 @@ impl Part {
         let next = if to < self.window.to {
             Some(self.from(to))
         } else {
-            self.following(window)
+            self.following(window, false)
         };
         Some((left_out, next.map(|part| part.to_string())))
     }

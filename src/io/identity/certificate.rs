@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use azure_core::{error::ErrorKind, http::ClientMethodOptions};
 use azure_identity::ClientAssertion;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
 use ring::{
     digest::{SHA256, digest},
     rand::SystemRandom,
@@ -17,6 +18,7 @@ use ring::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Registration;
 use crate::{
@@ -32,6 +34,7 @@ const LIFETIME: i64 = 600;
 pub struct Certificate {
     key: Arc<KeyPair>,
     thumbprint: String,
+    ends: DateTime<Utc>,
 }
 
 impl fmt::Debug for Certificate {
@@ -78,10 +81,18 @@ impl Certificate {
                 "holds no RSA key of 2048 to 4096 bits, which Entra needs ({error})"
             ))
         })?;
+        let ends = ends(&certificate)
+            .ok_or_else(|| Error::config("holds a certificate that is not X.509"))?;
         Ok(Self {
             key: Arc::new(key),
+            ends,
             thumbprint: URL_SAFE_NO_PAD.encode(digest(&SHA256, certificate.as_ref())),
         })
+    }
+
+    /// The last moment at which Entra takes it.
+    pub fn ends(&self) -> DateTime<Utc> {
+        self.ends
     }
 
     /// How Entra finds it: the SHA-256 of the certificate, in base64url.
@@ -113,6 +124,11 @@ impl Certificate {
             .ok()?;
         Some(URL_SAFE_NO_PAD.encode(signature))
     }
+}
+
+fn ends(certificate: &CertificateDer<'_>) -> Option<DateTime<Utc>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
 }
 
 pub(super) struct Assertion {
@@ -173,6 +189,22 @@ mod tests {
             public
                 .verify(&RSA_PSS_2048_8192_SHA256, b"other", &signature)
                 .is_err()
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_from_it() {
+        // ring makes no RSA keys: the fixture's stands beside a certificate of another one.
+        let own = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2031, 5, 6);
+        let certificate = params.self_signed(&own).unwrap().pem();
+        let begin = PEM.find("-----BEGIN PRIVATE KEY-----").unwrap();
+        let (_, key) = PEM.split_at(begin);
+        let certificate = Certificate::from_pem(format!("{certificate}{key}").as_bytes());
+        assert_eq!(
+            certificate.unwrap().ends().to_rfc3339(),
+            "2031-05-06T00:00:00+00:00"
         );
     }
 

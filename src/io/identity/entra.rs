@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use azure_core::{
     credentials::{AccessToken, TokenCredential},
+    http::ClientOptions,
     time::OffsetDateTime,
 };
 use azure_identity::{
@@ -17,7 +18,11 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Certificate, Granted, Registration, failure};
 use crate::{
     error::{Error, Result},
-    io::{azure_transport::client_options, clock::SharedClock, http::SharedTransport},
+    io::{
+        azure_transport::{AskedFor, client_options},
+        clock::SharedClock,
+        http::SharedTransport,
+    },
 };
 
 /// One question to Entra. The credentials of `azure_identity` are made anew each time, since they
@@ -35,8 +40,9 @@ impl Ask<'_> {
         secret: &SecretString,
         asked: DateTime<Utc>,
     ) -> Result<Granted> {
+        let asked_for = AskedFor::default();
         let options = ClientSecretCredentialOptions {
-            client_options: client_options(self.transport, Some(&self.registration.authority)),
+            client_options: self.client_options(&asked_for),
         };
         let credential = ClientSecretCredential::new(
             &self.registration.tenant_id,
@@ -44,8 +50,8 @@ impl Ask<'_> {
             secret.expose_secret().to_owned().into(),
             Some(options),
         );
-        self.send(credential.map_err(|error| unusable(&error))?, asked)
-            .await
+        let credential = credential.map_err(|error| unusable(&error))?;
+        self.send(credential, asked, &asked_for).await
     }
 
     pub(super) async fn with_certificate(
@@ -53,8 +59,9 @@ impl Ask<'_> {
         certificate: &Certificate,
         asked: DateTime<Utc>,
     ) -> Result<Granted> {
+        let asked_for = AskedFor::default();
         let options = ClientAssertionCredentialOptions {
-            client_options: client_options(self.transport, Some(&self.registration.authority)),
+            client_options: self.client_options(&asked_for),
         };
         let assertion = certificate.assertion(self.registration, Arc::clone(self.clock));
         let credential = ClientAssertionCredential::new(
@@ -63,17 +70,29 @@ impl Ask<'_> {
             assertion,
             Some(options),
         );
-        self.send(credential.map_err(|error| unusable(&error))?, asked)
-            .await
+        let credential = credential.map_err(|error| unusable(&error))?;
+        self.send(credential, asked, &asked_for).await
+    }
+
+    fn client_options(&self, asked_for: &AskedFor) -> ClientOptions {
+        client_options(
+            self.transport,
+            Some(&self.registration.authority),
+            asked_for,
+        )
     }
 
     async fn send(
         &self,
         credential: Arc<dyn TokenCredential>,
         asked: DateTime<Utc>,
+        asked_for: &AskedFor,
     ) -> Result<Granted> {
         let token = credential.get_token(&[self.scope], None).await;
-        let token = token.map_err(|error| failure::of_entra(self.registration, &error))?;
+        let token = token.map_err(|error| {
+            let wait = asked_for.wait(self.clock.now());
+            failure::of_entra(self.registration, &error).asking_for(wait)
+        })?;
         // Entra says how long, and `azure_identity` turns that into an instant of the machine's clock.
         let life = (token.expires_on - OffsetDateTime::now_utc()).whole_seconds();
         Ok(Granted {

@@ -1,14 +1,14 @@
 //! The managed identity of App Service: one request to the platform.
 
 use bytes::Bytes;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use super::{Granted, Platform};
 use crate::{
-    core::request::encode,
+    core::{request::encode, retry::retry_after},
     error::{Error, Result},
     io::http::{Response, Transport},
 };
@@ -44,7 +44,11 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i6
 }
 
 impl Ask<'_> {
-    pub(super) async fn send(&self, transport: &dyn Transport) -> Result<Granted> {
+    pub(super) async fn send(
+        &self,
+        transport: &dyn Transport,
+        asked: DateTime<Utc>,
+    ) -> Result<Granted> {
         let unreachable = |error| {
             Error::transient(format!(
                 "the platform's identity endpoint can't be reached ({error})"
@@ -53,7 +57,9 @@ impl Ask<'_> {
         let response = transport.send(self.request()?).await.map_err(unreachable)?;
         let status = response.status;
         if status != StatusCode::OK {
-            return Err(self.refused(&response));
+            let wait = response.header("retry-after");
+            let wait = wait.and_then(|value| retry_after(value, asked));
+            return Err(self.refused(&response).asking_for(wait));
         }
         let body = response.whole_body().await.map_err(unreachable)?;
         // The parser's own text could quote the body, which holds a token.

@@ -71,8 +71,8 @@ impl Inner {
                 member => literal(&defender.catalogue_entry(*number, now)[member]),
             })
         };
-        let all: Vec<u64> = (0..defender.catalogue_size()).filter(admitted).collect();
-        let page = page(all, &query, bends);
+        let all = (0..defender.catalogue_size()).filter(admitted);
+        let (page, _) = page(all, &query, bends);
         let world = Arc::clone(&self.world);
         let count = page.len();
         let records = page
@@ -109,12 +109,10 @@ impl Inner {
             })
         };
         let machines = 0..defender.estate().machines;
-        let all: Vec<Finding> = defender
+        let all = defender
             .findings(machines, published(now))
-            .filter(|finding| finding.vulnerability.is_some() && admitted(finding))
-            .take(query.skip.saturating_add(query.size).saturating_add(1))
-            .collect();
-        let page = page(all, &query, bends);
+            .filter(|finding| finding.vulnerability.is_some() && admitted(finding));
+        let (page, _) = page(all, &query, bends);
         let world = Arc::clone(&self.world);
         let count = page.len();
         let records = page

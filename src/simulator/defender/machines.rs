@@ -49,15 +49,18 @@ const RULES: Rules = Rules {
     clamps: false,
 };
 
-/// `$skip` over records that are all there: what is left of them, and how many records the page has.
-pub(super) fn page<T>(mut all: Vec<T>, query: &Query, bends: &Bends) -> Vec<T> {
-    if query.skip > 0 && bends.has(Kind::Moving) && !all.is_empty() {
-        all.rotate_left(1);
-    }
-    let start = query.skip.min(all.len());
-    let mut rest = all.split_off(start);
-    rest.truncate(query.size);
-    rest
+/// What `$skip` and `$top` leave of all records, and whether there are more.
+pub(super) fn page<T>(
+    mut all: impl Iterator<Item = T>,
+    query: &Query,
+    bends: &Bends,
+) -> (Vec<T>, bool) {
+    let moved = (query.skip > 0 && bends.has(Kind::Moving))
+        .then(|| all.next())
+        .flatten();
+    let mut rest = all.chain(moved).skip(query.skip);
+    let page = rest.by_ref().take(query.size).collect();
+    (page, rest.next().is_some())
 }
 
 impl Inner {
@@ -75,12 +78,11 @@ impl Inner {
                 }
             })
         };
-        let all: Vec<Machine> = defender.machines(now).filter(admitted).collect();
-        let total = all.len();
-        let page = page(all, &query, bends);
+        let all = defender.machines(now).filter(admitted);
+        let (page, more) = page(all, &query, bends);
         let next = query.skip + page.len();
         // With `$top` there is no link; without it, that of a filtered list has lost its names.
-        let link = (!query.has_top && next < total).then(|| {
+        let link = (!query.has_top && more).then(|| {
             let base = format!("{}{}", incoming.origin, incoming.path);
             if query.filter.is_empty() {
                 format!("{base}?$skip={next}")

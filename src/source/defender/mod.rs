@@ -124,11 +124,14 @@ impl Account {
     }
 }
 
+/// Tenant, app and API.
+type Key = (String, String, &'static str);
+
 /// What the connections of a process share.
 #[derive(Default)]
 pub struct Quotas {
     /// One rate limit for each tenant, app and API.
-    limiters: Mutex<HashMap<(String, String, &'static str), Arc<Limiter>>>,
+    limiters: Mutex<HashMap<Key, Arc<Limiter>>>,
     /// Until when each tenant's share of hunting is used up.
     rests: Mutex<HashMap<String, Arc<Rest>>>,
 }
@@ -387,10 +390,10 @@ impl Source for Defender {
             };
             let part = slice.window().map(|window| Part::of(window, &page));
             let bare = part.is_some_and(|part| part.bare);
-            let asks = if is_heavy && !bare {
-                Asks::Expanded
-            } else {
-                Asks::List
+            let asks = match list.paging {
+                Paging::Skip { .. } => Asks::Snapshot,
+                _ if is_heavy && !bare => Asks::Expanded,
+                _ => Asks::List,
             };
             let skips = match list.paging {
                 Paging::Skip { .. } => !page.is_empty(),

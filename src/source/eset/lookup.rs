@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering},
+    sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde::Deserialize;
@@ -26,11 +27,38 @@ const BATCH: usize = 100;
 /// When so many detections are refused one by one and none is answered, the service has no details.
 const REFUSED_SINGLES: u32 = 3;
 
+/// After this long a service is asked again for what it does not have.
+const ASK_AGAIN: TimeDelta = TimeDelta::hours(6);
+
 /// How many single reads are under way at once; the rate limit spaces them.
 const AT_ONCE: usize = 4;
 
 /// The most devices whose names are held.
 const MAX_DEVICES: usize = 50_000;
+
+/// A look-up that is left alone for a while.
+#[derive(Default)]
+pub(super) struct Pause(Mutex<Option<DateTime<Utc>>>);
+
+impl Pause {
+    fn is_on(&self, now: DateTime<Utc>) -> bool {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| now < until)
+    }
+
+    fn until(&self, time: DateTime<Utc>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+    }
+}
+
+/// What came of asking for something small.
+enum Small {
+    Body(Bytes),
+    /// Not to be had by this account.
+    Forbidden(String),
+    /// Not to be had like this.
+    Refused(String),
+}
 
 /// Names of devices by id; an empty one for a device that the service does not know.
 #[derive(Default)]
@@ -78,11 +106,21 @@ impl Connection {
         let path = format!("/v2/incidents/{}", encode(&record.facts.id));
         let url = self.account.url("incident-management", &path);
         let question = get("eset.incidents", url, false);
-        let Some(body) = self.body(&question, limits).await? else {
-            return Ok(LookedUp {
-                missing: true,
-                ..LookedUp::default()
-            });
+        let body = match self.small(&question, limits).await {
+            Ok(Small::Body(body)) => body,
+            Err(error) if error.kind() != Kind::Contract => return Err(error),
+            without => {
+                let why = match without {
+                    Ok(Small::Forbidden(what) | Small::Refused(what)) => what,
+                    Ok(Small::Body(_)) => String::new(),
+                    Err(error) => error.to_string(),
+                };
+                tracing::info!("eset.incidents: {why}; the row goes on without it");
+                return Ok(LookedUp {
+                    missing: true,
+                    ..LookedUp::default()
+                });
+            }
         };
         let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|error| {
             Error::contract(format!(
@@ -99,26 +137,21 @@ impl Connection {
         })
     }
 
-    /// The v2 shape and the device's name of detections, as far as they can be had in half of the
-    /// time that is left.
+    /// The v2 shape and the device's name of detections, as far as they can be had. Each may take
+    /// half of the time that is left; one that gets no answer in it is not asked again in this run.
     pub(super) async fn detections(
         &self,
         records: &[Subject],
         with_details: bool,
         limits: &Limits,
     ) -> Vec<LookedUp> {
-        let now = self.asker.clock().now();
-        let limits = Limits {
-            deadline: now + (limits.deadline - now) / 2,
-            ..limits.clone()
-        };
         let mut looked: Vec<LookedUp> = vec![LookedUp::default(); records.len()];
-        if with_details && !self.no_details.load(Ordering::Relaxed) {
+        if with_details && !self.no_details.is_on(self.now()) {
             let ids: Vec<&str> = records
                 .iter()
                 .map(|record| record.facts.id.as_str())
                 .collect();
-            let mut details = self.details(&ids, &limits).await;
+            let mut details = self.details(&ids, limits).await;
             for (looked, id) in looked.iter_mut().zip(&ids) {
                 looked.details = details.remove(*id);
             }
@@ -127,14 +160,28 @@ impl Connection {
             looked.missing = with_details && looked.details.is_none();
         }
         if self.account.look_ups.devices {
-            self.name_devices(records, &mut looked, &limits).await;
+            self.name_devices(records, &mut looked, limits).await;
         }
         looked
     }
 
+    fn now(&self) -> DateTime<Utc> {
+        self.asker.clock().now()
+    }
+
+    /// Until when look-ups of a run may go on: what they leave is the rows'.
+    fn half(&self, limits: &Limits) -> Limits {
+        let now = self.now();
+        Limits {
+            deadline: now + (limits.deadline - now) / 2,
+            ..limits.clone()
+        }
+    }
+
     /// The batch is atomic: one id that the service does not know fails all, so that a refused batch
     /// is asked for in halves.
-    async fn details(&self, ids: &[&str], limits: &Limits) -> HashMap<String, Vec<u8>> {
+    async fn details(&self, ids: &[&str], run: &Limits) -> HashMap<String, Vec<u8>> {
+        let limits = self.half(run);
         let mut found = HashMap::new();
         let mut refused = 0;
         let mut open: Vec<&[&str]> = ids.chunks(BATCH).rev().collect();
@@ -150,31 +197,28 @@ impl Connection {
                 has_position: false,
                 manner: Manner::default(),
             };
-            match self.asker.ask(&question, limits).await {
-                Ok(Reply::Answer(response)) => {
-                    if let Ok(body) = self.asker.whole_body(&question, response, limits).await {
-                        found.extend(details_by_id(&body));
-                    }
-                }
-                Ok(Reply::Forbidden(what)) => {
-                    give_up(&self.no_details, "details of detections", &what);
+            match self.small(&question, &limits).await {
+                Ok(Small::Body(body)) => found.extend(details_by_id(&body)),
+                Ok(Small::Forbidden(what)) => {
+                    self.give_up(&self.no_details, "details of detections", &what);
                     break;
                 }
-                Ok(_) if ids.len() > 1 => {
+                Ok(Small::Refused(_)) if ids.len() > 1 => {
                     let (first, second) = ids.split_at(ids.len() / 2);
                     open.push(second);
                     open.push(first);
                 }
-                Ok(_) => {
+                Ok(Small::Refused(_)) => {
                     refused += 1;
                     if found.is_empty() && refused == REFUSED_SINGLES {
                         let why = format!("{refused} detections were refused one by one");
-                        give_up(&self.no_details, "details of detections", &why);
+                        self.give_up(&self.no_details, "details of detections", &why);
                         break;
                     }
                 }
                 Err(error) => {
-                    tracing::info!(%error, "rows go on without details");
+                    tracing::info!(%error, "this run's rows go on without details");
+                    self.no_details.until(run.deadline);
                     break;
                 }
             }
@@ -197,9 +241,10 @@ impl Connection {
         unknown.sort_unstable();
         unknown.dedup();
         for ids in unknown.chunks(BATCH) {
-            if self.no_devices.load(Ordering::Relaxed) || !self.read_devices(ids, limits).await {
+            if self.no_devices.is_on(self.now()) {
                 break;
             }
+            self.read_devices(ids, limits).await;
         }
         for (looked, id) in looked.iter_mut().zip(devices) {
             let Some(id) = id else { continue };
@@ -208,7 +253,7 @@ impl Connection {
         }
     }
 
-    async fn read_devices(&self, ids: &[&str], limits: &Limits) -> bool {
+    async fn read_devices(&self, ids: &[&str], run: &Limits) {
         let query: Vec<String> = ids
             .iter()
             .map(|id| format!("devicesUuids={}", encode(id)))
@@ -216,68 +261,55 @@ impl Connection {
         let path = format!("/v1/devices:batchGet?{}", query.join("&"));
         let url = self.account.url("device-management", &path);
         let question = get("eset.devices", url, false);
-        match self.asker.ask(&question, limits).await {
-            Ok(Reply::Answer(response)) => {
-                let Ok(body) = self.asker.whole_body(&question, response, limits).await else {
-                    return false;
-                };
+        match self.small(&question, &self.half(run)).await {
+            Ok(Small::Body(body)) => {
                 let mut names: HashMap<String, String> = ids
                     .iter()
                     .map(|id| ((*id).to_owned(), String::new()))
                     .collect();
                 names.extend(device_names(&body));
                 self.devices.put(names);
-                true
             }
-            Ok(
-                Reply::PositionRefused(what)
-                | Reply::TooLarge(what)
-                | Reply::UsedUp(what)
-                | Reply::NotOffered(what)
-                | Reply::Forbidden(what)
-                | Reply::Unexpected(what, _),
-            ) => {
-                give_up(&self.no_devices, "names of devices", &what);
-                false
+            Ok(Small::Forbidden(what) | Small::Refused(what)) => {
+                self.give_up(&self.no_devices, "names of devices", &what);
             }
             Err(error) => {
-                tracing::info!(%error, "rows go on without names of devices");
-                false
+                tracing::info!(%error, "this run's rows go on without names of devices");
+                self.no_devices.until(run.deadline);
             }
         }
     }
 
-    /// A small answer's body; `None` when the service says for good that there is none.
-    async fn body(&self, question: &Question, limits: &Limits) -> Result<Option<Bytes>> {
-        match self.asker.ask(question, limits).await {
-            Ok(Reply::Answer(response)) => {
-                let body = self.asker.whole_body(question, response, limits).await?;
-                Ok(Some(body))
-            }
-            Ok(
+    /// A small answer, its body included; a body that breaks off is asked for once more.
+    async fn small(&self, question: &Question, limits: &Limits) -> Result<Small> {
+        let mut broken = false;
+        loop {
+            let response = match self.asker.ask(question, limits).await? {
+                Reply::Answer(response) => response,
+                Reply::Forbidden(what) => return Ok(Small::Forbidden(what)),
                 Reply::PositionRefused(what)
                 | Reply::TooLarge(what)
                 | Reply::UsedUp(what)
                 | Reply::NotOffered(what)
-                | Reply::Forbidden(what)
-                | Reply::Unexpected(what, _),
-            ) => {
-                tracing::info!("{}: {what}; the row goes on without it", question.name);
-                Ok(None)
+                | Reply::Unexpected(what, _) => return Ok(Small::Refused(what)),
+            };
+            match self.asker.whole_body(question, response, limits).await {
+                Err(error) if !broken => {
+                    tracing::debug!(%error, "asking again");
+                    broken = true;
+                }
+                end => return end.map(Small::Body),
             }
-            Err(error) if error.kind() == Kind::Contract => Ok(None),
-            Err(error) => Err(error),
         }
     }
-}
 
-/// Says once that something is not to be had.
-fn give_up(switch: &AtomicBool, what: &str, why: &str) {
-    if !switch.swap(true, Ordering::Relaxed) {
+    /// Says that something is not to be had, and asks again some hours later.
+    fn give_up(&self, pause: &Pause, what: &str, why: &str) {
         tracing::info!(
-            "{what} are not to be had ({why}); rows go on without them, `ESET_ENRICH` turns the \
-             attempt off"
+            "{what} are not to be had ({why}); rows go on without them for some hours, \
+             `ESET_ENRICH` turns the attempt off"
         );
+        pause.until(self.now() + ASK_AGAIN);
     }
 }
 

@@ -1,9 +1,6 @@
 //! ESET Connect: detections of PROTECT, Inspect and Cloud Office Security, and incidents.
 
-use std::{
-    num::NonZeroU32,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{num::NonZeroU32, sync::Arc};
 
 use async_trait::async_trait;
 use http::Method;
@@ -26,7 +23,7 @@ mod endpoints;
 mod lookup;
 
 pub use endpoints::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, STREAMS};
-use lookup::Devices;
+use lookup::{Devices, Pause};
 
 /// The service that grants tokens.
 const TOKEN_DOMAIN: &str = "business-account.iam";
@@ -71,9 +68,9 @@ pub struct Connection {
     login: Arc<ChangingLogin>,
     asker: Asker,
     devices: Devices,
-    /// The service has no details for this account: said once, not asked again in this process.
-    no_details: AtomicBool,
-    no_devices: AtomicBool,
+    /// Details are not asked for while this is on: the service has none, or did not answer.
+    no_details: Pause,
+    no_devices: Pause,
 }
 
 impl Connection {
@@ -132,8 +129,8 @@ impl Connection {
             login,
             asker,
             devices: Devices::default(),
-            no_details: AtomicBool::new(false),
-            no_devices: AtomicBool::new(false),
+            no_details: Pause::default(),
+            no_devices: Pause::default(),
         })
     }
 

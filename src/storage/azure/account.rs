@@ -5,7 +5,7 @@ use http::Uri;
 use super::auth::{Credential, SharedKey};
 use crate::{
     error::{Error, Result},
-    io::access::SharedAccessTokens,
+    io::identity::SharedTokens,
 };
 
 /// The account and key of the emulator, the same for everybody
@@ -100,7 +100,7 @@ impl AccountSettings {
     /// key.
     pub fn sign_in(
         self,
-        tokens: impl FnOnce(Option<&str>) -> Result<SharedAccessTokens>,
+        tokens: impl FnOnce(Option<&str>) -> Result<SharedTokens>,
     ) -> Result<Account> {
         Ok(Account {
             name: self.name,

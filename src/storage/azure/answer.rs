@@ -37,6 +37,11 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.code == code
     }
 
+    /// Who asked is not known, which a new access token may mend.
+    pub(super) fn is_about_token(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED || self.code == "AuthenticationFailed"
+    }
+
     /// `answered 403 AuthenticationFailed (request id …)`.
     pub(super) fn described(&self) -> String {
         let mut text = format!("answered {}", self.status.as_u16());

@@ -3,11 +3,11 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, header};
 use ring::hmac;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     error::{Error, Result},
-    io::access::SharedAccessTokens,
+    io::identity::SharedTokens,
 };
 
 /// What access tokens are for, in every cloud
@@ -34,7 +34,7 @@ pub enum Credential {
     /// The account's key.
     SharedKey(SharedKey),
     /// Access tokens of an identity.
-    Tokens(SharedAccessTokens),
+    Tokens(SharedTokens),
 }
 
 /// Which service a request goes to: each has its own string to sign.
@@ -58,24 +58,39 @@ pub(super) struct Unsigned<'a> {
     pub(super) length: usize,
 }
 
+/// The `Authorization` of a request.
+pub(super) struct Authorization {
+    pub(super) value: HeaderValue,
+    /// The access token in it.
+    pub(super) token: Option<SecretString>,
+}
+
 impl Credential {
-    /// The `Authorization` of a request.
-    pub(super) async fn authorize(&self, request: &Unsigned<'_>) -> Result<HeaderValue> {
-        let value = match self {
+    /// Signs a request; with another token than the `refused` one.
+    pub(super) async fn authorize(
+        &self,
+        request: &Unsigned<'_>,
+        refused: Option<&SecretString>,
+    ) -> Result<Authorization> {
+        let (value, token) = match self {
             Self::SharedKey(SharedKey(key)) => {
                 let signature = hmac::sign(key, request.string_to_sign().as_bytes());
                 let signature = STANDARD.encode(signature);
-                format!("SharedKey {}:{signature}", request.account)
+                let value = format!("SharedKey {}:{signature}", request.account);
+                (value, None)
             }
             Self::Tokens(tokens) => {
-                let token = tokens.token(SCOPE).await?;
-                format!("Bearer {}", token.expose_secret())
+                let token = match refused {
+                    None => tokens.token(SCOPE).await?,
+                    Some(refused) => tokens.renewed(SCOPE, refused).await?,
+                };
+                (format!("Bearer {}", token.expose_secret()), Some(token))
             }
         };
         let mut value = HeaderValue::try_from(value)
             .map_err(|_| Error::contract("the access token for storage is no header value"))?;
         value.set_sensitive(true);
-        Ok(value)
+        Ok(Authorization { value, token })
     }
 
     pub(super) fn is_key(&self) -> bool {
@@ -214,8 +229,9 @@ mod tests {
     async fn the_signature_is_hidden() {
         let key = Credential::SharedKey(SharedKey::new("c2VjcmV0").unwrap());
         let headers = headers();
-        let value = key.authorize(&request(Kind::Table, &headers, &[])).await;
-        let value = value.unwrap();
+        let request = request(Kind::Table, &headers, &[]);
+        let Authorization { value, token } = key.authorize(&request, None).await.unwrap();
+        assert!(token.is_none());
         assert!(value.is_sensitive());
         assert!(value.to_str().unwrap().starts_with("SharedKey acct:"));
     }

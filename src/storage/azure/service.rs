@@ -7,11 +7,12 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::SecretString;
 
 use super::{
     account::Account,
     answer::{Answer, Verdict, fix, verdict},
-    auth::{Credential, Kind, Unsigned},
+    auth::{Authorization, Credential, Kind, Unsigned},
 };
 use crate::{
     core::retry::{backoff, retry_after},
@@ -147,8 +148,9 @@ impl Service {
     pub(super) async fn ask(&self, call: &Call) -> Result<Answer> {
         let began = self.wire.clock.now();
         let mut failures = 0;
+        let mut refused: Option<SecretString> = None;
         loop {
-            let request = self.signed(call).await?;
+            let (request, token) = self.signed(call, refused.as_ref()).await?;
             let (what, asked_for) = match self.exchange(request, began).await {
                 Err(error) => (error.to_string(), None),
                 Ok(answer) => match verdict(answer.status, &answer.code) {
@@ -158,6 +160,14 @@ impl Service {
                         let now = self.wire.clock.now();
                         let asked_for = asked_for.and_then(|value| retry_after(value, now));
                         (answer.described(), asked_for)
+                    }
+                    // A token can be withdrawn before it expires.
+                    Verdict::Refused
+                        if token.is_some() && refused.is_none() && answer.is_about_token() =>
+                    {
+                        tracing::debug!(account = self.account, "storage refuses the access token");
+                        refused = token;
+                        continue;
                     }
                     Verdict::Refused => {
                         let fix = fix(&answer.code, self.credential.is_key());
@@ -194,7 +204,12 @@ impl Service {
         format!("{place}: {} {}: {what}", call.method, call.path)
     }
 
-    async fn signed(&self, call: &Call) -> Result<Request> {
+    /// The request, and the access token in it.
+    async fn signed(
+        &self,
+        call: &Call,
+        refused: Option<&SecretString>,
+    ) -> Result<(Request, Option<SecretString>)> {
         let invalid = |what: &str| Error::contract(self.told(call, what));
         let mut headers = HeaderMap::new();
         let now = self.wire.clock.now();
@@ -226,14 +241,15 @@ impl Service {
             headers: &headers,
             length: call.body.len(),
         };
-        let authorization = self.credential.authorize(&unsigned).await;
-        let authorization = authorization.map_err(|error| error.context(self.place()))?;
-        headers.insert(header::AUTHORIZATION, authorization);
+        let authorization = self.credential.authorize(&unsigned, refused).await;
+        let Authorization { value, token } =
+            authorization.map_err(|error| error.context(self.place()))?;
+        headers.insert(header::AUTHORIZATION, value);
         let mut request = Request::new(call.body.clone());
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        Ok(request)
+        Ok((request, token))
     }
 
     /// One exchange, the body included: it may die as well.

@@ -6,7 +6,7 @@ use sentinel_connector::{
     core::cursor::StreamKey,
     error::Kind,
     io::{clock::Clock, exchange::Limits},
-    pipeline::{Outcome, Parts},
+    pipeline::{Outcome, Parts, health},
     push,
     storage::Parked,
 };
@@ -102,8 +102,11 @@ async fn of_two_drains_at_once_one_is_busy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_that_dies_between_push_and_removal_repeats_that_entry_only() {
     let mut cloud = after_outage().await;
-    let second = cloud.storage.parked(2).await.unwrap().remove(1);
-    let cut = Interrupt::new(Call::Unpark, 2, Trouble::Stop(Moment::Before));
+    let parked = cloud.storage.parked(100).await.unwrap();
+    let is_of_records = |entry: &Parked| entry.key.stream != health::STREAM;
+    let at = parked.iter().skip(1).position(is_of_records).unwrap() + 1;
+    let second = parked[at].clone();
+    let cut = Interrupt::new(Call::Unpark, at as u64 + 1, Trouble::Stop(Moment::Before));
     let (parts, limits) = (cut.wrap(cloud.parts()), cloud.world.limits());
     let died = tokio::spawn(async move { push::drain(&parts, false, &limits).await });
     cut.stopped().await;
@@ -135,17 +138,45 @@ async fn a_drain_that_dies_between_push_and_removal_repeats_that_entry_only() {
 async fn a_drain_that_fails_in_the_middle_keeps_the_rest() {
     let mut cloud = after_outage().await;
     let (entries, _) = cloud.storage.outbox_size().await.unwrap();
-    cloud.world.inject("ingestion:403@2");
+    cloud.world.inject("ingestion:403x*@2");
     let report = cloud.drain().await;
     assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
     let (left, _) = cloud.storage.outbox_size().await.unwrap();
     assert_eq!(left, entries - 1);
     // The second entry is cut in half, and the second half has to wait.
+    cloud.world.simulator.heal();
     cloud.world.inject("ingestion:413");
-    cloud.world.inject("ingestion:403@3");
+    cloud.world.inject("ingestion:403x*@3");
     let report = cloud.drain().await;
     assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+    assert_eq!(cloud.storage.outbox_size().await.unwrap().0, left);
+    cloud.world.simulator.heal();
     finish(cloud, "failed").await;
+}
+
+/// The incidents' table is missing: what waits for it waits on, and the rest lands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_somebody_has_to_act_for_does_not_hold_up_other_tables() {
+    let mut cloud = after_outage().await;
+    let parked = cloud.storage.parked(100).await.unwrap();
+    let blocked = |entry: &&Parked| entry.table == "IntegrationTableIncidents_CL";
+    let incidents = parked.iter().filter(blocked).count();
+    assert!(incidents > 1 && incidents < parked.len(), "{parked:?}");
+    cloud
+        .tables
+        .retain(|table| table != "IntegrationTableIncidents_CL");
+    let report = cloud.drain().await;
+    assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
+    let reason = report.reason.as_deref().unwrap();
+    assert!(reason.contains("IntegrationTableIncidents_CL"), "{reason}");
+    let left = cloud.storage.parked(100).await.unwrap();
+    assert_eq!(left.iter().filter(blocked).count(), incidents);
+    assert_eq!(left.len(), incidents);
+    // The first of them was tried, the others had no chance.
+    let tried = parked.len() - incidents + 1;
+    assert_eq!(report.pages, tried as u64);
+    cloud.tables = Cloud::tables();
+    finish(cloud, "blocked").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

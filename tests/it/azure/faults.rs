@@ -15,8 +15,13 @@ use crate::world::{DETECTIONS, each};
 
 fn catalogue() -> Vec<Entry> {
     let mut entries = Fault::catalogue();
-    entries.retain(|entry| matches!(entry.target, Target::Ingestion | Target::EntraToken));
-    assert!(entries.len() > 30, "{}", entries.len());
+    entries.retain(|entry| {
+        matches!(
+            entry.target,
+            Target::Ingestion | Target::EntraToken | Target::KeyVault
+        )
+    });
+    assert!(entries.len() > 45, "{}", entries.len());
     entries
 }
 

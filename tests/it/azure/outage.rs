@@ -3,15 +3,20 @@
 
 use sentinel_connector::{
     error::Kind,
-    pipeline::{Outcome, Report},
+    pipeline::{Outcome, Report, health},
 };
 
-use super::{Cloud, name_of};
+use serde_json::Value;
+
+use super::{Cloud, name_of, small};
 
 /// Names of the rows that wait, oldest first.
 async fn waiting(cloud: &Cloud) -> Vec<String> {
     let mut names = Vec::new();
     for entry in cloud.storage.parked(10_000).await.unwrap() {
+        if entry.key.stream == health::STREAM {
+            continue;
+        }
         let whole = cloud.storage.parked_rows(&entry.id).await.unwrap().unwrap();
         let rows: Vec<serde_json::Map<_, _>> = serde_json::from_slice(&whole.body).unwrap();
         assert_eq!(rows.len() as u64, whole.rows);
@@ -115,4 +120,44 @@ async fn an_outage_of_hours_fills_the_outbox_pauses_pulling_and_then_all_lands_i
     cloud.outbox_max = 1 << 30;
     cloud.run_until_done().await;
     cloud.assert_complete("after the outage").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_health_rows_of_an_outage_wait_for_its_end() {
+    let mut cloud = Cloud::in_memory(small);
+    cloud.world.inject("ingestion:503x*");
+    for _ in 0..3 {
+        cloud.run().await;
+        cloud.drain().await;
+        cloud.world.pass(30);
+    }
+    assert!(cloud.health().is_empty());
+    cloud.world.simulator.heal();
+    cloud.run_until_done().await;
+    cloud.assert_complete("after the outage").await;
+    let told = |report: &Report| serde_json::to_value(report).unwrap();
+    let mut expected: Vec<String> = cloud
+        .world
+        .reports
+        .iter()
+        .map(told)
+        .map(|run| run.to_string())
+        .collect();
+    let mut landed: Vec<String> = cloud.health().iter().map(Value::to_string).collect();
+    expected.sort();
+    landed.sort();
+    assert_eq!(landed, expected);
+}
+
+/// Several pushes of a run find at once that the sink is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_outbox_never_holds_more_than_it_may() {
+    let mut cloud = Cloud::new(|options| options.scale = 4.0);
+    cloud.outbox_max = 1_500_000;
+    cloud.world.inject("ingestion:503x*");
+    let reports = cloud.run().await;
+    assert!(reports.iter().any(is_full), "{reports:#?}");
+    let (entries, held) = cloud.storage.outbox_size().await.unwrap();
+    assert!(entries > 0 && held <= cloud.outbox_max, "{entries}: {held}");
+    cloud.assert_accounts("the outbox is full").await;
 }

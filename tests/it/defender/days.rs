@@ -71,7 +71,8 @@ async fn two_days_of_timers_land_every_stream() {
 pub(super) async fn assert_hunted(tenant: &Tenant, table: &str, context: &str) {
     let stream = format!("defender.hunting.{table}");
     let world = tenant.simulator.world().defender();
-    let (first, last) = (tenant.looks[0].1, *tenant.looks.last().unwrap());
+    let first = tenant.first_done.unwrap().1;
+    let last = *tenant.looks.last().unwrap();
     let delay = TimeDelta::minutes(6);
     let rows = world.hunting_rows(
         table,
@@ -199,10 +200,11 @@ async fn a_large_window_of_hunting_comes_through_whole() {
         options.defender.estate.events = 200_000.0;
         options.defender.quotas = false;
     });
-    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
-    tenant.set("DEFENDER_HUNTING_DEVICEEVENTS_STEP", "24h");
+    tenant.set("DEFENDER_HUNTING_TABLES", "EmailUrlInfo");
+    tenant.set("DEFENDER_HUNTING_EMAILURLINFO_STEP", "24h");
     tenant.run_until_done("200,000 rows").await;
-    assert_hunted(&tenant, "DeviceEvents", "200,000 rows").await;
+    assert_hunted(&tenant, "EmailUrlInfo", "200,000 rows").await;
+    assert!(tenant.landed("defender.hunting.EmailUrlInfo").await.len() > 150_000);
     let queries = tenant.simulator.calls();
     let queries = queries
         .iter()

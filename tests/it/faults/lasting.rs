@@ -15,12 +15,14 @@ use crate::world::{World, each, stream_of};
 enum Fate {
     /// It goes on.
     Works,
+    /// Its feed works, and its windows wait.
+    FeedOnly,
     /// It is off, which is no error.
     Off,
     /// It fails, and this one must act.
     Fails(Kind),
 }
-use Fate::{Fails, Off, Works};
+use Fate::{Fails, FeedOnly, Off, Works};
 
 /// Whether the stream has been read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,7 @@ fn fate(entry: &Entry, when: When) -> Fate {
         "400" | "404" | "410" | "501" | "no-delta" | "expired-page" if is_delta(target) => Works,
         // A new token has no second page.
         "page-token-repeated" if is_delta(target) && when == When::First => Works,
+        "404" | "501" if is_window(target) => FeedOnly,
         "404" | "501" => Off,
         "fair-use" | "429" | "429-retry-after" | "500" | "502" | "503" | "503-retry-after"
         | "504" | "never" | "cut" | "stalled" | "202-dead" | "202-forever" | "202-no-id" => {
@@ -72,6 +75,14 @@ fn fate(entry: &Entry, when: When) -> Fate {
 fn assert_fate(report: &Report, fate: Fate, fault: &str) {
     match fate {
         Works => assert_eq!(report.outcome, Outcome::UpToDate, "{fault}: {report:?}"),
+        FeedOnly => {
+            assert_eq!(report.outcome, Outcome::Behind, "{fault}: {report:?}");
+            let reason = report.reason.as_deref().unwrap_or_default();
+            assert!(
+                reason.contains("does not offer windows"),
+                "{fault}: {reason}"
+            );
+        }
         Off => assert_eq!(report.outcome, Outcome::Off, "{fault}: {report:?}"),
         Fails(kind) => {
             assert_eq!(report.outcome, Outcome::Failed, "{fault}: {report:?}");

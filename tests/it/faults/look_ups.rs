@@ -148,6 +148,74 @@ async fn no_fault_of_a_look_up_costs_a_row_or_fails_a_run() {
     each(cases).await;
 }
 
+/// A service that does not answer takes its share of a run once, and not of every hundred rows.
+#[tokio::test]
+async fn a_look_up_that_is_not_answered_is_left_alone_for_the_rest_of_the_run() {
+    for (target, fault) in [
+        (Target::EsetDetails, "eset.details:neverx*"),
+        (Target::EsetDevices, "eset.devices:neverx*"),
+    ] {
+        let mut world = World::with(|options| options.scale = 1.0);
+        world.look_ups.details = target == Target::EsetDetails;
+        world.look_ups.devices = target == Target::EsetDevices;
+        world
+            .streams
+            .retain(|endpoint| endpoint.stream == DETECTIONS);
+        let job = world.jobs().remove(0);
+        let parts = world.parts();
+        world.inject(fault);
+        let report = world.run_one(&job, &parts).await;
+        assert_eq!(report.outcome, Outcome::UpToDate, "{fault}: {report:?}");
+        assert!(report.counts.landed > 300, "{fault}: {report:?}");
+        assert!(report.without_details > 100, "{fault}: {report:?}");
+        assert!(report.seconds < 200.0, "{fault}: {report:?}");
+        let calls = |world: &World| {
+            let calls = world.simulator.calls();
+            calls
+                .iter()
+                .filter(|call| call.target == Some(target))
+                .count()
+        };
+        let asked = calls(&world);
+
+        // The next run asks again.
+        world.simulator.heal();
+        world.pass(120);
+        let report = world.run_one(&job, &parts).await;
+        assert_eq!(report.without_details, 0, "{fault}: {report:?}");
+        assert!(calls(&world) > asked, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_that_is_refused_is_asked_for_again_some_hours_later() {
+    for (target, fault) in [
+        (Target::EsetDetails, "eset.details:403x*"),
+        (Target::EsetDevices, "eset.devices:403x*"),
+    ] {
+        let mut world = curious();
+        world.look_ups.details = target == Target::EsetDetails;
+        world.look_ups.devices = target == Target::EsetDevices;
+        world
+            .streams
+            .retain(|endpoint| endpoint.stream == DETECTIONS);
+        let job = world.jobs().remove(0);
+        let parts = world.parts();
+        world.inject(fault);
+        for _ in 0..3 {
+            let report = world.run_one(&job, &parts).await;
+            assert!(report.without_details > 0, "{fault}: {report:?}");
+            world.pass(115);
+        }
+        assert_eq!(world.answered(target, 403), 1, "{fault}");
+        world.simulator.heal();
+        world.pass(60);
+        let report = world.run_one(&job, &parts).await;
+        assert!(report.counts.landed > 0, "{fault}: {report:?}");
+        assert_eq!(report.without_details, 0, "{fault}: {report:?}");
+    }
+}
+
 #[tokio::test]
 async fn incidents_carry_what_they_are_about() {
     let mut world = World::with(|options| options.scale = 0.2);

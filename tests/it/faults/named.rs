@@ -1,6 +1,11 @@
 //! Faults whose consequences have a name: gaps, dead letters, a wrong password.
 
-use sentinel_connector::{error::Kind, pipeline::Outcome, simulator::Target};
+use sentinel_connector::{
+    core::dedupe::{generations, sets},
+    error::Kind,
+    pipeline::Outcome,
+    simulator::Target,
+};
 
 use super::{healthy, small};
 use crate::world::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, told};
@@ -51,7 +56,7 @@ async fn a_token_that_is_refused_at_its_first_use_leaves_no_gap_longer_than_the_
 #[tokio::test]
 async fn a_wrong_password_is_the_operators_to_mend_and_is_tried_once_by_each_stream() {
     let mut world = small();
-    world.password = "wrong".to_owned();
+    world.password = "wrong".to_owned().into();
     for report in world.run().await {
         assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
         assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
@@ -66,7 +71,7 @@ async fn a_wrong_password_is_the_operators_to_mend_and_is_tried_once_by_each_str
         3,
         "a wrong password may lock the account"
     );
-    world.password = world.simulator.options().password.clone();
+    world.password = world.simulator.options().password.clone().into();
     world.run_until_done().await;
     world.assert_complete("password mended").await;
 }
@@ -92,6 +97,75 @@ async fn a_forbidden_stream_names_itself_and_the_others_go_on() {
     world
         .assert_stream_complete(INCIDENTS, "beside a forbidden one")
         .await;
+}
+
+/// The history waits for the windows; what is new comes by the feed.
+#[tokio::test]
+async fn a_feed_that_works_beside_windows_that_are_not_offered_is_read() {
+    let mut world = small();
+    world
+        .streams
+        .retain(|endpoint| endpoint.stream == DETECTIONS);
+    world.inject("eset.detections.window:501x*");
+    let began = world.now();
+    world.run().await;
+    world.pass(12 * 60);
+    let report = world.run().await.remove(0);
+    assert_eq!(report.outcome, Outcome::Behind, "{report:?}");
+    assert!(report.counts.landed > 0, "{report:?}");
+    let state = world.state(DETECTIONS).await;
+    assert!(state.off.is_none() && state.gaps.is_empty(), "{state:?}");
+    // A lookback does not reach what is still to be read.
+    assert!(state.good.is_none_or(|good| good <= began), "{state:?}");
+
+    // The token is refused before the windows are back: the history is still to be read.
+    world.inject("eset.detections:expired-delta");
+    world.pass(60);
+    world.run().await;
+    world.simulator.heal();
+    world.run_until_done().await;
+    world.assert_complete("windows are back").await;
+}
+
+#[tokio::test]
+async fn what_has_no_time_is_known_again_for_a_month_and_then_forgotten() {
+    let mut world = small();
+    world
+        .streams
+        .retain(|endpoint| endpoint.stream == DETECTIONS);
+    world.inject("eset.detections:no-deltax*");
+    world.inject("eset.detections.window:bad-recordx*");
+    let [_, undated] = sets("default", world.streams[0].fingerprints);
+    let storage = world.storage();
+    let kept = async |generation| {
+        storage
+            .fingerprints(&undated, generation)
+            .await
+            .unwrap()
+            .len()
+    };
+    let [first, _] = generations(world.now());
+    for _ in 0..3 {
+        let report = world.run().await.remove(0);
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+        world.pass(60);
+    }
+    assert_eq!(kept(first).await, 1);
+    let letters = storage.count_dead_letters().await.unwrap();
+    assert_eq!(letters, 1, "the same bytes again");
+    assert!(world.reports[1].counts.duplicate > 0);
+
+    // Within the next generation it is known still; the one after that drops it.
+    for generation in [1, 2] {
+        world.pass(30 * 24 * 60);
+        world.run_until_done().await;
+        let [current, _] = generations(world.now());
+        assert_eq!(current, first + generation * 120);
+        let known = generation == 1;
+        let dead = world.reports.iter().map(|report| report.counts.dead);
+        assert_eq!(dead.sum::<u64>(), if known { 1 } else { 2 });
+        assert_eq!(kept(first).await, usize::from(known));
+    }
 }
 
 /// The same bytes, from two streams: a letter for each, with the stream that they came from.

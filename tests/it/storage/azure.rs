@@ -339,12 +339,12 @@ async fn refused(account: Account) -> Vec<Error> {
 #[tokio::test]
 async fn a_wrong_key_is_named_with_the_fix_and_never_shown() {
     let wrong = "d3JvbmcgbXVjaA==";
-    let text = Azurite::shared().connection_string("test00", wrong);
+    let text = Azurite::shared().connection_string("test000", wrong);
     for error in refused(signed_in(parsed(&text))).await {
         assert_eq!(error.kind(), Kind::Config);
         let text = error.to_string();
         assert!(text.contains("`AzureWebJobsStorage`"), "{text}");
-        assert!(text.contains("account `test00`"), "{text}");
+        assert!(text.contains("account `test000`"), "{text}");
         assert!(
             !text.contains(wrong) && !text.contains("SharedKey"),
             "{text}"

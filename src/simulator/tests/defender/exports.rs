@@ -156,12 +156,12 @@ async fn changes_come_in_whole_buckets_of_two_weeks_at_most() {
         let path = format!("{CHANGES}?sinceTime={}", text(since));
         bench.ask(&path).await
     };
-    // 08:00 and 11:59 lie in the bucket of 06:00 to 12:00.
+    // 00:00 and 05:59 lie in one bucket, 06:00 in the next.
     let day = ago(34);
     let early = get(day).await.json()["value"].clone();
-    let late = get(day + TimeDelta::minutes(239)).await.json()["value"].clone();
+    let late = get(day + TimeDelta::minutes(359)).await.json()["value"].clone();
     assert_eq!(early, late);
-    let next = get(day + TimeDelta::minutes(240)).await.json()["value"].clone();
+    let next = get(day + TimeDelta::minutes(360)).await.json()["value"].clone();
     assert!(next.as_array().unwrap().len() < early.as_array().unwrap().len());
     assert_eq!(get(ago(24 * 14) + TimeDelta::hours(1)).await.status, 200);
     let got = get(ago(24 * 14) - TimeDelta::hours(1)).await;

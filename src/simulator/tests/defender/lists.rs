@@ -160,10 +160,10 @@ async fn the_catalogue_knows_more_than_what_is_found() {
 #[tokio::test]
 async fn without_top_the_link_of_a_filtered_list_is_malformed() {
     let mut options = options();
-    options.defender.estate.machines = 10_100;
+    options.defender.estate.machines = 10_600;
     let bench = Bench::with(options).await;
     let link = async |path: String| {
-        let got = bench.ask(&path).await.json();
+        let got: Value = serde_json::from_str(&bench.long(&path).await).unwrap();
         got["@odata.nextLink"].as_str().map(str::to_owned)
     };
     let plain = link(MACHINES.to_owned()).await.unwrap();

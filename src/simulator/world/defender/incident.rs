@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Defender,
-    alert::{camel, hide},
-    ticks,
+    Defender, ticks,
+    told::{camel, hide},
 };
 use crate::simulator::{
     dice::Dice,
@@ -87,10 +86,10 @@ impl Defender {
                 let mut dice = Dice::new(seed, &[0x1c1, number, step as u64]);
                 let gap = dice.range(low.unsigned_abs(), high.unsigned_abs());
                 updated = ticks::cut(updated + gap.cast_signed(), dice.next());
-                // Some are closed by a rule that runs every quarter of an hour.
+                // Some are closed by a rule that runs four times a day.
                 if *status == "Resolved" && dice.one_in(3) {
-                    let quarter = 15 * MINUTE;
-                    updated += quarter - updated.rem_euclid(quarter);
+                    let round = 6 * HOUR;
+                    updated += round - updated.rem_euclid(round);
                 }
             }
             Incident {

@@ -12,6 +12,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod ticks;
+mod told;
 mod truth;
 mod vulnerability;
 

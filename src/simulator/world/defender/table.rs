@@ -171,7 +171,7 @@ mod tests {
         let tables = tables();
         assert_eq!(tables.len(), 21);
         let columns: usize = tables.iter().map(|table| table.columns.len()).sum();
-        assert_eq!(columns, 754);
+        assert_eq!(columns, 711);
         for table in &tables {
             assert!(
                 table

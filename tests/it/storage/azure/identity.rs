@@ -6,16 +6,17 @@ use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::header::AUTHORIZATION;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use sentinel_connector::{
     error::{Error, Kind, Result},
     io::{
         access::AccessTokens,
         clock::{Clock, SystemClock},
         http::{Network, Request, Response, SharedTransport, Transport, TransportError},
+        identity::RenewableTokens,
     },
     storage::{
-        Storage,
+        Outbox, StateStore, Storage,
         azure::{Account, AzureStorage, Login, Wire},
     },
 };
@@ -27,18 +28,23 @@ use crate::azurite::{Azurite, wire};
 /// A token as Entra makes them, but for the signature, which the emulator does not look at.
 fn token(audience: &str) -> String {
     let now = SystemClock.now().timestamp();
+    token_until(audience, now + 600)
+}
+
+fn token_until(audience: &str, end: i64) -> String {
+    let now = SystemClock.now().timestamp();
     let claims = json!({
         "aud": audience,
         "iss": "https://sts.windows.net/ab1f708d-50f6-404c-a006-d71b2ac7a606/",
-        "iat": now - 60, "nbf": now - 60, "exp": now + 600,
+        "iat": now - 900, "nbf": now - 900, "exp": end,
     });
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let head = part(json!({ "alg": "RS256", "typ": "JWT" }));
     format!("{head}.{}.c2lnbmF0dXJl", part(claims))
 }
 
-/// Hands out one token, for one scope.
-struct Given(String);
+/// Hands out the first token, and the second in place of it, for one scope.
+struct Given(String, String);
 
 #[async_trait]
 impl AccessTokens for Given {
@@ -48,12 +54,28 @@ impl AccessTokens for Given {
     }
 }
 
+#[async_trait]
+impl RenewableTokens for Given {
+    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString> {
+        assert_eq!(scope, "https://storage.azure.com/.default");
+        assert_eq!(refused.expose_secret(), self.0);
+        Ok(self.1.clone().into())
+    }
+}
+
 struct Refuses;
 
 #[async_trait]
 impl AccessTokens for Refuses {
     async fn token(&self, _: &str) -> Result<SecretString> {
         Err(Error::config("no identity is assigned"))
+    }
+}
+
+#[async_trait]
+impl RenewableTokens for Refuses {
+    async fn renewed(&self, scope: &str, _: &SecretString) -> Result<SecretString> {
+        self.token(scope).await
     }
 }
 
@@ -102,7 +124,7 @@ impl Scene {
         }
     }
 
-    fn account(&self, tokens: impl AccessTokens + 'static) -> Account {
+    fn account(&self, tokens: impl RenewableTokens + 'static) -> Account {
         let mut settings = self.azurite.settings();
         settings.login = Login::Identity {
             client_id: Some("an id".to_owned()),
@@ -129,14 +151,16 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn azure_conforms_with_access_tokens() {
     let scene = Scene::new();
-    let account = scene.account(Given(token("https://storage.azure.com")));
+    let good = token("https://storage.azure.com");
+    let account = scene.account(Given(good.clone(), good.clone()));
     let [one, two] = [(); 2].map(|()| scene.storage(&account));
     conforms(&one, &two).await;
     let schemes = scene.seen.schemes.lock().unwrap().clone();
     assert!(schemes.iter().all(|scheme| scheme == "Bearer"));
 
     let elsewhere = token("https://vault.azure.net");
-    let storage = scene.storage(&scene.account(Given(elsewhere.clone())));
+    let given = Given(elsewhere.clone(), elsewhere.clone());
+    let storage = scene.storage(&scene.account(given));
     let storage: &dyn Storage = &storage;
     for error in [
         storage.load(&key("a")).await.unwrap_err(),
@@ -147,6 +171,15 @@ async fn azure_conforms_with_access_tokens() {
         assert!(text.contains("the access token is refused"), "{text}");
         assert!(!text.contains(&elsewhere), "{text}");
     }
+
+    // A token that has ended before its time is replaced, once.
+    let ended = SystemClock.now().timestamp() - 60;
+    let ended = token_until("https://storage.azure.com", ended);
+    let storage = scene.storage(&scene.account(Given(ended, good)));
+    let before = scene.seen.schemes.lock().unwrap().len();
+    storage.load(&key("a")).await.unwrap();
+    storage.parked(1).await.unwrap();
+    assert_eq!(scene.seen.schemes.lock().unwrap().len() - before, 4);
 
     let storage = scene.storage(&scene.account(Refuses));
     let storage: &dyn Storage = &storage;

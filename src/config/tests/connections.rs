@@ -1,0 +1,168 @@
+//! Several connections, and the pace of each stream.
+
+use std::time::Duration;
+
+use super::*;
+use crate::core::window::{Pace, Passes, REWRITE};
+
+const PACE: Pace = Pace {
+    every: Duration::from_mins(5),
+    delay: Duration::from_secs(1),
+    lookback: Duration::from_secs(2),
+    step: Duration::from_secs(3),
+    history: Duration::from_secs(4),
+    passes: Passes::None,
+    rewrite: REWRITE,
+};
+
+#[test]
+fn a_stream_has_its_pace_from_defaults_and_settings() {
+    let defaults = local(&ESET).connections[0]
+        .paces
+        .of("eset.detections", PACE);
+    assert_eq!(
+        defaults,
+        Pace {
+            history: Duration::from_hours(24),
+            ..PACE
+        }
+    );
+
+    let settings = local(&with(&[
+        ("ESET_DETECTIONS_EVERY", "15m"),
+        ("ESET_DETECTIONS_DELAY", "90s"),
+        ("ESET_DETECTIONS_LOOKBACK", "3d"),
+        ("ESET_DETECTIONS_STEP", "6h"),
+        ("ESET_DETECTION_STEP", "6h"),
+        ("INITIAL_HISTORY", "30d"),
+        ("RETRY_DELAY", "not ours"),
+    ]));
+    let paces = &settings.connections[0].paces;
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    assert_eq!(
+        paces.of("eset.detections", PACE),
+        Pace {
+            every: Duration::from_mins(15),
+            delay: Duration::from_secs(90),
+            lookback: hours(72),
+            step: hours(6),
+            history: hours(720),
+            passes: Passes::None,
+            rewrite: REWRITE,
+        }
+    );
+    assert_eq!(paces.of("eset.incidents", PACE).every, PACE.every);
+
+    let unknown = paces.unknown(&["eset.detections", "eset.incidents"]);
+    assert_eq!(
+        unknown.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["`ESET_DETECTION_STEP` belongs to no stream; did you mean `ESET_DETECTIONS`?"]
+    );
+}
+
+#[test]
+fn connections_inherit_the_flat_settings() {
+    let connections = r#"[
+        {"name":"main","source":"eset"},
+        {"name":"contoso-2","source":"eset","every":"15m","settings":{
+            "ESET_REGION":"us","USERNAME_INTEGRATION":"api@contoso.example",
+            "ESET_MAX_CALLS_PER_SECOND":3,"ESET_INCIDENTS_EVERY":"1h","INITIAL_HISTORY":"7d"}}
+    ]"#;
+    let settings = local(&with(&[
+        ("CONNECTIONS", connections),
+        ("CONTOSO_2_ESET_PASSWORD", "other"),
+        ("ESET_PRODUCTS", "inspect"),
+        ("ESET_DETECTIONS_EVERY", "10m"),
+        ("ESET_DETECTIONS_DELAY", "30s"),
+    ]));
+    assert_eq!(warnings(&settings), Vec::<String>::new());
+    let [main, contoso] = &settings.connections[..] else {
+        panic!("{settings:?}")
+    };
+    let (Source::Eset(main_eset), Source::Eset(contoso_eset)) = (&main.source, &contoso.source)
+    else {
+        panic!("connections to ESET");
+    };
+
+    assert_eq!((main.name.as_str(), main_eset.region), ("main", Region::Eu));
+    assert_eq!(given(&main_eset.password), CANARY);
+    assert_eq!(
+        main.paces.of("eset.detections", PACE).every,
+        Duration::from_mins(10)
+    );
+
+    assert_eq!(
+        (contoso.name.as_str(), contoso_eset.region),
+        ("contoso-2", Region::Us)
+    );
+    assert_eq!(contoso_eset.login, "api@contoso.example");
+    assert_eq!(given(&contoso_eset.password), "other");
+    assert_eq!(contoso_eset.products, [Product::Inspect].into());
+    assert_eq!(contoso_eset.max_calls_per_second.get(), 3);
+    let detections = contoso.paces.of("eset.detections", PACE);
+    assert_eq!(
+        detections.every,
+        Duration::from_mins(15),
+        "its `every` wins over a flat one"
+    );
+    assert_eq!(detections.delay, Duration::from_secs(30));
+    assert_eq!(detections.history, Duration::from_hours(168));
+    assert_eq!(
+        contoso.paces.of("eset.incidents", PACE).every,
+        Duration::from_hours(1)
+    );
+}
+
+#[test]
+fn connections_hold_no_secrets_and_no_mistakes() {
+    let connections = r#"[
+        {"name":"one","source":"eset","settings":{"ESET_PASSWORD":"canary-7f3a"}},
+        {"name":"two","source":"eset","settings":{"ESET_LOGIN":"own@example.com"}},
+        {"name":"Three","source":"eset"},
+        {"name":"four","source":"sentinel"},
+        {"name":"five","source":"eset","settings":{"SINK":"embedded","ESET_REGIN":"eu"}},
+        {"name":"six","source":"eset","every":"often","schedule":"x"},
+        {"name":"seven","source":"eset"},
+        {"name":"seven","source":"eset"},
+        {"name":"eight","source":"eset","settings":{"ESET_REGION":"mars"}},
+        "nine",
+        {"name":"ten","source":"eset","settings":{"ESET_REGION":["eu"]}}
+    ]"#;
+    let found = problems(Mode::Local, &with(&[("CONNECTIONS", connections)]));
+    for part in [
+        "`CONNECTIONS` connection `one`: `ESET_PASSWORD` is a secret, which `CONNECTIONS` must not hold: put it into the setting `ONE_ESET_PASSWORD`",
+        "`TWO_ESET_PASSWORD` of connection `two` is not set",
+        "`CONNECTIONS` element 3: `name` must begin",
+        "`CONNECTIONS` element 4: `source` must be `eset` or `defender`",
+        "`CONNECTIONS` connection `five`: `SINK` applies to the whole app",
+        "`CONNECTIONS` connection `five`: `ESET_REGIN` is unknown; did you mean `ESET_REGION`?",
+        "`CONNECTIONS` element 6: `schedule` is unknown",
+        "`CONNECTIONS` element 6: `every` is `often`; it must be a duration",
+        "`CONNECTIONS` of connection `seven` names the connection twice",
+        "`ESET_REGION` of connection `eight` is `mars`",
+        "`CONNECTIONS` element 10: is not an object",
+        "`CONNECTIONS` connection `ten`: `ESET_REGION` must be a text",
+    ] {
+        let hits = found.iter().filter(|found| found.starts_with(part)).count();
+        assert_eq!(hits, 1, "{part}: {found:#?}");
+    }
+    assert_eq!(found.len(), 12, "{found:#?}");
+    assert!(!found.concat().contains(CANARY));
+
+    for bad in ["[{\"name\":\"canary-7f3a\"", "{}", "canary-7f3a"] {
+        let found = problems(Mode::Local, &[("CONNECTIONS", bad)]);
+        assert!(
+            found[0].starts_with("`CONNECTIONS` is not a JSON array: line 1"),
+            "{found:?}"
+        );
+        assert!(!found[0].contains(CANARY));
+    }
+}
+
+#[test]
+fn a_problem_that_is_inherited_is_told_once() {
+    let connections = r#"[{"name":"a","source":"eset"},{"name":"b","source":"eset"}]"#;
+    let mut settings = vec![("CONNECTIONS", connections), ("ESET_REGION", "mars")];
+    settings.extend([("ESET_LOGIN", "a@example.com"), ("ESET_PASSWORD", CANARY)]);
+    assert_eq!(problems(Mode::Local, &settings).len(), 1);
+}

@@ -1,0 +1,149 @@
+"""The content's KQL, run: DuckDB over the rows of a demo or of a scenario, by way of duckdb-kql.
+
+What the engine lacks has a stand-in here, with the reason; what has none is not run.
+"""
+
+import datetime
+import functools
+import json
+import pathlib
+import re
+import sqlite3
+import subprocess
+import tempfile
+
+import duckdb_kql
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONTENT = ROOT / "sentinel"
+
+KINDS = {
+    "string": "VARCHAR",
+    "int": "INTEGER",
+    "boolean": "BOOLEAN",
+    "datetime": "TIMESTAMP",
+    "dynamic": "JSON",
+}
+
+# What time it is in scenarios, whatever the clock says.
+NOW = datetime.datetime(2026, 11, 21, 12, 0)
+
+# (what the engine can't do, what is run in its place). Both mean the same for whole octets.
+STAND_INS = [(r"has_any_ipv4_prefix\((\w+), (\w+)\)", r"(\1 has_any (\2))")]
+
+SPAN = re.compile(r"^-(\d+)(s|m|h|d)$")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def program(*arguments, **options):
+    """What the connector's command line prints."""
+    binary = ROOT / "target/debug/sentinel-connector"
+    done = subprocess.run([binary, *arguments], check=True, capture_output=True, text=True, **options)
+    return done.stdout
+
+
+@functools.cache
+def schema():
+    return json.loads(program("schema"))
+
+
+def documents(folder):
+    """The YAML files of a folder of the content, by name."""
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONTENT / folder).glob("*.yaml"))}
+
+
+@functools.cache
+def functions():
+    """The parsers, as `.create function` would have them."""
+    found = []
+    for parser in documents("parsers").values():
+        if "ParserName" in parser:
+            given = (f"{one['Name']}:{one['Type']}={one['Default']}" for one in parser["ParserParams"])
+            name, parameters, text = parser["ParserName"], ", ".join(given), parser["ParserQuery"]
+        else:
+            name, text = parser["FunctionName"], parser["FunctionQuery"]
+            parameters = parser.get("FunctionParameters", "")
+        found.append(f"function {name}({parameters}) {{\n{runnable(text)}\n}}")
+    return found
+
+
+def runnable(text):
+    for lacking, instead in STAND_INS:
+        text = re.sub(lacking, instead, text)
+    # A comment would hide the rest of a line that was joined.
+    return re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)
+
+
+class Workspace:
+    """Tables with the columns of `schema`, the parsers, and rows."""
+
+    def __init__(self, rows, now=NOW):
+        """`rows`: by table, dictionaries of columns. `now`: what time it is for queries and spans."""
+        self.now = now
+        self.connection = duckdb_kql.connect()
+        duckdb_kql.set_functions(functions())
+        for table, columns in schema().items():
+            kinds = {column["name"]: column["type"] for column in columns}
+            types = {name: KINDS[kind] for name, kind in kinds.items()}
+            given = ", ".join(f'"{name}" {kind}' for name, kind in types.items())
+            self.connection.execute(f'CREATE TABLE "{table}" ({given}, "_BilledSize" DOUBLE)')
+            if rows.get(table):
+                self._fill(table, kinds, types, rows[table])
+
+    def _fill(self, table, kinds, types, rows):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            for row in rows:
+                unknown = row.keys() - kinds.keys()
+                assert not unknown, f"{table} has no {unknown}"
+                cells = {name: cell(kinds[name], row.get(name), self.now) for name in kinds}
+                file.write(json.dumps(cells) + "\n")
+            file.flush()
+            read = f"read_json('{file.name}', format='newline_delimited', columns={types})"
+            self.connection.execute(f'INSERT INTO "{table}" SELECT *, length(to_json(r)) FROM {read} AS r')
+
+    def run(self, text):
+        """The result of a query, as dictionaries."""
+        answer = duckdb_kql.execute(self.connection, runnable(text), query_now=self.now)
+        names = [column[0] for column in answer.description]
+        return [dict(zip(names, row)) for row in answer.fetchall()]
+
+
+def cell(kind, value, now):
+    """A value as the engine takes it; times may be spans before now, such as `-5m`."""
+    if kind == "string":
+        # Log Analytics knows no null strings.
+        return "" if value is None else str(moment(value, now))
+    if value is None:
+        return None
+    if kind == "datetime":
+        return moment(value, now).replace("Z", "")[:26]
+    return value
+
+
+def moment(value, now):
+    found = SPAN.match(value) if isinstance(value, str) else None
+    if not found:
+        return value
+    span = datetime.timedelta(**{UNITS[found[2]]: int(found[1])})
+    return (now - span).isoformat(timespec="microseconds") + "Z"
+
+
+def embedded(file):
+    """The rows of an embedded workspace, by table."""
+    with sqlite3.connect(file) as connection:
+        connection.row_factory = sqlite3.Row
+        return {
+            table: [
+                {column["name"]: member(column["type"], row[column["name"]]) for column in columns}
+                for row in connection.execute(f'SELECT * FROM "{table}"')
+            ]
+            for table, columns in schema().items()
+        }
+
+
+def member(kind, value):
+    if kind != "dynamic" or value is None:
+        return value
+    # The embedded tables keep a dynamic text as it is.
+    return json.loads(value) if value[:1] in '{["' else value

@@ -1,0 +1,227 @@
+"""The parsers, the connector's test of its connection, and the workbook, run over rows made for them."""
+
+import json
+import unittest
+
+from engine import CONTENT, Workspace
+
+ESET = {
+    "TimeGenerated": "-10m",
+    "providerName": "ESET",
+    "connectionName": "default",
+    "streamName": "eset.detections",
+    "recordId": "d1",
+    "recordVersion": "aaaaaaaaaaaaaaaa",
+    "eventTime": "-1h",
+    "detectionUuid": "d1",
+    "displayName": "Win32/Quillspan.KT trojan",
+    "typeName": "Trojan",
+    "objectTypeName": "File",
+    "category": "DETECTION_CATEGORY_ANTIVIRUS",
+    "severityLevel": "SEVERITY_LEVEL_HIGH",
+    "deviceUuid": "u1",
+    "deviceDisplayName": "pc-1.fennbridge.example",
+    "userNameBase": "FENNBRIDGE\\ada",
+    "networkCommunication": {"localIpAddress": "10.1.2.3", "direction": "NETWORK_COMMUNICATION_DIRECTION_INBOUND"},
+    "additionalFields": {"mitreTechniques": ["T1059", "T1204.002"]},
+}
+STOCK = {
+    name: value
+    for name, value in ESET.items()
+    if name in ("TimeGenerated", "detectionUuid", "displayName", "severityLevel", "deviceUuid")
+} | {"occurTime": "-1h"}
+# By hand, from the members of Defender's alerts and machines.
+ALERT = {
+    "TimeGenerated": "-10m",
+    "providerName": "Microsoft Defender",
+    "connectionName": "default",
+    "streamName": "defender.alerts",
+    "recordId": "a1",
+    "recordVersion": "2026-11-21T11:00:00Z",
+    "severityLevel": "high",
+    "additionalFields": {"title": "Suspicious sign-in", "status": "new", "evidence": [{"mdeDeviceId": "m1"}, {"mdeDeviceId": "m2"}]},
+}
+MACHINE = {
+    "TimeGenerated": "-2d",
+    "providerName": "Microsoft Defender",
+    "connectionName": "default",
+    "streamName": "defender.machines",
+    "recordId": "m1",
+    "deviceDisplayName": "srv-01",
+    "additionalFields": {
+        "lastIpAddress": "10.1.2.3",
+        "lastExternalIpAddress": "203.0.113.9",
+        "riskScore": "High",
+        "ipAddresses": [{"ipAddress": "10.1.2.3"}, {"ipAddress": "fe80::1", "macAddress": None}],
+    },
+}
+HEALTH = {
+    "TimeGenerated": "-10m",
+    "providerName": "sentinel-connector",
+    "connectionName": "default",
+    "streamName": "connector.health",
+    "recordId": "h1",
+    "additionalFields": {"run": {"stream": "eset.detections", "outcome": "up-to-date", "pulled": 0}},
+}
+
+
+def run(text, *rows, incidents=()):
+    return Workspace({"IntegrationTable_CL": rows, "IntegrationTableIncidents_CL": incidents}).run(text)
+
+
+class Detections(unittest.TestCase):
+    def test_repeats_and_earlier_versions_are_left_out(self):
+        later = ESET | {"TimeGenerated": "-5m", "recordVersion": "bbbbbbbbbbbbbbbb", "resolved": True}
+        [row] = run("IntegrationDetections()", ESET, later, ESET)
+        self.assertIs(row["resolved"], True)
+
+    def test_what_the_stock_connector_wrote_before_is_the_same_detection(self):
+        [row] = run("IntegrationDetections()", STOCK | {"TimeGenerated": "-3h"}, ESET)
+        self.assertEqual((row["DetectionId"], row["DeviceName"]), ("d1", "pc-1.fennbridge.example"))
+        [row] = run("IntegrationDetections()", STOCK)
+        self.assertEqual((row["Provider"], row["DetectionId"], row["Severity"]), ("ESET", "d1", "High"))
+
+    def test_groups_of_the_stock_connector_are_read(self):
+        [row] = run("IntegrationDetections()", STOCK | {"detectionUuid": ["d1", "d2"]})
+        self.assertEqual(json.loads(row["DetectionId"]), ["d1", "d2"])
+
+    def test_the_later_update_of_an_alert_counts_not_the_later_row(self):
+        closed = ALERT | {
+            "TimeGenerated": "-20m",
+            "recordVersion": "2026-11-21T11:30:00Z",
+            "additionalFields": {"status": "resolved"},
+        }
+        [row] = run("IntegrationDetections()", closed, ALERT)
+        self.assertIs(row["resolved"], True)
+
+    def test_alerts_of_two_tenants_are_two(self):
+        rows = run("IntegrationDetections()", ALERT, ALERT | {"connectionName": "contoso"})
+        self.assertEqual([row["Name"] for row in rows], ["Suspicious sign-in"] * 2)
+        self.assertEqual(json.loads(rows[0]["DeviceIds"]), ["m1", "m2"])
+
+    def test_the_window_is_one_of_ingestion(self):
+        self.assertEqual(run("IntegrationDetections(ago(5m))", ESET), [])
+        self.assertEqual(run("IntegrationDetections(ago(1h), ago(20m))", ESET), [])
+        self.assertEqual(len(run("IntegrationDetections(ago(1h), now())", ESET)), 1)
+
+    def test_others_stay_out_of_the_stock_function(self):
+        other = ESET | {"streamName": "", "providerName": "Contoso", "recordId": "x", "detectionUuid": "x"}
+        rows = run("ESETProtectPlatform", ESET, STOCK | {"detectionUuid": "d9"}, ALERT, MACHINE, HEALTH, other)
+        self.assertEqual(sorted(json.loads(row["EventOriginalUid"]) for row in rows), ["d1", "d9"])
+        self.assertEqual({row["NetworkDirection"] for row in rows}, {"Inbound", "NA"})
+
+
+class Incidents(unittest.TestCase):
+    def test_the_latest_version_of_each_is_kept(self):
+        opened = {
+            "TimeGenerated": "-10m", "providerName": "ESET", "streamName": "eset.incidents", "recordId": "i1", "uuid": "i1",
+            "updateTime": "-2h", "status": "INCIDENT_STATUS_OPEN", "severity": "INCIDENT_SEVERITY_LEVEL_MEDIUM",
+        }
+        closed = opened | {
+            "TimeGenerated": "-20m", "updateTime": "-1h", "status": "INCIDENT_STATUS_CLOSED",
+            "resolveReason": "INCIDENT_RESOLVE_REASON_TRUE_POSITIVE",
+        }
+        [row] = run("IntegrationIncidents", incidents=[opened, closed, opened])
+        found = (row["IncidentStatus"], row["IncidentSeverity"], row["Classification"])
+        self.assertEqual(found, ("Closed", "Medium", "TruePositive"))
+        self.assertEqual(len(run("IntegrationIncidentHistory", incidents=[opened, closed, opened])), 2)
+
+
+class Assets(unittest.TestCase):
+    def test_a_device_is_found_by_each_of_its_addresses(self):
+        for address in ("10.1.2.3", "203.0.113.9", "fe80::1"):
+            [row] = run(f"AssetByAddress('{address}')", MACHINE, ALERT)
+            self.assertEqual((row["DeviceName"], row["OpenAlerts"], row["WorstAlert"]), ("srv-01", 1, "High"))
+
+    def test_other_addresses_find_nothing(self):
+        for address in ("10.1.2.30", "10.1.2", ""):
+            self.assertEqual(run(f"AssetByAddress('{address}')", MACHINE, ALERT), [])
+
+    def test_a_device_that_is_gone_is_not_found(self):
+        gone = MACHINE | {"TimeGenerated": "-1d", "additionalFields": {"@gone": True}}
+        self.assertEqual(run("AssetByAddress('10.1.2.3')", MACHINE, gone), [])
+
+    def test_weaknesses_are_counted_and_the_worst_is_named(self):
+        def weakness(cve, level, score):
+            fields = {"cveId": cve, "exploitabilityLevel": level, "cvssScore": score, "softwareName": "mailer"}
+            stream = {"streamName": "defender.software-vulnerabilities", "recordId": cve, "deviceUuid": "m1"}
+            return MACHINE | stream | {"additionalFields": fields}
+
+        rows = weakness("CVE-2026-1", "NoExploit", 9.9), weakness("CVE-2026-2", "ExploitIsInKit", 7.5)
+        [row] = run("AssetByAddress('10.1.2.3')", MACHINE, *rows)
+        found = (row["Vulnerabilities"], row["ExploitableVulnerabilities"], row["WorstCve"], row["WorstCvss"])
+        self.assertEqual(found, (2, 1, "CVE-2026-2", 9.9))
+
+
+class Asim(unittest.TestCase):
+    NAMES = [
+        "ipaddr_has_any_prefix", "hostname_has_any", "username_has_any", "attacktactics_has_any",
+        "attacktechniques_has_any", "threatcategory_has_any", "alertverdict_has_any", "eventseverity_has_any",
+    ]
+
+    def count(self, **filters):
+        lists = ", ".join(f"dynamic({json.dumps(filters.get(name, []))})" for name in self.NAMES)
+        start, end = filters.get("starttime", "datetime(null)"), filters.get("endtime", "datetime(null)")
+        disabled = json.dumps(filters.get("disabled", False))
+        return len(run(f"vimAlertEventESETProtect({start}, {end}, {lists}, {disabled})", ESET, ALERT))
+
+    def test_each_filter_lets_through_what_matches_and_nothing_else(self):
+        self.assertEqual(self.count(), 1)
+        for name, good, bad in [
+            ("ipaddr_has_any_prefix", "10.1.", "10.2."),
+            ("hostname_has_any", "pc-1", "pc-2"),
+            ("username_has_any", "ada", "bob"),
+            ("attacktechniques_has_any", "T1059", "T1190"),
+            ("threatcategory_has_any", "Trojan", "Worm"),
+            ("alertverdict_has_any", "Unknown", "True Positive"),
+            ("eventseverity_has_any", "High", "Low"),
+        ]:
+            with self.subTest(name):
+                self.assertEqual((self.count(**{name: [bad, good]}), self.count(**{name: [bad]})), (1, 0))
+        self.assertEqual(self.count(attacktactics_has_any=["Execution"]), 0)
+        self.assertEqual((self.count(starttime="ago(1h)"), self.count(starttime="ago(1m)")), (1, 0))
+        self.assertEqual((self.count(endtime="now()"), self.count(endtime="ago(1h)")), (1, 0))
+        self.assertEqual(self.count(disabled=True), 0)
+
+    def test_a_full_name_of_a_device_is_taken_apart(self):
+        [row] = run("ASimAlertEventESETProtect()", ESET)
+        found = [row[name] for name in ("DvcHostname", "DvcDomain", "DvcFQDN", "DvcDomainType", "UsernameType")]
+        self.assertEqual(found, ["pc-1", "fennbridge.example", "pc-1.fennbridge.example", "FQDN", "Windows"])
+        self.assertEqual((row["ThreatCategory"], row["AttackTechniques"]), ("Trojan", "T1059, T1204.002"))
+
+
+class Connector(unittest.TestCase):
+    def connected(self, *rows):
+        definition = json.loads((CONTENT / "data-connectors/SentinelConnector.json").read_text())
+        [text] = definition["connectivityCriterias"][0]["value"]
+        [row] = run(text, *rows)
+        return row["IsConnected"]
+
+    def runs(self, *ago, stream="eset.detections", outcome="up-to-date"):
+        fields = {"run": {"stream": stream, "outcome": outcome}}
+        return [HEALTH | {"TimeGenerated": f"-{span}", "additionalFields": fields} for span in ago]
+
+    def test_a_quiet_tenant_is_connected(self):
+        self.assertIs(self.connected(*self.runs("14m", "9m", "4m")), True)
+
+    def test_nothing_at_all_is_not_connected(self):
+        self.assertIs(self.connected(), False)
+
+    def test_a_stream_that_is_silent_for_three_of_its_periods_is_not_connected(self):
+        well = self.runs("14m", "9m", "4m")
+        self.assertIs(self.connected(*self.runs("26m", "21m", "16m")), False)
+        self.assertIs(self.connected(*well, *self.runs("26m", "21m", "16m", stream="eset.incidents")), False)
+        self.assertIs(self.connected(*well, *self.runs("7h", "1h", stream="defender.machines")), True)
+        self.assertIs(self.connected(*well, *self.runs("50h", "44h", "25h", stream="defender.machines")), True)
+        self.assertIs(self.connected(*well, *self.runs("50h", "44h", "38h", stream="defender.machines")), False)
+
+    def test_rows_do_not_stand_for_runs(self):
+        self.assertIs(self.connected(ESET), False)
+
+    def test_runs_that_fail_do_not_stand_for_a_connection(self):
+        failed = self.runs("15m", "10m", "5m", outcome="failed")
+        self.assertIs(self.connected(*self.runs("30m", "25m", "20m"), *failed), False)
+
+
+if __name__ == "__main__":
+    unittest.main()

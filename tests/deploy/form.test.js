@@ -1,0 +1,63 @@
+// What the portal form takes as it is typed: its patterns are those of JavaScript.
+'use strict';
+
+const assert = require('node:assert');
+const { readFileSync } = require('node:fs');
+const { join } = require('node:path');
+const test = require('node:test');
+
+const form = JSON.parse(readFileSync(join(__dirname, '../../createUiDefinition.json'), 'utf8'));
+
+const guid = ['0f8fad5b-d9cb-469f-a165-70867728950e', '0F8FAD5B-D9CB-469F-A165-70867728950E'];
+const noGuid = ['contoso', '0f8fad5b', '0f8fad5b-d9cb-469f-a165-70867728950', ' 0f8fad5b-d9cb-469f-a165-70867728950e'];
+const column = [['site', 'a1_B'], ['1a', '_a', 'a-b', 'a b', 'a'.repeat(46)]];
+
+// Name of the field (of a grid: and of the column) → [what it takes, what it refuses].
+const examples = {
+  name: [['sentinel-connector', 'ab', 'a1'], ['a', 'A1', '1a', 'a-', 'a_b', 'a'.repeat(41)]],
+  login: [['api@contoso.example'], ['api', 'api @contoso.example', '@', 'a@']],
+  password: [['p', 'correct horse & battery'], ['p'.repeat(257)]],
+  initialHistory: [['24h', '30d', '1h'], ['24', 'h', '0h', '1w', '24 h', '-1d']],
+  tenantId: [guid, noGuid],
+  clientId: [guid, noGuid],
+  objectId: [guid, noGuid],
+  clientSecret: [['abc~D.e_f'], [guid[0], 'a b']],
+  'moreColumns.name': column,
+  'moreIncidentColumns.name': column,
+  alertEmail: [['soc@contoso.example'], ['soc', 'soc@contoso', 'a b@contoso.example']],
+  addressPrefix: [['10.77.0.0/24', '192.168.0.0/26', '172.16.0.0/8'], ['10.77.0.0', '10.77.0.0/27', '10.77.0/24', '10.256.0.0/24', '10.0.0.0/7']],
+  'moreSettings.name': [['LOG_LEVEL', 'AzureWebJobsStorage__blobServiceUri'], ['1A', 'A-B', 'A B']],
+  'moreSettings.value': [['hosts', 'a b'], ['a\nb']],
+  packageUri: [['https://contoso.example/a.zip'], ['http://contoso.example/a.zip', 'contoso', 'https://']],
+};
+
+function patterns() {
+  const found = new Map();
+  const add = (name, constraints) => {
+    const all = [constraints?.regex, ...(constraints?.validations ?? []).map((one) => one.regex)];
+    const given = all.filter(Boolean).map((pattern) => new RegExp(pattern));
+    if (given.length > 0) found.set(name, given);
+  };
+  const { basics, steps } = form.parameters;
+  for (const element of [...basics, ...steps.flatMap((step) => step.elements)]) {
+    add(element.name, element.constraints);
+    for (const column of element.constraints?.columns ?? []) {
+      add(`${element.name}.${column.id}`, column.element.constraints);
+    }
+  }
+  return found;
+}
+
+test('every pattern has examples', () => {
+  assert.deepStrictEqual([...patterns().keys()].sort(), Object.keys(examples).sort());
+});
+
+for (const [name, given] of patterns()) {
+  test(`${name} takes what is right and refuses what is wrong`, () => {
+    const [right, wrong] = examples[name] ?? [[], []];
+    assert.ok(right.length > 0 && wrong.length > 0);
+    const takes = (text) => given.every((pattern) => pattern.test(text));
+    for (const text of right) assert.ok(takes(text), `${text} is right`);
+    for (const text of wrong) assert.ok(!takes(text), `${text} is wrong`);
+  });
+}

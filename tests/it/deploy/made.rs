@@ -1,0 +1,510 @@
+//! What the template makes, by what an operator chooses.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use sentinel_connector::{
+    config::{SETTINGS, SinkSettings, StorageSettings},
+    core::columns::TABLES,
+    pipeline::health,
+};
+use serde_json::{Value, json};
+
+use super::{
+    OF_THE_HOST, as_application,
+    azure::{self, Deployed, Resource},
+    deployed, load,
+    platform::{LOCATION, WORKSPACE, WORKSPACE_LOCATION},
+    settings, template,
+};
+
+/// Where tables or rule differ from the columns of this version and those that the user named.
+pub(super) fn wrong_columns(deployed: &Deployed, own: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let tables: Vec<&Resource> = deployed
+        .of("Microsoft.OperationalInsights/workspaces/tables")
+        .collect();
+    let rule = &deployed.one("Microsoft.Insights/dataCollectionRules").body["properties"];
+    let flows = rule["dataFlows"].as_array().unwrap();
+    for table in TABLES {
+        let ours = table.columns().iter();
+        let mut columns: Vec<Value> = ours
+            .map(|column| json!({ "name": column.name, "type": column.kind.name() }))
+            .collect();
+        columns.extend(own.as_array().unwrap().iter().cloned());
+        let columns = json!(columns);
+
+        let schema = json!({ "name": table.name, "columns": columns });
+        let id = format!("{WORKSPACE}/tables/{}", table.name);
+        if !tables
+            .iter()
+            .any(|made| made.id == id && made.body["properties"]["schema"] == schema)
+        {
+            found.push(format!("the table `{}` is another", table.name));
+        }
+        let stream = format!("Custom-{}", table.name);
+        if rule["streamDeclarations"][&stream]["columns"] != columns {
+            found.push(format!("the stream `{stream}` is another"));
+        }
+        let flow = json!({
+            "streams": [stream],
+            "destinations": ["workspace"],
+            "transformKql": "source",
+            "outputStream": stream,
+        });
+        if !flows.contains(&flow) {
+            found.push(format!("`{stream}` does not flow"));
+        }
+    }
+    if tables.len() != TABLES.len() || flows.len() != TABLES.len() {
+        found.push("there are other tables or flows".to_owned());
+    }
+    found
+}
+
+#[test]
+fn tables_and_rule_have_the_columns_of_this_version_and_those_of_the_user() {
+    for own in [json!([]), json!([{ "name": "site", "type": "string" }])] {
+        let deployed = deployed(&json!({ "moreColumns": own, "moreIncidentColumns": own }));
+        assert_eq!(wrong_columns(&deployed, &own), [""; 0]);
+    }
+}
+
+#[test]
+fn tables_can_be_left_alone() {
+    let deployed = deployed(&json!({ "createTables": false }));
+    assert_eq!(
+        deployed
+            .of("Microsoft.OperationalInsights/workspaces/tables")
+            .count(),
+        0
+    );
+    assert_eq!(
+        deployed
+            .of("Microsoft.Insights/dataCollectionRules")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn everything_is_where_it_belongs() {
+    let deployed = deployed(
+        &json!({ "alertEmail": "soc@contoso.example", "createEndpoint": true, "privateNetworking": true }),
+    );
+    for resource in &deployed.resources {
+        let Some(location) = resource.body["location"].as_str() else {
+            continue;
+        };
+        let right = match resource.kind.as_str() {
+            "Microsoft.Insights/dataCollectionRules"
+            | "Microsoft.Insights/dataCollectionEndpoints"
+            | "Microsoft.Insights/scheduledQueryRules" => WORKSPACE_LOCATION,
+            "Microsoft.Insights/actionGroups"
+            | "Microsoft.Network/privateDnsZones"
+            | "Microsoft.Network/privateDnsZones/virtualNetworkLinks" => "global",
+            _ => LOCATION,
+        };
+        assert_eq!(location, right, "{}", resource.id);
+    }
+}
+
+/// Settings that neither the program nor the host reads.
+pub(super) fn unread(settings: &BTreeMap<String, String>) -> Vec<&str> {
+    let read = |name: &str| {
+        OF_THE_HOST.contains(&name) || SETTINGS.iter().any(|setting| setting.name == name)
+    };
+    let names = settings.keys().map(String::as_str);
+    names.filter(|name| !read(name)).collect()
+}
+
+/// Every setting is one that somebody reads, and the program understands them all.
+#[test]
+fn the_app_settings_are_those_that_the_program_reads() {
+    for more in [
+        json!({}),
+        as_application(),
+        json!({ "esetInspect": true, "esetCloudOffice": true, "everyMinutes": 60, "initialHistory": "30d", "createEndpoint": true }),
+    ] {
+        let deployed = deployed(&more);
+        let settings = settings(&deployed);
+        assert_eq!(unread(&settings), [""; 0]);
+        let loaded = load(&settings).unwrap();
+        let names: Vec<&str> = loaded
+            .connections
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        assert_eq!(names, ["default"]);
+        assert_eq!(settings["ESET_LOGIN"], "api@contoso.example");
+        assert!(matches!(loaded.storage, StorageSettings::Azure(_)));
+        let SinkSettings::LogsIngestion { endpoint, .. } = &loaded.sink else {
+            panic!("{:?}", loaded.sink)
+        };
+        assert!(
+            endpoint.contains(if more["createEndpoint"] == true {
+                "-endpoint."
+            } else {
+                "-rule."
+            }),
+            "{endpoint}"
+        );
+        assert_eq!(
+            loaded.identity.client_secret.is_some(),
+            more["identity"] == "application"
+        );
+    }
+}
+
+#[test]
+fn the_products_that_are_checked_are_pulled() {
+    for (more, products) in [
+        (json!({}), "protect"),
+        (
+            json!({ "esetProtect": false, "esetInspect": true }),
+            "inspect",
+        ),
+        (
+            json!({ "esetInspect": true, "esetCloudOffice": true }),
+            "protect,inspect,cloud-office",
+        ),
+    ] {
+        assert_eq!(settings(&deployed(&more))["ESET_PRODUCTS"], products);
+    }
+    // Those that the setting names are all on offer.
+    let about = SETTINGS
+        .iter()
+        .find(|setting| setting.name == "ESET_PRODUCTS")
+        .unwrap()
+        .about;
+    let (_, offered) = about.split_once(": ").unwrap();
+    let listed: Vec<Value> = offered.split(", ").map(|product| json!(product)).collect();
+    let products = template()["variables"]["products"]
+        .as_array()
+        .unwrap()
+        .clone();
+    let names: Vec<Value> = products
+        .iter()
+        .map(|product| product["name"].clone())
+        .collect();
+    assert_eq!(names, listed);
+}
+
+/// The timers of the function folders whose schedule is not among the settings.
+pub(super) fn timers_without_schedule(settings: &BTreeMap<String, String>) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let Ok(text) = fs::read_to_string(entry.unwrap().path().join("function.json")) else {
+            continue;
+        };
+        let function: Value = serde_json::from_str(&text).unwrap();
+        for binding in function["bindings"].as_array().unwrap() {
+            let Some(schedule) = binding["schedule"].as_str() else {
+                continue;
+            };
+            let six = |schedule: &String| schedule.split(' ').count() == 6;
+            if !settings.get(schedule.trim_matches('%')).is_some_and(six) {
+                found.push(schedule.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_timer_has_its_schedule() {
+    assert_eq!(
+        timers_without_schedule(&settings(&deployed(&json!({})))),
+        [""; 0]
+    );
+    let none = timers_without_schedule(&BTreeMap::new());
+    assert!(none.contains(&"%ESET_SCHEDULE%".to_owned()), "{none:?}");
+    assert!(none.contains(&"%PUSH_SCHEDULE%".to_owned()), "{none:?}");
+}
+
+#[test]
+fn further_settings_win() {
+    let more = json!([{ "name": "LOG_LEVEL", "value": "debug" }, { "name": "PUSH_SCHEDULE", "value": "0 0 * * * *" }]);
+    let settings = settings(&deployed(&json!({ "moreSettings": more })));
+    assert_eq!(settings["LOG_LEVEL"], "debug");
+    assert_eq!(settings["PUSH_SCHEDULE"], "0 0 * * * *");
+}
+
+/// Secrets lie in the vault, and nowhere else.
+#[test]
+fn secrets_are_in_the_vault_alone() {
+    let deployed = deployed(&as_application());
+    let mut kept = BTreeMap::new();
+    for resource in &deployed.resources {
+        if resource.kind == "Microsoft.KeyVault/vaults/secrets" {
+            let name = resource.name.rsplit('/').next().unwrap();
+            kept.insert(name, resource.body["properties"]["value"].as_str().unwrap());
+        } else {
+            assert!(
+                !resource.body.to_string().contains("canary-"),
+                "{}",
+                resource.id
+            );
+        }
+    }
+    assert!(!json!(deployed.outputs).to_string().contains("canary-"));
+    let expected = [
+        ("azure-client-secret", "canary-secret"),
+        ("eset-password", "canary-password"),
+    ];
+    assert_eq!(kept, expected.into());
+    // The names are those that the program, and the reference, ask for.
+    let about = SETTINGS
+        .iter()
+        .find(|setting| setting.name == "ESET_PASSWORD")
+        .unwrap()
+        .about;
+    assert!(about.ends_with(" eset-password"), "{about}");
+    assert!(
+        settings(&deployed)["AZURE_CLIENT_SECRET"].ends_with(";SecretName=azure-client-secret)")
+    );
+}
+
+#[test]
+fn empty_secrets_keep_those_of_the_vault() {
+    let mut more = as_application();
+    more["esetPassword"] = json!("");
+    more["azureClientSecret"] = json!("");
+    let again = deployed(&more);
+    assert_eq!(again.of("Microsoft.KeyVault/vaults/secrets").count(), 0);
+    // What the app is told does not depend on it.
+    assert_eq!(settings(&again), settings(&deployed(&as_application())));
+}
+
+/// `(principal, role, resource)` of each role assignment.
+fn grants(deployed: &Deployed) -> BTreeSet<(String, String, String)> {
+    let roles = template()["variables"]["roles"].clone();
+    let grants = deployed
+        .of("Microsoft.Authorization/roleAssignments")
+        .map(|grant| {
+            let properties = &grant.body["properties"];
+            let (role, _) = azure::entries(&roles)
+                .find(|(_, id)| {
+                    properties["roleDefinitionId"]
+                        .as_str()
+                        .unwrap()
+                        .ends_with(id.as_str().unwrap())
+                })
+                .unwrap();
+            let scope = grant.body["scope"]
+                .as_str()
+                .unwrap()
+                .split('/')
+                .rev()
+                .nth(1)
+                .unwrap();
+            let principal = properties["principalId"]
+                .as_str()
+                .unwrap()
+                .get(..1)
+                .unwrap();
+            (principal.to_owned(), role.clone(), scope.to_owned())
+        });
+    grants.collect()
+}
+
+#[test]
+fn each_identity_has_the_roles_that_it_needs_and_no_more() {
+    let own = |principal: &str, role: &str, scope: &str| {
+        (principal.to_owned(), role.to_owned(), scope.to_owned())
+    };
+    let mut expected = BTreeSet::from([
+        own("5", "Storage Blob Data Owner", "storageAccounts"),
+        own("5", "Storage Queue Data Contributor", "storageAccounts"),
+        own("5", "Storage Table Data Contributor", "storageAccounts"),
+        own("5", "Key Vault Secrets User", "vaults"),
+        own("5", "Monitoring Metrics Publisher", "components"),
+        own("5", "Monitoring Metrics Publisher", "dataCollectionRules"),
+    ]);
+    assert_eq!(grants(&deployed(&json!({}))), expected);
+    expected.remove(&own(
+        "5",
+        "Monitoring Metrics Publisher",
+        "dataCollectionRules",
+    ));
+    expected.insert(own(
+        "9",
+        "Monitoring Metrics Publisher",
+        "dataCollectionRules",
+    ));
+    expected.insert(own("9", "Key Vault Secrets User", "vaults"));
+    assert_eq!(grants(&deployed(&as_application())), expected);
+}
+
+/// A redeployment finds its role assignments again; those of two scopes or roles don't meet.
+#[test]
+fn role_assignments_have_names_of_their_own_that_stay() {
+    let names = |deployed: &Deployed| -> Vec<String> {
+        deployed
+            .of("Microsoft.Authorization/roleAssignments")
+            .map(|grant| grant.name.clone())
+            .collect()
+    };
+    let first = names(&deployed(&json!({})));
+    assert_eq!(first, names(&deployed(&json!({ "esetPassword": "" }))));
+    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), first.len());
+}
+
+#[test]
+fn silence_is_three_periods_without_a_health_row() {
+    for (minutes, window) in [
+        (5, "PT15M"),
+        (10, "PT30M"),
+        (15, "PT45M"),
+        (20, "PT1H"),
+        (60, "PT3H"),
+    ] {
+        let deployed = deployed(&json!({ "everyMinutes": minutes }));
+        let alert = &deployed.one("Microsoft.Insights/scheduledQueryRules").body["properties"];
+        assert_eq!(alert["windowSize"], window);
+        assert_eq!(alert["scopes"], json!([WORKSPACE]));
+        let criterion = &alert["criteria"]["allOf"][0];
+        let query = criterion["query"].as_str().unwrap();
+        assert!(
+            query.contains(&format!("providerName == '{}'", health::PROVIDER)),
+            "{query}"
+        );
+        assert!(
+            query.contains(&format!("streamName == '{}'", health::STREAM)),
+            "{query}"
+        );
+        assert_eq!(
+            (&criterion["operator"], &criterion["threshold"]),
+            (&json!("LessThan"), &json!(1))
+        );
+        assert_eq!(alert["actions"]["actionGroups"], json!([]));
+        let schedule = settings(&deployed)["ESET_SCHEDULE"].clone();
+        let expected = if minutes == 60 {
+            "0 0 * * * *".to_owned()
+        } else {
+            format!("0 */{minutes} * * * *")
+        };
+        assert_eq!(schedule, expected);
+    }
+    let deployed = deployed(&json!({ "alertEmail": "soc@contoso.example" }));
+    let group = deployed.one("Microsoft.Insights/actionGroups");
+    let alert = &deployed.one("Microsoft.Insights/scheduledQueryRules").body;
+    assert_eq!(
+        alert["properties"]["actions"]["actionGroups"],
+        json!([group.id])
+    );
+}
+
+#[test]
+fn the_app_is_what_a_custom_handler_on_flex_consumption_has_to_be() {
+    let deployed = deployed(&json!({}));
+    assert_eq!(
+        deployed.one("Microsoft.Web/serverfarms").body["sku"]["name"],
+        "FC1"
+    );
+    let site = deployed.one("Microsoft.Web/sites");
+    let config = &site.body["properties"]["functionAppConfig"];
+    assert_eq!(
+        config["runtime"],
+        json!({ "name": "custom", "version": "1.0" })
+    );
+    let identity = &deployed
+        .one("Microsoft.ManagedIdentity/userAssignedIdentities")
+        .id;
+    assert_eq!(
+        site.body["identity"]["userAssignedIdentities"],
+        json!({ identity: {} })
+    );
+    let storage = &config["deployment"]["storage"];
+    assert_eq!(
+        storage["authentication"]["userAssignedIdentityResourceId"],
+        json!(identity)
+    );
+    let account = deployed.one("Microsoft.Storage/storageAccounts");
+    assert_eq!(account.body["properties"]["allowSharedKeyAccess"], false);
+    let container = deployed.one("Microsoft.Storage/storageAccounts/blobServices/containers");
+    let container = container.name.rsplit('/').next().unwrap();
+    assert_eq!(
+        storage["value"],
+        format!("https://{}.blob.core.windows.net/{container}", account.name)
+    );
+    assert!((3..=24).contains(&account.name.len()), "{}", account.name);
+    let vault = deployed.one("Microsoft.KeyVault/vaults");
+    assert!((3..=24).contains(&vault.name.len()), "{}", vault.name);
+    assert_eq!(vault.body["properties"]["enableRbacAuthorization"], true);
+    assert_eq!(
+        deployed.one("Microsoft.Insights/dataCollectionRules").body["kind"],
+        "Direct"
+    );
+    assert_eq!(
+        deployed
+            .of("Microsoft.Insights/dataCollectionEndpoints")
+            .count(),
+        0
+    );
+    assert_eq!(
+        deployed.resources.last().unwrap().kind,
+        "Microsoft.Web/sites/extensions"
+    );
+}
+
+#[test]
+fn private_networking_closes_storage_and_vault_and_opens_them_from_inside() {
+    let open = deployed(&json!({}));
+    assert!(
+        open.resources
+            .iter()
+            .all(|resource| !resource.kind.starts_with("Microsoft.Network/"))
+    );
+    assert_eq!(
+        open.one("Microsoft.Web/sites").body["properties"]["virtualNetworkSubnetId"],
+        Value::Null
+    );
+    let closed = deployed(&json!({ "privateNetworking": true }));
+    let mut reached = BTreeMap::new();
+    for endpoint in closed.of("Microsoft.Network/privateEndpoints") {
+        let connection =
+            &endpoint.body["properties"]["privateLinkServiceConnections"][0]["properties"];
+        let group = connection["groupIds"][0].as_str().unwrap().to_owned();
+        reached.insert(
+            group,
+            connection["privateLinkServiceId"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    let (account, vault) = (
+        closed.one("Microsoft.Storage/storageAccounts"),
+        closed.one("Microsoft.KeyVault/vaults"),
+    );
+    for (group, to) in [
+        ("blob", account),
+        ("queue", account),
+        ("table", account),
+        ("vault", vault),
+    ] {
+        assert_eq!(reached.remove(group).as_ref(), Some(&to.id), "{group}");
+        assert_eq!(to.body["properties"]["publicNetworkAccess"], "Disabled");
+    }
+    assert!(reached.is_empty(), "{reached:?}");
+    let zones: BTreeSet<&str> = closed
+        .of("Microsoft.Network/privateDnsZones")
+        .map(|zone| zone.name.as_str())
+        .collect();
+    let expected = [
+        "privatelink.blob.core.windows.net",
+        "privatelink.queue.core.windows.net",
+        "privatelink.table.core.windows.net",
+        "privatelink.vaultcore.azure.net",
+    ];
+    assert_eq!(zones, expected.into());
+    let subnet =
+        closed.one("Microsoft.Web/sites").body["properties"]["virtualNetworkSubnetId"].clone();
+    assert!(
+        subnet.as_str().unwrap().ends_with("/subnets/app"),
+        "{subnet}"
+    );
+}
