@@ -34,7 +34,7 @@ pub(super) async fn check(
     clock: SharedClock,
 ) -> Result<()> {
     if arguments.estimate {
-        return estimate(arguments, environment, &clock).await;
+        return estimate(&arguments, environment, &clock).await;
     }
     let mut bad = 0;
     let mut tell = |finding: Finding| {
@@ -67,7 +67,7 @@ pub(super) async fn check(
 }
 
 async fn estimate(
-    arguments: Arguments,
+    arguments: &Arguments,
     environment: &Environment,
     clock: &SharedClock,
 ) -> Result<()> {
