@@ -238,6 +238,19 @@ impl App {
         shared.into_iter().chain(own).collect()
     }
 
+    /// A connection to Defender.
+    pub fn defender(&self, name: &str) -> Option<&defender::Connection> {
+        let found = self.defenders.iter().find(|(known, _)| known == name);
+        found.map(|(_, connection)| &**connection)
+    }
+
+    /// The connections that are set to pull devices.
+    pub fn pulls_machines(&self) -> impl Iterator<Item = &str> {
+        self.jobs(DEFENDER)
+            .filter(|job| job.key.stream == defender::MACHINES.stream)
+            .map(|job| job.key.connection.as_str())
+    }
+
     /// What runs work with.
     pub fn parts(&self) -> &Parts {
         &self.parts

@@ -76,9 +76,14 @@ impl From<Value> for Answer {
 impl Answer {
     /// The answer of a function with an HTTP trigger, whose output binding is `res`: JSON.
     pub fn http(body: &Value) -> Self {
+        Self::http_status(StatusCode::OK, body)
+    }
+
+    /// The same with another status.
+    pub fn http_status(status: StatusCode, body: &Value) -> Self {
         // An object's text is never valid base64, which the host would decode behind our back.
         let res = json!({
-            "statusCode": 200,
+            "statusCode": status.as_u16(),
             "headers": { "Content-Type": "application/json" },
             "body": body.to_string(),
         });

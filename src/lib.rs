@@ -24,9 +24,10 @@
 //! |---|---|---|
 //! | [`cli`] | the command line | everything |
 //! | [`app`] | settings → concrete parts; function name → work | everything but `cli` |
-//! | [`serve`] | the functions, as the host calls them | `app`, `host`, `status` |
+//! | [`serve`] | the functions, as the host calls them | `app`, `assets`, `host`, `status` |
 //! | [`check`] | tries each setting and each dependency | `app` and what it imports |
 //! | [`status`] | where everything stands, in words and as JSON | `app`, `check` and what they import |
+//! | [`assets`] | the machine behind an address, a name or an id | `app`, `core`, `io`, `source`, `storage` |
 //! | [`config`] | settings, read from a map of the environment | leaf types of `core` |
 //! | [`host`] | the custom-handler protocol | `io` |
 //! | [`pipeline`] | one run of one stream | `core`, `io`, the traits |
@@ -45,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod assets;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -1,17 +1,22 @@
 //! The functions, as the Functions host calls them.
 
 use async_trait::async_trait;
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
     app::{App, RunOptions, failed},
+    assets::{self, Lookup},
     config::{Environment, Problems, Settings},
     error::Result,
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
     status::status,
 };
+
+/// The function that tells which machine is behind an address, a name or an id.
+const ASSETS: &str = "Assets";
 
 /// The function that tells where everything stands.
 const STATUS: &str = "Status";
@@ -47,6 +52,26 @@ impl Served {
             .await
     }
 
+    /// What `?find=…` stands for.
+    async fn assets(&self, invocation: &Invocation) -> Answer {
+        let sought = invocation.data["req"]["Query"]["find"].as_str();
+        let found = match self.app().await {
+            Ok(app) => assets::find(app, sought.unwrap_or_default(), &invocation.stop).await,
+            Err(error) => Err(error),
+        };
+        let (status, body) = match found {
+            Ok(Lookup::Found(answer)) => (StatusCode::OK, json!(answer)),
+            Ok(Lookup::Unknown(why)) => (StatusCode::NOT_FOUND, json!({ "error": why })),
+            Ok(Lookup::Unclear(why)) => (StatusCode::BAD_REQUEST, json!({ "error": why })),
+            Err(error) => {
+                tracing::error!(kind = %error.kind(), "{error}");
+                let body = json!({ "error": error.to_string(), "kind": error.kind() });
+                (StatusCode::INTERNAL_SERVER_ERROR, body)
+            }
+        };
+        Answer::http_status(status, &body)
+    }
+
     /// The streams of a timer function.
     async fn timer(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
         let app = self.app().await?;
@@ -72,7 +97,7 @@ impl Functions for Served {
         crate::app::FUNCTIONS
             .iter()
             .copied()
-            .chain([STATUS])
+            .chain([ASSETS, STATUS])
             .map(str::to_owned)
             .collect()
     }
@@ -84,6 +109,9 @@ impl Functions for Served {
                 status(self.app().await, &self.environment, now).await
             };
             return Ok(Answer::http(&status));
+        }
+        if invocation.function == ASSETS {
+            return Ok(self.assets(&invocation).await);
         }
         self.timer(invocation).await
     }

@@ -20,6 +20,7 @@ use crate::{
     serve::Served,
 };
 
+mod assets;
 mod bench;
 mod check;
 mod columns;
@@ -49,6 +50,7 @@ Examples:
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
+  sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
   sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
   sentinel-connector simulate --fault eset.detections:429x3
 
@@ -80,6 +82,9 @@ enum Command {
     /// Show, retry or drop what was refused
     #[command(subcommand)]
     Dead(outbox::DeadCommand),
+    /// Say which machine is behind an address, a name or an id
+    #[command(subcommand)]
+    Assets(assets::Command),
     /// Print what has to be there for streams with a table of their own
     #[command(subcommand)]
     Routes(routes::Command),
@@ -159,6 +164,9 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
         Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
+        Command::Assets(command) => {
+            assets::assets(command, &local_settings()?, clock, &stop_on_signal()?).await
+        }
         Command::Routes(command) => routes::routes(command, local_settings()?),
         Command::Columns => {
             columns::columns();

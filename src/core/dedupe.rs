@@ -137,7 +137,10 @@ impl Bucket {
             let mut recent: Vec<u64> = self.recent.drain().collect();
             recent.sort_unstable();
             self.sorted.extend(recent);
-            // The stable sort finds the two runs and merges them.
+            #[allow(
+                clippy::stable_sort_primitive,
+                reason = "the stable sort finds the two runs and merges them"
+            )]
             self.sorted.sort();
         }
         true

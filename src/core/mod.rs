@@ -1,6 +1,7 @@
 //! Decisions, and nothing else: no IO, no clock, no environment.
 
 pub mod arm;
+pub mod assets;
 pub mod batch;
 mod canonical;
 pub mod columns;

@@ -21,7 +21,7 @@ pub const MAX_WHOLE_BODY: usize = 8 << 20;
 
 /// How many bytes of an answer may arrive before somebody reads them: enough for a fast line, and
 /// little enough to hold in memory.
-const READ_AHEAD: u32 = 1 << 20;
+const READ_AHEAD: u32 = 512 << 10;
 
 /// An answer: status first, body later.
 pub struct Response {

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 
-use super::snapshot::{self, UNMARKED, Way};
+use super::{
+    filing::Sealed,
+    snapshot::{self, UNMARKED, Way},
+};
 use crate::{
     core::{
+        assets::Change,
         batch::Batch,
         cursor::StreamKey,
         dedupe::{Seen, UNDATED, bucket_of, fingerprint},
@@ -43,16 +47,19 @@ pub(super) struct Bad {
 /// What rows are made on: it goes from one piece of work to the next.
 pub(super) struct Desk {
     pub(super) seen: Seen,
-    /// The open batch, and one mark for each of its rows.
+    /// The open batch, and what is remembered of its rows.
     pub(super) batch: Batch,
-    pub(super) marks: Vec<Mark>,
+    open: Sealed,
     /// What the next batch is made of.
     spare: Option<Batch>,
     /// Batches that are full.
-    pub(super) full: VecDeque<(Batch, Vec<Mark>)>,
+    pub(super) full: VecDeque<(Batch, Sealed)>,
     /// Records whose rows do not hold all of them. They are kept before their rows are pushed.
     pub(super) originals: Vec<Original>,
     pub(super) bad: Vec<Bad>,
+    /// What is known of machines by records whose rows are safe for long: between two passes the
+    /// source has just seen them.
+    pub(super) met: Vec<Change>,
     pub(super) counts: Counted,
     /// What the last pass has seen, for streams that are read as a whole.
     pub(super) known: snapshot::Seen,
@@ -79,11 +86,12 @@ impl Desk {
         Self {
             seen: Seen::default(),
             batch: Batch::new(table),
-            marks: Vec::new(),
+            open: Sealed::default(),
             spare: None,
             full: VecDeque::new(),
             originals: Vec::new(),
             bad: Vec::new(),
+            met: Vec::new(),
             counts: Counted::default(),
             known: snapshot::Seen::new(key),
             sent: Seen::default(),
@@ -109,11 +117,11 @@ impl Desk {
     }
 
     /// The open batch, which is then a new one.
-    pub(super) fn take_batch(&mut self) -> (Batch, Vec<Mark>) {
+    pub(super) fn take_batch(&mut self) -> (Batch, Sealed) {
         let spare = self.spare.take();
         let next = spare.unwrap_or_else(|| Batch::new(self.batch.table()));
         let batch = std::mem::replace(&mut self.batch, next);
-        (batch, std::mem::take(&mut self.marks))
+        (batch, std::mem::take(&mut self.open))
     }
 
     /// Takes in a bucket: what the store has of it, and what is not there yet since its rows have not
@@ -124,26 +132,26 @@ impl Desk {
         mut stored: Vec<u64>,
         under_way: impl Iterator<Item = &'m Mark>,
     ) {
-        let open = under_way.chain(&self.marks);
+        let open = under_way.chain(&self.open.marks);
         stored.extend(open.filter(|mark| mark.0 == bucket).map(|mark| mark.1));
         self.seen.load(bucket, stored);
     }
 
     /// Puts the row that was written into the open batch.
-    fn add(&mut self, mark: Mark) {
+    fn add(&mut self, mark: Mark, change: Option<Change>) {
         let row = std::mem::take(&mut self.row);
-        self.add_row(&row, mark);
+        self.add_row(&row, mark, change);
         self.row = row;
     }
 
     /// Puts a row into the open batch.
-    pub(super) fn add_row(&mut self, row: &[u8], mark: Mark) {
+    pub(super) fn add_row(&mut self, row: &[u8], mark: Mark, change: Option<Change>) {
         if !self.batch.has_room_for(row.len()) {
             let full = self.take_batch();
             self.full.push_back(full);
         }
         self.batch.add(row);
-        self.marks.push(mark);
+        self.open.add(mark, change);
     }
 }
 
@@ -229,7 +237,7 @@ impl Mapper {
                 Ok((_, facts)) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
                 Ok((members, facts)) => {
                     self.row(text, &members, &facts, Looked::default(), now, desk);
-                    desk.add(mark);
+                    desk.add(mark, self.asset(&facts.id, &members));
                 }
                 Err(reason) => desk.bad.push(Bad {
                     text: text.to_vec(),
@@ -264,11 +272,14 @@ impl Mapper {
         }
         let fate = match (way, self.endpoint.snapshot) {
             (Way::Plain, _) => Fate::Row(UNMARKED),
-            (Way::Snapshot(_), Some(snapshot)) => {
+            (Way::Snapshot(seeing), Some(snapshot)) => {
                 let content = content_of(members, snapshot.ignored);
                 let (since, mark) = desk.known.judge(&facts.id, content);
                 desk.counts.unchanged += u64::from(since == Since::Unchanged);
                 desk.counts.duplicate += u64::from(since == Since::Repeated);
+                if since == Since::Unchanged && !seeing.is_pass() {
+                    desk.met.extend(self.asset(&facts.id, members));
+                }
                 if since == Since::Changed {
                     Fate::Row(mark)
                 } else {
@@ -335,8 +346,14 @@ impl Mapper {
                     device_name: looked.device_name.as_deref(),
                 });
             self.row(text, &members, facts, looked, now, desk);
-            desk.add(*mark);
+            desk.add(*mark, self.asset(&facts.id, &members));
         }
+    }
+
+    /// What a record means for what is known of machines.
+    fn asset(&self, id: &str, members: &Members<'_>) -> Option<Change> {
+        let asset = self.endpoint.asset.as_ref()?;
+        asset.change(&self.key.connection, id, members)
     }
 
     fn row(
@@ -390,7 +407,7 @@ mod tests {
         Desk::new(DETECTIONS.table.name, &key)
     }
 
-    fn record(id: &str, day: u32, note: &str) -> String {
+    fn detection(id: &str, day: u32, note: &str) -> String {
         format!(r#"{{"uuid":"{id}","occurTime":"2026-01-{day:02}T00:00:00Z","note":"{note}"}}"#)
     }
 
@@ -422,19 +439,19 @@ mod tests {
         let (mapper, mut desk) = (mapper(false), desk());
         sift(
             &mapper,
-            &chunk(&[record("a", 1, ""), record("b", 9, "")]),
+            &chunk(&[detection("a", 1, ""), detection("b", 9, "")]),
             &mut desk,
         );
         desk.seen.trim(0);
         assert_eq!(desk.batch.len(), 2);
         // In the open batch…
-        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.counts.duplicate), (2, 1));
         // …and in one that was sent and has not landed.
         let (_, sent) = desk.take_batch();
         desk.seen = Seen::default();
-        desk.load(sent[0].0, Vec::new(), sent.iter());
-        sift(&mapper, &chunk(&[record("a", 1, "")]), &mut desk);
+        desk.load(sent.marks[0].0, Vec::new(), sent.marks.iter());
+        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.counts.duplicate), (0, 2));
     }
 
@@ -443,16 +460,16 @@ mod tests {
         let (mapper, mut desk) = (mapper(false), desk());
         let note = "x".repeat(60_000);
         let records: Vec<String> = (0..40)
-            .map(|at| record(&at.to_string(), 1, &note))
+            .map(|at| detection(&at.to_string(), 1, &note))
             .collect();
         sift(&mapper, &chunk(&records), &mut desk);
         let open = desk.take_batch();
-        let batches: Vec<(Batch, Vec<Mark>)> = desk.full.into_iter().chain([open]).collect();
+        let batches: Vec<(Batch, Sealed)> = desk.full.into_iter().chain([open]).collect();
         assert_eq!(batches.len(), 3);
         let mut ids = Vec::new();
-        for (batch, marks) in &batches {
+        for (batch, sealed) in &batches {
             assert!(batch.bytes() <= MAX_BATCH_BYTES);
-            assert_eq!(batch.len(), marks.len());
+            assert_eq!(batch.len(), sealed.marks.len());
             let rows = batch.rows().map(|row| serde_json::from_slice(row).unwrap());
             ids.extend(rows.map(|row: serde_json::Value| row["recordId"].clone()));
         }
@@ -462,7 +479,7 @@ mod tests {
 
     #[test]
     fn each_record_is_one_of_new_seen_and_none() {
-        let mut records = vec![record("a", 1, ""), "7".to_owned(), record("a", 1, "")];
+        let mut records = vec![detection("a", 1, ""), "7".to_owned(), detection("a", 1, "")];
         records.push("7".to_owned());
         let mut chunk = chunk(&records);
         chunk.oversized.push(crate::core::page::Oversized {

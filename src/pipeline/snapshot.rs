@@ -37,6 +37,13 @@ pub(super) struct Seeing {
     rewrite: bool,
 }
 
+impl Seeing {
+    /// True in a pass, false between two of them.
+    pub(super) fn is_pass(&self) -> bool {
+        self.last != Some(self.log)
+    }
+}
+
 impl Way {
     /// How the records of a slice are told from those that were handled before.
     pub(super) fn of(endpoint: &Endpoint, state: &StreamState, open: &Open, pace: &Pace) -> Self {
@@ -134,8 +141,7 @@ impl Seen {
     }
 
     fn is_pass(&self) -> bool {
-        self.seeing
-            .is_some_and(|seeing| seeing.last != Some(seeing.log))
+        self.seeing.is_some_and(|seeing| seeing.is_pass())
     }
 
     /// The rows of these marks are safe. Gives back the marks that are none of ours.

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Job, Parts,
+    filing::{self, Sealed},
     land::{Landed, Lander},
     lease::Held,
     letter,
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// Pushes under way while rows are made for the next one.
-const PUSHES: usize = 3;
+const PUSHES: usize = 2;
 
 /// Records that are looked up together: so many are safe even if the time ends with the next ones.
 const LOOKED_UP_TOGETHER: usize = 100;
@@ -61,8 +62,8 @@ pub(super) struct Writer<'a, 'h> {
     mapper: Arc<Mapper>,
     desk: Desk,
     pushes: FuturesOrdered<Push>,
-    /// The marks of the rows under way.
-    under_way: VecDeque<Vec<Mark>>,
+    /// What is remembered of the rows under way.
+    under_way: VecDeque<Sealed>,
     /// Batches that were sealed, and of these the ones that have landed.
     sealed: u64,
     landed: u64,
@@ -151,6 +152,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 .at_the_desk(move |desk| mapper.sift(&records, next, way, desk, now))
                 .await?;
             self.count();
+            filing::file(std::mem::take(&mut self.desk.met), self.parts).await?;
             self.remember_sent().await?;
             self.bury_bad().await?;
             self.send_full().await?;
@@ -232,7 +234,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         } else {
             stored = storage.fingerprints(&dated, bucket).await?;
         }
-        let under_way = self.under_way.iter().flatten();
+        let under_way = self.under_way.iter().flat_map(|sealed| &sealed.marks);
         self.desk.load(bucket, stored, under_way);
         Ok(())
     }
@@ -269,8 +271,8 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.parts.storage.keep(&self.desk.originals).await?;
             self.desk.originals.clear();
         }
-        while let Some((batch, marks)) = self.desk.full.pop_front() {
-            self.send(batch, marks).await?;
+        while let Some((batch, sealed)) = self.desk.full.pop_front() {
+            self.send(batch, sealed).await?;
         }
         Ok(())
     }
@@ -280,16 +282,16 @@ impl<'a, 'h> Writer<'a, 'h> {
         if self.desk.batch.is_empty() {
             return Ok(());
         }
-        let (batch, marks) = self.desk.take_batch();
-        self.send(batch, marks).await
+        let (batch, sealed) = self.desk.take_batch();
+        self.send(batch, sealed).await
     }
 
     /// Sends a batch on its way, and waits while too many are.
-    async fn send(&mut self, batch: Batch, marks: Vec<Mark>) -> Result<()> {
+    async fn send(&mut self, batch: Batch, sealed: Sealed) -> Result<()> {
         let lander = Arc::clone(&self.lander);
         let push = tokio::spawn(async move { lander.land(batch).await });
         self.pushes.push_back(AbortOnDropHandle::new(push));
-        self.under_way.push_back(marks);
+        self.under_way.push_back(sealed);
         self.sealed += 1;
         while self.pushes.len() > PUSHES {
             let Some(push) = self.pushes.next().await else {
@@ -305,12 +307,20 @@ impl<'a, 'h> Writer<'a, 'h> {
         &mut self,
         push: std::result::Result<Landed, tokio::task::JoinError>,
     ) -> Result<()> {
-        let marks = self.under_way.pop_front().unwrap_or_default();
+        let mut sealed = self.under_way.pop_front().unwrap_or_default();
         let landed = push.map_err(|_| Error::contract("a push stopped"))?;
-        let settled = marks.get(..landed.settled()).unwrap_or(&marks);
+        let safe = sealed.changes_of(landed.settled());
+        let marks = &sealed.marks;
+        let settled = marks.get(..landed.settled()).unwrap_or(marks);
         self.report.counts.landed += landed.rows as u64;
         self.report.counts.waiting += landed.parked as u64;
         self.bury(landed.dead).await?;
+        // Before their records count as handled: what is not known of a machine now would not be
+        // known until the record changes again.
+        if let Err(error) = filing::file(safe, self.parts).await {
+            self.broken = true;
+            return Err(error);
+        }
         self.remember(settled).await?;
         if let Some(error) = landed.error {
             self.broken = true;
@@ -358,8 +368,11 @@ impl<'a, 'h> Writer<'a, 'h> {
         let gone = self.desk.known.vanished(self.parts).await?;
         self.report.counts.gone += gone.len() as u64;
         let now = self.parts.clock.now();
-        for row in snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now) {
-            self.desk.add_row(&row, UNMARKED);
+        let rows = snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now);
+        for (row, id) in rows.into_iter().zip(&gone) {
+            let connection = &self.job.key.connection;
+            let asset = endpoint.asset.map(|asset| asset.gone(connection, id));
+            self.desk.add_row(&row, UNMARKED, asset);
         }
         self.send_full().await
     }

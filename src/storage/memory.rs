@@ -8,11 +8,12 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked, SaveError,
-    Sightings, Snapshots, StateStore,
+    Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
+    SaveError, Sightings, Snapshots, StateStore,
 };
 use crate::{
     core::{
+        assets::{Change, Entry, Kind, Name},
         cursor::{StreamKey, StreamState},
         snapshot::Sighting,
     },
@@ -29,6 +30,7 @@ struct Data {
     letters: Vec<DeadLetter>,
     outbox: BTreeMap<String, Parked>,
     originals: HashMap<(StreamKey, String, String), Vec<u8>>,
+    assets: BTreeMap<Name, Entry>,
     gone: HashSet<String>,
 }
 
@@ -281,5 +283,32 @@ impl Originals for MemoryStorage {
             record_version,
             body,
         }))
+    }
+}
+
+#[async_trait]
+impl Assets for MemoryStorage {
+    async fn file_assets(&self, changes: &[Change]) -> Result<()> {
+        let mut data = self.data();
+        for change in changes {
+            match change {
+                Change::Kept(entry) => {
+                    data.assets.insert(entry.name.clone(), entry.clone());
+                }
+                Change::Gone(name) => {
+                    data.assets.remove(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn assets(&self, kind: Kind, key: &str) -> Result<Vec<Entry>> {
+        let data = self.data();
+        let found = data
+            .assets
+            .values()
+            .filter(|entry| entry.name.kind == kind && entry.keys.iter().any(|one| one == key));
+        Ok(found.cloned().collect())
     }
 }

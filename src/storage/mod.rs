@@ -1,5 +1,5 @@
 //! What is kept from run to run: state with `ETags`, fingerprints, sightings, outbox, dead letters,
-//! originals.
+//! originals, assets.
 //!
 //! Every store passes one conformance suite (`tests/it/storage.rs`).
 
@@ -13,12 +13,14 @@ use crate::{
     error::{Error, Result},
 };
 
+mod assets;
 pub mod azure;
 mod json;
 pub mod memory;
 mod snapshots;
 pub mod sqlite;
 
+pub use assets::Assets;
 pub use snapshots::{Sightings, Snapshots};
 
 /// Names one version of a stored state; a save with an older one is refused.
@@ -183,11 +185,14 @@ pub trait Originals: Send + Sync {
 
 /// All that the pipeline needs to remember.
 pub trait Storage:
-    StateStore + Fingerprints + Snapshots + Outbox + DeadLetters + Originals
+    StateStore + Fingerprints + Snapshots + Outbox + DeadLetters + Originals + Assets
 {
 }
 
-impl<T: StateStore + Fingerprints + Snapshots + Outbox + DeadLetters + Originals> Storage for T {}
+impl<T> Storage for T where
+    T: StateStore + Fingerprints + Snapshots + Outbox + DeadLetters + Originals + Assets
+{
+}
 
 /// A store that can be shared.
 pub type SharedStorage = Arc<dyn Storage>;

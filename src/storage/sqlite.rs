@@ -12,6 +12,7 @@ use crate::{
     error::Result,
 };
 
+mod assets;
 mod fingerprints;
 mod letters;
 mod outbox;
@@ -49,6 +50,7 @@ impl SqliteStorage {
                 letters::SCHEMA,
                 snapshots::SCHEMA,
                 outbox::SCHEMA,
+                assets::SCHEMA,
             ] {
                 change.execute_batch(schema)?;
             }

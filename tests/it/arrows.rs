@@ -33,7 +33,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("status", &["app", "check", "config", "core", "storage"]),
-    ("serve", &["app", "config", "host", "io", "status"]),
+    ("assets", &["app", "core", "io", "source", "storage"]),
+    (
+        "serve",
+        &["app", "assets", "config", "host", "io", "status"],
+    ),
     ("secret", &["core", "io"]),
 ];
 

@@ -43,12 +43,12 @@ fn the_readme_lists_every_setting_as_the_program_explains_it() {
 #[test]
 fn the_readme_names_every_function_and_command() {
     let readme = file("README.md");
-    for function in FUNCTIONS.iter().chain(&["Status"]) {
+    for function in FUNCTIONS.iter().chain(&["Assets", "Status"]) {
         assert!(readme.contains(&format!("`{function}`")), "{function}");
     }
     for command in [
         "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",
-        "serve", "routes", "columns",
+        "serve", "assets", "routes", "columns",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }

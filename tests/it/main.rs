@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod arrows;
 #[cfg(test)]
+mod assets;
+#[cfg(test)]
 mod azure;
 #[cfg(test)]
 mod azurite;

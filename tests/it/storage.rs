@@ -5,11 +5,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use sentinel_connector::{
     core::{
+        assets::{Change, Entry, Kind as AssetKind, Name},
         cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
         snapshot::Sighting,
     },
     embedded::EmbeddedFile,
-    error::Kind,
+    error,
     storage::{
         DeadLetter, ETag, Original, Parked, SaveError, StateStore, Storage, memory::MemoryStorage,
         sqlite::SqliteStorage,
@@ -63,6 +64,8 @@ async fn conforms(one: &dyn Storage, two: &dyn Storage) {
     what_is_parked_is_listed_by_id_until_it_is_dropped(one, two).await;
     parked_rows_stay_as_they_were_first(one, two).await;
     an_original_is_replaced(one, two).await;
+    an_asset_is_found_by_each_key_that_it_has_now(one, two).await;
+    assets_that_share_a_key_are_all_found(one, two).await;
     nobody_alive_is_gone(one, two).await;
 }
 
@@ -180,7 +183,7 @@ async fn a_state_of_a_newer_schema_is_refused(one: &dyn Storage) {
         one.load(&key).await.unwrap_err(),
         one.states().await.unwrap_err(),
     ] {
-        assert_eq!(error.kind(), Kind::Config);
+        assert_eq!(error.kind(), error::Kind::Config);
         assert!(error.to_string().contains("default/newer"), "{error}");
         assert!(error.to_string().contains("schema"), "{error}");
     }
@@ -356,6 +359,120 @@ async fn an_original_is_replaced(one: &dyn Storage, two: &dyn Storage) {
         let found = one.original(&key(stream), id, version).await;
         assert_eq!(found.unwrap(), None);
     }
+}
+
+fn asset(connection: &str, kind: AssetKind, id: &str, keys: &[&str], note: &str) -> Entry {
+    Entry {
+        name: Name {
+            connection: connection.to_owned(),
+            kind,
+            id: id.to_owned(),
+        },
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        body: serde_json::json!({ "id": id, "note": note }).to_string(),
+    }
+}
+
+fn kept(entry: &Entry) -> Change {
+    Change::Kept(entry.clone())
+}
+
+fn gone(entry: &Entry) -> Change {
+    Change::Gone(entry.name.clone())
+}
+
+/// The bodies that are found.
+async fn assets(storage: &dyn Storage, kind: AssetKind, key: &str) -> Vec<String> {
+    let found = storage.assets(kind, key).await.unwrap();
+    found.into_iter().map(|entry| entry.body).collect()
+}
+
+async fn an_asset_is_found_by_each_key_that_it_has_now(one: &dyn Storage, two: &dyn Storage) {
+    const M: AssetKind = AssetKind::Machine;
+    one.file_assets(&[]).await.unwrap();
+    assert_eq!(assets(one, M, "10.0.0.1").await, [""; 0]);
+    let old = asset(
+        "default",
+        M,
+        "m / 'ü' #1",
+        &["m1", "10.0.0.1", "2001:db8::7"],
+        "old",
+    );
+    one.file_assets(&[kept(&old)]).await.unwrap();
+    for key in &old.keys {
+        let mut found = two.assets(M, key).await.unwrap();
+        found[0].keys.sort();
+        let mut expected = old.clone();
+        expected.keys.sort();
+        assert_eq!(found, [expected], "{key}");
+        assert_eq!(assets(two, AssetKind::Alert, key).await, [""; 0]);
+    }
+    // Of several changes about one machine the last counts, and old addresses are nobody's.
+    let new = Entry {
+        keys: ["m1", "10.0.0.2"].map(str::to_owned).into(),
+        ..asset("default", M, "m / 'ü' #1", &[], "new")
+    };
+    let between = asset("default", M, "m / 'ü' #1", &["m1", "10.0.0.3"], "between");
+    let changes = [gone(&old), kept(&between), kept(&new)];
+    two.file_assets(&changes).await.unwrap();
+    for (key, expected) in [
+        ("m1", Some(&new)),
+        ("10.0.0.2", Some(&new)),
+        ("10.0.0.1", None),
+        ("10.0.0.3", None),
+        ("2001:db8::7", None),
+        ("M1", None),
+    ] {
+        let expected: Vec<String> = expected.iter().map(|entry| entry.body.clone()).collect();
+        assert_eq!(assets(one, M, key).await, expected, "{key}");
+    }
+    one.file_assets(&changes).await.unwrap();
+    assert_eq!(assets(one, M, "m1").await, [new.body.as_str()]);
+    for _ in 0..2 {
+        one.file_assets(&[gone(&new)]).await.unwrap();
+        assert_eq!(assets(two, M, "m1").await, [""; 0]);
+    }
+    two.file_assets(&[kept(&old)]).await.unwrap();
+    assert_eq!(assets(one, M, "10.0.0.1").await, [old.body.as_str()]);
+    one.file_assets(&[gone(&old)]).await.unwrap();
+}
+
+async fn assets_that_share_a_key_are_all_found(one: &dyn Storage, two: &dyn Storage) {
+    let machines: Vec<Entry> = [("a", "m2"), ("a", "m3"), ("b", "m2")]
+        .map(|(connection, id)| asset(connection, AssetKind::Machine, id, &["10.9.9.9", id], ""))
+        .into();
+    let filed: Vec<Change> = machines.iter().rev().map(kept).collect();
+    one.file_assets(&filed).await.unwrap();
+    let mut found = two.assets(AssetKind::Machine, "10.9.9.9").await.unwrap();
+    for entry in &mut found {
+        entry.keys.sort();
+    }
+    assert_eq!(found, machines);
+    two.file_assets(&[gone(&machines[0])]).await.unwrap();
+    let left = one.assets(AssetKind::Machine, "m2").await.unwrap();
+    assert_eq!(left[0].name, machines[2].name);
+    assert_eq!(left.len(), 1);
+
+    // What is found by its id's beginning, many at once; a key is no prefix of another.
+    let vulnerability = |machine: &str, at: usize| {
+        let id = format!("{machine}-_-CVE-{at:04}-_-v-_-p");
+        asset("a", AssetKind::Vulnerability, &id, &[machine], "")
+    };
+    let all: Vec<Entry> = (0..300).map(|at| vulnerability("m2", at)).collect();
+    let mut changes: Vec<Change> = all.iter().map(kept).collect();
+    changes.push(kept(&vulnerability("m22", 0)));
+    one.file_assets(&changes).await.unwrap();
+    assert_eq!(
+        two.assets(AssetKind::Vulnerability, "m2").await.unwrap(),
+        all
+    );
+    let fixed: Vec<Change> = all.iter().skip(1).map(gone).collect();
+    two.file_assets(&fixed).await.unwrap();
+    assert_eq!(
+        one.assets(AssetKind::Vulnerability, "m2").await.unwrap(),
+        all[..1]
+    );
+    assert_eq!(assets(one, AssetKind::Vulnerability, "m22").await.len(), 1);
 }
 
 async fn nobody_alive_is_gone(one: &dyn Storage, two: &dyn Storage) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::{
+    assets::{Asset, Form, Key, Kind},
     columns,
     endpoint::{Endpoint, Sameness, Snapshot, TimeFilter, WindowQuery},
     mapping::{As, Rule, or_take, take, within},
@@ -77,6 +78,7 @@ pub(crate) const fn plain() -> Endpoint {
         rules: &[],
         details: &[],
         constants: &[],
+        asset: None,
         pace: UPDATES,
     }
 }
@@ -109,6 +111,37 @@ pub static MACHINES: Endpoint = Endpoint {
         take("id", "deviceUuid", As::Text),
         take("computerDnsName", "deviceDisplayName", As::Text),
     ],
+    asset: Some(Asset {
+        kind: Kind::Machine,
+        keys: &[
+            Key::Text("id"),
+            Key::Text("aadDeviceId"),
+            Key::Host("computerDnsName"),
+            Key::Address("lastIpAddress"),
+            Key::Addresses("ipAddresses", "ipAddress"),
+        ],
+        members: &[
+            ("computerDnsName", "name", Form::Text),
+            ("aadDeviceId", "aadDeviceId", Form::Text),
+            ("ipAddresses", "addresses", Form::Addresses),
+            // Whole offices share it: a search for it would find them all.
+            ("lastExternalIpAddress", "externalAddress", Form::Text),
+            ("osPlatform", "osPlatform", Form::Text),
+            ("version", "osVersion", Form::Text),
+            ("osBuild", "osBuild", Form::Text),
+            ("firstSeen", "firstSeen", Form::Text),
+            ("lastSeen", "lastSeen", Form::Text),
+            ("healthStatus", "health", Form::Text),
+            ("onboardingStatus", "onboarding", Form::Text),
+            ("deviceValue", "value", Form::Text),
+            ("rbacGroupName", "group", Form::Text),
+            ("machineTags", "tags", Form::Texts),
+            ("riskScore", "risk", Form::Text),
+            ("exposureLevel", "exposure", Form::Text),
+            ("mergedIntoMachineId", "mergedInto", Form::Text),
+        ],
+        closed: None,
+    }),
     pace: Pace {
         every: HOUR,
         delay: Duration::ZERO,
@@ -146,6 +179,19 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
         take("productName", "objectName", As::Text),
         take("severity", "severityLevel", As::Text),
     ],
+    asset: Some(Asset {
+        kind: Kind::Vulnerability,
+        keys: &[],
+        members: &[
+            ("cveId", "cve", Form::Text),
+            ("severity", "severity", Form::Text),
+            ("productVendor", "vendor", Form::Text),
+            ("productName", "product", Form::Text),
+            ("productVersion", "version", Form::Text),
+            ("fixingKbId", "fixingKb", Form::Text),
+        ],
+        closed: None,
+    }),
     pace: DAILY,
     ..plain()
 };
@@ -180,6 +226,17 @@ pub static CATALOGUE: Endpoint = Endpoint {
         take("severity", "severityLevel", As::Text),
         take("cvssV3", "severityScore", As::NumberText),
     ],
+    asset: Some(Asset {
+        kind: Kind::Catalogue,
+        keys: &[],
+        members: &[
+            ("cvssV3", "cvss", Form::Number),
+            ("publicExploit", "public", Form::Flag),
+            ("exploitVerified", "verified", Form::Flag),
+            ("exploitInKit", "kit", Form::Flag),
+        ],
+        closed: None,
+    }),
     pace: DAILY,
     ..plain()
 };
@@ -278,6 +335,21 @@ pub static ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
+    asset: Some(Asset {
+        kind: Kind::Alert,
+        keys: &[Key::Each("evidence", "mdeDeviceId")],
+        members: &[
+            ("title", "title", Form::Text),
+            ("severity", "severity", Form::Text),
+            ("status", "status", Form::Text),
+            ("category", "category", Form::Text),
+            ("createdDateTime", "created", Form::Text),
+            ("lastUpdateDateTime", "updated", Form::Text),
+            ("incidentId", "incident", Form::Text),
+            ("alertWebUrl", "url", Form::Text),
+        ],
+        closed: Some(("status", "resolved")),
+    }),
     ..plain()
 };
 
@@ -320,6 +392,20 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("Resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
+    asset: Some(Asset {
+        kind: Kind::Alert,
+        keys: &[Key::Text("machineId")],
+        members: &[
+            ("title", "title", Form::Text),
+            ("severity", "severity", Form::Text),
+            ("status", "status", Form::Text),
+            ("category", "category", Form::Text),
+            ("alertCreationTime", "created", Form::Text),
+            ("lastUpdateTime", "updated", Form::Text),
+            ("incidentId", "incident", Form::Text),
+        ],
+        closed: Some(("status", "resolved")),
+    }),
     ..plain()
 };
 

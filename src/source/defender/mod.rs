@@ -37,6 +37,7 @@ use crate::{
 
 mod endpoints;
 mod export;
+mod users;
 
 pub(crate) use endpoints::plain;
 pub use endpoints::{

@@ -178,6 +178,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     rules: V1,
     details: V2,
     constants: GROUP_SIZE,
+    asset: None,
     pace: DETECTION_PACE,
 };
 
@@ -210,6 +211,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     rules: V2,
     details: &[],
     constants: GROUP_SIZE,
+    asset: None,
     pace: DETECTION_PACE,
 };
 
@@ -244,6 +246,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     rules: INCIDENT,
     details: INCIDENT_DETAILS,
     constants: &[],
+    asset: None,
     pace: Pace {
         every: MINUTE,
         // An update that is being written may become visible behind a later one.

@@ -7,9 +7,10 @@
 //! | sightings | container [`CONTAINER`], `sightings/{set}/{pass}.{part}`, append blobs |
 //! | outbox | container [`CONTAINER`], `outbox/{id}` |
 //! | dead letters | container [`CONTAINER`], `dead/{id}` |
+//! | assets | table [`ASSETS_TABLE`], partitions by key |
 //! | originals | container [`CONTAINER`], `originals/{connection}/{stream}/{id}/{version}` |
 //!
-//! Table and container are created when something is first written. Both services are spoken to
+//! Tables and container are created when something is first written. Both services are spoken to
 //! directly: there is no living crate for tables, and for blobs none that appends, lists metadata
 //! and leaves time, waits and the connection to us.
 
@@ -17,6 +18,7 @@ use blobs::Container;
 use table::Table;
 
 mod answer;
+mod assets;
 mod blobs;
 mod fingerprints;
 mod name;
@@ -37,6 +39,9 @@ pub use service::Wire;
 /// The table of the streams' states.
 pub const STATE_TABLE: &str = "connectorstate";
 
+/// The table of what is known of machines.
+pub const ASSETS_TABLE: &str = "connectorassets";
+
 /// The container of everything else.
 pub const CONTAINER: &str = "sentinel-connector";
 
@@ -49,6 +54,7 @@ pub struct AzureStorage {
     wire: Wire,
     owner: String,
     state: Table,
+    assets: Table,
     blobs: Container,
 }
 
@@ -59,6 +65,7 @@ impl AzureStorage {
             // Not from the injected randomness: no two processes may have the same name.
             owner: format!("azure-{:016x}", rand::random::<u64>()),
             state: Table::new(&account, STATE_TABLE, &wire),
+            assets: Table::new(&account, ASSETS_TABLE, &wire),
             blobs: Container::new(&account, CONTAINER, &wire),
             account,
             wire,

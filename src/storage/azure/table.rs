@@ -134,6 +134,22 @@ impl Table {
         self.change(Method::PATCH, key, properties, etag).await
     }
 
+    /// Writes an entity, whatever was there, and creates the table when that is missing.
+    pub async fn put(&self, key: &Key, properties: &Properties) -> Result<()> {
+        // Without `If-Match` it is no condition that there is one.
+        let call = json_call(Method::PUT, self.path(key)).body(JSON, encoded(properties)?);
+        let mut answer = self.service.ask(&call).await?;
+        if answer.is_missing("TableNotFound") {
+            self.create().await?;
+            answer = self.service.ask(&call).await?;
+        }
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(self.unexpected(&answer))
+        }
+    }
+
     async fn change(
         &self,
         method: Method,

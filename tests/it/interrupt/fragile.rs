@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sentinel_connector::{
     core::{
+        assets::{Change, Entry, Kind},
         batch::Batch,
         cursor::{StreamKey, StreamState},
         dedupe::fingerprint,
@@ -13,7 +14,7 @@ use sentinel_connector::{
     error::Result,
     sink::{PushError, SharedSink, Sink},
     storage::{
-        DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
+        Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
         SaveError, SharedStorage, Sightings, Snapshots, StateStore,
     },
 };
@@ -125,6 +126,17 @@ impl Snapshots for Fragile<SharedStorage> {
 
     async fn drop_sightings(&self, set: &str, but: &[i64]) -> Result<()> {
         self.inner.drop_sightings(set, but).await
+    }
+}
+
+#[async_trait]
+impl Assets for Fragile<SharedStorage> {
+    async fn file_assets(&self, changes: &[Change]) -> Result<()> {
+        self.inner.file_assets(changes).await
+    }
+
+    async fn assets(&self, kind: Kind, key: &str) -> Result<Vec<Entry>> {
+        self.inner.assets(kind, key).await
     }
 }
 

@@ -1,0 +1,63 @@
+//! What rows mean for what is known of machines: filed when they are safe, like fingerprints.
+
+use super::{Parts, map::Mark};
+use crate::{
+    core::assets::Change,
+    error::{Kind, Result},
+};
+
+/// What is remembered of a batch's rows once they are safe.
+#[derive(Default)]
+pub(super) struct Sealed {
+    /// One mark for each row.
+    pub(super) marks: Vec<Mark>,
+    /// What rows mean for what is known of machines, each with the place of its row.
+    changes: Vec<(usize, Change)>,
+}
+
+impl Sealed {
+    /// The batch has another row.
+    pub(super) fn add(&mut self, mark: Mark, change: Option<Change>) {
+        let row = self.marks.len();
+        self.changes.extend(change.map(|change| (row, change)));
+        self.marks.push(mark);
+    }
+
+    /// The changes of so many rows, from the beginning.
+    pub(super) fn changes_of(&mut self, rows: usize) -> Vec<Change> {
+        let safe = std::mem::take(&mut self.changes).into_iter();
+        safe.take_while(|(row, _)| *row < rows)
+            .map(|(_, change)| change)
+            .collect()
+    }
+}
+
+/// Files changes. What the store refuses as it is stops nobody: rows matter more than what is said
+/// about them.
+///
+/// # Errors
+/// `Transient` when the store can't be reached.
+pub(super) async fn file(changes: Vec<Change>, parts: &Parts) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    match parts.storage.file_assets(&changes).await {
+        // One of them is at fault: the others shall be known.
+        Err(error) if error.kind() != Kind::Transient => {}
+        end => return end,
+    }
+    for change in changes {
+        let one = parts
+            .storage
+            .file_assets(std::slice::from_ref(&change))
+            .await;
+        match one {
+            Err(error) if error.kind() != Kind::Transient => {
+                let id = &change.name().id;
+                tracing::warn!(%error, id, "refused; `assets find` does not know it");
+            }
+            end => end?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Who has logged on to one machine, asked in this moment.
+
+use super::{Connection, MDE, get};
+use crate::{
+    core::{
+        assets::answer::{User, users},
+        odata::Asks,
+        request::encode,
+    },
+    error::Result,
+    io::exchange::{Limits, Reply},
+};
+
+/// How the app gets to ask.
+const FIX: &str = "grant the app the application role `User.Read.All` of `WindowsDefenderATP`, with \
+                   admin consent";
+
+impl Connection {
+    /// The users of a machine, or why they are not to be had.
+    ///
+    /// # Errors
+    /// As of [`Asker::ask`](crate::io::exchange::Asker::ask).
+    pub async fn logon_users(
+        &self,
+        machine: &str,
+        limits: &Limits,
+    ) -> Result<std::result::Result<Vec<User>, String>> {
+        let path = format!("/api/machines/{}/logonusers", encode(machine));
+        let url = self.url(MDE, &path);
+        let question = get("defender logon users", url, Asks::List, false);
+        let Some(asker) = self.askers.get(MDE) else {
+            return Ok(Err(format!("there is no API `{MDE}`")));
+        };
+        let answer = match asker.ask(&question, limits).await? {
+            Reply::Answer(answer) => answer,
+            Reply::Forbidden(what) => return Ok(Err(format!("not permitted ({what}): {FIX}"))),
+            Reply::PositionRefused(what)
+            | Reply::NotOffered(what)
+            | Reply::TooLarge(what)
+            | Reply::UsedUp(what)
+            | Reply::Unexpected(what, _) => return Ok(Err(what)),
+        };
+        let body = asker.whole_body(&question, answer, limits).await?;
+        Ok(users(&body).ok_or_else(|| "the answer is not as documented".to_owned()))
+    }
+}
