@@ -1,6 +1,6 @@
 //! The composition root: settings → concrete parts, function name → its streams.
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
@@ -8,12 +8,14 @@ use tracing::Instrument;
 
 mod build;
 mod defenders;
+mod routed;
 
 use build::Builder;
+pub use routed::{Routed, Tables};
 
 use crate::{
     config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings},
-    core::{cursor::StreamKey, endpoint::Endpoint, sift::Sift, window::delta},
+    core::{columns::TABLES, cursor::StreamKey, endpoint::Endpoint, sift::Sift, window::delta},
     error::{Error, Result},
     io::{
         clock::SharedClock,
@@ -55,6 +57,7 @@ pub struct App {
     budget: Duration,
     event_time: bool,
     sink_is_embedded: bool,
+    tables: Vec<String>,
 }
 
 /// Told of every step of every stream.
@@ -94,9 +97,10 @@ impl App {
         transport: &SharedTransport,
     ) -> Result<Self> {
         let mut builder = Builder::new(settings, clock, transport)?;
+        let routed = Routed::of(settings)?;
         let parts = Parts {
             storage: builder.storage()?,
-            sink: builder.sink()?,
+            sink: builder.sink(routed.tables().clone())?,
             clock: Arc::clone(clock),
             random: random(),
             outbox_max: settings.run.outbox_max_bytes,
@@ -111,8 +115,9 @@ impl App {
             budget: settings.run.budget,
             event_time: settings.run.time_generated == config::TimeGenerated::Event,
             sink_is_embedded: settings.sink == SinkSettings::Embedded,
+            tables: routed.tables().keys().cloned().collect(),
         };
-        app.connect(settings, transport, &builder)?;
+        app.connect(settings, transport, &builder, &routed)?;
         Ok(app)
     }
 
@@ -122,8 +127,8 @@ impl App {
         settings: &Settings,
         transport: &SharedTransport,
         builder: &Builder<'_>,
+        routed: &Routed,
     ) -> Result<()> {
-        let routes = routes(&settings.sink)?;
         for connection in &settings.connections {
             match &connection.source {
                 config::Source::Eset(settings) => {
@@ -132,7 +137,7 @@ impl App {
                     let shared = self.eset(account(settings, password), transport);
                     for endpoint in eset_streams(settings) {
                         let source = Arc::new(Eset::new(Arc::clone(&shared), endpoint));
-                        let job = self.job(connection, &routes, source, &[], &expiring);
+                        let job = self.job(connection, routed, source, &[], &expiring);
                         self.jobs.push(("EsetTimer", job));
                     }
                     self.connections.push((connection.name.clone(), shared));
@@ -147,7 +152,7 @@ impl App {
                     let account = defenders::account(settings);
                     let shared = defender::Connection::new(account, &tokens, &self.quotas, &wire);
                     for (source, sifts) in defenders::streams(settings, &shared)? {
-                        let job = self.job(connection, &routes, source, sifts, &expiring);
+                        let job = self.job(connection, routed, source, sifts, &expiring);
                         self.jobs.push((DEFENDER, job));
                     }
                     self.defenders.push((connection.name.clone(), shared));
@@ -160,15 +165,17 @@ impl App {
     fn job(
         &self,
         connection: &config::Connection,
-        routes: &BTreeMap<&str, &str>,
+        routed: &Routed,
         source: SharedSource,
         sifts: &'static [Sift],
         expiring: &Arc<[Expiring]>,
     ) -> Job {
         let endpoint = source.endpoint();
+        let (table, layout) = routed.table(endpoint);
         Job {
             key: StreamKey::new(&connection.name, endpoint.stream),
-            table: table(routes, endpoint),
+            table,
+            layout,
             pace: connection.paces.of(endpoint.stream, endpoint.pace),
             source,
             event_time: self.event_time,
@@ -179,19 +186,22 @@ impl App {
     }
 
     /// Asks for the access tokens that the streams of Defender need: connection, API, and what came
-    /// of it.
-    pub async fn defender_logins(&self) -> Vec<(String, &'static str, Result<()>)> {
-        let mut logins: Vec<(String, &'static str, Result<()>)> = Vec::new();
+    /// of it; when there is one, the application roles that reading does not take.
+    pub async fn defender_logins(&self) -> Vec<(String, &'static str, Result<Vec<String>>)> {
+        let mut logins: Vec<(String, &'static str, Result<Vec<String>>)> = Vec::new();
         for (name, connection) in &self.defenders {
             let jobs = self
                 .jobs(DEFENDER)
                 .filter(|job| job.key.connection == *name);
             for endpoint in jobs.map(|job| job.source.endpoint()) {
-                let known = |(other, api, _): &(String, &str, Result<()>)| {
+                let known = |(other, api, _): &(String, &str, Result<Vec<String>>)| {
                     other == name && *api == endpoint.domain
                 };
                 if !logins.iter().any(known) {
-                    let login = connection.log_in(endpoint).await;
+                    let login = match connection.log_in(endpoint).await {
+                        Ok(()) => connection.roles_beyond(endpoint).await,
+                        Err(error) => Err(error),
+                    };
                     logins.push((name.clone(), endpoint.domain, login));
                 }
             }
@@ -218,6 +228,14 @@ impl App {
         self.connections
             .iter()
             .map(|(name, connection)| (name.as_str(), &**connection))
+    }
+
+    /// The tables that rows go to, those of `ROUTES` last.
+    pub fn tables(&self) -> Vec<&str> {
+        let routed = self.tables.iter().map(String::as_str);
+        let shared = TABLES.map(|table| table.name);
+        let own = routed.filter(|name| !shared.contains(name));
+        shared.into_iter().chain(own).collect()
     }
 
     /// A connection to Defender.
@@ -248,8 +266,13 @@ impl App {
 
     /// Until when a run that begins now may go on.
     pub fn limits(&self, stop: CancellationToken) -> Limits {
+        self.limits_of(self.budget, stop)
+    }
+
+    /// Until when something that begins now and has this long may go on.
+    pub fn limits_of(&self, patience: Duration, stop: CancellationToken) -> Limits {
         Limits {
-            deadline: self.parts.clock.now() + delta(self.budget),
+            deadline: self.parts.clock.now() + delta(patience),
             stop,
         }
     }
@@ -307,34 +330,6 @@ impl App {
             .flatten()
             .and_then(|(state, _)| state.finished)
     }
-}
-
-/// Which table the streams go to that do not go to their own.
-fn routes(sink: &SinkSettings) -> Result<BTreeMap<&str, &str>> {
-    let SinkSettings::LogsIngestion { routes, .. } = sink else {
-        return Ok(BTreeMap::new());
-    };
-    let known: Vec<&str> = endpoints().map(|endpoint| endpoint.stream).collect();
-    let route = |route: &'_ config::Route| known.contains(&route.stream.as_str());
-    if let Some(strange) = routes.iter().find(|one| !route(one)) {
-        return Err(Error::config(format!(
-            "`ROUTES` names the stream `{}`, which there is not; there are {}",
-            strange.stream,
-            known.join(", ")
-        )));
-    }
-    Ok(routes
-        .iter()
-        .map(|route| (route.stream.as_str(), route.table.as_str()))
-        .collect())
-}
-
-fn table(routes: &BTreeMap<&str, &str>, endpoint: &Endpoint) -> String {
-    routes
-        .get(endpoint.stream)
-        .copied()
-        .unwrap_or(endpoint.table.name)
-        .to_owned()
 }
 
 /// Every endpoint of every source.

@@ -14,7 +14,6 @@ use crate::{
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
         batch::Batch,
-        columns,
         cursor::{Slice, StreamState},
         window::{Passes, Window, delta},
     },
@@ -27,6 +26,8 @@ use crate::{
     sink::Sink,
     storage::Storage,
 };
+
+pub mod estimate;
 
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -160,7 +161,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
     let clock = &parts.clock;
     check_storage(&*parts.storage, findings).await;
-    check_sink(&*parts.sink, findings).await;
+    check_sink(&*parts.sink, &app.tables(), findings).await;
     let limits = Limits {
         deadline: clock.now() + delta(PATIENCE),
         stop: CancellationToken::new(),
@@ -178,7 +179,16 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
         logins += 1;
         let what = format!("{name}: login for {api}");
         match login {
-            Ok(()) => findings.ok(&what, "Entra granted an access token"),
+            Ok(beyond) => {
+                findings.ok(&what, "Entra granted an access token");
+                if !beyond.is_empty() {
+                    let roles = format!(
+                        "the app holds roles that reading does not take: take away `{}`",
+                        beyond.join("`, `")
+                    );
+                    findings.note(&what, &roles);
+                }
+            }
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }
@@ -228,10 +238,10 @@ async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'
 }
 
 /// Hands over no rows at all: enough to know that some would be taken.
-async fn check_sink(sink: &dyn Sink, findings: &mut Findings<'_>) {
-    for table in columns::TABLES {
-        let what = format!("sink: {}", table.name);
-        match sink.push(&Batch::new(table.name)).await {
+async fn check_sink(sink: &dyn Sink, tables: &[&str], findings: &mut Findings<'_>) {
+    for table in tables {
+        let what = format!("sink: {table}");
+        match sink.push(&Batch::new(table)).await {
             Ok(()) => findings.ok(&what, "takes rows"),
             Err(error) => findings.bad(&what, &error.to_string()),
         }

@@ -1,10 +1,10 @@
 //! Settings → concrete parts: identities, vault, storage, sink.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::random;
+use super::{Tables, random};
 use crate::{
     config::{
         self, DefenderSettings, IdentitySettings, SecretSource, Settings, SinkSettings,
@@ -142,11 +142,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Where rows go.
-    pub(super) fn sink(&mut self) -> Result<SharedSink> {
+    /// Where rows go; `routed` are the tables that `ROUTES` adds.
+    pub(super) fn sink(&mut self, routed: Tables) -> Result<SharedSink> {
         match &self.settings.sink {
             SinkSettings::Embedded => match self.settings.storage {
-                StorageSettings::Embedded => Ok(Arc::new(Workspace::new(self.file()?)?)),
+                StorageSettings::Embedded => {
+                    Ok(Arc::new(Workspace::with_tables(self.file()?, routed)?))
+                }
                 // A cursor must not outlive the rows behind it.
                 StorageSettings::Azure(_) => Err(Error::config(
                     "`SINK=embedded` keeps rows in a file, and `STORAGE` keeps cursors in Azure: set \
@@ -154,7 +156,7 @@ impl<'a> Builder<'a> {
                 )),
             },
             SinkSettings::LogsIngestion { .. } => Ok(Arc::new(LogsIngestion::new(
-                places(&self.settings.sink),
+                places(self.settings),
                 Arc::clone(&self.services),
                 Arc::clone(self.transport),
                 Arc::clone(self.clock),
@@ -256,42 +258,40 @@ fn expiring(registration: &Registration) -> Option<Expiring> {
 }
 
 /// Which rule and stream takes the rows of each table.
-fn places(sink: &SinkSettings) -> Places {
+fn places(settings: &Settings) -> Places {
     let SinkSettings::LogsIngestion {
         endpoint,
         scope,
         dcr_immutable_id,
         stream,
         stream_incidents,
-        routes,
-    } = sink
+    } = &settings.sink
     else {
-        return Places {
-            endpoint: String::new(),
-            scope: String::new(),
-            tables: BTreeMap::new(),
+        return Places::default();
+    };
+    let target = |route: Option<&config::Route>, stream: &str| {
+        let own = |own: fn(&config::Route) -> Option<&String>, else_: &String| {
+            route.and_then(own).unwrap_or(else_).clone()
         };
+        Target {
+            endpoint: own(|route| route.endpoint.as_ref(), endpoint),
+            dcr: own(|route| route.dcr.as_ref(), dcr_immutable_id),
+            stream: stream.to_owned(),
+        }
     };
-    let target = |dcr: Option<&String>, stream: &str| Target {
-        dcr: dcr.unwrap_or(dcr_immutable_id).clone(),
-        stream: stream.to_owned(),
-    };
-    let own = [
+    let shared = [
         (columns::DETECTIONS.name.to_owned(), target(None, stream)),
         (
             columns::INCIDENTS.name.to_owned(),
             target(None, stream_incidents),
         ),
     ];
-    let routed = routes.iter().map(|route| {
-        (
-            route.table.clone(),
-            target(route.dcr.as_ref(), &route.dcr_stream),
-        )
-    });
-    let tables = own.into_iter().chain(routed).collect();
+    let routed = settings
+        .routes
+        .iter()
+        .map(|route| (route.table.clone(), target(Some(route), &route.dcr_stream)));
+    let tables = shared.into_iter().chain(routed).collect();
     Places {
-        endpoint: endpoint.clone(),
         scope: scope.clone(),
         tables,
     }

@@ -89,6 +89,17 @@ fn lists(settings: &DefenderSettings) -> Vec<(&'static Endpoint, &'static [Sift]
     lists
 }
 
+/// The endpoints of a connection's streams.
+pub(super) fn endpoints(settings: &DefenderSettings) -> Vec<&'static Endpoint> {
+    let tables = settings.hunting_tables.iter();
+    let tables = tables.filter_map(|name| hunting::table(name));
+    lists(settings)
+        .into_iter()
+        .map(|(endpoint, _)| endpoint)
+        .chain(tables.map(|table| &table.endpoint))
+        .collect()
+}
+
 /// The streams of a connection.
 pub(super) fn streams(
     settings: &DefenderSettings,

@@ -3,8 +3,11 @@
 use super::screen;
 use crate::{
     app::App,
-    check::{self, Finding, Found},
-    config::{Environment, Mode},
+    check::{
+        self, Finding, Found,
+        estimate::{estimates, switch_all_on},
+    },
+    config::{Environment, Mode, Settings},
     error::{Error, Result},
     io::clock::SharedClock,
 };
@@ -14,6 +17,15 @@ pub(super) struct Arguments {
     /// Settings alone, without opening or asking anything
     #[arg(long)]
     offline: bool,
+    /// Only this connection of `CONNECTIONS`
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    /// In place of all that, how much each stream brings a day, from at most three calls each
+    #[arg(long, conflicts_with = "offline")]
+    estimate: bool,
+    /// With --estimate: every stream that the connections could read, switched on or not
+    #[arg(long, requires = "estimate")]
+    all_streams: bool,
 }
 
 pub(super) async fn check(
@@ -21,13 +33,19 @@ pub(super) async fn check(
     environment: &Environment,
     clock: SharedClock,
 ) -> Result<()> {
+    if arguments.estimate {
+        return estimate(&arguments, environment, &clock).await;
+    }
     let mut bad = 0;
     let mut tell = |finding: Finding| {
         bad += usize::from(finding.found == Found::Bad);
         show(&finding);
     };
     let settings = check::settings(environment, Mode::Local, &mut tell);
-    if let (Some(settings), false) = (settings, arguments.offline) {
+    if let (Some(mut settings), false) = (settings, arguments.offline) {
+        if let Some(name) = &arguments.connection {
+            settings.keep_connection(name)?;
+        }
         match App::build(&settings, &clock) {
             Ok(app) => check::dependencies(&app, &mut tell).await,
             Err(error) => tell(Finding {
@@ -44,6 +62,30 @@ pub(super) async fn check(
         )),
         bad => Err(Error::config(format!(
             "{bad} lines say BAD: their ends say how to mend it"
+        ))),
+    }
+}
+
+async fn estimate(
+    arguments: &Arguments,
+    environment: &Environment,
+    clock: &SharedClock,
+) -> Result<()> {
+    let mut settings = Settings::load(environment, Mode::Local)?;
+    if let Some(name) = &arguments.connection {
+        settings.keep_connection(name)?;
+    }
+    if arguments.all_streams {
+        switch_all_on(&mut settings);
+    }
+    let app = App::build(&settings, clock)?;
+    let estimates = estimates(&app).await;
+    screen::line(screen::estimates(&estimates));
+    match estimates.iter().filter(|(_, found)| found.is_err()).count() {
+        0 => Ok(()),
+        some => Err(Error::config(format!(
+            "of {some} of {} streams nothing is known: `check` says how to mend it",
+            estimates.len()
         ))),
     }
 }

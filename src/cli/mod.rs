@@ -23,9 +23,11 @@ use crate::{
 mod assets;
 mod bench;
 mod check;
+mod columns;
 mod cursor;
 mod demo;
 mod outbox;
+mod routes;
 mod run;
 mod schema;
 mod screen;
@@ -43,6 +45,7 @@ Examples:
   sentinel-connector demo                        try everything: no settings, no network
   sentinel-connector query \"SELECT count(*) FROM IntegrationTable_CL\"
   sentinel-connector check                       try each setting and each dependency
+  sentinel-connector check --estimate            how much each stream brings a day
   sentinel-connector run EsetTimer --once        one run with real settings
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
@@ -82,6 +85,11 @@ enum Command {
     /// Say which machine is behind an address, a name or an id
     #[command(subcommand)]
     Assets(assets::Command),
+    /// Print what has to be there for streams with a table of their own
+    #[command(subcommand)]
+    Routes(routes::Command),
+    /// Print which member of each stream goes to which column
+    Columns,
     /// Ask the embedded tables in SQL
     Query {
         /// One SELECT
@@ -149,7 +157,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve => serve(clock).await,
         Command::Demo(arguments) => demo::demo(arguments, clock).await,
-        Command::Run(arguments) => run::run(arguments, &local_settings()?, clock).await,
+        Command::Run(arguments) => run::run(arguments, local_settings()?, clock).await,
         Command::Check(arguments) => check::check(arguments, &local_environment()?, clock).await,
         Command::Cursor(command) => {
             cursor::cursor(command, &local_environment()?, &local_settings()?, clock).await
@@ -158,6 +166,11 @@ async fn run(command: Command) -> Result<()> {
         Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
         Command::Assets(command) => {
             assets::assets(command, &local_settings()?, clock, &stop_on_signal()?).await
+        }
+        Command::Routes(command) => routes::routes(command, local_settings()?),
+        Command::Columns => {
+            columns::columns();
+            Ok(())
         }
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
         Command::Schema => {

@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     /// Run once and end (the default)
     #[arg(long, conflicts_with = "watch")]
     once: bool,
+    /// Only the streams of this connection of `CONNECTIONS`
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
     /// Run on and on, each stream as often as its `…_EVERY` says, until Ctrl-C
     #[arg(long)]
     watch: bool,
@@ -33,11 +36,18 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(
     arguments: Arguments,
-    settings: &Settings,
+    mut settings: Settings,
     clock: SharedClock,
 ) -> Result<()> {
-    let functions = functions(&arguments.functions)?;
-    let app = App::build(settings, &clock)?;
+    let mut functions = functions(&arguments.functions)?;
+    if let Some(name) = &arguments.connection {
+        settings.keep_connection(name)?;
+    }
+    let app = App::build(&settings, &clock)?;
+    if arguments.connection.is_some() && arguments.functions.is_empty() {
+        // The outbox is everybody's.
+        functions.retain(|function| app.jobs(function).next().is_some());
+    }
     if functions
         .iter()
         .all(|function| app.jobs(function).next().is_none())

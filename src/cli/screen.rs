@@ -13,8 +13,8 @@ use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyl
 
 use crate::{
     app::Progress,
-    core::cursor::StreamKey,
-    error::{Error, Kind},
+    core::{cursor::StreamKey, estimate::Estimate},
+    error::{Error, Kind, Result},
     pipeline::{Outcome, Report},
     status::span,
 };
@@ -158,6 +158,60 @@ pub(super) fn summary(reports: &[Report]) -> String {
         ]);
     }
     for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// How much streams will bring, as a table.
+pub(super) fn estimates(all: &[(StreamKey, Result<Estimate>)]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header([
+        "stream",
+        "first run",
+        "rows a day",
+        "bytes a day",
+        "estimated from",
+    ]);
+    let (mut rows, mut bytes) = (0_u64, 0_u64);
+    for (key, found) in all {
+        match found {
+            Ok(estimate) => {
+                rows = rows.saturating_add(estimate.rows);
+                bytes = bytes.saturating_add(estimate.bytes);
+                let first = estimate.at_first.map(|first| HumanCount(first).to_string());
+                table.add_row([
+                    named(key),
+                    first.unwrap_or_default(),
+                    HumanCount(estimate.rows).to_string(),
+                    HumanBytes(estimate.bytes).to_string(),
+                    estimate.how.clone(),
+                ]);
+            }
+            Err(error) => {
+                let nothing = String::new;
+                table.add_row([
+                    named(key),
+                    nothing(),
+                    nothing(),
+                    nothing(),
+                    error.to_string(),
+                ]);
+            }
+        }
+    }
+    let month = u128::from(bytes) * 30;
+    let gigabytes = month / 1_000_000_000;
+    let hundredths = month / 10_000_000 % 100;
+    table.add_row([
+        "all of these".to_owned(),
+        String::new(),
+        HumanCount(rows).to_string(),
+        HumanBytes(bytes).to_string(),
+        format!("{gigabytes}.{hundredths:02} GB in 30 days"),
+    ]);
+    for column in table.column_iter_mut().skip(1).take(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()

@@ -202,11 +202,10 @@ fn the_scope_is_that_of_the_endpoints_cloud() {
             ("ROUTES", "eset.incidents=Custom-Mine_CL"),
         ];
         settings.extend_from_slice(more);
-        match load(Mode::Local, &settings).unwrap().sink {
-            SinkSettings::LogsIngestion { scope, routes, .. } => {
-                assert_eq!(routes[0].table, "Mine_CL");
-                scope
-            }
+        let settings = load(Mode::Local, &settings).unwrap();
+        assert_eq!(settings.routes[0].table, "Mine_CL");
+        match settings.sink {
+            SinkSettings::LogsIngestion { scope, .. } => scope,
             SinkSettings::Embedded => panic!("embedded"),
         }
     };
@@ -237,6 +236,26 @@ fn the_outbox_has_a_limit() {
     assert_eq!(settings.run.outbox_max_bytes, 5_000_000_000);
     let found = problems(&[("OUTBOX_MAX_BYTES", "much"), ("SINK", "embedded")]);
     assert!(found[0].starts_with("`OUTBOX_MAX_BYTES` is `much`"));
-    let unused = load(Mode::Local, &[("ROUTES", "a=Custom-A_CL")]).unwrap();
-    assert!(warnings(&unused)[0].starts_with("`ROUTES` is not used"));
+    let embedded = load(Mode::Local, &[("ROUTES", "a=Custom-A_CL")]).unwrap();
+    assert_eq!(embedded.routes[0].table, "A_CL");
+    assert_eq!(warnings(&embedded), Vec::<String>::new());
+}
+
+#[test]
+fn one_connection_can_be_kept_alone() {
+    let two = r#"[{"name":"a","source":"defender","settings":{"DEFENDER_TENANT_ID":"t1"}},
+                  {"name":"b","source":"defender","settings":{"DEFENDER_TENANT_ID":"t2"}}]"#;
+    let mut settings = load(Mode::Local, &[("CONNECTIONS", two)]).unwrap();
+    let error = settings.keep_connection("c").unwrap_err().to_string();
+    assert!(
+        error.contains("no connection `c`; there are `a`, `b`"),
+        "{error}"
+    );
+    settings.keep_connection("b").unwrap();
+    let names: Vec<&str> = settings
+        .connections
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, ["b"]);
 }

@@ -62,6 +62,17 @@ pub enum DefenderStream {
     Incidents,
 }
 
+impl DefenderStream {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Machines,
+        Self::Vulnerabilities,
+        Self::SoftwareVulnerabilities,
+        Self::Alerts,
+        Self::Incidents,
+    ];
+}
+
 /// Which API brings alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertsApi {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use reader::Reader;
 
+use crate::error::Error;
+
 mod azure;
 mod connection;
 mod defender;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub run: RunSettings,
     /// Where rows go.
     pub sink: SinkSettings,
+    /// `ROUTES`: streams whose rows go to a table of their own; none by default.
+    pub routes: Vec<Route>,
     /// Where positions are kept.
     pub storage: StorageSettings,
     /// Who we are to Azure.
@@ -79,6 +83,7 @@ impl Settings {
         let reader = &mut Reader::new(environment, &mut noted);
         let run = RunSettings::read(reader);
         let sink = SinkSettings::read(reader, environment, mode);
+        let routes = reader.or("ROUTES", Vec::new(), routes::routes);
         let storage = StorageSettings::read(reader, environment, mode);
         let identity = IdentitySettings::read(reader);
         let key_vault = reader.optional("KEY_VAULT_URL", values::https_url);
@@ -89,10 +94,10 @@ impl Settings {
 
         // Everything may be there and still a connection be missing: that one's problems count.
         let azure = (identity, key_vault);
-        match (run, sink, storage, azure, data, extra_ca, log) {
+        match (run, (sink, routes), storage, azure, data, extra_ca, log) {
             (
                 Ok(run),
-                Ok(sink),
+                (Ok(sink), Ok(routes)),
                 Ok(storage),
                 (Ok(identity), Ok(key_vault)),
                 Ok(data),
@@ -102,6 +107,7 @@ impl Settings {
                 connections,
                 run,
                 sink,
+                routes,
                 storage,
                 identity,
                 key_vault,
@@ -112,6 +118,26 @@ impl Settings {
             }),
             _ => Err(noted),
         }
+    }
+
+    /// Leaves this connection alone.
+    pub fn keep_connection(&mut self, name: &str) -> Result<(), Error> {
+        if !self.connections.iter().any(|one| one.name == name) {
+            let known: Vec<String> = self
+                .connections
+                .iter()
+                .map(|one| format!("`{}`", one.name))
+                .collect();
+            let known = match &known[..] {
+                [] => "none is configured".to_owned(),
+                known => format!("there are {}", known.join(", ")),
+            };
+            return Err(Error::config(format!(
+                "there is no connection `{name}`; {known}"
+            )));
+        }
+        self.connections.retain(|one| one.name == name);
+        Ok(())
     }
 }
 

@@ -178,7 +178,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "DCR_STREAM_INCIDENTS", "stream of the rule that takes incidents")
         .alias(&["STREAM_NAME_INCIDENTS"])
         .default("Custom-IntegrationTableIncidents_CL"),
-    Setting::new(App, "ROUTES", "streams whose rows go to a table of their own: stream=[dcr-id/]Custom-X_CL, comma-separated")
+    Setting::new(App, "ROUTES", "streams whose rows go to a table of their own: stream=[[endpoint/]dcr-id/]Custom-X_CL, comma-separated; `routes arm` prints the tables and rules")
         .example("eset.incidents=Custom-EsetIncidents_CL"),
     Setting::new(App, "STORAGE", "where cursors and outbox are kept: embedded (a file) or azure (the account of AzureWebJobsStorage)")
         .default("embedded on the command line, azure under the host when AzureWebJobsStorage is set"),

@@ -9,7 +9,6 @@ use super::{
     azure::AzureStorage,
     environment::Environment,
     reader::{Problems, Read, Reader},
-    routes::{Route, routes},
     values,
 };
 use crate::logging::Format;
@@ -54,8 +53,6 @@ pub enum SinkSettings {
         /// `DCR_STREAM_INCIDENTS`, or `STREAM_NAME_INCIDENTS`; by default
         /// `Custom-IntegrationTableIncidents_CL`.
         stream_incidents: String,
-        /// `ROUTES`, none by default.
-        routes: Vec<Route>,
     },
 }
 
@@ -133,9 +130,6 @@ impl SinkSettings {
         };
         if place == Place::Embedded {
             warn_of_files_in_azure("SINK", reader, environment);
-            if reader.is_set("ROUTES") {
-                reader.warn("ROUTES", "is not used: the embedded sink has two tables");
-            }
             return Ok(Self::Embedded);
         }
         let endpoint = reader.required("LOGS_INGESTION_ENDPOINT", values::url);
@@ -150,14 +144,12 @@ impl SinkSettings {
             "DCR_STREAM_INCIDENTS",
             "Custom-IntegrationTableIncidents_CL",
         );
-        let routes = reader.or("ROUTES", Vec::new(), routes);
         Ok(Self::LogsIngestion {
             endpoint: endpoint?,
             scope: scope?,
             dcr_immutable_id: dcr?,
             stream: first?,
             stream_incidents: incidents?,
-            routes: routes?,
         })
     }
 }

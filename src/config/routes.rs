@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::values::Parsed;
+use super::values::{self, Parsed};
 
 /// Tables that `DCR_STREAM` and `DCR_STREAM_INCIDENTS` are for.
 const OWN_TABLES: [&str; 2] = ["IntegrationTable_CL", "IntegrationTableIncidents_CL"];
@@ -16,11 +16,24 @@ pub struct Route {
     pub table: String,
     /// The rule, when it is not that of `DCR_IMMUTABLE_ID`.
     pub dcr: Option<String>,
+    /// The rule's own endpoint, when it is not `LOGS_INGESTION_ENDPOINT`.
+    pub endpoint: Option<String>,
     /// The stream of the rule: `Custom-` and the table.
     pub dcr_stream: String,
 }
 
-/// `stream=[dcr-id/]Custom-X_CL,…`
+impl Route {
+    /// True when the rows go to one of the tables that all sources share.
+    pub fn is_shared(&self) -> bool {
+        OWN_TABLES.contains(&self.table.as_str())
+    }
+
+    fn place(&self) -> (Option<&str>, Option<&str>) {
+        (self.dcr.as_deref(), self.endpoint.as_deref())
+    }
+}
+
+/// `stream=[[https://endpoint/]dcr-id/]Custom-X_CL,…`
 pub(super) fn routes(value: &str) -> Parsed<Vec<Route>> {
     let parts = value.split(',').map(str::trim);
     let routes: Vec<Route> = parts
@@ -33,10 +46,10 @@ pub(super) fn routes(value: &str) -> Parsed<Vec<Route>> {
     }
     // The outbox keeps the table's name alone, so that alone must say where its rows go.
     for route in &routes {
-        let own = OWN_TABLES.contains(&route.table.as_str()) && route.dcr.is_some();
+        let own = route.is_shared() && route.dcr.is_some();
         let other = routes
             .iter()
-            .any(|other| other.table == route.table && other.dcr != route.dcr);
+            .any(|other| other.table == route.table && other.place() != route.place());
         if own || other {
             return Err(format!(
                 "sends `{}` to two data collection rules: give the tables different names",
@@ -50,13 +63,17 @@ pub(super) fn routes(value: &str) -> Parsed<Vec<Route>> {
 fn route(part: &str) -> Parsed<Route> {
     let wrong = || {
         format!(
-            "holds `{part}`; a route looks like `eset.detections=Custom-MyTable_CL` or `eset.detections=dcr-0123456789abcdef/Custom-MyTable_CL`"
+            "holds `{part}`; a route looks like `eset.detections=Custom-MyTable_CL` or `eset.detections=dcr-0123456789abcdef/Custom-MyTable_CL`, with the rule's endpoint and a slash before the rule if it has one of its own"
         )
     };
     let (stream, target) = part.split_once('=').ok_or_else(wrong)?;
-    let (dcr, dcr_stream) = match target.split_once('/') {
-        Some((dcr, stream)) => (Some(dcr.trim()), stream.trim()),
+    let (place, dcr_stream) = match target.rsplit_once('/') {
+        Some((place, stream)) => (Some(place.trim()), stream.trim()),
         None => (None, target.trim()),
+    };
+    let (endpoint, dcr) = match place.and_then(|place| place.rsplit_once('/')) {
+        Some((endpoint, dcr)) => (Some(values::url(endpoint)?), Some(dcr)),
+        None => (None, place),
     };
     let plain = |text: &str, more: &str| {
         !text.is_empty()
@@ -77,6 +94,7 @@ fn route(part: &str) -> Parsed<Route> {
         stream: stream.to_owned(),
         table: table.to_owned(),
         dcr: dcr.map(str::to_owned),
+        endpoint,
         dcr_stream: dcr_stream.to_owned(),
     })
 }
@@ -101,6 +119,21 @@ mod tests {
         );
         assert_eq!(second.dcr.as_deref(), Some("dcr-1"));
         assert_eq!(second.dcr_stream, "Custom-B_CL");
+        assert_eq!(second.endpoint, None);
+    }
+
+    #[test]
+    fn a_rule_may_have_an_endpoint_of_its_own() {
+        let host = "https://a-1b2c.westeurope-1.ingest.monitor.azure.com";
+        let found = routes(&format!("eset.incidents={host}/dcr-1/Custom-B_CL")).unwrap();
+        assert_eq!(found[0].endpoint.as_deref(), Some(host));
+        assert_eq!(found[0].dcr.as_deref(), Some("dcr-1"));
+        let two = format!("a={host}/dcr-1/Custom-B_CL,b=dcr-1/Custom-B_CL");
+        assert!(
+            routes(&two)
+                .unwrap_err()
+                .contains("two data collection rules")
+        );
     }
 
     #[test]
@@ -115,6 +148,8 @@ mod tests {
             "a=Custom-_CL/x",
             "a=rule/Custom-A_CL",
             "=Custom-A_CL",
+            "a=https://x.example/Custom-A_CL",
+            "a=x.example/dcr-1/Custom-A_CL",
             "a=Custom-A B_CL",
         ] {
             assert!(routes(bad).is_err(), "{bad}");

@@ -155,7 +155,6 @@ fn the_stock_names_are_understood() {
             dcr_immutable_id: "dcr-0123456789abcdef".to_owned(),
             stream: "Custom-A_CL".to_owned(),
             stream_incidents: "Custom-B_CL".to_owned(),
-            routes: Vec::new(),
         }
     );
     assert_eq!(warnings(&settings), Vec::<String>::new());

@@ -9,6 +9,10 @@ pub enum Type {
     String,
     /// A 32-bit integer.
     Int,
+    /// A 64-bit integer.
+    Long,
+    /// A 64-bit floating-point number.
+    Real,
     /// True or false.
     Boolean,
     /// A time in UTC, in steps of 100 ns.
@@ -23,6 +27,8 @@ impl Type {
         match self {
             Self::String => "string",
             Self::Int => "int",
+            Self::Long => "long",
+            Self::Real => "real",
             Self::Boolean => "boolean",
             Self::Datetime => "datetime",
             Self::Dynamic => "dynamic",
@@ -53,6 +59,9 @@ const fn column(name: &'static str, kind: Type) -> Column {
     Column { name, kind }
 }
 
+/// When a row was ingested: the first column of every table.
+pub const TIME: Column = column("TimeGenerated", Type::Datetime);
+
 /// Detections, alerts, assets, vulnerabilities, events and health.
 ///
 /// Names and types of the stock connector, so that parsers and rules go on working: note the
@@ -60,7 +69,7 @@ const fn column(name: &'static str, kind: Type) -> Column {
 pub static DETECTIONS: Table = Table {
     name: "IntegrationTable_CL",
     stock: &[
-        column("TimeGenerated", Type::Datetime),
+        TIME,
         column("typeName", Type::String),
         column("objectName", Type::String),
         column("networkCommunication", Type::Dynamic),
@@ -97,7 +106,7 @@ pub static DETECTIONS: Table = Table {
 pub static INCIDENTS: Table = Table {
     name: "IntegrationTableIncidents_CL",
     stock: &[
-        column("TimeGenerated", Type::Datetime),
+        TIME,
         column("uuid", Type::String),
         column("displayName", Type::String),
         column("description", Type::String),
@@ -116,7 +125,7 @@ pub static INCIDENTS: Table = Table {
     all: OnceLock::new(),
 };
 
-/// What this connector adds to both tables.
+/// What this connector adds to every table.
 pub const ADDED: &[Column] = &[
     column("providerName", Type::String),
     column("connectionName", Type::String),
@@ -129,17 +138,17 @@ pub const ADDED: &[Column] = &[
     column("batchId", Type::String),
 ];
 
-/// Every table there is.
+/// The tables that all sources share. `ROUTES` adds others.
 pub static TABLES: [&Table; 2] = [&DETECTIONS, &INCIDENTS];
 
 impl Table {
     /// All columns: the stock ones, then ours.
-    pub fn columns(&self) -> &[Column] {
+    pub fn columns(&'static self) -> &'static [Column] {
         self.all.get_or_init(|| [self.stock, ADDED].concat())
     }
 
     /// The column of this name, in exactly this case.
-    pub fn column(&self, name: &str) -> Option<Column> {
+    pub fn column(&'static self, name: &str) -> Option<Column> {
         self.columns()
             .iter()
             .find(|column| column.name == name)
@@ -157,6 +166,8 @@ const RESERVED: &[&str] = &[
     "Type",
     "UniqueId",
     "Title",
+    // Filled by the service in every table.
+    "SourceSystem",
 ];
 
 /// A name that a column may have: `name`, with a `_` behind it when the service reserves it or when

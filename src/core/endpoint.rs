@@ -32,6 +32,8 @@ pub struct Endpoint {
     pub rest: Duration,
     /// The table of its rows.
     pub table: &'static Table,
+    /// The schema of its records ([`super::schema`]): the columns of a table of its own.
+    pub schema: Option<&'static str>,
     /// The members that identify a record.
     pub identity: Identity,
     /// What makes a record one that was handled before.

@@ -9,6 +9,10 @@ pub enum As {
     NumberText,
     /// A number that fits 32 bits.
     Integer,
+    /// A number that fits 64 bits.
+    Long,
+    /// A number, as far as a double holds it.
+    Real,
     /// A decimal string that fits 32 bits becomes a number.
     TextInteger,
     /// True or false.
@@ -21,6 +25,8 @@ pub enum As {
     Inside(&'static str),
     /// A time.
     Time,
+    /// A time in UTC that leaves out `T` and `Z`.
+    BareTime,
     /// Whether a text is this one. The text stays with what no column took.
     Is(&'static str),
 }

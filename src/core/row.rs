@@ -12,8 +12,9 @@ use serde_json::{Value, value::RawValue};
 use super::{
     batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL},
     endpoint::Endpoint,
+    layout::Layout,
     mapping::{Rule, To},
-    record::{Facts, Members, canonical_hash, time_text},
+    record::{Facts, Members, canonical_hash, capitalised, time_text},
     shorten::{MAX_VALUE_BYTES, length, quoted, shorten},
 };
 
@@ -27,6 +28,9 @@ use convert::convert;
 /// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
 /// ones that were looked up are a list, [`DETAILS`].
 pub const FROM: &str = "@from";
+
+/// In place of the columns in [`FROM`]: each was filled by its usual member, spelt with a capital.
+const CAPITALS: &str = "capitals";
 
 /// In `additionalFields`: what was looked up about the record and no column took.
 pub const DETAILS: &str = "@details";
@@ -76,16 +80,16 @@ pub struct Row {
 }
 
 impl RowSource {
-    /// Rows of the endpoint's stream, of `connection`. With `event_time` their `TimeGenerated` is
+    /// Rows of the endpoint's stream, of `connection`, in this form. With `event_time` their `TimeGenerated` is
     /// the time of the event, as far as the service accepts it.
-    pub fn new(endpoint: &Endpoint, connection: &str, event_time: bool) -> Self {
+    pub fn new(endpoint: &Endpoint, layout: &Layout, connection: &str, event_time: bool) -> Self {
         let fragment = source_cells(endpoint.provider, connection, endpoint.stream);
         Self {
             fragment,
-            rules: endpoint.rules,
-            details: endpoint.details,
-            constants: endpoint.constants,
-            names_devices: endpoint.table.column(DEVICE_NAME).is_some(),
+            rules: layout.rules,
+            details: layout.details,
+            constants: layout.constants,
+            names_devices: layout.column(DEVICE_NAME).is_some(),
             event_time,
         }
     }
@@ -352,12 +356,35 @@ impl<'a> Cells<'a> {
         if !looked_up.is_empty() {
             from.push(DETAILS, &Value::from(looked_up).to_string());
         }
-        if let Some(from) = from.close() {
+        if self.is_in_capitals(rules) {
+            rest.push(FROM, &quoted(CAPITALS));
+        } else if let Some(from) = from.close() {
             rest.push(FROM, &from);
         }
         if let Some(rest) = rest.close() {
             self.add("additionalFields", rest, Origin::Usual);
         }
+    }
+
+    /// True when all columns were filled by the capitalised twin of their usual member.
+    fn is_in_capitals(&self, rules: &[Rule]) -> bool {
+        let is_twin = |column: &str, path: &str| {
+            let of_column = rules
+                .iter()
+                .filter(|rule| matches!(rule.to, To::Column(name, _) if name == column));
+            let (twins, usual): (Vec<&Rule>, Vec<&Rule>) =
+                of_column.partition(|rule| rule.alternate);
+            twins.len() == 1 && usual.iter().any(|rule| capitalised(rule.member) == path)
+        };
+        let others = self.filled.iter().map(|cell| match &cell.origin {
+            Origin::Other(path) => Some((cell.column, path)),
+            Origin::Usual | Origin::LookedUp => None,
+        });
+        // Most rows have a usual one first.
+        !self.filled.is_empty()
+            && others
+                .map(|other| other.is_some_and(|(column, path)| is_twin(column, path)))
+                .all(|is_twin| is_twin)
     }
 
     fn bytes(&self) -> usize {

@@ -3,8 +3,11 @@
 use proptest::{prelude::*, sample::select};
 use serde_json::{Map, json};
 
-use super::{super::*, checked, row_of};
-use crate::{core::mapping::As, source::eset::STREAMS};
+use super::{super::*, checked_in, row_in};
+use crate::{
+    core::mapping::As,
+    source::{defender::ENDPOINTS, eset::STREAMS, hunting},
+};
 
 /// Without members that are null or empty, at any depth.
 fn pruned(value: Value) -> Value {
@@ -46,6 +49,9 @@ fn text() -> impl Strategy<Value = Value> {
             "2026-03-05T11:00:00.123456789Z",
             "2026-03-05T11:00:00.120Z",
             "2026-03-05T13:00+02:00",
+            "2026-03-05 11:00:00",
+            "2026-03-05 11:00:00.1234567",
+            "2026-03-05 11:00:00.1234500",
             "2016-12-31T23:59:60Z",
             "9999-12-31T23:59:59-01:00",
             "SEVERITY_LEVEL_UNSPECIFIED",
@@ -117,8 +123,9 @@ fn any_name() -> impl Strategy<Value = String> {
 /// A value of the type that the API documents for the member.
 fn documented(how: As) -> BoxedStrategy<Value> {
     match how {
-        As::Text | As::Time | As::Is(_) => text().boxed(),
-        As::NumberText | As::Integer => any::<u8>().prop_map(Value::from).boxed(),
+        As::Text | As::Time | As::BareTime | As::Is(_) => text().boxed(),
+        As::Real => (-1e6..1e6).prop_map(Value::from).boxed(),
+        As::NumberText | As::Integer | As::Long => any::<u8>().prop_map(Value::from).boxed(),
         As::TextInteger => any::<u32>().prop_map(|n| n.to_string().into()).boxed(),
         As::Boolean => any::<bool>().prop_map(Value::from).boxed(),
         As::Json | As::Inside(_) => anything().boxed(),
@@ -163,16 +170,34 @@ fn records(rules: &'static [Rule]) -> BoxedStrategy<Map<String, Value>> {
         .boxed()
 }
 
+/// Each stream, in the shared tables and in tables of its own.
+fn forms() -> Vec<(&'static Endpoint, Layout)> {
+    let tables = hunting::tables().iter().map(|table| &table.endpoint);
+    let streams = STREAMS.into_iter().chain(ENDPOINTS).chain(tables);
+    streams
+        .flat_map(|endpoint| {
+            [Layout::shared(endpoint), Layout::own(endpoint)].map(|layout| (endpoint, layout))
+        })
+        .collect()
+}
+
+type Case = (
+    &'static Endpoint,
+    Layout,
+    String,
+    Option<String>,
+    Option<String>,
+);
+
 /// Any endpoint with a record of it, in some form of its text, and what was looked up.
-fn cases() -> impl Strategy<Value = (&'static Endpoint, String, Option<String>, Option<String>)> {
-    let streams = STREAMS.map(|endpoint| {
-        (records(endpoint.rules), records(endpoint.details))
-            .prop_map(move |(record, details)| (endpoint, record, details))
-            .boxed()
+fn cases() -> impl Strategy<Value = Case> {
+    let streams = select(forms()).prop_flat_map(|(endpoint, layout)| {
+        (records(layout.rules), records(layout.details))
+            .prop_map(move |(record, details)| ((endpoint, layout), record, details))
     });
     let looked = (any::<bool>(), prop::option::of(Just("ws-17".to_owned())));
-    (proptest::strategy::Union::new(streams), 0..3, looked).prop_map(
-        |((endpoint, record, details), form, (has_details, device))| {
+    (streams, 0..3, looked).prop_map(
+        |(((endpoint, layout), record, details), form, (has_details, device))| {
             let record = Value::from(record);
             let record = match form {
                 0 => record.to_string(),
@@ -184,6 +209,7 @@ fn cases() -> impl Strategy<Value = (&'static Endpoint, String, Option<String>, 
             };
             (
                 endpoint,
+                layout,
                 record,
                 has_details.then(|| Value::from(details).to_string()),
                 device,
@@ -196,23 +222,24 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn a_record_can_be_rebuilt_from_its_row((endpoint, record, details, device) in cases()) {
+    fn a_record_can_be_rebuilt_from_its_row((endpoint, layout, record, details, device) in cases()) {
         let looked = Looked {
             details: details.as_deref().map(str::as_bytes),
             device_name: device.as_deref(),
         };
-        let row = row_of(endpoint, &record, looked, false);
-        let columns = checked(endpoint, &row);
+        let row = row_in(endpoint, &layout, &record, looked, false);
+        let columns = checked_in(&layout, &row);
         prop_assert!(!row.shortened);
-        let restored = restore(&columns, endpoint.rules);
+        let restored = restore(&columns, layout.rules);
         let record: Value = serde_json::from_str(&record).unwrap();
         prop_assert_eq!(pruned(restored), pruned(record), "from {}", Value::from(columns));
     }
 
     #[test]
-    fn no_member_is_held_twice_that_a_column_holds((endpoint, record, _, _) in cases()) {
-        let mut columns = checked(endpoint, &row_of(endpoint, &record, Looked::default(), false));
-        let whole = restore(&columns, endpoint.rules);
+    fn no_member_is_held_twice_that_a_column_holds((endpoint, layout, record, _, _) in cases()) {
+        let row = row_in(endpoint, &layout, &record, Looked::default(), false);
+        let mut columns = checked_in(&layout, &row);
+        let whole = restore(&columns, layout.rules);
         let Some(Value::Object(rest)) = columns.get("additionalFields").cloned() else {
             return Ok(());
         };
@@ -221,7 +248,7 @@ proptest! {
             let mut less = rest.clone();
             less.remove(key);
             columns.insert("additionalFields".to_owned(), less.into());
-            prop_assert_ne!(&restore(&columns, endpoint.rules), &whole, "{} is there twice", key);
+            prop_assert_ne!(&restore(&columns, layout.rules), &whole, "{} is there twice", key);
         }
     }
 }

@@ -42,20 +42,39 @@ fn at(text: &str) -> DateTime<Utc> {
 const NOW: &str = "2026-03-05T12:00:00Z";
 
 fn row_of(endpoint: &Endpoint, record: &str, looked: Looked<'_>, event_time: bool) -> Row {
+    row_in(
+        endpoint,
+        &Layout::shared(endpoint),
+        record,
+        looked,
+        event_time,
+    )
+}
+
+fn row_in(
+    endpoint: &Endpoint,
+    layout: &Layout,
+    record: &str,
+    looked: Looked<'_>,
+    event_time: bool,
+) -> Row {
     let members = Members::of(record.as_bytes()).unwrap();
     let facts = Facts::of(record.as_bytes(), &members, &endpoint.identity);
-    RowSource::new(endpoint, "default", event_time).row(&members, &facts, looked, at(NOW))
+    RowSource::new(endpoint, layout, "default", event_time).row(&members, &facts, looked, at(NOW))
 }
 
 /// What every row keeps, whatever the record; gives back the row.
 fn checked(endpoint: &Endpoint, row: &Row) -> Map<String, Value> {
+    checked_in(&Layout::shared(endpoint), row)
+}
+
+fn checked_in(layout: &Layout, row: &Row) -> Map<String, Value> {
     assert!(row.json.starts_with(ROW_HEAD) && row.json.ends_with(ROW_TAIL));
     assert!(row.json.len() <= MAX_ROW_BYTES, "{} bytes", row.json.len());
     let Pairs(pairs) = serde_json::from_slice(&row.json).expect("a JSON object");
     let mut columns = Map::new();
     for (name, json) in pairs {
-        let column = endpoint
-            .table
+        let column = layout
             .column(&name)
             .unwrap_or_else(|| panic!("the table has no `{name}`"));
         assert!(length(json.get()) <= MAX_VALUE_BYTES, "{name} is too long");
@@ -63,6 +82,8 @@ fn checked(endpoint: &Endpoint, row: &Row) -> Map<String, Value> {
         let fits = match column.kind {
             Type::String => value.is_string(),
             Type::Int => value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
+            Type::Long => value.is_i64(),
+            Type::Real => value.is_number(),
             Type::Boolean => value.is_boolean(),
             Type::Datetime => value.as_str().is_some_and(|text| {
                 text.ends_with('Z') && text.len() <= 28 && parse_time(text).is_some()

@@ -15,6 +15,7 @@ use crate::{
         cursor::StreamKey,
         dedupe::{Seen, UNDATED, bucket_of, fingerprint},
         endpoint::{Endpoint, TimeFilter},
+        layout::Layout,
         page::Chunk,
         record::{Facts, Members, canonical_hash},
         row::{Looked, RowSource},
@@ -190,12 +191,13 @@ enum Fate {
 impl Mapper {
     pub(super) fn new(
         endpoint: &'static Endpoint,
+        layout: &Layout,
         key: &StreamKey,
         event_time: bool,
         looks_up: bool,
         sifts: &'static [Sift],
     ) -> Self {
-        let rows = RowSource::new(endpoint, &key.connection, event_time);
+        let rows = RowSource::new(endpoint, layout, &key.connection, event_time);
         Self {
             endpoint,
             key: key.clone(),
@@ -396,7 +398,8 @@ mod tests {
 
     fn mapper(looks_up: bool) -> Mapper {
         let key = StreamKey::new("default", DETECTIONS.stream);
-        Mapper::new(&DETECTIONS, &key, false, looks_up, &[])
+        let layout = Layout::shared(&DETECTIONS);
+        Mapper::new(&DETECTIONS, &layout, &key, false, looks_up, &[])
     }
 
     fn desk() -> Desk {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::{
-    core::{cursor::StreamKey, sift::Sift, window::Pace},
+    core::{cursor::StreamKey, layout::Layout, sift::Sift, window::Pace},
     error::Result,
     io::{
         clock::SharedClock,
@@ -85,6 +85,8 @@ pub struct Job {
     pub source: SharedSource,
     /// The table of its rows: the endpoint's, unless it is routed to another.
     pub table: String,
+    /// What they look like.
+    pub layout: Layout,
     /// How it is read in time.
     pub pace: Pace,
     /// Rows carry the time of the event as `TimeGenerated`.

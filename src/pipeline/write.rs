@@ -97,6 +97,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             )),
             mapper: Arc::new(Mapper::new(
                 endpoint,
+                &job.layout,
                 &job.key,
                 job.event_time,
                 job.source.looks_up(),

@@ -1,7 +1,7 @@
 //! Entra: client credentials for a bearer token that names its audience and its app. What the app
 //! may do is looked up when the token is used.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -203,13 +203,18 @@ impl Inner {
         ];
         let now = self.clock.now().timestamp();
         let head = json!({"alg": "RS256", "typ": "JWT"});
-        let claims = json!({
+        let mut claims = json!({
             "aud": audience,
             "iss": format!("https://sts.windows.net/{}/", self.options.tenant_id),
             "iat": now,
             "nbf": now,
             "exp": expiry,
         });
+        let granted = has_roles && app != App::Main;
+        // Those of Graph are nobody's to look into.
+        if let Some(held) = roles_of(audience, &self.options.defender.roles).filter(|_| granted) {
+            claims["roles"] = held;
+        }
         let [head, claims] = [head, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         format!(
             "{head}.{claims}.{}",
@@ -262,6 +267,19 @@ fn refuse(status: StatusCode, error: &str, code: u32, text: &str) -> Answer {
         "error_codes": [code],
     });
     Answer::json(status, body)
+}
+
+/// The roles that the app holds at one of Defender's own APIs.
+fn roles_of(audience: &str, roles: &BTreeSet<String>) -> Option<Value> {
+    let of_xdr = |role: &str| role.starts_with("Incident.");
+    let of_graph = |role: &str| role.starts_with("Security") || role.starts_with("ThreatHunting");
+    let xdr = audience.contains("api.security.microsoft.com");
+    if !xdr && !audience.contains("securitycenter") {
+        return None;
+    }
+    let mine = |role: &&String| !of_graph(role) && of_xdr(role) == xdr;
+    let roles: Vec<&String> = roles.iter().filter(mine).collect();
+    Some(json!(roles))
 }
 
 /// A part of an assertion.

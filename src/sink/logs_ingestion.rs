@@ -33,10 +33,8 @@ const API_VERSION: &str = "2023-01-01";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where rows go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// The endpoint of the rule, or of a data collection endpoint; no slash at its end.
-    pub endpoint: String,
     /// The scope of its tokens.
     pub scope: String,
     /// Where the rows of each table go.
@@ -46,6 +44,8 @@ pub struct Places {
 /// A stream of a data collection rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// The endpoint of the rule, or of a data collection endpoint; no slash at its end.
+    pub endpoint: String,
     /// The rule's immutable id.
     pub dcr: String,
     /// The stream's name.
@@ -127,8 +127,11 @@ impl LogsIngestion {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
             .map_err(|_| Error::contract("the access token is no header value"))?;
         bearer.set_sensitive(true);
-        let Places { endpoint, .. } = &self.places;
-        let Target { dcr, stream } = target;
+        let Target {
+            endpoint,
+            dcr,
+            stream,
+        } = target;
         let mut request = http::Request::post(format!(
             "{endpoint}/dataCollectionRules/{dcr}/streams/{stream}?api-version={API_VERSION}"
         ))

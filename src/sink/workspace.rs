@@ -4,7 +4,10 @@
 //! silence: here the row is refused, so that a mistake of ours shows before it is deployed. What is
 //! the same: a batch that is pushed twice lands twice.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Transaction, params_from_iter, types::ValueRef};
@@ -13,7 +16,7 @@ use super::{PushError, Sink};
 use crate::{
     core::{
         batch::Batch,
-        columns::{Column, TABLES, Table, Type},
+        columns::{Column, TABLES, Type},
     },
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -34,25 +37,47 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Workspace {
     file: Arc<EmbeddedFile>,
+    /// The columns of each table, by its name.
+    tables: BTreeMap<String, &'static [Column]>,
 }
 
 impl Workspace {
-    /// The tables in `file`: created when they are missing, and given the columns that they lack.
-    /// Columns that we don't know are left alone. Blocks.
+    /// The shared tables in `file`: created when they are missing, and given the columns that they
+    /// lack. Columns that we don't know are left alone. Blocks.
     pub fn new(file: Arc<EmbeddedFile>) -> Result<Self> {
+        Self::with_tables(file, BTreeMap::new())
+    }
+
+    /// The same with further tables.
+    pub fn with_tables(
+        file: Arc<EmbeddedFile>,
+        mut tables: BTreeMap<String, &'static [Column]>,
+    ) -> Result<Self> {
+        tables.extend(TABLES.map(|table| (table.name.to_owned(), table.columns())));
         file.with_blocking(|connection| {
             let change = connection.transaction()?;
-            for table in TABLES {
-                create(&change, table)?;
+            for (name, columns) in &tables {
+                create(&change, name, columns)?;
             }
             change.commit()
         })?;
-        Ok(Self { file })
+        Ok(Self { file, tables })
+    }
+
+    fn columns(&self, table: &str) -> Result<&'static [Column]> {
+        self.tables.get(table).copied().ok_or_else(|| {
+            let names: Vec<String> = self.tables.keys().map(|name| format!("`{name}`")).collect();
+            Error::config(format!(
+                "the embedded sink has no table `{table}`, only {}: correct `ROUTES`",
+                names.join(", ")
+            ))
+        })
     }
 
     /// How many rows a table has.
     pub async fn count(&self, table: &str) -> Result<u64> {
-        let sql = format!("SELECT count(*) FROM {}", quoted(known(table)?.name));
+        self.columns(table)?;
+        let sql = format!("SELECT count(*) FROM {}", quoted(table));
         self.file
             .read(move |connection| connection.query_row(&sql, [], |row| row.get::<_, i64>(0)))
             .await
@@ -77,13 +102,13 @@ impl Workspace {
 #[async_trait]
 impl Sink for Workspace {
     async fn push(&self, batch: &Batch) -> std::result::Result<(), PushError> {
-        let table = known(batch.table())?;
+        let columns = self.columns(batch.table())?;
         let batch = batch.clone();
         self.file
             .with(move |connection| {
                 let change = connection.transaction()?;
                 // Dropped without a commit, the transaction takes its rows back.
-                if let Err(refused) = insert(&change, table, &batch)? {
+                if let Err(refused) = insert(&change, columns, &batch)? {
                     return Ok(Err(PushError::Refused(refused)));
                 }
                 change.commit().map(Ok)
@@ -92,59 +117,44 @@ impl Sink for Workspace {
     }
 }
 
-fn known(name: &str) -> Result<&'static Table> {
-    let found = TABLES.into_iter().find(|table| table.name == name);
-    found.ok_or_else(|| {
-        let names: Vec<String> = TABLES.map(|table| format!("`{}`", table.name)).into();
-        Error::config(format!(
-            "the embedded sink has no table `{name}`, only {}: correct ROUTES, or push to Azure",
-            names.join(" and ")
-        ))
-    })
-}
-
 /// Outer: the file failed. Inner: a row is refused.
 fn insert(
     change: &Transaction<'_>,
-    table: &Table,
+    columns: &[Column],
     batch: &Batch,
 ) -> rusqlite::Result<std::result::Result<(), String>> {
-    let columns = table.columns();
+    let table = batch.table();
     let positions: HashMap<&str, usize> =
         columns.iter().map(|column| column.name).zip(0..).collect();
-    let mut statement = change.prepare_cached(&insert_sql(table))?;
+    let mut statement = change.prepare_cached(&insert_sql(table, columns))?;
     for (at, row) in batch.rows().enumerate() {
         match row::values(row, columns, &positions) {
             Ok(values) => statement.execute(params_from_iter(values))?,
-            Err(why) => return Ok(Err(format!("row {at} for `{}`: {why}", table.name))),
+            Err(why) => return Ok(Err(format!("row {at} for `{table}`: {why}"))),
         };
     }
     Ok(Ok(()))
 }
 
-fn insert_sql(table: &Table) -> String {
-    let names: Vec<String> = table
-        .columns()
-        .iter()
-        .map(|column| quoted(column.name))
-        .collect();
+fn insert_sql(table: &str, columns: &[Column]) -> String {
+    let names: Vec<String> = columns.iter().map(|column| quoted(column.name)).collect();
     let marks = vec!["?"; names.len()].join(",");
     format!(
         "INSERT INTO {} ({}) VALUES ({marks})",
-        quoted(table.name),
+        quoted(table),
         names.join(",")
     )
 }
 
-fn create(change: &Transaction<'_>, table: &Table) -> rusqlite::Result<()> {
-    let name = quoted(table.name);
-    let definitions: Vec<String> = table.columns().iter().map(definition).collect();
+fn create(change: &Transaction<'_>, table: &str, columns: &[Column]) -> rusqlite::Result<()> {
+    let name = quoted(table);
+    let definitions: Vec<String> = columns.iter().map(definition).collect();
     let definitions = definitions.join(",");
     change.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {name} ({definitions})"
     ))?;
-    let present = columns_of(change, table.name)?;
-    for column in table.columns() {
+    let present = columns_of(change, table)?;
+    for column in columns {
         if !present
             .iter()
             .any(|there| there.eq_ignore_ascii_case(column.name))
@@ -159,7 +169,7 @@ fn create(change: &Transaction<'_>, table: &Table) -> rusqlite::Result<()> {
         ("record", "connectionName, streamName, recordId"),
         ("eventTime", "eventTime"),
     ] {
-        let index = quoted(&format!("{}_{index}", table.name));
+        let index = quoted(&format!("{table}_{index}"));
         change.execute_batch(&format!(
             "CREATE INDEX IF NOT EXISTS {index} ON {name} ({columns})"
         ))?;
@@ -177,7 +187,8 @@ fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Stri
 fn definition(column: &Column) -> String {
     let kind = match column.kind {
         Type::String | Type::Datetime | Type::Dynamic => "TEXT",
-        Type::Int | Type::Boolean => "INTEGER",
+        Type::Int | Type::Long | Type::Boolean => "INTEGER",
+        Type::Real => "REAL",
     };
     format!("{} {kind}", quoted(column.name))
 }

@@ -10,6 +10,7 @@ use crate::{
         cursor::{Basis, Slice},
         endpoint::Endpoint,
         record::Facts,
+        window::Window,
     },
     error::Result,
     io::exchange::{Limits, Reply},
@@ -57,6 +58,12 @@ pub trait Source: Send + Sync {
     /// choice.
     async fn basis(&self, limits: &Limits) -> Result<Option<Basis>> {
         let _ = limits;
+        Ok(None)
+    }
+
+    /// How many records happened in a window, when the source can tell without sending them.
+    async fn count(&self, window: Window, limits: &Limits) -> Result<Option<u64>> {
+        let _ = (window, limits);
         Ok(None)
     }
 

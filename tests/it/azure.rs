@@ -107,6 +107,7 @@ impl Cloud {
     fn parts(&self) -> Parts {
         let dcr = &self.world.simulator.options().dcr;
         let target = |stream: &str| Target {
+            endpoint: "https://sim".to_owned(),
             dcr: dcr.clone(),
             stream: stream.to_owned(),
         };
@@ -116,7 +117,6 @@ impl Cloud {
         ]);
         tables.retain(|table, _| self.tables.contains(table));
         let places = Places {
-            endpoint: "https://sim".to_owned(),
             scope: SCOPE.to_owned(),
             tables,
         };

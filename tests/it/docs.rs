@@ -1,6 +1,6 @@
 //! What is written down, held against the program.
 
-use std::{fmt::Write, fs, path::Path, sync::Arc};
+use std::{fmt::Write, fs, path::Path, process::Command, sync::Arc};
 
 use chrono::Utc;
 use sentinel_connector::{
@@ -48,10 +48,44 @@ fn the_readme_names_every_function_and_command() {
     }
     for command in [
         "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",
-        "serve", "assets",
+        "serve", "assets", "routes", "columns",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }
+}
+
+/// What the binary prints, without settings.
+fn printed(arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sentinel-connector"))
+        .args(arguments)
+        .env_clear()
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_page_of_columns_is_current() {
+    let page = printed(&["columns"]);
+    assert!(
+        file("docs/columns.md") == page,
+        "docs/columns.md is not what `sentinel-connector columns` prints: print it again"
+    );
+}
+
+#[test]
+fn every_table_of_hunting_can_be_deployed() {
+    let template = printed(&["routes", "arm", "--all-hunting"]);
+    let template: serde_json::Value = serde_json::from_str(&template).unwrap();
+    let count = |kind: &str| {
+        let resources = template["resources"].as_array().unwrap().iter();
+        resources.filter(|one| one["type"] == kind).count()
+    };
+    assert_eq!(count("Microsoft.OperationalInsights/workspaces/tables"), 21);
+    assert_eq!(count("Microsoft.Insights/dataCollectionRules"), 3);
 }
 
 #[test]

@@ -39,6 +39,7 @@ use crate::{
 
 fn places(endpoint: &str, dcr: &str) -> Places {
     let target = |stream: &str| Target {
+        endpoint: endpoint.to_owned(),
         dcr: dcr.to_owned(),
         stream: stream.to_owned(),
     };
@@ -47,7 +48,6 @@ fn places(endpoint: &str, dcr: &str) -> Places {
         (INCIDENTS.name.to_owned(), target(STREAM_INCIDENTS)),
     ];
     Places {
-        endpoint: endpoint.to_owned(),
         scope: SCOPE.to_owned(),
         tables: tables.into(),
     }

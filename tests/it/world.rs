@@ -18,6 +18,7 @@ use sentinel_connector::{
     core::{
         cursor::{StreamKey, StreamState},
         endpoint::Endpoint,
+        layout::Layout,
         window::Pace,
     },
     embedded::EmbeddedFile,
@@ -195,6 +196,7 @@ impl World {
             .iter()
             .map(|endpoint| Job {
                 table: endpoint.table.name.to_owned(),
+                layout: Layout::shared(endpoint),
                 key: StreamKey::new("default", endpoint.stream),
                 source: Arc::new(Eset::new(Arc::clone(&connection), endpoint)),
                 pace: Pace {

@@ -25,8 +25,26 @@ pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)>
         // A number that came as text could not be told from one that came as a number.
         As::NumberText if is_string => Some((text.into(), !is_number_text(&text_of(value)?))),
         As::NumberText => None,
-        As::Boolean => matches!(text, "true" | "false").then(|| (text.into(), true)),
-        As::Integer => text.parse::<i32>().ok().map(|_| (text.into(), true)),
+        As::Boolean if matches!(text, "true" | "false") => Some((text.into(), true)),
+        // Some services write 0 and 1, and some put their values into quotes.
+        As::Boolean => match &*text_of(value)?.to_ascii_lowercase() {
+            "true" | "1" => Some(("true".into(), false)),
+            "false" | "0" => Some(("false".into(), false)),
+            _ => None,
+        },
+        As::Integer => number(value, is_string, |text| text.parse::<i32>().is_ok()),
+        As::Long => number(value, is_string, |text| text.parse::<i64>().is_ok()),
+        As::Real => {
+            let finite = |text: &str| text.parse().is_ok_and(f64::is_finite);
+            let (text, exact) = number(value, is_string, finite)?;
+            // What a double holds of it.
+            let held = format!("{:e}", text.parse::<f64>().ok()?);
+            if digits(&text) == digits(&held) {
+                Some((text, exact))
+            } else {
+                Some((held.into(), false))
+            }
+        }
         As::TextInteger => {
             let written = text_of(value)?;
             let number: i32 = written.parse().ok()?;
@@ -37,6 +55,12 @@ pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)>
             let written = text_of(value).filter(|_| is_string)?;
             let time = time_text(parse_time(&written)?);
             let exact = time == written;
+            Some((quoted(&time).into(), exact))
+        }
+        As::BareTime => {
+            let written = text_of(value).filter(|_| is_string)?;
+            let time = time_text(parse_time(&written)?);
+            let exact = bare(&time) == written;
             Some((quoted(&time).into(), exact))
         }
         As::Is(wanted) => {
@@ -65,6 +89,28 @@ pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)>
     }
 }
 
+/// A number, or text that holds one.
+fn number(
+    value: &RawValue,
+    is_string: bool,
+    fits: impl Fn(&str) -> bool,
+) -> Option<(Cow<'_, str>, bool)> {
+    let text = text_of(value)?;
+    (is_number_text(&text) && fits(&text)).then_some((text, !is_string))
+}
+
+/// The digits of a number that count.
+fn digits(number: &str) -> String {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').to_owned()
+}
+
+/// A time as Microsoft's exports write it.
+fn bare(time: &str) -> String {
+    time.trim_end_matches('Z').replace('T', " ")
+}
+
 /// What [`convert`] was given, when it said that this is the way back.
 pub(super) fn revert(value: &Value, how: As) -> Value {
     match (how, value) {
@@ -75,6 +121,7 @@ pub(super) fn revert(value: &Value, how: As) -> Value {
             members.get(name).cloned().unwrap_or_default()
         }
         (As::TextInteger, Value::Number(number)) => number.to_string().into(),
+        (As::BareTime, Value::String(time)) => bare(time).into(),
         (As::Renamed(names), Value::Object(members)) => members
             .iter()
             .map(|(key, value)| {

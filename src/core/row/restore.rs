@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{DETAILS, FROM, convert::revert, is_ours};
+use super::{CAPITALS, DETAILS, FROM, convert::revert, is_ours};
 use crate::core::mapping::{Rule, To};
 
 /// The record of a row: equal to the one that came, but for null and empty members, and for values
@@ -47,7 +47,7 @@ impl Restorer<'_> {
                 To::Column(column, how) => {
                     let filled_here = match self.from.get(column) {
                         Some(other) => *other == here.as_str(),
-                        None => !rule.alternate,
+                        None => rule.alternate == (self.from == CAPITALS),
                     };
                     if let Some(value) = self.column(column).filter(|_| filled_here) {
                         record.insert(rule.member.to_owned(), revert(value, how));

@@ -44,7 +44,7 @@ pub(super) fn meaning(
     now: DateTime<Utc>,
 ) -> Result<(), PushError> {
     let what = seen.described();
-    let Target { dcr, stream } = target;
+    let Target { dcr, stream, .. } = target;
     let config = |fix: String| Err(Error::config(format!("{what}: {fix}")).into());
     match seen.status.as_u16() {
         204 => Ok(()),

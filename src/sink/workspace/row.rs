@@ -50,10 +50,16 @@ fn value(json: &str, kind: Type) -> Option<ToSqlOutput<'_>> {
         Type::Datetime => string(json)
             .filter(|time| DateTime::parse_from_rfc3339(time).is_ok())
             .map(text),
-        Type::Int => serde_json::from_str::<i32>(json).ok().map(integer),
+        Type::Int => serde_json::from_str::<i32>(json)
+            .ok()
+            .map(|number| integer(number.into())),
+        Type::Long => serde_json::from_str(json).ok().map(integer),
+        Type::Real => serde_json::from_str(json)
+            .ok()
+            .map(|number| ToSqlOutput::Borrowed(ValueRef::Real(number))),
         Type::Boolean => serde_json::from_str::<bool>(json)
             .ok()
-            .map(|is| integer(i32::from(is))),
+            .map(|is| integer(i64::from(is))),
         // A string of a dynamic column is compared and joined as text, in KQL as in SQL.
         Type::Dynamic if json.starts_with('"') => string(json).map(text),
         Type::Dynamic => Some(text(Cow::Borrowed(json))),
@@ -74,8 +80,8 @@ fn text(text: Cow<'_, str>) -> ToSqlOutput<'_> {
     }
 }
 
-fn integer(number: i32) -> ToSqlOutput<'static> {
-    ToSqlOutput::Borrowed(ValueRef::Integer(number.into()))
+fn integer(number: i64) -> ToSqlOutput<'static> {
+    ToSqlOutput::Borrowed(ValueRef::Integer(number))
 }
 
 /// The members of a row by the position of their column.

@@ -71,6 +71,7 @@ pub(crate) const fn plain() -> Endpoint {
               is asked for again after a day",
         rest: DAY,
         table: &columns::DETECTIONS,
+        schema: None,
         identity: Identity::PLAIN,
         sameness: Sameness::IdAndVersion,
         fingerprints: "",
@@ -105,6 +106,7 @@ pub static MACHINES: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.machines",
+    schema: Some("machines"),
     rules: &[
         take("id", "deviceUuid", As::Text),
         take("computerDnsName", "deviceDisplayName", As::Text),
@@ -170,6 +172,7 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.vulnerabilities",
+    schema: Some("machine-vulnerabilities"),
     rules: &[
         take("machineId", "deviceUuid", As::Text),
         take("cveId", "typeName", As::Text),
@@ -216,6 +219,7 @@ pub static CATALOGUE: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.vulnerability-catalogue",
+    schema: Some("vulnerability-catalogue"),
     rules: &[
         take("id", "typeName", As::Text),
         take("name", "displayName", As::Text),
@@ -264,6 +268,7 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.software-vulnerabilities",
+    schema: Some("software-vulnerabilities"),
     // Changes are written in camel case, files with capitals.
     rules: &[
         take("deviceId", "deviceUuid", As::Text),
@@ -318,6 +323,7 @@ pub static ALERTS: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.alerts",
+    schema: Some("alerts"),
     rules: &[
         take("id", "detectionUuid", As::Json),
         take("title", "displayName", As::Text),
@@ -351,6 +357,7 @@ pub static ALERTS: Endpoint = Endpoint {
 pub static MDE_ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
     fingerprints: "defender.alerts.mde",
+    schema: Some("mde-alerts"),
     domain: super::MDE,
     window: WindowQuery {
         path: "/api/alerts",
@@ -440,6 +447,7 @@ const fn incidents() -> Endpoint {
             ..Identity::PLAIN
         },
         fingerprints: "defender.incidents",
+        schema: Some("incidents"),
         rules: INCIDENT,
         ..plain()
     }
@@ -480,6 +488,7 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
         ..Identity::PLAIN
     },
     fingerprints: "defender.incidents.xdr",
+    schema: Some("xdr-incidents"),
     rules: &[
         take("incidentId", "uuid", As::NumberText),
         take("incidentName", "displayName", As::Text),

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::{Method, Uri};
+use secrecy::ExposeSecret;
 
 use super::Source;
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         endpoint::Endpoint,
         odata::{Asks, page_query},
         paging::{FilePage, Paging, Part},
+        roles,
     },
     error::Result,
     io::{
@@ -229,6 +231,25 @@ impl Connection {
     pub async fn log_in(&self, endpoint: &Endpoint) -> Result<()> {
         let scope = self.account.scope(endpoint.domain);
         self.tokens.token(scope).await.map(drop)
+    }
+
+    /// The application roles beyond those that reading takes. A token of Graph is not looked into:
+    /// that is nobody's business but Graph's.
+    pub async fn roles_beyond(&self, endpoint: &Endpoint) -> Result<Vec<String>> {
+        let enough: &[&str] = match endpoint.domain {
+            GRAPH | HUNTING => return Ok(Vec::new()),
+            XDR => &["Incident.Read.All"],
+            _ => &[
+                "Machine.Read.All",
+                "Vulnerability.Read.All",
+                "Alert.Read.All",
+                "User.Read.All",
+            ],
+        };
+        let scope = self.account.scope(endpoint.domain);
+        let token = self.tokens.token(scope).await?;
+        let roles = roles::claimed(token.expose_secret()).unwrap_or_default();
+        Ok(roles::beyond(roles, enough))
     }
 
     pub(crate) async fn ask(

@@ -170,6 +170,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     off_fix: OFF_FIX,
     rest: Duration::ZERO,
     table: &columns::DETECTIONS,
+    schema: None,
     identity: DETECTION,
     sameness: Sameness::Id,
     // The v2 feed may carry the same detections.
@@ -203,6 +204,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     off_fix: OFF_FIX,
     rest: Duration::ZERO,
     table: &columns::DETECTIONS,
+    schema: None,
     identity: DETECTION,
     sameness: Sameness::Id,
     fingerprints: "eset.detections",
@@ -232,6 +234,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     off_fix: OFF_FIX,
     rest: Duration::ZERO,
     table: &columns::INCIDENTS,
+    schema: None,
     identity: Identity {
         id: "uuid",
         version: Some("updateTime"),

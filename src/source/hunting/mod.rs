@@ -79,6 +79,20 @@ impl Hunting {
         Ok(reply)
     }
 
+    /// The probe's answer. What is none, the next page meets again, and says what it means.
+    async fn probed(
+        &self,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        limits: &Limits,
+    ) -> Result<Option<Bytes>> {
+        let query = probe(self.table, from, to);
+        match self.query(&query, limits).await? {
+            Reply::Answer(response) => Ok(response.whole_body().await.ok()),
+            _ => Ok(None),
+        }
+    }
+
     fn used_up(&self, until: DateTime<Utc>) -> Error {
         Error::transient(format!(
             "{}: the tenant's share of hunting is used up until {}; all its tables wait until then",
@@ -133,6 +147,16 @@ fn probe(table: &HuntingTable, from: DateTime<Utc>, to: DateTime<Utc>) -> String
 
 /// What the probe says: nothing without rows.
 fn told(body: &[u8]) -> Option<Basis> {
+    let (rows, known) = counted(body)?;
+    match rows {
+        0 => None,
+        _ if rows == known => Some(Basis::Ingestion),
+        _ => Some(Basis::Event),
+    }
+}
+
+/// The probe's two numbers.
+fn counted(body: &[u8]) -> Option<(u64, u64)> {
     #[derive(Deserialize)]
     struct Body {
         #[serde(alias = "Results")]
@@ -144,12 +168,7 @@ fn told(body: &[u8]) -> Option<Basis> {
         let value = row.get(name)?;
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
     };
-    let (rows, known) = (number("n")?, number("ok")?);
-    match rows {
-        0 => None,
-        _ if rows == known => Some(Basis::Ingestion),
-        _ => Some(Basis::Event),
-    }
+    Some((number("n")?, number("ok")?))
 }
 
 #[async_trait]
@@ -176,16 +195,13 @@ impl Source for Hunting {
 
     async fn basis(&self, limits: &Limits) -> Result<Option<Basis>> {
         let now = self.connection.clock().now();
-        let query = probe(self.table, now - PROBED, now);
-        match self.query(&query, limits).await? {
-            Reply::Answer(response) => Ok(response
-                .whole_body()
-                .await
-                .ok()
-                .and_then(|body| told(&body))),
-            // The first page meets it again, and says what it means.
-            _ => Ok(None),
-        }
+        let answer = self.probed(now - PROBED, now, limits).await?;
+        Ok(answer.and_then(|body| told(&body)))
+    }
+
+    async fn count(&self, window: Window, limits: &Limits) -> Result<Option<u64>> {
+        let answer = self.probed(window.from, window.to, limits).await?;
+        Ok(answer.and_then(|body| counted(&body)).map(|(rows, _)| rows))
     }
 }
 

@@ -1,8 +1,6 @@
 //! The tables of advanced hunting, from the repository's schema file.
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
-
-use serde::Deserialize;
+use std::{sync::LazyLock, time::Duration};
 
 use crate::{
     core::{
@@ -10,28 +8,14 @@ use crate::{
         mapping::{As, Rule, or_take, take},
         paging::Paging,
         record::Identity,
+        schema::{Schema, schemas},
         window::{Pace, Passes, REWRITE},
     },
     source::defender::{HUNTING, plain},
 };
 
-const SCHEMA: &str = include_str!("../../../schemas/defender-xdr.json");
-
 /// The most rows of one answer. The service gives 100,000 and 50 MB; a row of a device is 1.5 KB.
 pub const CAP: u32 = 30_000;
-
-#[derive(Deserialize)]
-struct Schema {
-    tables: BTreeMap<String, Table>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Table {
-    product: String,
-    row_id: Vec<String>,
-    columns: Vec<String>,
-}
 
 /// One table.
 #[derive(Debug)]
@@ -47,15 +31,8 @@ pub struct HuntingTable {
 }
 
 static TABLES: LazyLock<Vec<HuntingTable>> = LazyLock::new(|| {
-    // The file is a part of the program, and a test reads it.
-    let schema: Schema = serde_json::from_str(SCHEMA).unwrap_or(Schema {
-        tables: BTreeMap::new(),
-    });
-    schema
-        .tables
-        .into_iter()
-        .map(|(name, table)| hunting_table(kept(name), table))
-        .collect()
+    let tables = schemas().iter().filter(|schema| !schema.product.is_empty());
+    tables.map(hunting_table).collect()
 });
 
 /// Every table, by name.
@@ -94,14 +71,10 @@ fn kept(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
-fn hunting_table(name: &'static str, table: Table) -> HuntingTable {
-    let columns: Vec<&'static str> = table
-        .columns
-        .into_iter()
-        .map(|column| kept(column.split(':').next().unwrap_or_default().to_owned()))
-        .collect();
+fn hunting_table(schema: &'static Schema) -> HuntingTable {
+    let (name, columns) = (schema.name, schema.members);
     let stream = kept(format!("defender.hunting.{name}"));
-    let mut row_id = table.row_id.into_iter().map(kept);
+    let (id, also) = schema.row_id.split_first().unzip();
     let rules: Vec<Rule> = RULES
         .iter()
         .filter(|rule| columns.contains(&rule.member))
@@ -109,7 +82,7 @@ fn hunting_table(name: &'static str, table: Table) -> HuntingTable {
         .collect();
     HuntingTable {
         name,
-        of_devices: table.product == "endpoint",
+        of_devices: schema.product == "endpoint",
         share_by: if columns.contains(&"DeviceId") {
             "DeviceId"
         } else {
@@ -129,12 +102,13 @@ fn hunting_table(name: &'static str, table: Table) -> HuntingTable {
                   with admin consent, or empty `DEFENDER_HUNTING_TABLES`",
             identity: Identity {
                 // Without columns of its own a row is known by all that it says.
-                id: row_id.next().unwrap_or_default(),
-                also: row_id.collect::<Vec<_>>().leak(),
+                id: id.copied().unwrap_or_default(),
+                also: also.unwrap_or_default(),
                 time: "Timestamp",
                 ..Identity::PLAIN
             },
             fingerprints: stream,
+            schema: Some(name),
             rules: rules.leak(),
             pace: PACE,
             ..plain()

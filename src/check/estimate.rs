@@ -1,0 +1,215 @@
+//! How much each stream will bring: a few calls each, and no cursor moves.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::TryStreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{App, FUNCTIONS, endpoints},
+    config::{DefenderStream, Product, Settings, Source},
+    core::{
+        cursor::{Slice, StreamKey},
+        estimate::{Estimate, Seen, Total, of_count, of_day, of_snapshot},
+        page::{Chunk, Cutter},
+        paging::{Frame, Next, Paging, Tally, next},
+        record::{Facts, Members},
+        row::{Looked, RowSource},
+        sift::{Verdict, verdict},
+        window::{Window, delta},
+    },
+    error::{Error, Result},
+    io::{
+        exchange::{Limits, Reply},
+        http::Response,
+    },
+    pipeline::Job,
+};
+
+/// The most calls for a stream.
+const CALLS: usize = 3;
+
+/// How long all streams together may take: hunting allows 45 calls a minute.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+const DAY: TimeDelta = TimeDelta::hours(24);
+
+/// How many rows of a table are looked at for their size.
+const SAMPLE: u64 = 1_000;
+
+/// Switches on every stream that the connections could read.
+pub fn switch_all_on(settings: &mut Settings) {
+    let tables = endpoints().filter_map(|one| one.stream.strip_prefix("defender.hunting."));
+    let tables: Vec<String> = tables.map(str::to_owned).collect();
+    for connection in &mut settings.connections {
+        match &mut connection.source {
+            Source::Eset(eset) => {
+                eset.products = [Product::Protect, Product::Inspect, Product::CloudOffice].into();
+            }
+            Source::Defender(defender) => {
+                defender.streams = DefenderStream::ALL.into();
+                defender.hunting_tables.clone_from(&tables);
+            }
+        }
+    }
+}
+
+/// The streams, each with what it will bring.
+pub async fn estimates(app: &App) -> Vec<(StreamKey, Result<Estimate>)> {
+    let limits = app.limits_of(PATIENCE, CancellationToken::new());
+    let now = app.parts().clock.now();
+    let mut all = Vec::new();
+    for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
+        let looker = Looker {
+            job,
+            limits: &limits,
+            now,
+        };
+        all.push((job.key.clone(), looker.estimate().await));
+    }
+    all
+}
+
+/// Looks at one stream.
+struct Looker<'a> {
+    job: &'a Job,
+    limits: &'a Limits,
+    now: DateTime<Utc>,
+}
+
+impl Looker<'_> {
+    async fn estimate(&self) -> Result<Estimate> {
+        let endpoint = self.job.source.endpoint();
+        let list = endpoint.list(&Slice::Pass);
+        if let (Some(_), Paging::Skip { top }) = (endpoint.snapshot, list.paging) {
+            return self.snapshot(top).await;
+        }
+        let day = Window {
+            from: self.now - DAY,
+            to: self.now,
+        };
+        match self.job.source.count(day, self.limits).await? {
+            Some(count) => self.sampled(count, day).await,
+            None => self.listed(day).await,
+        }
+    }
+
+    /// All there is, page by page, until its number is known or the calls are used up.
+    async fn snapshot(&self, top: u32) -> Result<Estimate> {
+        let mut total = Total::of_pages(top);
+        let mut seen = Seen::default();
+        for _ in 0..CALLS {
+            let Some(skip) = total.next() else { break };
+            let before = seen.records;
+            let page = if skip == 0 {
+                String::new()
+            } else {
+                skip.to_string()
+            };
+            self.page(&Slice::Pass, &page, &mut seen).await?;
+            total.see(skip, seen.records - before);
+        }
+        Ok(of_snapshot(&total, &seen, delta(self.job.pace.rewrite)))
+    }
+
+    /// Some rows of a day that has `count`.
+    async fn sampled(&self, count: u64, day: Window) -> Result<Estimate> {
+        let mut seen = Seen::default();
+        if count > 0 {
+            let part = DAY.num_milliseconds().unsigned_abs() * SAMPLE.min(count) / count;
+            let part = TimeDelta::milliseconds(i64::try_from(part).unwrap_or_default().max(1));
+            let middle = day.from + (DAY - part) / 2;
+            let window = Window {
+                from: middle,
+                to: middle + part,
+            };
+            self.page(&Slice::Window(window), "", &mut seen).await?;
+        }
+        Ok(of_count(count, &seen))
+    }
+
+    /// The last day's list, as far as the calls reach.
+    async fn listed(&self, day: Window) -> Result<Estimate> {
+        let slice = Slice::Window(day);
+        let mut seen = Seen::default();
+        let mut page = String::new();
+        for _ in 0..CALLS {
+            match self.page(&slice, &page, &mut seen).await? {
+                Next::Page(after) => page = after,
+                Next::Done => return Ok(of_day(&seen, true)),
+                Next::Full(..) => break,
+            }
+        }
+        Ok(of_day(&seen, false))
+    }
+
+    /// Adds a page to what was seen.
+    async fn page(&self, slice: &Slice, page: &str, seen: &mut Seen) -> Result<Next> {
+        let endpoint = self.job.source.endpoint();
+        let (reply, records) = self.job.source.page(slice, page, self.limits).await?;
+        let response = match reply {
+            Reply::Answer(response) => response,
+            Reply::NotOffered(how) => {
+                return Err(Error::config(format!("{how}: {}", endpoint.off_fix)));
+            }
+            Reply::Forbidden(how) => return Err(Error::config(format!("{how}: {}", endpoint.fix))),
+            Reply::TooLarge(how)
+            | Reply::UsedUp(how)
+            | Reply::PositionRefused(how)
+            | Reply::Unexpected(how, _) => return Err(Error::transient(how)),
+        };
+        let mut tally = Tally::default();
+        let frame = self.read(response, records, seen, &mut tally).await?;
+        let paging = endpoint.list(slice).paging;
+        Ok(next(paging, slice.window(), page, &frame, &tally))
+    }
+
+    async fn read(
+        &self,
+        response: Response,
+        records: &'static str,
+        seen: &mut Seen,
+        tally: &mut Tally,
+    ) -> Result<Frame> {
+        let job = self.job;
+        let rows = RowSource::new(
+            job.source.endpoint(),
+            &job.layout,
+            &job.key.connection,
+            false,
+        );
+        let mut body = response.body;
+        let mut cutter = Cutter::new(records);
+        let mut full = Vec::new();
+        let broken = |error| Error::transient(format!("{}: {error}", job.key.stream));
+        while let Some(part) = body.try_next().await.map_err(broken)? {
+            cutter.feed(&part, &mut full)?;
+            for chunk in full.drain(..) {
+                self.see(&chunk, &rows, seen, tally);
+            }
+        }
+        let (chunk, frame) = cutter.finish()?;
+        self.see(&chunk, &rows, seen, tally);
+        Ok(frame)
+    }
+
+    fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut Seen, tally: &mut Tally) {
+        let identity = &self.job.source.endpoint().identity;
+        let mut row = Vec::new();
+        for at in 0..chunk.records.len() {
+            let text = chunk.record(at);
+            let Ok(members) = Members::of(text) else {
+                continue;
+            };
+            let facts = Facts::of(text, &members, identity);
+            let kept = verdict(self.job.sifts, &members) == Verdict::Keep;
+            row.clear();
+            if kept {
+                rows.write(&members, &facts, Looked::default(), self.now, &mut row);
+            }
+            seen.see(facts.time, kept.then_some(row.len()));
+            tally.see(facts.time);
+        }
+    }
+}

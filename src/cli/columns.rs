@@ -1,0 +1,121 @@
+//! `columns`: which member of each stream goes to which column, as a page of Markdown.
+
+use super::screen;
+use crate::{
+    app::endpoints,
+    core::{
+        columns::ADDED,
+        endpoint::{Endpoint, TimeFilter},
+        mapping::{As, Rule, To},
+        schema,
+    },
+};
+
+const HEAD: &str = "\
+# Columns
+
+Which member of a record goes to which column, stream by stream. Printed by `sentinel-connector columns`
+from the tables that the connector works by; a test holds this page current.
+
+Every row also has `TimeGenerated`, ";
+
+const TAIL: &str = "What no column takes is in
+`additionalFields`, and so is what a column holds in another form than the record; a record can be rebuilt
+from its row.
+
+A stream that `ROUTES` sends to a table of its own has the columns that are listed last: its source's own,
+with those of every row. Streams of ESET keep the columns of the shared tables.
+";
+
+pub(super) fn columns() {
+    screen::line(page().trim_end());
+}
+
+fn page() -> String {
+    let added: Vec<String> = ADDED.iter().map(|one| format!("`{}`", one.name)).collect();
+    let mut page = format!("{HEAD}{}.\n{TAIL}", added.join(", "));
+    for endpoint in endpoints() {
+        section(&mut page, endpoint);
+    }
+    page
+}
+
+fn section(page: &mut String, endpoint: &Endpoint) {
+    let Endpoint { stream, window, .. } = endpoint;
+    let path = if matches!(window.filter, TimeFilter::Kql(_)) {
+        "`runHuntingQuery`".to_owned()
+    } else {
+        let more = window
+            .parameters
+            .iter()
+            .find(|(name, _)| *name == "$expand");
+        let more = more.map_or(String::new(), |(name, value)| format!("?{name}={value}"));
+        format!("`{}{more}`", window.path)
+    };
+    page.push_str(&format!(
+        "\n## {stream}\n\n{path} → `{}`\n\n| member | column | as |\n|---|---|---|\n",
+        endpoint.table.name
+    ));
+    rules(page, endpoint.rules, "");
+    for (column, value) in endpoint.constants {
+        page.push_str(&format!("| | `{column}` | always {value} |\n"));
+    }
+    let Some(schema) = endpoint.schema.and_then(schema::named) else {
+        return;
+    };
+    let own = &schema.columns[1..=schema.members.len()];
+    let own = own.iter().zip(schema.members).map(|(column, member)| {
+        let from = if column.name == *member {
+            String::new()
+        } else {
+            format!(" (from `{member}`)")
+        };
+        format!("`{}` {}{from}", column.name, column.kind.name())
+    });
+    let own: Vec<String> = own.collect();
+    page.push_str(&format!("\nOf its own: {}.\n", own.join(", ")));
+}
+
+fn rules(page: &mut String, all: &[Rule], path: &str) {
+    for rule in all {
+        let member = format!("{path}{}", rule.member);
+        match rule.to {
+            To::Column(column, how) => {
+                let mut how = said(how);
+                if rule.alternate {
+                    how.push_str(if how.is_empty() { "else" } else { ", else" });
+                }
+                page.push_str(&format!("| `{member}` | `{column}` | {how} |\n"));
+            }
+            To::Members { rest, rules: inner } => {
+                rules(page, inner, &format!("{member}."));
+                if let Some(column) = rest {
+                    page.push_str(&format!(
+                        "| `{member}` | `{column}` | what is left of it |\n"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// How a member becomes the column's value, when it is not taken as it is.
+fn said(how: As) -> String {
+    match how {
+        As::Text | As::Json | As::Integer | As::Long | As::Real | As::Boolean | As::Time => {
+            String::new()
+        }
+        As::NumberText => "text".to_owned(),
+        As::TextInteger => "number".to_owned(),
+        As::BareTime => "with `T` and `Z`".to_owned(),
+        As::Renamed(names) => {
+            let names: Vec<String> = names
+                .iter()
+                .map(|(theirs, ours)| format!("`{theirs}` as `{ours}`"))
+                .collect();
+            names.join(", ")
+        }
+        As::Inside(name) => format!("inside `{name}`"),
+        As::Is(wanted) => format!("whether it is `{wanted}`"),
+    }
+}

@@ -1,0 +1,67 @@
+//! `routes`: what has to be there for `ROUTES`.
+
+use super::screen;
+use crate::{
+    app::{Routed, endpoints},
+    config::{Route, Settings},
+    core::arm,
+    error::{Error, Result},
+};
+
+const HUNTING: &str = "defender.hunting.";
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Print the tables and data collection rules of `ROUTES` as an ARM template
+    Arm {
+        /// Every table of advanced hunting as well, as `DeviceEvents_CL` and so on
+        #[arg(long)]
+        all_hunting: bool,
+    },
+}
+
+pub(super) fn routes(command: Command, mut settings: Settings) -> Result<()> {
+    let Command::Arm { all_hunting } = command;
+    if all_hunting {
+        add_hunting(&mut settings.routes);
+    }
+    let own = |route: &&Route| !route.is_shared();
+    let targets: Vec<(&str, &str)> = settings
+        .routes
+        .iter()
+        .filter(own)
+        .map(|route| (route.stream.as_str(), route.table.as_str()))
+        .collect();
+    if targets.is_empty() {
+        return Err(Error::config(
+            "`ROUTES` names no table of its own: set it, such as to \
+             `defender.machines=Custom-DefenderMachines_CL`, or add `--all-hunting`",
+        ));
+    }
+    let mut tables = Routed::of(&settings)?.tables().clone();
+    tables.retain(|name, _| targets.iter().any(|(_, table)| table == name));
+    screen::line(format!("{:#}", arm::template(&tables, &targets)));
+    screen::complain(&format!(
+        "note: deployed, its output `ROUTES` is the value to set:\n{}",
+        arm::setting(&tables, &targets)
+    ));
+    Ok(())
+}
+
+/// Routes for the tables of hunting that have none.
+fn add_hunting(routes: &mut Vec<Route>) {
+    for endpoint in endpoints() {
+        let Some(name) = endpoint.stream.strip_prefix(HUNTING) else {
+            continue;
+        };
+        if !routes.iter().any(|route| route.stream == endpoint.stream) {
+            routes.push(Route {
+                stream: endpoint.stream.to_owned(),
+                table: format!("{name}_CL"),
+                dcr: None,
+                endpoint: None,
+                dcr_stream: format!("Custom-{name}_CL"),
+            });
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! How much a stream will bring a day, from the little that was seen of it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// What pages of a list held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Records.
+    pub records: u64,
+    /// Of these, the ones that no setting leaves out.
+    pub rows: u64,
+    /// Bytes of their rows as JSON.
+    pub bytes: u64,
+    /// The earliest and the latest time of a record.
+    pub span: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// How much a stream will bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Estimate {
+    /// Rows of the first run alone, when it brings more than a day's.
+    pub at_first: Option<u64>,
+    /// Rows a day.
+    pub rows: u64,
+    /// Bytes a day, as JSON.
+    pub bytes: u64,
+    /// How it was made.
+    pub how: String,
+}
+
+/// What is taken for the size of a row when none was seen.
+const ROW_BYTES: u64 = 1_500;
+
+const DAY: i64 = 24 * 3600;
+
+fn share(all: u64, part: u64, whole: u64) -> u64 {
+    let product = u128::from(all) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(product).unwrap_or(u64::MAX)
+}
+
+impl Seen {
+    /// Takes in a record: its time, and the length of its row unless a setting leaves it out.
+    pub fn see(&mut self, time: Option<DateTime<Utc>>, row: Option<usize>) {
+        self.records += 1;
+        if let Some(bytes) = row {
+            self.rows += 1;
+            self.bytes += bytes as u64;
+        }
+        if let Some(time) = time {
+            let (first, last) = self.span.unwrap_or((time, time));
+            self.span = Some((first.min(time), last.max(time)));
+        }
+    }
+
+    /// Bytes of so many rows like these.
+    fn bytes_of(&self, rows: u64) -> u64 {
+        match self.rows {
+            0 => rows.saturating_mul(ROW_BYTES),
+            _ => share(rows, self.bytes, self.rows),
+        }
+    }
+
+    fn size(&self) -> String {
+        match self.rows {
+            0 => format!("{ROW_BYTES} bytes a row, a guess"),
+            rows => format!("the size from {rows} rows"),
+        }
+    }
+}
+
+/// From the last day's list: all of it, or as much as was read.
+pub fn of_day(seen: &Seen, whole: bool) -> Estimate {
+    let covered = seen
+        .span
+        .map_or(0, |(first, last)| (last - first).num_seconds());
+    let (rows, how) = if whole {
+        (seen.rows, "all of the last 24 hours".to_owned())
+    } else if (1..DAY).contains(&covered) {
+        let day = share(seen.rows, DAY.unsigned_abs(), covered.unsigned_abs());
+        let span =
+            humantime::format_duration(TimeDelta::seconds(covered).to_std().unwrap_or_default());
+        (day, format!("{} records within {span}", seen.records))
+    } else {
+        (
+            seen.rows,
+            format!("at least: {} records read", seen.records),
+        )
+    };
+    Estimate {
+        at_first: None,
+        rows,
+        bytes: seen.bytes_of(rows),
+        how,
+    }
+}
+
+/// From a count of the last day's records, and some of them.
+pub fn of_count(count: u64, seen: &Seen) -> Estimate {
+    Estimate {
+        at_first: None,
+        rows: count,
+        bytes: seen.bytes_of(count),
+        how: format!("counted over 24 hours, {}", seen.size()),
+    }
+}
+
+/// From how many records there are, of which each is written once in `rewrite` and when it changes.
+pub fn of_snapshot(total: &Total, seen: &Seen, rewrite: TimeDelta) -> Estimate {
+    let at_first = share(total.guess(), seen.rows, seen.records);
+    let rewrite = rewrite.num_seconds().max(DAY).unsigned_abs();
+    let rows = share(at_first, DAY.unsigned_abs(), rewrite);
+    Estimate {
+        at_first: Some(at_first),
+        rows,
+        bytes: seen.bytes_of(rows),
+        how: format!(
+            "{}, each written every {} days; changes come on top",
+            total.said(),
+            rewrite / DAY.unsigned_abs()
+        ),
+    }
+}
+
+/// How many records a list has, narrowed down page by page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Total {
+    top: u64,
+    least: u64,
+    most: Option<u64>,
+}
+
+impl Total {
+    /// Of a list in pages of `top` records, of which nothing is known.
+    pub fn of_pages(top: u32) -> Self {
+        Self {
+            top: u64::from(top),
+            least: 0,
+            most: None,
+        }
+    }
+
+    /// How many records to skip next; `None` when the number is known.
+    pub fn next(&self) -> Option<u64> {
+        let pages = |records: u64| records / self.top * self.top;
+        match self.most {
+            Some(most) if most <= self.least => None,
+            Some(most) => Some(pages(u64::midpoint(self.least, most)).max(self.least)),
+            None if self.least == 0 => Some(0),
+            // Small lists are the rule.
+            None => Some(self.least * 4),
+        }
+    }
+
+    /// Takes in a page behind so many records.
+    pub fn see(&mut self, skipped: u64, count: u64) {
+        if count >= self.top {
+            self.least = self.least.max(skipped + count);
+        } else if count > 0 || skipped == 0 {
+            (self.least, self.most) = (skipped + count, Some(skipped + count));
+        } else {
+            self.most = Some(self.most.map_or(skipped, |most| most.min(skipped)));
+        }
+    }
+
+    fn guess(&self) -> u64 {
+        self.most
+            .map_or(self.least, |most| u64::midpoint(self.least, most))
+    }
+
+    fn said(&self) -> String {
+        match self.most {
+            Some(most) if most == self.least => format!("{most} records"),
+            Some(most) => format!("{} to {most} records", self.least),
+            None => format!("at least {} records", self.least),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Option<DateTime<Utc>> {
+        Some(text.parse().unwrap())
+    }
+
+    fn seen() -> Seen {
+        let mut seen = Seen::default();
+        seen.see(at("2026-01-01T06:00:00Z"), Some(900));
+        seen.see(at("2026-01-01T03:00:00Z"), Some(1_100));
+        seen.see(None, None);
+        seen
+    }
+
+    #[test]
+    fn a_part_of_a_day_stands_for_the_rest_of_it() {
+        let whole = of_day(&seen(), true);
+        assert_eq!((whole.rows, whole.bytes), (2, 2_000));
+        let part = of_day(&seen(), false);
+        assert_eq!((part.rows, part.bytes), (16, 16_000));
+        assert_eq!(part.how, "3 records within 3h");
+        let mut timeless = Seen::default();
+        timeless.see(None, Some(5));
+        assert_eq!(of_day(&timeless, false).how, "at least: 1 records read");
+    }
+
+    #[test]
+    fn a_count_takes_its_size_from_what_was_seen() {
+        assert_eq!(of_count(1_000, &seen()).bytes, 1_000_000);
+        let blind = of_count(10, &Seen::default());
+        assert_eq!(blind.bytes, 15_000);
+        assert!(blind.how.contains("a guess"));
+    }
+
+    #[test]
+    fn a_snapshot_is_written_once_a_week() {
+        let mut total = Total::of_pages(10_000);
+        total.see(0, 2_100);
+        let estimate = of_snapshot(&total, &seen(), TimeDelta::days(7));
+        // A third of it is left out.
+        assert_eq!((estimate.at_first, estimate.rows), (Some(1_400), 200));
+        assert_eq!(estimate.bytes, 200_000);
+    }
+
+    proptest! {
+        #[test]
+        fn pages_narrow_a_number_down_and_never_past_it(records in 0u64..3_000_000, top in 1u32..20_000) {
+            let mut total = Total::of_pages(top);
+            let mut asked = 0;
+            while let Some(skip) = total.next() {
+                prop_assert_eq!(skip % u64::from(top), 0);
+                total.see(skip, records.saturating_sub(skip).min(u64::from(top)));
+                prop_assert!(total.least <= records);
+                prop_assert!(total.most.is_none_or(|most| most >= records));
+                asked += 1;
+                prop_assert!(asked < 64, "{:?}", total);
+            }
+            prop_assert_eq!(total.guess(), records);
+        }
+    }
+}
