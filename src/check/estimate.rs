@@ -116,8 +116,8 @@ impl Looker<'_> {
     /// Some rows of a day that has `count`.
     async fn sampled(&self, count: u64, day: Window) -> Result<Estimate> {
         let mut seen = Seen::default();
-        if count > 0 {
-            let part = DAY.num_milliseconds().unsigned_abs() * SAMPLE.min(count) / count;
+        let some = DAY.num_milliseconds().unsigned_abs() * SAMPLE.min(count);
+        if let Some(part) = some.checked_div(count) {
             let part = TimeDelta::milliseconds(i64::try_from(part).unwrap_or_default().max(1));
             let middle = day.from + (DAY - part) / 2;
             let window = Window {

@@ -52,13 +52,13 @@ fn section(page: &mut String, endpoint: &Endpoint) {
         let more = more.map_or(String::new(), |(name, value)| format!("?{name}={value}"));
         format!("`{}{more}`", window.path)
     };
-    page.push_str(&format!(
+    page.extend([format!(
         "\n## {stream}\n\n{path} → `{}`\n\n| member | column | as |\n|---|---|---|\n",
         endpoint.table.name
-    ));
+    )]);
     rules(page, endpoint.rules, "");
     for (column, value) in endpoint.constants {
-        page.push_str(&format!("| | `{column}` | always {value} |\n"));
+        page.extend([format!("| | `{column}` | always {value} |\n")]);
     }
     let Some(schema) = endpoint.schema.and_then(schema::named) else {
         return;
@@ -73,7 +73,7 @@ fn section(page: &mut String, endpoint: &Endpoint) {
         format!("`{}` {}{from}", column.name, column.kind.name())
     });
     let own: Vec<String> = own.collect();
-    page.push_str(&format!("\nOf its own: {}.\n", own.join(", ")));
+    page.extend([format!("\nOf its own: {}.\n", own.join(", "))]);
 }
 
 fn rules(page: &mut String, all: &[Rule], path: &str) {
@@ -85,14 +85,14 @@ fn rules(page: &mut String, all: &[Rule], path: &str) {
                 if rule.alternate {
                     how.push_str(if how.is_empty() { "else" } else { ", else" });
                 }
-                page.push_str(&format!("| `{member}` | `{column}` | {how} |\n"));
+                page.extend([format!("| `{member}` | `{column}` | {how} |\n")]);
             }
             To::Members { rest, rules: inner } => {
                 rules(page, inner, &format!("{member}."));
                 if let Some(column) = rest {
-                    page.push_str(&format!(
+                    page.extend([format!(
                         "| `{member}` | `{column}` | what is left of it |\n"
-                    ));
+                    )]);
                 }
             }
         }

@@ -167,7 +167,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Assets(command) => {
             assets::assets(command, &local_settings()?, clock, &stop_on_signal()?).await
         }
-        Command::Routes(command) => routes::routes(command, local_settings()?),
+        Command::Routes(command) => routes::routes(&command, local_settings()?),
         Command::Columns => {
             columns::columns();
             Ok(())

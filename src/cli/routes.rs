@@ -20,9 +20,9 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn routes(command: Command, mut settings: Settings) -> Result<()> {
+pub(super) fn routes(command: &Command, mut settings: Settings) -> Result<()> {
     let Command::Arm { all_hunting } = command;
-    if all_hunting {
+    if *all_hunting {
         add_hunting(&mut settings.routes);
     }
     let own = |route: &&Route| !route.is_shared();

@@ -218,8 +218,10 @@ mod tests {
     use super::*;
     use crate::core::{columns::DETECTIONS, schema::schemas};
 
-    fn all() -> (BTreeMap<String, &'static [Column]>, Vec<(String, String)>) {
-        let tables: BTreeMap<String, &'static [Column]> = schemas()
+    type Tables = BTreeMap<String, &'static [Column]>;
+
+    fn all() -> (Tables, Vec<(String, String)>) {
+        let tables: Tables = schemas()
             .iter()
             .map(|schema| {
                 (

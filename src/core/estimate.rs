@@ -182,14 +182,14 @@ mod tests {
 
     use super::*;
 
-    fn at(text: &str) -> Option<DateTime<Utc>> {
-        Some(text.parse().unwrap())
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
     }
 
     fn seen() -> Seen {
         let mut seen = Seen::default();
-        seen.see(at("2026-01-01T06:00:00Z"), Some(900));
-        seen.see(at("2026-01-01T03:00:00Z"), Some(1_100));
+        seen.see(Some(at("2026-01-01T06:00:00Z")), Some(900));
+        seen.see(Some(at("2026-01-01T03:00:00Z")), Some(1_100));
         seen.see(None, None);
         seen
     }

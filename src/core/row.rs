@@ -376,15 +376,13 @@ impl<'a> Cells<'a> {
                 of_column.partition(|rule| rule.alternate);
             twins.len() == 1 && usual.iter().any(|rule| capitalised(rule.member) == path)
         };
-        let others = self.filled.iter().map(|cell| match &cell.origin {
+        let mut others = self.filled.iter().map(|cell| match &cell.origin {
             Origin::Other(path) => Some((cell.column, path)),
             Origin::Usual | Origin::LookedUp => None,
         });
         // Most rows have a usual one first.
         !self.filled.is_empty()
-            && others
-                .map(|other| other.is_some_and(|(column, path)| is_twin(column, path)))
-                .all(|is_twin| is_twin)
+            && others.all(|other| other.is_some_and(|(column, path)| is_twin(column, path)))
     }
 
     fn bytes(&self) -> usize {

@@ -99,7 +99,7 @@ impl LogsIngestion {
         body: &Sent,
         token: &SecretString,
     ) -> std::result::Result<Seen, PushError> {
-        let request = self.request(target, batch, body, token)?;
+        let request = Self::request(target, batch, body, token)?;
         let exchange = async {
             let response = self.transport.send(request).await;
             match response {
@@ -118,7 +118,6 @@ impl LogsIngestion {
     }
 
     fn request(
-        &self,
         target: &Target,
         batch: &Batch,
         body: &Sent,

@@ -28,15 +28,17 @@ const examples = {
   addressPrefix: [['10.77.0.0/24', '192.168.0.0/26', '172.16.0.0/8'], ['10.77.0.0', '10.77.0.0/27', '10.77.0/24', '10.256.0.0/24', '10.0.0.0/7']],
   'moreSettings.name': [['LOG_LEVEL', 'AzureWebJobsStorage__blobServiceUri'], ['1A', 'A-B', 'A B']],
   'moreSettings.value': [['hosts', 'a b'], ['a\nb']],
+  huntingTables: [['DeviceEvents', 'DeviceEvents,EmailEvents', 'DeviceEvents, EmailEvents'], ['DeviceEvents,', ',', 'Device Events', 'DeviceEvents;EmailEvents']],
   packageUri: [['https://contoso.example/a.zip'], ['http://contoso.example/a.zip', 'contoso', 'https://']],
 };
 
+// Fields of two steps may have the same name; then they have the same examples.
 function patterns() {
   const found = new Map();
   const add = (name, constraints) => {
     const all = [constraints?.regex, ...(constraints?.validations ?? []).map((one) => one.regex)];
     const given = all.filter(Boolean).map((pattern) => new RegExp(pattern));
-    if (given.length > 0) found.set(name, given);
+    if (given.length > 0) found.set(name, [...(found.get(name) ?? []), ...given]);
   };
   const { basics, steps } = form.parameters;
   for (const element of [...basics, ...steps.flatMap((step) => step.elements)]) {

@@ -71,6 +71,14 @@ fn as_application() -> Value {
     })
 }
 
+fn with_defender() -> Value {
+    json!({
+        "defenderTenantId": "77777777-7777-7777-7777-777777777777",
+        "defenderClientId": "88888888-8888-8888-8888-888888888888",
+        "defenderClientSecret": "canary-defender",
+    })
+}
+
 fn settings(deployed: &Deployed) -> BTreeMap<String, String> {
     let settings = deployed.one("Microsoft.Web/sites/config").body["properties"].clone();
     serde_json::from_value(settings).unwrap()

@@ -391,7 +391,7 @@ fn the_form() {
         ("says nothing", elements(0, "0/options/text"), Value::Null),
         (
             "without a header",
-            elements(2, "2/constraints/columns/0/header"),
+            elements(3, "2/constraints/columns/0/header"),
             Value::Null,
         ),
         (

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sentinel_connector::{
-    config::{SETTINGS, SinkSettings, StorageSettings},
+    config::{SETTINGS, SinkSettings, Source, StorageSettings},
     core::columns::TABLES,
     pipeline::health,
 };
@@ -17,7 +17,7 @@ use super::{
     azure::{self, Deployed, Resource},
     deployed, load,
     platform::{LOCATION, WORKSPACE, WORKSPACE_LOCATION},
-    settings, template,
+    settings, template, with_defender,
 };
 
 /// Where tables or rule differ from the columns of this version and those that the user named.
@@ -126,19 +126,25 @@ fn the_app_settings_are_those_that_the_program_reads() {
     for more in [
         json!({}),
         as_application(),
+        with_defender(),
+        json!({ "esetLogin": "", "defenderTenantId": "contoso.example" }),
         json!({ "esetInspect": true, "esetCloudOffice": true, "everyMinutes": 60, "initialHistory": "30d", "createEndpoint": true }),
     ] {
         let deployed = deployed(&more);
         let settings = settings(&deployed);
         assert_eq!(unread(&settings), [""; 0]);
         let loaded = load(&settings).unwrap();
-        let names: Vec<&str> = loaded
-            .connections
-            .iter()
-            .map(|one| one.name.as_str())
-            .collect();
-        assert_eq!(names, ["default"]);
-        assert_eq!(settings["ESET_LOGIN"], "api@contoso.example");
+        let pulls =
+            |source: fn(&Source) -> bool| loaded.connections.iter().any(|one| source(&one.source));
+        assert_eq!(
+            pulls(|source| matches!(source, Source::Eset(_))),
+            more["esetLogin"] != ""
+        );
+        let defender = more["defenderTenantId"].is_string();
+        assert_eq!(
+            pulls(|source| matches!(source, Source::Defender(_))),
+            defender
+        );
         assert!(matches!(loaded.storage, StorageSettings::Azure(_)));
         let SinkSettings::LogsIngestion { endpoint, .. } = &loaded.sink else {
             panic!("{:?}", loaded.sink)
@@ -159,37 +165,56 @@ fn the_app_settings_are_those_that_the_program_reads() {
 }
 
 #[test]
-fn the_products_that_are_checked_are_pulled() {
-    for (more, products) in [
-        (json!({}), "protect"),
+fn what_is_checked_is_pulled() {
+    let tenant = json!("contoso.example");
+    for (more, setting, value) in [
+        (json!({}), "ESET_PRODUCTS", "protect"),
         (
             json!({ "esetProtect": false, "esetInspect": true }),
+            "ESET_PRODUCTS",
             "inspect",
         ),
         (
             json!({ "esetInspect": true, "esetCloudOffice": true }),
+            "ESET_PRODUCTS",
             "protect,inspect,cloud-office",
         ),
+        (json!({ "esetLogin": "" }), "ESET_PRODUCTS", ""),
+        (json!({}), "DEFENDER_STREAMS", ""),
+        (
+            json!({ "defenderTenantId": tenant }),
+            "DEFENDER_STREAMS",
+            "machines,alerts,incidents",
+        ),
+        (
+            json!({ "defenderTenantId": tenant, "defenderAlerts": false, "defenderVulnerabilities": true }),
+            "DEFENDER_STREAMS",
+            "machines,vulnerabilities,incidents",
+        ),
+        (
+            json!({ "defenderTenantId": tenant, "defenderHuntingTables": "DeviceEvents" }),
+            "DEFENDER_HUNTING_TABLES",
+            "DeviceEvents",
+        ),
     ] {
-        assert_eq!(settings(&deployed(&more))["ESET_PRODUCTS"], products);
+        assert_eq!(settings(&deployed(&more))[setting], value);
     }
-    // Those that the setting names are all on offer.
-    let about = SETTINGS
-        .iter()
-        .find(|setting| setting.name == "ESET_PRODUCTS")
-        .unwrap()
-        .about;
-    let (_, offered) = about.split_once(": ").unwrap();
-    let listed: Vec<Value> = offered.split(", ").map(|product| json!(product)).collect();
-    let products = template()["variables"]["products"]
-        .as_array()
-        .unwrap()
-        .clone();
-    let names: Vec<Value> = products
-        .iter()
-        .map(|product| product["name"].clone())
-        .collect();
-    assert_eq!(names, listed);
+}
+
+/// The products and streams that the settings name are all on offer.
+#[test]
+fn everything_that_can_be_pulled_can_be_checked() {
+    for (setting, variable) in [
+        ("ESET_PRODUCTS", "products"),
+        ("DEFENDER_STREAMS", "streams"),
+    ] {
+        let setting = SETTINGS.iter().find(|one| one.name == setting).unwrap();
+        let (_, known) = setting.about.split_once(": ").unwrap();
+        let template = template();
+        let offered = template["variables"][variable].as_array().unwrap().iter();
+        let offered: Vec<&str> = offered.map(|one| one["name"].as_str().unwrap()).collect();
+        assert_eq!(offered, known.split(", ").collect::<Vec<_>>());
+    }
 }
 
 /// The timers of the function folders whose schedule is not among the settings.
@@ -235,7 +260,11 @@ fn further_settings_win() {
 /// Secrets lie in the vault, and nowhere else.
 #[test]
 fn secrets_are_in_the_vault_alone() {
-    let deployed = deployed(&as_application());
+    let mut more = as_application();
+    for (name, value) in azure::entries(&with_defender()) {
+        more[name] = value.clone();
+    }
+    let deployed = deployed(&more);
     let mut kept = BTreeMap::new();
     for resource in &deployed.resources {
         if resource.kind == "Microsoft.KeyVault/vaults/secrets" {
@@ -252,16 +281,22 @@ fn secrets_are_in_the_vault_alone() {
     assert!(!json!(deployed.outputs).to_string().contains("canary-"));
     let expected = [
         ("azure-client-secret", "canary-secret"),
+        ("defender-client-secret", "canary-defender"),
         ("eset-password", "canary-password"),
     ];
     assert_eq!(kept, expected.into());
     // The names are those that the program, and the reference, ask for.
-    let about = SETTINGS
-        .iter()
-        .find(|setting| setting.name == "ESET_PASSWORD")
-        .unwrap()
-        .about;
-    assert!(about.ends_with(" eset-password"), "{about}");
+    for (setting, secret) in [
+        ("ESET_PASSWORD", "eset-password"),
+        ("DEFENDER_CLIENT_SECRET", "defender-client-secret"),
+    ] {
+        let setting = SETTINGS.iter().find(|one| one.name == setting).unwrap();
+        assert!(
+            setting.about.ends_with(&format!(" {secret}")),
+            "{}",
+            setting.about
+        );
+    }
     assert!(
         settings(&deployed)["AZURE_CLIENT_SECRET"].ends_with(";SecretName=azure-client-secret)")
     );
