@@ -143,13 +143,18 @@ async fn a_drain_that_fails_in_the_middle_keeps_the_rest() {
     assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
     let (left, _) = cloud.storage.outbox_size().await.unwrap();
     assert_eq!(left, entries - 1);
-    // The second entry is cut in half, and the second half has to wait.
+    // One entry is cut in half, and the second half has to wait.
     cloud.world.simulator.heal();
-    cloud.world.inject("ingestion:413");
-    cloud.world.inject("ingestion:403x*@3");
+    let parked = cloud.storage.parked(100).await.unwrap();
+    let before = parked.iter().position(|entry| entry.rows > 3).unwrap();
+    cloud.world.inject(&format!("ingestion:413@{}", before + 1));
+    cloud
+        .world
+        .inject(&format!("ingestion:403x*@{}", before + 3));
     let report = cloud.drain().await;
     assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
-    assert_eq!(cloud.storage.outbox_size().await.unwrap().0, left);
+    let (held, _) = cloud.storage.outbox_size().await.unwrap();
+    assert_eq!(held, left - before as u64);
     cloud.world.simulator.heal();
     finish(cloud, "failed").await;
 }
