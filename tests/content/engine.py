@@ -3,9 +3,11 @@
 What the engine lacks has a stand-in here, with the reason; what has none is not run.
 """
 
+import contextlib
 import datetime
 import functools
 import json
+import os
 import pathlib
 import re
 import sqlite3
@@ -29,17 +31,24 @@ KINDS = {
 # What time it is in scenarios, whatever the clock says.
 NOW = datetime.datetime(2026, 11, 21, 12, 0)
 
-# (what the engine can't do, what is run in its place). Both mean the same for whole octets.
-STAND_INS = [(r"has_any_ipv4_prefix\((\w+), (\w+)\)", r"(\1 has_any (\2))")]
+# (what the engine can't do, what is run in its place).
+STAND_INS = [
+    # Both mean the same for whole octets.
+    (r"has_any_ipv4_prefix\((\w+), (\w+)\)", r"(\1 has_any (\2))"),
+    # Its times have six digits.
+    (r"HHmmssfffffff", "HHmmssffffff"),
+]
 
 SPAN = re.compile(r"^-(\d+)(s|m|h|d)$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+BINARY = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/sentinel-connector"
+
+
 def program(*arguments, **options):
     """What the connector's command line prints."""
-    binary = ROOT / "target/debug/sentinel-connector"
-    done = subprocess.run([binary, *arguments], check=True, capture_output=True, text=True, **options)
+    done = subprocess.run([BINARY, *arguments], check=True, capture_output=True, text=True, **options)
     return done.stdout
 
 
@@ -127,6 +136,39 @@ def moment(value, now):
         return value
     span = datetime.timedelta(**{UNITS[found[2]]: int(found[1])})
     return (now - span).isoformat(timespec="microseconds") + "Z"
+
+
+@functools.cache
+def demo():
+    """The rows that a demo writes, by table."""
+    with tempfile.TemporaryDirectory() as folder:
+        program("demo", cwd=folder, env={"CONNECTOR_DATA": folder})
+        return embedded(pathlib.Path(folder) / "connector.sqlite")
+
+
+@functools.cache
+def simulated(*options, **settings):
+    """The rows of Defender, pulled from the simulated company with options and settings of one's own."""
+    with tempfile.TemporaryDirectory() as folder, simulator(folder, options) as environment:
+        environment |= {"CONNECTOR_DATA": f"{folder}/data", "SINK": "embedded", "STORAGE": "embedded"}
+        program("run", "DefenderTimer", "--once", cwd=folder, env=environment | settings)
+        return embedded(pathlib.Path(folder) / "data/connector.sqlite")
+
+
+@contextlib.contextmanager
+def simulator(folder, options):
+    """The simulated services, as settings that point at them."""
+    command = [BINARY, "simulate", "--listen", "127.0.0.1:0", *options]
+    with subprocess.Popen(command, cwd=folder, env={"CONNECTOR_DATA": folder}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as served:
+        try:
+            settings = {}
+            while "EXTRA_CA_FILE" not in settings:
+                name, equals, value = served.stdout.readline().rstrip("\n").partition("=")
+                assert equals, "the simulator has ended"
+                settings[name] = value
+            yield {name: settings[name] for name in settings if name.startswith(("DEFENDER_", "GRAPH_", "AZURE_AUTHORITY_", "EXTRA_"))}
+        finally:
+            served.terminate()
 
 
 def embedded(file):
