@@ -63,8 +63,8 @@ def documents(folder):
 
 
 @functools.cache
-def functions():
-    """The parsers, as `.create function` would have them."""
+def create_functions():
+    """Makes the parsers known, as `.create function` would: once, for every workspace."""
     found = []
     for parser in documents("parsers").values():
         if "ParserName" in parser:
@@ -74,7 +74,7 @@ def functions():
             name, text = parser["FunctionName"], parser["FunctionQuery"]
             parameters = parser.get("FunctionParameters", "")
         found.append(f"function {name}({parameters}) {{\n{runnable(text)}\n}}")
-    return found
+    duckdb_kql.set_functions(found)
 
 
 def runnable(text):
@@ -91,7 +91,7 @@ class Workspace:
         """`rows`: by table, dictionaries of columns. `now`: what time it is for queries and spans."""
         self.now = now
         self.connection = duckdb_kql.connect()
-        duckdb_kql.set_functions(functions())
+        create_functions()
         for table, columns in schema().items():
             kinds = {column["name"]: column["type"] for column in columns}
             types = {name: KINDS[kind] for name, kind in kinds.items()}
