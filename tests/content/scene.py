@@ -9,9 +9,16 @@ SEVERAL = "machines,vulnerabilities,software-vulnerabilities,alerts,incidents"
 
 
 @functools.cache
+def company():
+    """What one company brings, by table."""
+    tables = [engine.demo(), engine.simulated(DEFENDER_STREAMS=SEVERAL)]
+    return {name: [row for one in tables for row in one[name]] for name in tables[0]}
+
+
+@functools.cache
 def rows():
     """What is there to choose from, by stream."""
-    return by_stream(engine.simulated(DEFENDER_STREAMS=SEVERAL))
+    return by_stream(company())
 
 
 @functools.cache

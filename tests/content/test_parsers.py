@@ -147,6 +147,7 @@ class Assets(unittest.TestCase):
 
     def test_a_device_that_is_gone_is_not_found(self):
         gone = like("gone", TimeGenerated="-1d", recordId=MACHINE["recordId"])
+        self.assertEqual(run("IntegrationDevices", MACHINE, gone), [])
         self.assertEqual(run("AssetByAddress('10.1.2.3')", MACHINE, gone), [])
         self.assertEqual(len(run("AssetByAddress('10.1.2.3')", MACHINE | {"TimeGenerated": "-1h"}, gone)), 1)
 
