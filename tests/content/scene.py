@@ -34,6 +34,19 @@ def elsewhere():
     return by_stream(engine.simulated(*options, **settings))
 
 
+@functools.cache
+def ill():
+    """Runs in which a stream fails, one has records that can't become rows, one leaves a gap; and a secret ends.
+    By table.
+    """
+    faults = "--fault=defender.machines:missing-role", "--fault=defender.alerts:bad-record"
+    defender = engine.simulated(*faults, ends=1, DEFENDER_STREAMS=SEVERAL)
+    # The password in the vault is good for 180 days; the feed's first token is refused.
+    settings = {"ESET_PASSWORD": "", "ESET_ENRICH": "none", "ESET_PRODUCTS": "protect"}
+    eset = engine.simulated("--fault=eset.detections:expired-deltax1", function="EsetTimer", age=170, **settings)
+    return {name: [row for one in (defender, eset) for row in one[name]] for name in eset}
+
+
 def by_stream(tables):
     found = {}
     for row in (row for table in tables.values() for row in table):
