@@ -91,7 +91,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The tokens of a Defender connection: its app registration, else an identity.
+    /// The tokens of a Defender connection: its app registration or identity, else those that rows
+    /// are pushed with.
     pub(super) fn defender(
         &self,
         settings: &DefenderSettings,
@@ -106,17 +107,27 @@ impl<'a> Builder<'a> {
             (None, Some(path)) => Some(Proof::Certificate(Certificate::read(path)?)),
             (None, None) => None,
         };
+        let own = &self.settings.identity;
         let app = settings.client_id.clone().zip(proof);
-        let registration = app.map(|(client_id, proof)| Registration {
-            authority: self.settings.identity.authority_host.clone(),
-            tenant_id: settings.tenant_id.clone(),
-            client_id,
-            proof,
-        });
+        let registration = match app {
+            Some((client_id, proof)) => Some(Registration {
+                authority: own.authority_host.clone(),
+                tenant_id: settings.tenant_id.clone(),
+                client_id,
+                proof,
+            }),
+            // Who pushes rows reads Defender as well, in the tenant that is read.
+            None if settings.client_id.is_none() => registration(own)?.map(|app| Registration {
+                tenant_id: settings.tenant_id.clone(),
+                ..app
+            }),
+            None => None,
+        };
         expiring.extend(registration.as_ref().and_then(self::expiring));
         expiring.extend(self.certificate.clone());
-        let platform = platform(&self.settings.identity);
-        let client_id = settings.client_id.as_deref();
+        let platform = platform(own);
+        let client_id = settings.client_id.as_ref().or(own.client_id.as_ref());
+        let client_id = client_id.map(String::as_str);
         let credential = match Credential::choose(registration, client_id, platform.as_ref()) {
             Credential::AzureCli { .. } => Credential::AzureCli {
                 tenant: Some(settings.tenant_id.clone()),

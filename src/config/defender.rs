@@ -113,7 +113,7 @@ pub struct DefenderSettings {
     pub api_scope: String,
     /// `GRAPH_URL`.
     pub graph_url: String,
-    /// `DEFENDER_STREAMS`; machines, alerts and incidents by default.
+    /// `DEFENDER_STREAMS`; machines, alerts and incidents by default, and empty when it is `none`.
     pub streams: BTreeSet<DefenderStream>,
     /// `DEFENDER_HUNTING_TABLES`, as they were written; none by default.
     pub hunting_tables: Vec<String>,
@@ -191,6 +191,9 @@ impl DefenderSettings {
             DefenderStream::Incidents,
         ];
         let streams = reader.or("DEFENDER_STREAMS", usual.into(), |list| {
+            if list.eq_ignore_ascii_case("none") {
+                return Ok(BTreeSet::new());
+            }
             each(list, values::one_of(STREAMS)).map(BTreeSet::from_iter)
         });
         let hunting_tables = reader.or("DEFENDER_HUNTING_TABLES", Vec::new(), |list| {

@@ -115,13 +115,13 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(Connection, "DEFENDER_TENANT_ID", "tenant whose Microsoft Defender is read; without it there is no Defender connection")
         .example("contoso.onmicrosoft.com"),
     Setting::new(Connection, "DEFENDER_CLIENT_ID", "client id of the app registration that reads it; without secret and certificate, of a user-assigned identity")
-        .default("the app's own identity"),
+        .default("the identity that pushes rows"),
     Setting::new(Connection, "DEFENDER_CLIENT_SECRET", "secret of that app registration: its value, not its id; when absent, read from KEY_VAULT_URL as defender-client-secret")
         .secret(),
     Setting::new(App, "<CONNECTION>_DEFENDER_CLIENT_SECRET", "secret of one connection of CONNECTIONS, its name in upper case; when absent, read from KEY_VAULT_URL as <connection>-defender-client-secret")
         .secret(),
     Setting::new(Connection, "DEFENDER_CLIENT_CERTIFICATE_PATH", "PEM file with the app registration's certificate and RSA key, in place of a secret"),
-    Setting::new(Connection, "DEFENDER_STREAMS", "what to pull, comma-separated: machines, vulnerabilities, software-vulnerabilities, alerts, incidents")
+    Setting::new(Connection, "DEFENDER_STREAMS", "what to pull, comma-separated, or none: machines, vulnerabilities, software-vulnerabilities, alerts, incidents")
         .default("machines,alerts,incidents"),
     Setting::new(Connection, "DEFENDER_HUNTING_TABLES", "event tables to pull by advanced hunting, comma-separated")
         .default("none")

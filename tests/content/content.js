@@ -13,7 +13,8 @@ export const readJson = (name) => JSON.parse(read(name));
 
 /** The tables, as the program of this commit prints them. */
 export function tables() {
-  return JSON.parse(execFileSync(path.join(ROOT, "target/debug/sentinel-connector"), ["schema"], { encoding: "utf8" }));
+  const target = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target");
+  return JSON.parse(execFileSync(path.join(target, "debug/sentinel-connector"), ["schema"], { encoding: "utf8" }));
 }
 
 /** The YAML files of a folder, by file name. */

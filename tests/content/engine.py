@@ -3,9 +3,11 @@
 What the engine lacks has a stand-in here, with the reason; what has none is not run.
 """
 
+import contextlib
 import datetime
 import functools
 import json
+import os
 import pathlib
 import re
 import sqlite3
@@ -26,20 +28,29 @@ KINDS = {
     "dynamic": "JSON",
 }
 
+PLACE = '{"country": "Somewhere", "city": "Here", "latitude": 1.5, "longitude": -2.5}'
+
 # What time it is in scenarios, whatever the clock says.
 NOW = datetime.datetime(2026, 11, 21, 12, 0)
 
-# (what the engine can't do, what is run in its place). Both mean the same for whole octets.
-STAND_INS = [(r"has_any_ipv4_prefix\((\w+), (\w+)\)", r"(\1 has_any (\2))")]
+# What the engine can't do, what is run in its place, and how far that is the same.
+STAND_INS = [
+    (r"has_any_ipv4_prefix\((\w+), (\w+)\)", r"(\1 has_any (\2))", "for whole octets both find the same"),
+    (r"HHmmssfffffff", "HHmmssffffff", "its times have six digits, those of Kusto seven"),
+    (r"\bingestion_time\(\)", "TimeGenerated", "rows are stamped when they are sent"),
+    (r"geo_info_from_ip_address\(\w+\)", f"dynamic({PLACE})", "every address is in one place: where it is, is not tested"),
+]
 
 SPAN = re.compile(r"^-(\d+)(s|m|h|d)$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+BINARY = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/sentinel-connector"
+
+
 def program(*arguments, **options):
     """What the connector's command line prints."""
-    binary = ROOT / "target/debug/sentinel-connector"
-    done = subprocess.run([binary, *arguments], check=True, capture_output=True, text=True, **options)
+    done = subprocess.run([BINARY, *arguments], check=True, capture_output=True, text=True, **options)
     return done.stdout
 
 
@@ -54,8 +65,8 @@ def documents(folder):
 
 
 @functools.cache
-def functions():
-    """The parsers, as `.create function` would have them."""
+def create_functions():
+    """Makes the parsers known, as `.create function` would: once, for every workspace."""
     found = []
     for parser in documents("parsers").values():
         if "ParserName" in parser:
@@ -65,11 +76,11 @@ def functions():
             name, text = parser["FunctionName"], parser["FunctionQuery"]
             parameters = parser.get("FunctionParameters", "")
         found.append(f"function {name}({parameters}) {{\n{runnable(text)}\n}}")
-    return found
+    duckdb_kql.set_functions(found)
 
 
 def runnable(text):
-    for lacking, instead in STAND_INS:
+    for lacking, instead, _ in STAND_INS:
         text = re.sub(lacking, instead, text)
     # A comment would hide the rest of a line that was joined.
     return re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)
@@ -82,7 +93,7 @@ class Workspace:
         """`rows`: by table, dictionaries of columns. `now`: what time it is for queries and spans."""
         self.now = now
         self.connection = duckdb_kql.connect()
-        duckdb_kql.set_functions(functions())
+        create_functions()
         for table, columns in schema().items():
             kinds = {column["name"]: column["type"] for column in columns}
             types = {name: KINDS[kind] for name, kind in kinds.items()}
@@ -127,6 +138,39 @@ def moment(value, now):
         return value
     span = datetime.timedelta(**{UNITS[found[2]]: int(found[1])})
     return (now - span).isoformat(timespec="microseconds") + "Z"
+
+
+@functools.cache
+def demo():
+    """The rows that a demo writes, by table."""
+    with tempfile.TemporaryDirectory() as folder:
+        program("demo", cwd=folder, env={"CONNECTOR_DATA": folder})
+        return embedded(pathlib.Path(folder) / "connector.sqlite")
+
+
+@functools.cache
+def simulated(*options, **settings):
+    """The rows of Defender, pulled from the simulated company with options and settings of one's own."""
+    with tempfile.TemporaryDirectory() as folder, simulator(folder, options) as environment:
+        environment |= {"CONNECTOR_DATA": f"{folder}/data", "SINK": "embedded", "STORAGE": "embedded"}
+        program("run", "DefenderTimer", "--once", cwd=folder, env=environment | settings)
+        return embedded(pathlib.Path(folder) / "data/connector.sqlite")
+
+
+@contextlib.contextmanager
+def simulator(folder, options):
+    """The simulated services, as settings that point at them."""
+    command = [BINARY, "simulate", "--listen", "127.0.0.1:0", *options]
+    with subprocess.Popen(command, cwd=folder, env={"CONNECTOR_DATA": folder}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as served:
+        try:
+            settings = {}
+            while "EXTRA_CA_FILE" not in settings:
+                name, equals, value = served.stdout.readline().rstrip("\n").partition("=")
+                assert equals, "the simulator has ended"
+                settings[name] = value
+            yield {name: settings[name] for name in settings if name.startswith(("DEFENDER_", "GRAPH_", "AZURE_AUTHORITY_", "EXTRA_"))}
+        finally:
+            served.terminate()
 
 
 def embedded(file):

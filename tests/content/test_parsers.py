@@ -1,9 +1,11 @@
 """The parsers, the connector's test of its connection, and the workbook, run over rows made for them."""
 
+import datetime
 import json
 import unittest
 
-from engine import CONTENT, Workspace
+import scene
+from engine import CONTENT, NOW, Workspace
 
 ESET = {
     "TimeGenerated": "-10m",
@@ -30,31 +32,6 @@ STOCK = {
     for name, value in ESET.items()
     if name in ("TimeGenerated", "detectionUuid", "displayName", "severityLevel", "deviceUuid")
 } | {"occurTime": "-1h"}
-# By hand, from the members of Defender's alerts and machines.
-ALERT = {
-    "TimeGenerated": "-10m",
-    "providerName": "Microsoft Defender",
-    "connectionName": "default",
-    "streamName": "defender.alerts",
-    "recordId": "a1",
-    "recordVersion": "2026-11-21T11:00:00Z",
-    "severityLevel": "high",
-    "additionalFields": {"title": "Suspicious sign-in", "status": "new", "evidence": [{"mdeDeviceId": "m1"}, {"mdeDeviceId": "m2"}]},
-}
-MACHINE = {
-    "TimeGenerated": "-2d",
-    "providerName": "Microsoft Defender",
-    "connectionName": "default",
-    "streamName": "defender.machines",
-    "recordId": "m1",
-    "deviceDisplayName": "srv-01",
-    "additionalFields": {
-        "lastIpAddress": "10.1.2.3",
-        "lastExternalIpAddress": "203.0.113.9",
-        "riskScore": "High",
-        "ipAddresses": [{"ipAddress": "10.1.2.3"}, {"ipAddress": "fe80::1", "macAddress": None}],
-    },
-}
 HEALTH = {
     "TimeGenerated": "-10m",
     "providerName": "sentinel-connector",
@@ -63,6 +40,19 @@ HEALTH = {
     "recordId": "h1",
     "additionalFields": {"run": {"stream": "eset.detections", "outcome": "up-to-date", "pulled": 0}},
 }
+
+
+def setUpModule():
+    global ALERT, MACHINE
+    ALERT = like("alert", TimeGenerated="-10m", eventTime="-30m", displayName="Suspicious sign-in", severityLevel="high")
+    addresses = [{"ipAddress": "10.1.2.3"}, {"ipAddress": "2001:db8::1", "macAddress": None}, {"ipAddress": "127.0.0.1"}]
+    fields = {"lastIpAddress": "10.1.2.3", "lastExternalIpAddress": "203.0.113.9", "ipAddresses": addresses}
+    MACHINE = like("machine", TimeGenerated="-2d", deviceDisplayName="srv-01", additionalFields=fields)
+
+
+def like(name, **changes):
+    """A row that the connector wrote, with other values."""
+    return scene.made({"like": name} | changes)
 
 
 def run(text, *rows, incidents=()):
@@ -86,18 +76,36 @@ class Detections(unittest.TestCase):
         self.assertEqual(json.loads(row["DetectionId"]), ["d1", "d2"])
 
     def test_the_later_update_of_an_alert_counts_not_the_later_row(self):
-        closed = ALERT | {
-            "TimeGenerated": "-20m",
-            "recordVersion": "2026-11-21T11:30:00Z",
-            "additionalFields": {"status": "resolved"},
-        }
+        closed = ALERT | {"TimeGenerated": "-20m", "eventTime": "-25m", "resolved": True}
         [row] = run("IntegrationDetections()", closed, ALERT)
         self.assertIs(row["resolved"], True)
 
     def test_alerts_of_two_tenants_are_two(self):
         rows = run("IntegrationDetections()", ALERT, ALERT | {"connectionName": "contoso"})
         self.assertEqual([row["Name"] for row in rows], ["Suspicious sign-in"] * 2)
-        self.assertEqual(json.loads(rows[0]["DeviceIds"]), ["m1", "m2"])
+
+    def test_an_alert_is_about_each_device_of_its_evidence(self):
+        first, second = MACHINE["recordId"], "0" * 40
+        about = [{"mdeDeviceId": first}, {"mdeDeviceId": second}, {"mdeDeviceId": first, "fileDetails": {}}]
+        alert = ALERT | {"context": {"evidence": ALERT["context"]["evidence"] + about}}
+        [row] = run("IntegrationDetections() | project DeviceId, DeviceIds", alert)
+        self.assertEqual((row["DeviceId"], set(json.loads(row["DeviceIds"]))), (first, {first, second}))
+        [row] = run("AssetByAddress('10.1.2.3')", MACHINE, alert)
+        self.assertEqual(row["OpenAlerts"], 1)
+
+    def test_an_alert_happened_when_its_activity_began_and_is_known_since_it_landed(self):
+        again = ALERT | {"TimeGenerated": "-1m", "eventTime": "-2m"}
+        [row] = run("IntegrationDetections()", again, ALERT)
+        began = datetime.datetime.fromisoformat(ALERT["occurTime"][:19])
+        self.assertEqual(row["eventTime"].replace(microsecond=0), began)
+        self.assertEqual(row["KnownSince"], NOW - datetime.timedelta(minutes=10))
+
+    def test_an_alert_by_the_other_api_reads_alike(self):
+        alert = like("alert of mde", TimeGenerated="-10m", userNameBase="ada", deviceUuid="d1", severityLevel="High")
+        [row] = run("IntegrationDetections()", alert)
+        found = [row[name] for name in ("Provider", "Severity", "DeviceId", "UserName", "resolved")]
+        self.assertEqual(found, ["Microsoft Defender", "High", "d1", "ada", False])
+        self.assertEqual((row["Name"], json.loads(row["DeviceIds"])), (alert["displayName"], ["d1"]))
 
     def test_the_window_is_one_of_ingestion(self):
         self.assertEqual(run("IntegrationDetections(ago(5m))", ESET), [])
@@ -129,25 +137,26 @@ class Incidents(unittest.TestCase):
 
 class Assets(unittest.TestCase):
     def test_a_device_is_found_by_each_of_its_addresses(self):
-        for address in ("10.1.2.3", "203.0.113.9", "fe80::1"):
+        for address in ("10.1.2.3", "203.0.113.9", "2001:db8::1"):
             [row] = run(f"AssetByAddress('{address}')", MACHINE, ALERT)
             self.assertEqual((row["DeviceName"], row["OpenAlerts"], row["WorstAlert"]), ("srv-01", 1, "High"))
 
     def test_other_addresses_find_nothing(self):
-        for address in ("10.1.2.30", "10.1.2", ""):
+        for address in ("10.1.2.30", "10.1.2", "", "127.0.0.1"):
             self.assertEqual(run(f"AssetByAddress('{address}')", MACHINE, ALERT), [])
 
     def test_a_device_that_is_gone_is_not_found(self):
-        gone = MACHINE | {"TimeGenerated": "-1d", "additionalFields": {"@gone": True}}
+        gone = like("gone", TimeGenerated="-1d", recordId=MACHINE["recordId"])
+        self.assertEqual(run("IntegrationDevices", MACHINE, gone), [])
         self.assertEqual(run("AssetByAddress('10.1.2.3')", MACHINE, gone), [])
+        self.assertEqual(len(run("AssetByAddress('10.1.2.3')", MACHINE | {"TimeGenerated": "-1h"}, gone)), 1)
 
     def test_weaknesses_are_counted_and_the_worst_is_named(self):
         def weakness(cve, level, score):
-            fields = {"cveId": cve, "exploitabilityLevel": level, "cvssScore": score, "softwareName": "mailer"}
-            stream = {"streamName": "defender.software-vulnerabilities", "recordId": cve, "deviceUuid": "m1"}
-            return MACHINE | stream | {"additionalFields": fields}
+            changes = {"recordId": cve, "typeName": cve, "severityScore": score, "TimeGenerated": "-2d"}
+            return like("exported", additionalFields={"ExploitabilityLevel": level}, **changes)
 
-        rows = weakness("CVE-2026-1", "NoExploit", 9.9), weakness("CVE-2026-2", "ExploitIsInKit", 7.5)
+        rows = weakness("CVE-2026-1", "NoExploit", "9.9"), weakness("CVE-2026-2", "ExploitIsInKit", "7.5")
         [row] = run("AssetByAddress('10.1.2.3')", MACHINE, *rows)
         found = (row["Vulnerabilities"], row["ExploitableVulnerabilities"], row["WorstCve"], row["WorstCvss"])
         self.assertEqual(found, (2, 1, "CVE-2026-2", 9.9))

@@ -5,6 +5,7 @@ import unittest
 
 import yaml
 
+import scene
 from engine import ROOT, UNITS, Workspace, documents
 
 QUERIES = {**documents("analytic-rules"), **documents("hunting")}
@@ -14,7 +15,8 @@ SCENARIOS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "te
 def result(query, rows):
     """What the query finds, as Sentinel would run it: over the rows of its own period."""
     period = query.get("queryPeriod", "14d")
-    kept = {table: [row for row in given if age(row) <= span(period)] for table, given in rows.items()}
+    made = {table: [scene.made(row) for row in given] for table, given in rows.items()}
+    kept = {table: [row for row in given if age(row) <= span(period)] for table, given in made.items()}
     return Workspace(kept).run(query["query"])
 
 

@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ def package():
 class Contents(unittest.TestCase):
     def test_it_holds_what_the_host_needs_and_nothing_else(self):
         functions = [path.parent.name for path in ROOT.glob("*/function.json")]
+        self.assertLessEqual({"EsetTimer", "DefenderTimer", "SentinelPush", "Assets", "Status"}, set(functions))
         expected = ["host.json", build.BINARY, *(f"{name}/function.json" for name in functions)]
         with zipfile.ZipFile(package()) as opened:
             self.assertEqual(opened.namelist(), sorted(expected))
@@ -172,8 +174,10 @@ class Running(unittest.TestCase):
                 self.assertLess(time.monotonic(), deadline, "it does not answer")
         return f"http://127.0.0.1:{port}", process
 
-    def call(self, address, function):
-        envelope = {"Data": {"timer": {"IsPastDue": False}}, "Metadata": {"sys": {"MethodName": function}}}
+    def call(self, address, function, query=None):
+        """As the host calls it: at its time or, with a query, for somebody's `GET`."""
+        data = {"timer": {"IsPastDue": False}} if query is None else {"req": {"Method": "GET", "Query": query}}
+        envelope = {"Data": data, "Metadata": {"sys": {"MethodName": function}}}
         request = urllib.request.Request(
             f"{address}/{function}",
             data=json.dumps(envelope).encode(),
@@ -201,21 +205,31 @@ class Running(unittest.TestCase):
         self.assertEqual((started["message"], started["version"]), ("serving", build.version(ROOT)))
 
     def test_with_settings_it_pulls(self):
-        world = self.start(["simulate", "--listen", "127.0.0.1:0", "--scale", "0.1"], {"CONNECTOR_DATA": str(self.data)})
+        small = ["--scale", "0.1", "--machines", "9"]
+        world = self.start(["simulate", "--listen", "127.0.0.1:0", *small], {"CONNECTOR_DATA": str(self.data)})
         settings = {}
         for line in world.stdout:
             name, _, value = line.rstrip("\n").partition("=")
             settings[name] = value
             if name == "EXTRA_CA_FILE":
                 break
-        settings = {name: value for name, value in settings.items() if name.startswith(("ESET_", "EXTRA_"))}
+        sources = ("ESET_", "DEFENDER_", "GRAPH_", "AZURE_AUTHORITY_", "EXTRA_")
+        settings = {name: value for name, value in settings.items() if name.startswith(sources)}
         embedded = {"STORAGE": "embedded", "SINK": "embedded", "CONNECTOR_DATA": str(self.data)}
         address, process = self.serve(settings | embedded)
-        status, answer = self.call(address, "EsetTimer")
-        self.assertEqual(status, 200, answer)
-        landed = [stream["landed"] for stream in answer["ReturnValue"]["streams"]]
-        self.assertGreater(sum(landed), 0, answer)
+        for timer in ("EsetTimer", "DefenderTimer"):
+            status, answer = self.call(address, timer)
+            self.assertEqual(status, 200, answer)
+            landed = [stream["landed"] for stream in answer["ReturnValue"]["streams"]]
+            self.assertGreater(sum(landed), 0, answer)
         self.assertEqual(self.call(address, "SentinelPush")[0], 200)
+        with sqlite3.connect(self.data / "connector.sqlite") as tables:
+            [(name,)] = tables.execute(
+                "SELECT deviceDisplayName FROM IntegrationTable_CL WHERE streamName = 'defender.machines' LIMIT 1"
+            )
+        status, answer = self.call(address, "Assets", {"find": name})
+        found = json.loads(answer["Outputs"]["res"]["body"]) if status == 200 else answer
+        self.assertEqual([machine["name"] for machine in found["machines"]], [name])
         self.end(process)
         self.assertTrue((self.data / "connector.sqlite").exists())
 

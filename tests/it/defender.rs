@@ -85,6 +85,10 @@ impl Tenant {
         self.settings.insert(name.to_owned(), value.to_owned());
     }
 
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.settings.remove(name);
+    }
+
     pub(crate) fn inject(&self, fault: &str) {
         self.simulator.inject(Fault::parse(fault).unwrap());
     }

@@ -72,3 +72,31 @@ async fn two_tenants_never_mix() {
         assert_eq!(landed, world.machine_ids(tenant.now()), "{connection}");
     }
 }
+
+#[tokio::test]
+async fn without_an_app_of_its_own_the_identity_that_pushes_rows_reads_defender() {
+    let mut tenant = Tenant::with("machines", |options| options.system_identity = false);
+    let options = tenant.simulator.options();
+    let (identity, header) = (
+        options.user_identity.clone(),
+        options.identity_header.clone(),
+    );
+    tenant.unset("DEFENDER_CLIENT_ID");
+    tenant.unset("DEFENDER_CLIENT_SECRET");
+    tenant.set("AZURE_CLIENT_ID", &identity);
+    tenant.set("IDENTITY_ENDPOINT", "http://169.254.129.2:8081/msi/token");
+    tenant.set("IDENTITY_HEADER", &header);
+    tenant.run_well().await;
+}
+
+#[tokio::test]
+async fn no_streams_leave_it_at_the_hunting_tables() {
+    let mut tenant = Tenant::new("none");
+    tenant.set("DEFENDER_HUNTING_TABLES", "AlertInfo");
+    let reports = tenant.run_well().await;
+    let streams: Vec<&str> = reports
+        .iter()
+        .map(|report| report.key.stream.as_str())
+        .collect();
+    assert_eq!(streams, ["defender.hunting.AlertInfo"]);
+}

@@ -196,6 +196,14 @@ fn what_is_checked_is_pulled() {
             "DEFENDER_HUNTING_TABLES",
             "DeviceEvents",
         ),
+        (
+            json!({
+                "defenderTenantId": tenant, "defenderHuntingTables": "DeviceEvents",
+                "defenderMachines": false, "defenderAlerts": false, "defenderIncidents": false,
+            }),
+            "DEFENDER_STREAMS",
+            "none",
+        ),
     ] {
         assert_eq!(settings(&deployed(&more))[setting], value);
     }
