@@ -177,7 +177,7 @@ async fn users(
 ) -> std::result::Result<Vec<User>, String> {
     let Some(connection) = app.defender(connection) else {
         return Err(format!(
-            "not configured: there is no Defender connection `{connection}` any more"
+            "not configured: the settings have no Defender connection `{connection}`"
         ));
     };
     match connection.logon_users(machine, limits).await {

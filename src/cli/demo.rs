@@ -10,6 +10,7 @@ use super::{data_folder, run::once, screen, stop_on_signal};
 use crate::{
     app::{App, FUNCTIONS, failed},
     config::{Environment, Mode, Settings},
+    embedded::EmbeddedFile,
     error::{Error, Result},
     io::{
         clock::{Clock, SharedClock},
@@ -17,7 +18,8 @@ use crate::{
     },
     logging,
     pipeline::{Counts, Report},
-    simulator::{Options, Simulator, tls},
+    simulator::{Options, Simulator, tls, world::defender::Estate},
+    sink::workspace::Workspace,
 };
 
 /// What the simulated world is a function of, beside the time.
@@ -25,6 +27,24 @@ const WORLD_FILE: &str = "world.json";
 
 /// The seed of a new world.
 const SEED: u64 = 2026;
+
+/// Events of a day in each table of advanced hunting: enough to look at.
+pub(super) const EVENTS: f64 = 300.0;
+
+/// What is pulled of Defender.
+const DEFENDER: [(&str, &str); 4] = [
+    (
+        "DEFENDER_STREAMS",
+        "machines,vulnerabilities,software-vulnerabilities,alerts,incidents",
+    ),
+    (
+        "DEFENDER_HUNTING_TABLES",
+        "DeviceLogonEvents,DeviceProcessEvents",
+    ),
+    // A tenant has 45 queries a minute: a day by the hour would use them up.
+    ("DEFENDER_HUNTING_DEVICELOGONEVENTS_STEP", "12h"),
+    ("DEFENDER_HUNTING_DEVICEPROCESSEVENTS_STEP", "12h"),
+];
 
 /// The demo ends by itself: what does not fit is left to the next one.
 const BUDGET_SECONDS: &str = "50";
@@ -90,7 +110,7 @@ pub(super) async fn demo(arguments: Arguments, clock: SharedClock) -> Result<()>
     let own = Environment::from_process();
     let data = data_folder(&own)?;
     let origin = Origin::of(&data, None, clock.now())?;
-    let simulator = Simulator::new(Options::new(origin.seed, origin.start), Arc::clone(&clock));
+    let simulator = Simulator::new(world(origin), Arc::clone(&clock));
     let authority = tls::Authority::generate(clock.now())?;
     let server = tls::serve(
         simulator.router(),
@@ -102,7 +122,8 @@ pub(super) async fn demo(arguments: Arguments, clock: SharedClock) -> Result<()>
     let environment: Environment = simulator
         .settings(&server.base_url)
         .into_iter()
-        .filter(|(name, _)| name.starts_with("ESET_"))
+        .filter(|(name, _)| is_of_a_source(name))
+        .chain(DEFENDER.map(|(name, value)| (name.to_owned(), value.to_owned())))
         .chain([
             ("CONNECTOR_DATA".to_owned(), data.display().to_string()),
             ("RUN_BUDGET_SECONDS".to_owned(), BUDGET_SECONDS.to_owned()),
@@ -118,7 +139,8 @@ pub(super) async fn demo(arguments: Arguments, clock: SharedClock) -> Result<()>
     let app = App::with_transport(&settings, &clock, &network)?;
 
     screen::line(format!(
-        "A simulated ESET tenant answers on {}; nothing leaves this machine.",
+        "A simulated company answers on {}: its ESET tenant and its Microsoft Defender. \
+         Nothing leaves this machine.",
         server.base_url
     ));
     let reports = once(&app, FUNCTIONS, true, &stop).await;
@@ -127,7 +149,8 @@ pub(super) async fn demo(arguments: Arguments, clock: SharedClock) -> Result<()>
     if let Some(error) = failed(&reports) {
         return Err(error);
     }
-    screen::line(where_it_lies(&data));
+    let workspace = Workspace::new(EmbeddedFile::open(&settings.data)?)?;
+    screen::line(where_it_lies(&data, riskiest(&workspace).await?.as_ref()));
     if arguments.keep {
         keep(&app, &stop, &*clock).await?;
     }
@@ -155,38 +178,106 @@ async fn keep(app: &App, stop: &CancellationToken, clock: &dyn Clock) -> Result<
     }
 }
 
-/// The counting equation, with its numbers.
-fn accounted_for(reports: &[Report]) -> String {
-    let mut all = Counts::default();
-    for Report { counts, .. } in reports {
-        all.pulled += counts.pulled;
-        all.landed += counts.landed;
-        all.duplicate += counts.duplicate;
-        all.dead += counts.dead;
-        all.again += counts.again;
-    }
-    let again = match all.again {
-        0 => String::new(),
-        again => format!(" + {again} to be read again"),
+/// The world of a folder, as the demo shows it.
+fn world(origin: Origin) -> Options {
+    let mut options = Options::new(origin.seed, origin.start);
+    options.defender.estate = Estate {
+        events: EVENTS,
+        ..Estate::default()
     };
-    format!(
-        "{} records pulled = {} landed + {} duplicates + {} rejected{again}",
-        all.pulled, all.landed, all.duplicate, all.dead
-    )
+    options
 }
 
-fn where_it_lies(data: &Path) -> String {
+/// True for the settings of what is read; where rows and state go, the demo decides.
+fn is_of_a_source(name: &str) -> bool {
+    ["ESET_", "DEFENDER_", "GRAPH_", "AZURE_AUTHORITY_"]
+        .iter()
+        .any(|beginning| name.starts_with(beginning))
+}
+
+/// The counting equation, with its numbers. What most runs have none of is said when there is some.
+fn accounted_for(reports: &[Report]) -> String {
+    let sum = |count: fn(&Counts) -> u64| -> u64 { reports.iter().map(|r| count(&r.counts)).sum() };
+    let some = |count, what: &str| match sum(count) {
+        0 => String::new(),
+        number => format!(" + {number} {what}"),
+    };
+    [
+        format!("{} records pulled", sum(|counts| counts.pulled)),
+        some(|counts| counts.gone, "found gone"),
+        format!(
+            " = {} landed + {} duplicates + {} rejected",
+            sum(|counts| counts.landed),
+            sum(|counts| counts.duplicate),
+            sum(|counts| counts.dead)
+        ),
+        some(|counts| counts.unchanged, "unchanged"),
+        some(|counts| counts.filtered, "filtered"),
+        some(|counts| counts.waiting, "waiting"),
+        some(|counts| counts.again, "to be read again"),
+    ]
+    .concat()
+}
+
+/// A machine to look at.
+struct Example {
+    id: String,
+    name: String,
+    address: String,
+}
+
+/// The riskiest machine that can be shown.
+async fn riskiest(workspace: &Workspace) -> Result<Option<Example>> {
+    let sql = "WITH machines AS (
+          SELECT deviceUuid, deviceDisplayName, max(TimeGenerated),
+            json_extract(additionalFields, '$.lastIpAddress') AS address,
+            json_extract(additionalFields, '$.riskScore') AS risk
+          FROM IntegrationTable_CL WHERE streamName = 'defender.machines' GROUP BY deviceUuid)
+        SELECT deviceUuid, deviceDisplayName, address FROM machines
+        WHERE deviceDisplayName IS NOT NULL AND address > ''
+        ORDER BY risk = 'High' DESC, risk = 'Medium' DESC, deviceDisplayName LIMIT 1";
+    let row = workspace.query(sql).await?.rows.into_iter().next();
+    Ok(row.and_then(|row| {
+        let mut values = row.into_iter().flatten();
+        Some(Example {
+            id: values.next()?,
+            name: values.next()?,
+            address: values.next()?,
+        })
+    }))
+}
+
+fn where_it_lies(data: &Path, example: Option<&Example>) -> String {
     let file = data.join(crate::embedded::FILE_NAME);
     let file = file.display();
+    let machine = example.map_or_else(String::new, |Example { id, name, address }| {
+        format!(
+            r#"
+
+The vulnerabilities of {name}, a machine of the highest risk, and all else about it, by its address:
+
+  sqlite3 {file} "SELECT typeName AS cve, severityLevel, objectName AS software FROM IntegrationTable_CL WHERE streamName = 'defender.vulnerabilities' AND deviceUuid = '{id}' GROUP BY recordId ORDER BY 2, 1"
+
+  sentinel-connector assets find {address}"#
+        )
+    });
     format!(
         r#"
-The rows lie in {file}. Ask them with `sqlite3`, or with `sentinel-connector query "…"`:
+The rows lie in {file}. Ask them with `sqlite3`, or with `sentinel-connector query "…"`.
+
+What ESET detected, and where it is severe:
 
   sqlite3 {file} "SELECT severityLevel, category, count(*) AS rows FROM IntegrationTable_CL WHERE providerName = 'ESET' GROUP BY 1, 2 ORDER BY 3 DESC"
 
   sqlite3 {file} "SELECT deviceDisplayName, count(*) AS detections, max(eventTime) AS last FROM IntegrationTable_CL WHERE severityLevel = 'SEVERITY_LEVEL_HIGH' AND deviceDisplayName IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
 
-  sqlite3 {file} "SELECT displayName, status, max(updateTime) AS updated, json_array_length(detectionUuids) AS detections FROM IntegrationTableIncidents_CL GROUP BY uuid ORDER BY updated DESC LIMIT 10"
+Alerts of Defender by severity:
+
+  sqlite3 {file} "SELECT severityLevel, count(DISTINCT recordId) AS alerts, max(eventTime) AS last FROM IntegrationTable_CL WHERE streamName = 'defender.alerts' GROUP BY 1 ORDER BY 2 DESC"{machine}
+
+The incidents of both:
+
+  sqlite3 {file} "SELECT providerName, displayName, status, max(updateTime) AS updated FROM IntegrationTableIncidents_CL GROUP BY providerName, uuid ORDER BY updated DESC LIMIT 20"
 
 Run the demo again later: it goes on from its cursors and adds only what is new."#
     )

@@ -109,7 +109,7 @@ fn described(report: &Report) -> String {
         Outcome::Failed => reason("failed", report),
     };
     format!(
-        "{:<24} {:>6} pages {:>9} rows   {state}",
+        "{:<36} {:>6} pages {:>9} rows   {state}",
         named(&report.key),
         HumanCount(report.pages).to_string(),
         HumanCount(counts.landed).to_string(),

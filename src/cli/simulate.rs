@@ -4,7 +4,11 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use clap::ValueEnum;
 
-use super::{data_folder, demo::Origin, loopback, screen, stop_on_signal};
+use super::{
+    data_folder,
+    demo::{EVENTS, Origin},
+    loopback, screen, stop_on_signal,
+};
 use crate::{
     config::Environment,
     error::{Error, Result},
@@ -45,7 +49,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Estate::default().findings)]
     findings: u64,
     /// How many events a day each table of advanced hunting gets, before --scale
-    #[arg(long, value_name = "N", default_value_t = Estate::default().events)]
+    #[arg(long, value_name = "N", default_value_t = EVENTS)]
     events: f64,
     /// A table of advanced hunting that is not deployed; may be repeated
     #[arg(long = "missing-table", value_name = "TABLE")]
