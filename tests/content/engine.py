@@ -45,7 +45,7 @@ SPAN = re.compile(r"^-(\d+)(s|m|h|d)$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-BINARY = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/sentinel-connector"
+BINARY = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute() / "debug/sentinel-connector"
 
 
 def program(*arguments, ends=0, **options):

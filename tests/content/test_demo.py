@@ -18,7 +18,7 @@ RULES, HUNTING = engine.documents("analytic-rules"), engine.documents("hunting")
 
 def setUpModule():
     global ROWS, STREAMS, WORKSPACE, DETECTIONS
-    ROWS = scene.company()
+    ROWS = engine.demo()
     STREAMS = scene.by_stream(ROWS)
     WORKSPACE = engine.Workspace(ROWS, datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None))
     eset = STREAMS["eset.detections"] + STREAMS["eset.cloud-office"]
