@@ -171,7 +171,10 @@ class Demo(unittest.TestCase):
             self.assertEqual(found(name, "Stream" if name != "SecretExpires" else "Connection"), [], name)
 
     def test_each_device_is_there_once_and_reads_as_its_row_does(self):
-        names = {"DeviceName": "computerDnsName", "RiskScore": "riskScore", "ExposureLevel": "exposureLevel", "LastAddress": "lastIpAddress"}
+        names = {
+            "DeviceName": "computerDnsName", "RiskScore": "riskScore", "ExposureLevel": "exposureLevel",
+            "LastAddress": "lastIpAddress",
+        }
         expected = {}
         for row in STREAMS["defender.machines"]:
             record = row["additionalFields"] | {"computerDnsName": row["deviceDisplayName"]}
@@ -222,7 +225,8 @@ class Demo(unittest.TestCase):
             if rank > 0:
                 having[software, version].add(id)
         rows = WORKSPACE.run(HUNTING["ExploitedSoftware"]["query"])
-        self.assertEqual({(row["Software"], row["SoftwareVersion"]): row["Devices"] for row in rows}, {key: len(ids) for key, ids in having.items()})
+        found = {(row["Software"], row["SoftwareVersion"]): row["Devices"] for row in rows}
+        self.assertEqual(found, {key: len(ids) for key, ids in having.items()})
 
     def test_what_ran_after_it_was_blocked_is_found(self):
         rows = [row for row in DETECTIONS if not defender(row) and row["objectHashSha1"] and row["deviceUuid"]]
@@ -283,7 +287,9 @@ class Demo(unittest.TestCase):
             with self.subTest(name):
                 WORKSPACE.run(text)
         print("\nrun by stand-ins:")
-        everything = "\n".join([*run.values(), *(parser.get("FunctionQuery", "") + parser.get("ParserQuery", "") for parser in engine.documents("parsers").values())])
+        parsers = engine.documents("parsers").values()
+        parsers = [parser.get("FunctionQuery") or parser["ParserQuery"] for parser in parsers]
+        everything = "\n".join([*run.values(), *parsers])
         for lacking, _, how in engine.STAND_INS:
             self.assertRegex(everything, lacking)
             print(f"  {re.search(lacking, everything)[0]}: {how}")
@@ -294,9 +300,8 @@ class Demo(unittest.TestCase):
                 duckdb_kql.execute(WORKSPACE.connection, text)
 
     def test_the_map_counts_the_devices_and_their_risk(self):
-        risks = collections.Counter(
-            row["additionalFields"].get("riskScore") for row in STREAMS["defender.machines"] if row["additionalFields"].get("lastExternalIpAddress")
-        )
+        machines = [row["additionalFields"] for row in STREAMS["defender.machines"]]
+        risks = collections.Counter(one.get("riskScore") for one in machines if one.get("lastExternalIpAddress"))
         [row] = WORKSPACE.run(dict(texts())["map of devices by risk"])
         worst = max((["None", "Informational", "Low", "Medium", "High"].index(risk or "None") for risk in risks), default=0)
         found = [row[name] for name in ("Devices", "HighRisk", "Risk", "Country", "Latitude")]
