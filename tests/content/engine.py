@@ -45,12 +45,13 @@ SPAN = re.compile(r"^-(\d+)(s|m|h|d)$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-BINARY = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/sentinel-connector"
+BINARY = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute() / "debug/sentinel-connector"
 
 
-def program(*arguments, **options):
-    """What the connector's command line prints."""
-    done = subprocess.run([BINARY, *arguments], check=True, capture_output=True, text=True, **options)
+def program(*arguments, ends=0, **options):
+    """What the connector's command line prints; `ends` is its exit code."""
+    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, **options)
+    assert done.returncode == ends, done.stdout + done.stderr
     return done.stdout
 
 
@@ -149,26 +150,33 @@ def demo():
 
 
 @functools.cache
-def simulated(*options, **settings):
-    """The rows of Defender, pulled from the simulated company with options and settings of one's own."""
-    with tempfile.TemporaryDirectory() as folder, simulator(folder, options) as environment:
+def simulated(*options, function="DefenderTimer", age=0, ends=0, **settings):
+    """The rows of one run of a function over a simulated company that began `age` days ago, with options and
+    settings of one's own. An empty setting is none.
+    """
+    with tempfile.TemporaryDirectory() as folder, simulator(folder, options, age) as environment:
         environment |= {"CONNECTOR_DATA": f"{folder}/data", "SINK": "embedded", "STORAGE": "embedded"}
-        program("run", "DefenderTimer", "--once", cwd=folder, env=environment | settings)
+        program("run", function, "--once", ends=ends, cwd=folder, env=environment | settings)
         return embedded(pathlib.Path(folder) / "data/connector.sqlite")
 
 
 @contextlib.contextmanager
-def simulator(folder, options):
+def simulator(folder, options, age):
     """The simulated services, as settings that point at them."""
+    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=age)
+    (pathlib.Path(folder) / "world.json").write_text(json.dumps({"seed": 2026, "start": start.isoformat()}))
     command = [BINARY, "simulate", "--listen", "127.0.0.1:0", *options]
-    with subprocess.Popen(command, cwd=folder, env={"CONNECTOR_DATA": folder}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as served:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=folder, env={"CONNECTOR_DATA": folder}, text=True, **pipes) as served:
         try:
             settings = {}
             while "EXTRA_CA_FILE" not in settings:
                 name, equals, value = served.stdout.readline().rstrip("\n").partition("=")
                 assert equals, "the simulator has ended"
                 settings[name] = value
-            yield {name: settings[name] for name in settings if name.startswith(("DEFENDER_", "GRAPH_", "AZURE_AUTHORITY_", "EXTRA_"))}
+            # The sink is a file, and no platform hands out identities.
+            unused = ("LOGS_", "DCR_", "IDENTITY_")
+            yield {name: value for name, value in settings.items() if not name.startswith(unused)}
         finally:
             served.terminate()
 

@@ -5,20 +5,11 @@ import json
 
 import engine
 
-SEVERAL = "machines,vulnerabilities,software-vulnerabilities,alerts,incidents"
-
-
-@functools.cache
-def company():
-    """What one company brings, by table."""
-    tables = [engine.demo(), engine.simulated(DEFENDER_STREAMS=SEVERAL)]
-    return {name: [row for one in tables for row in one[name]] for name in tables[0]}
-
 
 @functools.cache
 def rows():
     """What is there to choose from, by stream."""
-    return by_stream(company())
+    return by_stream(engine.demo())
 
 
 @functools.cache
@@ -32,6 +23,19 @@ def elsewhere():
     # With so much software something changes in every six hours.
     options = "--fault=defender.software.changes:rbac-move", "--findings=100"
     return by_stream(engine.simulated(*options, **settings))
+
+
+@functools.cache
+def ill():
+    """Runs in which a stream fails, one has records that can't become rows, one leaves a gap; and a secret ends.
+    By table.
+    """
+    faults = "--fault=defender.machines:missing-role", "--fault=defender.alerts:bad-record"
+    defender = engine.simulated(*faults, ends=1)
+    # The password in the vault is good for 180 days; the feed's first token is refused.
+    settings = {"ESET_PASSWORD": "", "ESET_ENRICH": "none", "ESET_PRODUCTS": "protect"}
+    eset = engine.simulated("--fault=eset.detections:expired-deltax1", function="EsetTimer", age=170, **settings)
+    return {name: [row for one in (defender, eset) for row in one[name]] for name in eset}
 
 
 def by_stream(tables):

@@ -18,7 +18,7 @@ RULES, HUNTING = engine.documents("analytic-rules"), engine.documents("hunting")
 
 def setUpModule():
     global ROWS, STREAMS, WORKSPACE, DETECTIONS
-    ROWS = scene.company()
+    ROWS = engine.demo()
     STREAMS = scene.by_stream(ROWS)
     WORKSPACE = engine.Workspace(ROWS, datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None))
     eset = STREAMS["eset.detections"] + STREAMS["eset.cloud-office"]
@@ -301,6 +301,46 @@ class Demo(unittest.TestCase):
         worst = max((["None", "Informational", "Low", "Medium", "High"].index(risk or "None") for risk in risks), default=0)
         found = [row[name] for name in ("Devices", "HighRisk", "Risk", "Country", "Latitude")]
         self.assertEqual(found, [risks.total(), risks["High"], max(worst, 1), "Somewhere", 1.5])
+
+
+class Ill(unittest.TestCase):
+    """The rules about the connector itself, over runs that went wrong."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.rows = scene.ill()
+        now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        cls.workspace = engine.Workspace(cls.rows, now)
+        cls.later = engine.Workspace(cls.rows, now + datetime.timedelta(hours=1))
+        cls.health = [row["additionalFields"] for row in cls.rows["IntegrationTable_CL"] if row["streamName"] == "connector.health"]
+
+    def found(self, name, *columns, later=False):
+        rows = (self.later if later else self.workspace).run(RULES[name]["query"])
+        return sorted(tuple(row[column] for column in columns) for row in rows)
+
+    def runs(self, wanted):
+        runs = [row["run"] for row in self.health]
+        return sorted(run["stream"] for run in runs if wanted(run))
+
+    def test_rejected_rows_are_told(self):
+        rejected = self.runs(lambda run: run["dead"] > 0)
+        self.assertEqual(rejected, ["defender.alerts"])
+        self.assertEqual(self.found("RowsRejected", "Stream"), [(stream,) for stream in rejected])
+
+    def test_a_gap_is_told_with_its_reason(self):
+        gaps = [(row["run"]["stream"], gap["why"]) for row in self.health for gap in row["run"].get("gaps", [])]
+        self.assertTrue(gaps)
+        self.assertEqual(self.found("GapInStream", "Stream", "Why"), sorted(gaps))
+
+    def test_a_secret_that_ends_is_told(self):
+        [left] = {row["secretDaysLeft"] for row in self.health if "secretDaysLeft" in row}
+        self.assertEqual(self.found("SecretExpires", "SecretDaysLeft"), [(left,)])
+
+    def test_streams_that_no_longer_run_are_told_and_why_the_last_run_failed(self):
+        self.assertEqual(self.found("ConnectorSilent", "Stream"), [])
+        expected = sorted((row["run"]["stream"], row["run"].get("reason", "")) for row in self.health)
+        self.assertEqual(self.found("ConnectorSilent", "Stream", "Reason", later=True), expected)
+        self.assertEqual(self.runs(lambda run: run["outcome"] == "failed"), ["defender.machines"])
 
 
 def strange(rows):
