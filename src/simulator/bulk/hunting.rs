@@ -21,8 +21,11 @@ pub(crate) const TABLE: &str = "DeviceProcessEvents";
 /// The longest record: a few of a live tenant's are far longer.
 const RECORD_BYTES: usize = 4_000;
 
-/// The most rows of an hour. One more, and the connector takes the answer for one that was cut.
+/// The most rows of an hour: one more, and the connector takes the answer for one that was cut.
 const HOURLY: u64 = 29_999;
+
+/// The most bytes of an hour: the service refuses a larger answer.
+const HOURLY_BYTES: u64 = 49_000_000;
 
 /// In how many of the last hours there are rows, and in which part of each: windows of an hour that
 /// begin a little later than this world hold each hour's rows whole.
@@ -46,14 +49,13 @@ pub(crate) struct Hunting {
 
 impl Hunting {
     pub(super) fn new(world: &World, start: DateTime<Utc>, rows: u64) -> Self {
-        let hours = rows.div_ceil(HOURLY).clamp(1, HOURS);
         let defender = world.defender();
         let time = exact(0);
         let report = FIRST_REPORT.to_string();
         let rows_of_world = defender.table(TABLE).into_iter().flat_map(|table| {
             (0..8 * super::PATTERNS as u64).map(move |number| defender.event(table, number))
         });
-        let patterns = rows_of_world
+        let patterns: Vec<Pattern> = rows_of_world
             .filter(|row| row.to_string().len() <= RECORD_BYTES)
             .take(super::PATTERNS)
             .map(|mut row| {
@@ -63,6 +65,9 @@ impl Hunting {
                 Pattern::of(row.to_string(), &[&time, &report])
             })
             .collect();
+        let bytes: usize = patterns.iter().map(Pattern::len).sum();
+        let whole = HOURLY_BYTES * patterns.len() as u64 / (bytes.max(1) as u64);
+        let hours = rows.div_ceil(whole.clamp(1, HOURLY)).clamp(1, HOURS);
         Self {
             rows,
             hourly: rows.div_ceil(hours).max(1),
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn windows_of_an_hour_hold_all_rows_once_and_as_many_as_are_taken() {
-        for rows in [1, 29_999, 30_000, 100_000, 600_000] {
+        for rows in [1, 12_000, 30_000, 100_000, 250_000] {
             let (hunting, start) = hunting(rows);
             // A world that was started a little before the windows were made.
             let later = start + 5 * MINUTE;
@@ -138,11 +143,9 @@ mod tests {
                 .map(|hour| hunting.count(later - hour * HOUR, later - (hour - 1) * HOUR))
                 .collect();
             assert_eq!(counts.iter().sum::<u64>(), rows);
-            assert!(counts.iter().all(|count| *count <= HOURLY), "{counts:?}");
-            assert_eq!(
-                counts.iter().filter(|count| **count > 0).count() as u64,
-                rows.div_ceil(HOURLY)
-            );
+            let most = counts.iter().max().unwrap();
+            assert!(*most <= 16_000, "{counts:?}");
+            assert!(*most >= rows.min(10_000), "{counts:?}");
         }
     }
 
@@ -161,6 +164,6 @@ mod tests {
             assert!(row["ProcessCommandLine"].is_string());
         }
         let mean = text.len() / rows.len();
-        assert!((1_200..2_500).contains(&mean), "{mean} bytes");
+        assert!((3_000..4_000).contains(&mean), "{mean} bytes");
     }
 }

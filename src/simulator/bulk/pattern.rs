@@ -32,6 +32,11 @@ impl Pattern {
         }
     }
 
+    /// Bytes of every record.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Writes the record with these values, one for each mark and as long as it.
     pub(super) fn write(&self, values: &[&str], text: &mut Vec<u8>) {
         let start = text.len();

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use futures_util::TryStreamExt;
 use http::{HeaderName, Method, header};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -148,9 +149,13 @@ pub(super) async fn exchange(
     body: Bytes,
 ) -> Result<Bytes> {
     let request: Request = request.body(body).map_err(strange)?;
-    let response = transport.send(request).await.map_err(strange)?;
+    let mut response = transport.send(request).await.map_err(strange)?;
     if !response.status.is_success() {
         return Err(strange(format!("answered {}", response.status)));
     }
-    response.whole_body().await.map_err(strange)
+    let mut body = Vec::new();
+    while let Some(part) = response.body.try_next().await.map_err(strange)? {
+        body.extend_from_slice(&part);
+    }
+    Ok(body.into())
 }
