@@ -52,7 +52,7 @@ def main():
     print(f"sha256   {digest}")
     print(f"compiler {output('rustc', '--version')}")
     if size > LIMIT:
-        print(f"package/build.py: the package is larger than {LIMIT:,} bytes", file=sys.stderr)
+        sys.exit(f"package/build.py: the package is larger than {LIMIT:,} bytes")
     if arguments.base_url:
         link = write_links(ROOT, arguments.base_url.rstrip("/"), package.name, digest)
         print(f"link     {link}")

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod child;
+mod of;
 mod pull;
 mod reference;
 mod start;
@@ -33,14 +34,18 @@ mod usage;
 mod world;
 
 use child::Child;
+use of::Of;
 use usage::Usage;
 use world::{Tally, World};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// How many detections to pull, of 2.5 KB each
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
-    rows: u64,
+    /// What to pull
+    #[arg(long, value_enum, default_value_t = Of::Detections)]
+    of: Of,
+    /// How many records to pull; 100,000 unless it is said, and 2,000,000 of an export
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    rows: Option<u64>,
     /// How many milliseconds each call takes longer
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency: u64,
@@ -53,6 +58,10 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
+    fn rows(&self) -> u64 {
+        self.rows.unwrap_or_else(|| self.of.rows())
+    }
+
     /// True when this process plays the outside world.
     pub(super) fn is_the_world(&self) -> bool {
         self.part == Some(Part::World)
@@ -64,6 +73,8 @@ impl Arguments {
 enum Part {
     /// The outside world.
     World,
+    /// The pipeline, a day before it is measured.
+    Fill,
     /// The pipeline.
     Pull,
     /// The unavoidable work.
@@ -76,6 +87,7 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Self::World => "world",
+            Self::Fill => "fill",
             Self::Pull => "pull",
             Self::Reference => "reference",
             Self::Fetch => "fetch",
@@ -103,15 +115,18 @@ struct Measured {
 }
 
 pub(super) async fn bench(arguments: Arguments, clock: SharedClock) -> Result<()> {
-    match arguments.part {
-        None => all(&arguments, &clock).await,
-        Some(Part::World) => world::serve(arguments.rows, arguments.latency, clock).await,
-        Some(Part::Pull) => child::report(&pull::pull(child::settings()?, clock).await?),
-        Some(Part::Reference) => {
-            child::report(&reference::work(child::settings()?, &*clock).await?)
+    let of = arguments.of;
+    let done = match arguments.part {
+        None => return all(&arguments, &clock).await,
+        Some(Part::World) => {
+            return world::serve(of, arguments.rows(), arguments.latency, clock).await;
         }
-        Some(Part::Fetch) => child::report(&reference::fetch(child::settings()?, &*clock).await?),
-    }
+        Some(Part::Fill) => pull::fill(of, child::settings()?, clock).await?,
+        Some(Part::Pull) => pull::pull(of, child::settings()?, clock).await?,
+        Some(Part::Reference) => reference::work(of, child::settings()?, &*clock).await?,
+        Some(Part::Fetch) => reference::fetch(of, child::settings()?, &*clock).await?,
+    };
+    child::report(&done)
 }
 
 async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
@@ -121,6 +136,9 @@ async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
     let measure = |part| measure(part, arguments, &folder);
     let mut figures = table::Figures::new(arguments, measure(Part::Reference)?);
     if !arguments.reference {
+        if arguments.of == Of::Machines {
+            measure(Part::Fill)?;
+        }
         figures.pull = Some(measure(Part::Pull)?);
         if arguments.latency > 0 {
             figures.fetch = Some(measure(Part::Fetch)?);
@@ -134,9 +152,14 @@ async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
 }
 
 fn measure(part: Part, arguments: &Arguments, folder: &Folder) -> Result<Measured> {
-    let data = folder.0.join(part.name());
-    let mut world = World::start(arguments.rows, arguments.latency, &data)?;
-    let mut child = Child::start(part, &[])?;
+    let of = arguments.of;
+    // The pipeline remembers from day to day.
+    let data = folder.0.join(match part {
+        Part::Fill => Part::Pull.name(),
+        part => part.name(),
+    });
+    let mut world = World::start(of, arguments.rows(), arguments.latency, &data)?;
+    let mut child = Child::start(part, of, &[])?;
     child.tell(world.settings())?;
     let done = child.hear()?;
     child.end()?;

@@ -5,9 +5,9 @@
 
 use ::core::net::IpAddr;
 
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
-use super::record::Members;
+use super::record::{Members, Raw};
 
 pub mod answer;
 mod key;
@@ -228,7 +228,7 @@ pub fn kept(
                 .and_then(|text| text.parse::<f64>().ok())
                 .filter(|number| number.is_finite())
                 .map(Value::from),
-            Form::Flag => match record.get(theirs).map(RawValue::get) {
+            Form::Flag => match record.get(theirs).map(Raw::get) {
                 Some("true") => Some(true.into()),
                 Some("false") => Some(false.into()),
                 _ => None,

@@ -112,6 +112,17 @@ impl Batch {
         Arc::clone(&self.json)
     }
 
+    /// Lets go of the JSON, which somebody holds in a smaller form: until it is
+    /// [given back](Self::give_back), only the count of rows is known.
+    pub fn let_go(&mut self) {
+        self.json = Arc::default();
+    }
+
+    /// The very JSON that was [let go](Self::let_go) of.
+    pub fn give_back(&mut self, json: Vec<u8>) {
+        self.json = Arc::new(json);
+    }
+
     /// The rows, each a JSON object.
     pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
         self.rows

@@ -21,6 +21,7 @@ pub mod request;
 pub mod retry;
 pub mod roles;
 pub mod row;
+mod scan;
 pub mod schema;
 pub mod shorten;
 pub mod sift;

@@ -9,40 +9,84 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::scan;
+
 pub use super::canonical::canonical_hash;
+
+/// A JSON value as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Raw<'a>(&'a str);
+
+impl<'a> From<&'a RawValue> for Raw<'a> {
+    fn from(value: &'a RawValue) -> Self {
+        Self(value.get())
+    }
+}
+
+impl<'a> Raw<'a> {
+    /// Its text, which is valid JSON.
+    pub fn get(self) -> &'a str {
+        self.0
+    }
+}
 
 /// The members of a JSON object, borrowed from its text and in its order. Of members with the same
 /// name the last counts, as in every common parser.
 #[derive(Debug, Default)]
-pub struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Members<'a> {
+    named: Vec<(Cow<'a, str>, Raw<'a>)>,
+    /// The [`canonical_hash`] of the object, when it was asked for.
+    hash: Option<u64>,
+}
 
 impl<'a> Members<'a> {
     /// The members of the object `text`. Anything but an object is an error.
     pub fn of(text: &'a [u8]) -> Result<Self, serde_json::Error> {
+        Self::scanned::<false>(text)
+    }
+
+    /// The same for an object whose [`Facts`] take a hash of it: one walk finds both.
+    pub fn with_hash(text: &'a [u8]) -> Result<Self, serde_json::Error> {
+        Self::scanned::<true>(text)
+    }
+
+    /// The members of `value`, when it is an object.
+    pub fn of_value(value: impl Into<Raw<'a>>) -> Option<Self> {
+        let text = value.into().get();
+        text.starts_with('{')
+            .then(|| Self::of_text::<false>(text).ok())
+            .flatten()
+    }
+
+    fn scanned<const HASH: bool>(text: &'a [u8]) -> Result<Self, serde_json::Error> {
         // One look at the whole text is cheaper than one at each of its values.
         match std::str::from_utf8(text) {
-            Ok(text) => serde_json::from_str(text),
+            Ok(text) => Self::of_text::<HASH>(text),
             Err(_) => serde_json::from_slice(text),
         }
     }
 
-    /// The members of `value`, when it is an object.
-    pub fn of_value(value: &'a RawValue) -> Option<Self> {
-        value
-            .get()
-            .starts_with('{')
-            .then(|| serde_json::from_str(value.get()).ok())
-            .flatten()
+    fn of_text<const HASH: bool>(text: &'a str) -> Result<Self, serde_json::Error> {
+        let mut named = Vec::with_capacity(24);
+        match scan::members::<HASH>(text, |key, value| named.push((key, Raw(value)))) {
+            Some(hash) => Ok(Self::new(named, HASH.then_some(hash))),
+            None => serde_json::from_str(text),
+        }
+    }
+
+    fn new(mut named: Vec<(Cow<'a, str>, Raw<'a>)>, hash: Option<u64>) -> Self {
+        without_repeats(&mut named);
+        Self { named, hash }
     }
 
     /// The value of a member, unless it is absent, null or empty.
-    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.raw(name).filter(|value| !is_empty(value))
+    pub fn get(&self, name: &str) -> Option<Raw<'a>> {
+        self.raw(name).filter(|value| !is_empty(*value))
     }
 
     /// The value of a member, whatever it says.
-    pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
-        let named = self.0.iter().find(|(key, _)| *key == name);
+    pub fn raw(&self, name: &str) -> Option<Raw<'a>> {
+        let named = self.named.iter().find(|(key, _)| *key == name);
         named.map(|(_, value)| *value)
     }
 
@@ -52,16 +96,16 @@ impl<'a> Members<'a> {
     }
 
     /// The members that say something.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
+        self.named
             .iter()
-            .filter(|(_, value)| !is_empty(value))
+            .filter(|(_, value)| !is_empty(*value))
             .map(|(key, value)| (&**key, *value))
     }
 }
 
 /// A string's content, or a number as it is written; nothing for other values.
-pub fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
+pub fn text_of(value: Raw<'_>) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
     match value.get().as_bytes().first()? {
@@ -74,7 +118,7 @@ pub fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// True for the values that say nothing: null, `""`, `[]`, `{}`.
-fn is_empty(value: &RawValue) -> bool {
+fn is_empty(value: Raw<'_>) -> bool {
     let text = value.get();
     match text.as_bytes() {
         b"null" | b"\"\"" | b"[]" | b"{}" => true,
@@ -89,7 +133,7 @@ impl Members<'_> {
     /// Without what `OData` says about other members.
     #[must_use]
     pub fn without_annotations(mut self) -> Self {
-        self.0.retain(|(key, _)| !key.contains("@odata."));
+        self.named.retain(|(key, _)| !key.contains("@odata."));
         self
     }
 }
@@ -110,11 +154,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
 
                 let mut members = Vec::with_capacity(24);
-                while let Some((Key(key), value)) = map.next_entry()? {
-                    members.push((key, value));
+                while let Some((Key(key), value)) = map.next_entry::<_, &RawValue>()? {
+                    members.push((key, value.into()));
                 }
-                without_repeats(&mut members);
-                Ok(Members(members))
+                Ok(Members::new(members, None))
             }
         }
 
@@ -123,7 +166,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 /// Keeps the last of the members with the same name.
-fn without_repeats(members: &mut Vec<(Cow<'_, str>, &RawValue)>) {
+fn without_repeats(members: &mut Vec<(Cow<'_, str>, Raw<'_>)>) {
     // Few members are compared one by one, which is quicker than a set of them.
     let repeats = if members.len() <= 64 {
         (1..members.len()).any(|at| members[..at].iter().any(|(key, _)| *key == members[at].0))
@@ -214,7 +257,10 @@ fn one_spelling(version: &str) -> String {
 impl Facts {
     /// The facts of the record `text`, whose members are `members`.
     pub fn of(text: &[u8], members: &Members<'_>, identity: &Identity) -> Self {
-        let hash = || format!("{:016x}", canonical_hash(text));
+        let hash = || {
+            let hash = members.hash.unwrap_or_else(|| canonical_hash(text));
+            format!("{hash:016x}")
+        };
         let named = |member: &str| identity.text(members, member).map(Cow::into_owned);
         let mut id = named(identity.id).unwrap_or_else(hash);
         for member in identity.also {

@@ -7,14 +7,14 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::{
     batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL},
     endpoint::Endpoint,
     layout::Layout,
     mapping::{Rule, To},
-    record::{Facts, Members, canonical_hash, capitalised, time_text},
+    record::{Facts, Members, Raw, canonical_hash, capitalised, time_text},
     shorten::{MAX_VALUE_BYTES, length, quoted, shorten},
 };
 
@@ -276,7 +276,7 @@ impl<'a> Cells<'a> {
         rest
     }
 
-    fn follow(&mut self, rule: &Rule, value: &'a RawValue, path: Path<'_>) -> Outcome {
+    fn follow(&mut self, rule: &Rule, value: Raw<'a>, path: Path<'_>) -> Outcome {
         match rule.to {
             To::Column(column, _) if !self.looked_up && self.has(column) => Outcome::Kept,
             To::Column(column, how) => {
@@ -331,7 +331,10 @@ impl<'a> Cells<'a> {
             // What the record says itself is not paid for twice.
             let mut new = Object::default();
             if let Some(Ok(left)) = left.as_ref().map(|left| Members::of(left.as_bytes())) {
-                for (key, value) in left.iter().filter(|(key, value)| !says(record, key, value)) {
+                for (key, value) in left
+                    .iter()
+                    .filter(|(key, value)| !says(record, key, *value))
+                {
                     new.push(key, value.get());
                 }
             }
@@ -424,7 +427,7 @@ impl<'a> Cells<'a> {
 }
 
 /// True when the record has the same member itself, or further in.
-fn says(record: &Members<'_>, key: &str, value: &RawValue) -> bool {
+fn says(record: &Members<'_>, key: &str, value: Raw<'_>) -> bool {
     let same = |members: &Members<'_>| {
         members.get(key).is_some_and(|own| {
             let (own, value) = (own.get().as_bytes(), value.get().as_bytes());

@@ -13,7 +13,7 @@ use crate::{
 mod properties;
 
 /// The members of an object in their order, repeats and all.
-struct Pairs(Vec<(String, Box<RawValue>)>);
+struct Pairs(Vec<(String, Box<serde_json::value::RawValue>)>);
 
 impl<'de> Deserialize<'de> for Pairs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -185,7 +185,7 @@ impl Lander {
             } else {
                 batch.stamp(now, &id);
             }
-            let (after, why) = match self.parts.sink.push(batch).await {
+            let (after, why) = match self.parts.sink.push_away(batch).await {
                 Err(PushError::Later { after, why }) => (after, why),
                 end => return end,
             };

@@ -317,7 +317,11 @@ impl Mapper {
     }
 
     fn members<'c>(&self, text: &'c [u8]) -> Result<Members<'c>, serde_json::Error> {
-        let members = Members::of(text)?;
+        // A version that is a hash is found on the same walk.
+        let members = match self.endpoint.identity.version {
+            Some(_) => Members::of(text)?,
+            None => Members::with_hash(text)?,
+        };
         Ok(if self.annotated {
             members.without_annotations()
         } else {

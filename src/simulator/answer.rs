@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
-use super::listing::{Lines, Listing, Pieces};
+use super::listing::{Lines, Listing, Pieces, Written};
 use crate::io::clock::SharedClock;
 
 /// No real service reads more than this.
@@ -168,8 +168,7 @@ pub(crate) fn decode(text: &str) -> String {
 pub(crate) enum Content {
     Empty,
     Json(Value),
-    /// JSON that no fault changes.
-    Written(Bytes),
+    Written(Written),
     List(Box<Listing>),
     Gzip(Lines),
     Html(&'static str),
@@ -244,6 +243,14 @@ impl Answer {
         Self::status(StatusCode::NOT_FOUND)
     }
 
+    /// 200 with a body that no fault changes.
+    pub(crate) fn written(body: Written) -> Self {
+        Self {
+            content: Content::Written(body),
+            ..Self::status(StatusCode::OK)
+        }
+    }
+
     /// A status with JSON.
     pub(crate) fn json(status: StatusCode, value: Value) -> Self {
         Self {
@@ -278,7 +285,7 @@ impl Answer {
         let (kind, mut pieces) = match self.content {
             Content::Empty => (None, one(Bytes::new())),
             Content::Json(value) => (Some("application/json"), one(value.to_string().into())),
-            Content::Written(json) => (Some("application/json"), one(json)),
+            Content::Written(body) => (Some(body.kind), body.pieces),
             Content::List(listing) => (Some("application/json"), listing.pieces()),
             Content::Gzip(lines) => (Some("application/octet-stream"), lines.pieces()),
             Content::Html(page) => (Some("text/html; charset=utf-8"), one(page.into())),

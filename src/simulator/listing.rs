@@ -7,13 +7,38 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Map, Value};
 
 /// How much is made at a time.
-const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 
 /// The records of a list, each made when it is asked for.
 pub(crate) type Records = Box<dyn Iterator<Item = Value> + Send>;
 
 /// A body, piece by piece.
 pub(crate) type Pieces = Box<dyn Iterator<Item = Bytes> + Send>;
+
+/// A body that no fault changes.
+pub(crate) struct Written {
+    /// Its `Content-Type`.
+    pub(crate) kind: &'static str,
+    pub(crate) pieces: Pieces,
+}
+
+impl Written {
+    /// JSON in one piece.
+    pub(crate) fn json(text: Vec<u8>) -> Self {
+        Self {
+            kind: "application/json",
+            pieces: Box::new(std::iter::once(text.into())),
+        }
+    }
+}
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Written")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
 
 /// A JSON object with one list in it.
 pub(crate) struct Listing {
@@ -38,16 +63,7 @@ impl Listing {
     }
 
     pub(crate) fn pieces(self) -> Pieces {
-        let members = |members: &Map<String, Value>| -> String {
-            let shown = members
-                .iter()
-                .map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
-            shown.collect::<Vec<_>>().join(",")
-        };
-        let (before, after) = (members(&self.before), members(&self.after));
-        let comma = |text: &str| if text.is_empty() { "" } else { "," };
-        let head = format!("{{{before}{}\"{}\":[", comma(&before), self.list);
-        let tail = format!("]{}{after}}}", comma(&after));
+        let [head, tail] = around(&self.before, self.list, &self.after);
         let mut first = true;
         let records = self.records.map(move |record| {
             let comma = if first { "" } else { "," };
@@ -57,6 +73,26 @@ impl Listing {
         let texts = std::iter::once(head).chain(records).chain([tail]);
         Box::new(gathered(texts))
     }
+}
+
+/// What stands around the records of a list.
+pub(crate) fn around(
+    before: &Map<String, Value>,
+    list: &str,
+    after: &Map<String, Value>,
+) -> [String; 2] {
+    let members = |members: &Map<String, Value>| -> String {
+        let shown = members
+            .iter()
+            .map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
+        shown.collect::<Vec<_>>().join(",")
+    };
+    let (before, after) = (members(before), members(after));
+    let comma = |text: &str| if text.is_empty() { "" } else { "," };
+    [
+        format!("{{{before}{}\"{list}\":[", comma(&before)),
+        format!("]{}{after}}}", comma(&after)),
+    ]
 }
 
 impl std::fmt::Debug for Listing {

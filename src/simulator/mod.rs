@@ -57,7 +57,7 @@ use tokio::sync::watch;
 
 use self::{
     answer::{Answer, Content, Incoming},
-    bulk::Bulk,
+    bulk::{Bulk, Made},
     defender::Bends,
     dice::Dice,
     ingestion::ReceivedByStream,
@@ -73,8 +73,8 @@ pub use self::{
     fault::{Entry, Fault},
     ingestion::{MAX_CALL, MAX_FIELD, Received},
     options::{
-        DefenderOptions, Options, PageEnd, ROLES, STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries,
-        VaultSecret,
+        BulkOf, DefenderOptions, Options, PageEnd, ROLES, STREAM, STREAM_INCIDENTS, SizeLimit,
+        V2Carries, VaultSecret,
     },
     target::Target,
     world::{Product, World},
@@ -133,7 +133,7 @@ impl Simulator {
         Self(Arc::new(Inner {
             bulk: options
                 .bulk
-                .map(|rows| Bulk::new(&world, options.start, rows)),
+                .map(|(of, rows)| Bulk::new(&world, options.start, of, rows)),
             world: Arc::new(world),
             received: Mutex::default(),
             logins: eset::Logins::default(),
@@ -279,6 +279,11 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
 }
 
 impl Inner {
+    /// What answers in place of the company, if anything does.
+    pub(crate) fn made(&self) -> Option<&Made> {
+        self.bulk.as_ref().map(Bulk::made)
+    }
+
     fn fresh_id(&self, kind: ids::Kind) -> String {
         self.world
             .ids

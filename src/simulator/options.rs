@@ -100,6 +100,19 @@ impl Default for DefenderOptions {
     }
 }
 
+/// What there is so much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BulkOf {
+    /// Detections of ESET PROTECT and Inspect, spread over the 23 hours before the start.
+    Detections,
+    /// Rows of the export of software vulnerabilities by machine. Nothing changes after it.
+    Export,
+    /// Rows of one table of advanced hunting, in the 24 hours before the start.
+    Hunting,
+    /// Machines that report and stay as they are.
+    Machines,
+}
+
 /// Everything that can be chosen. [`Options::new`] has good defaults.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -155,10 +168,9 @@ pub struct Options {
     pub keep_rows: bool,
     /// How long each call waits before it is answered.
     pub latency: Duration,
-    /// In place of the company's PROTECT and Inspect detections so many that are alike, spread over
-    /// the 23 hours before `start`: their pages cost next to nothing to make, and rows are counted by
-    /// record instead of being kept.
-    pub bulk: Option<u64>,
+    /// In place of what the company has of these so many that are alike: they cost next to nothing to
+    /// make, and rows are counted by record instead of being kept.
+    pub bulk: Option<(BulkOf, u64)>,
 }
 
 /// A secret of the vault.

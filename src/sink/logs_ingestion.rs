@@ -4,17 +4,22 @@
 //! batch is at most 1,000,000 bytes of JSON, and what is sent is never longer than that
 //! (`learn.microsoft.com/azure/azure-monitor/service-limits#logs-ingestion-api`).
 
-use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use http::{HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{PushError, Sink};
 use crate::{
-    core::batch::Batch,
+    core::batch::{Batch, MAX_BATCH_BYTES},
     error::{Error, Kind, Result},
     io::{
         clock::{SharedClock, timeout},
@@ -92,6 +97,25 @@ impl LogsIngestion {
         })
     }
 
+    /// One push of a batch that was compressed.
+    async fn push_sent(
+        &self,
+        target: &Target,
+        batch: &Batch,
+        body: &Sent,
+    ) -> std::result::Result<(), PushError> {
+        let token = self.tokens.token(&self.places.scope).await;
+        let token = token.map_err(without_token)?;
+        let mut seen = self.send(target, batch, body, &token).await?;
+        if seen.status == StatusCode::UNAUTHORIZED {
+            tracing::debug!("logs ingestion refuses the access token");
+            let token = self.tokens.renewed(&self.places.scope, &token).await;
+            let token = token.map_err(without_token)?;
+            seen = self.send(target, batch, body, &token).await?;
+        }
+        answer::meaning(&seen, target, &self.places, self.clock.now())
+    }
+
     async fn send(
         &self,
         target: &Target,
@@ -159,16 +183,22 @@ impl Sink for LogsIngestion {
             return Ok(());
         }
         let body = compressed(batch).await?;
-        let token = self.tokens.token(&self.places.scope).await;
-        let token = token.map_err(without_token)?;
-        let mut seen = self.send(target, batch, &body, &token).await?;
-        if seen.status == StatusCode::UNAUTHORIZED {
-            tracing::debug!("logs ingestion refuses the access token");
-            let token = self.tokens.renewed(&self.places.scope, &token).await;
-            let token = token.map_err(without_token)?;
-            seen = self.send(target, batch, &body, &token).await?;
+        self.push_sent(target, batch, &body).await
+    }
+
+    /// While the service is waited for, only what was compressed is held.
+    async fn push_away(&self, batch: &mut Batch) -> std::result::Result<(), PushError> {
+        let target = self.target(batch.table())?;
+        if batch.is_empty() {
+            return Ok(());
         }
-        answer::meaning(&seen, target, &self.places, self.clock.now())
+        let body = compressed(batch).await?;
+        batch.let_go();
+        let pushed = self.push_sent(target, batch, &body).await;
+        if pushed.is_err() {
+            batch.give_back(body.json().await?);
+        }
+        pushed
     }
 }
 
@@ -194,6 +224,26 @@ struct Sent {
     compressed: bool,
 }
 
+impl Sent {
+    /// What it was made of.
+    async fn json(self) -> Result<Vec<u8>> {
+        if !self.compressed {
+            return Ok(self.bytes.into());
+        }
+        let plain = tokio::task::spawn_blocking(move || {
+            let mut json = Vec::with_capacity(MAX_BATCH_BYTES);
+            GzDecoder::new(&*self.bytes)
+                .read_to_end(&mut json)
+                .map(|_| json)
+        });
+        match plain.await {
+            Ok(Ok(json)) => Ok(json),
+            Ok(Err(_)) => Err(Error::contract("a batch was not compressed well")),
+            Err(_) => Err(stopped()),
+        }
+    }
+}
+
 /// Off the async threads: a megabyte takes its time.
 async fn compressed(batch: &Batch) -> Result<Sent> {
     let json = batch.shared_json();
@@ -214,8 +264,11 @@ async fn compressed(batch: &Batch) -> Result<Sent> {
             },
         }
     });
-    sent.await
-        .map_err(|_| Error::transient("asked to stop; the next run goes on from here"))
+    sent.await.map_err(|_| stopped())
+}
+
+fn stopped() -> Error {
+    Error::transient("asked to stop; the next run goes on from here")
 }
 
 /// What an answer says, without the rest of its body, which could quote a row.

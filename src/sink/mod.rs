@@ -38,6 +38,12 @@ pub enum PushError {
 pub trait Sink: Send + Sync {
     /// Hands over a stamped batch, all rows or none. `Ok` means that they are safe.
     async fn push(&self, batch: &Batch) -> std::result::Result<(), PushError>;
+
+    /// The same for a batch whose JSON nobody needs once it is safe: while the sink holds it in a
+    /// smaller form, the batch need not. After an error the batch is as it was.
+    async fn push_away(&self, batch: &mut Batch) -> std::result::Result<(), PushError> {
+        self.push(batch).await
+    }
 }
 
 /// A sink that can be shared.

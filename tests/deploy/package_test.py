@@ -47,7 +47,8 @@ class Contents(unittest.TestCase):
                 if entry.filename != build.BINARY:
                     self.assertEqual(opened.read(entry), (ROOT / entry.filename).read_bytes())
 
-    def test_it_is_named_by_its_content(self):
+    def test_it_is_small_and_named_by_its_content(self):
+        self.assertLessEqual(package().stat().st_size, build.LIMIT)
         digest = hashlib.sha256(package().read_bytes()).hexdigest()
         self.assertEqual(package().name, f"sentinel-connector-{build.version(ROOT)}-{digest[:12]}.zip")
 

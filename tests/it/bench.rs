@@ -39,26 +39,60 @@ fn figure(lines: &[String], run: &str, what: &str) -> u64 {
         .unwrap()
 }
 
+/// Both runs read the same records, and every line is there.
+fn is_whole(lines: &[String]) {
+    for start in ["pull ", "reference ", "ratio ", "complete    yes", "serve "] {
+        let says = lines.iter().any(|line| line.starts_with(start));
+        assert!(says, "no `{start}` in {lines:#?}");
+    }
+    let bytes = |run| figure(lines, run, " bytes of records in");
+    assert_eq!(bytes("pull"), bytes("reference"));
+}
+
 #[test]
 fn both_runs_read_the_same_bytes_and_lose_nothing() {
     let lines = lines(&bench(&["--rows", "2300", "--latency", "1"]));
-    let says = |start: &str| lines.iter().any(|line| line.starts_with(start));
-    for start in [
-        "pull ",
-        "reference ",
-        "ratio ",
-        "latency ",
-        "complete    yes",
-        "serve ",
-    ] {
-        assert!(says(start), "no `{start}` in {lines:#?}");
-    }
-    let bytes = |run| figure(&lines, run, " bytes of records in");
-    assert_eq!(bytes("pull"), bytes("reference"));
-    assert!(bytes("pull") > 2_300 * 2_400);
+    is_whole(&lines);
+    assert!(lines.iter().any(|line| line.starts_with("latency ")));
+    assert!(figure(&lines, "pull", " bytes of records in") > 2_300 * 2_400);
     // Three pages each; the pipeline asks the feed as well, before and after.
     assert_eq!(figure(&lines, "reference", " to ESET"), 3);
     assert_eq!(figure(&lines, "pull", " to ESET"), 5);
+}
+
+#[test]
+fn the_files_of_an_export_arrive_to_the_last_row() {
+    let lines = lines(&bench(&[
+        "--of",
+        "export",
+        "--rows",
+        "100700",
+        "--latency",
+        "1",
+    ]));
+    is_whole(&lines);
+    // The list, and two files; the pipeline asks for what has changed since as well.
+    assert_eq!(figure(&lines, "reference", " to Defender"), 3);
+    assert_eq!(figure(&lines, "pull", " to Defender"), 4);
+}
+
+#[test]
+fn answers_of_hunting_arrive_whole() {
+    let lines = lines(&bench(&["--of", "hunting", "--rows", "31000"]));
+    is_whole(&lines);
+    // A window for each hour of a day; the pipeline finds out which time to go by as well, and its
+    // last window ends a little before now.
+    assert_eq!(figure(&lines, "reference", " to Defender"), 24);
+    assert_eq!(figure(&lines, "pull", " to Defender"), 25);
+}
+
+#[test]
+fn machines_that_are_as_they_were_write_nothing() {
+    let lines = lines(&bench(&["--of", "machines", "--rows", "11000"]));
+    is_whole(&lines);
+    assert_eq!(figure(&lines, "pull", " to Defender"), 2);
+    // What the run says about itself.
+    assert_eq!(figure(&lines, "pull", " pushes"), 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{super::screen, Part};
+use super::{super::screen, Of, Part};
 use crate::{
     config::{Environment, Mode, Settings},
     error::{Error, Result},
@@ -36,10 +36,10 @@ pub(super) fn this_program() -> Result<Command> {
 }
 
 impl Child {
-    pub(super) fn start(part: Part, arguments: &[String]) -> Result<Self> {
+    pub(super) fn start(part: Part, of: Of, arguments: &[String]) -> Result<Self> {
         let failed = || Error::config(format!("the part `{}` can't be started", part.name()));
         let mut process = this_program()?
-            .args(["bench", "--part", part.name()])
+            .args(["bench", "--of", of.name(), "--part", part.name()])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

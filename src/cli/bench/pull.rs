@@ -1,34 +1,58 @@
-//! The measured part: one run of the stream of detections, as the timer would start it.
+//! The measured part: one run of the stream, as the timer would start it.
 
-use std::{num::NonZeroU32, time::Instant};
+use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Usage};
+use super::{Done, Of, Usage};
 use crate::{
     app::App,
     config::{Settings, Source},
     core::window::delta,
     error::{Error, Result},
-    io::{clock::SharedClock, exchange::Limits},
+    io::{
+        clock::{Clock, SharedClock},
+        exchange::Limits,
+    },
     pipeline::{self, Outcome},
-    source::eset::DETECTIONS,
 };
 
 /// No run of the bench takes longer.
 const BUDGET: std::time::Duration = std::time::Duration::from_hours(24);
 
-pub(super) async fn pull(mut settings: Settings, clock: SharedClock) -> Result<Done> {
+/// A clock that is a day and an hour late: what is read by it is due again.
+struct Yesterday(SharedClock);
+
+#[async_trait]
+impl Clock for Yesterday {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now() - TimeDelta::hours(25)
+    }
+
+    async fn sleep(&self, duration: std::time::Duration) {
+        self.0.sleep(duration).await;
+    }
+}
+
+/// What the timer did a day before.
+pub(super) async fn fill(of: Of, settings: Settings, clock: SharedClock) -> Result<Done> {
+    pull(of, settings, Arc::new(Yesterday(clock))).await
+}
+
+pub(super) async fn pull(of: Of, mut settings: Settings, clock: SharedClock) -> Result<Done> {
     for connection in &mut settings.connections {
         if let Source::Eset(eset) = &mut connection.source {
             eset.max_calls_per_second = NonZeroU32::MAX;
         }
     }
     let app = App::build(&settings, &clock)?;
-    let missing = || Error::contract("the bench has no stream of detections");
+    let (function, stream) = of.stream();
+    let missing = || Error::contract(format!("the bench has no stream `{stream}`"));
     let job = app
-        .jobs("EsetTimer")
-        .find(|job| job.key.stream == DETECTIONS.stream)
+        .jobs(function)
+        .find(|job| job.key.stream == stream)
         .ok_or_else(missing)?;
     let limits = Limits {
         deadline: clock.now() + delta(BUDGET),

@@ -2,10 +2,11 @@
 
 use indicatif::{HumanBytes, HumanCount};
 
-use super::{Arguments, Measured, milliseconds, start::Start};
+use super::{Arguments, Measured, Of, milliseconds, start::Start};
 
 /// Everything that was measured.
 pub(super) struct Figures {
+    of: Of,
     rows: u64,
     latency: u64,
     reference: Measured,
@@ -17,7 +18,8 @@ pub(super) struct Figures {
 impl Figures {
     pub(super) fn new(arguments: &Arguments, reference: Measured) -> Self {
         Self {
-            rows: arguments.rows,
+            of: arguments.of,
+            rows: arguments.rows(),
             latency: arguments.latency,
             reference,
             pull: None,
@@ -27,11 +29,14 @@ impl Figures {
     }
 
     pub(super) fn shown(&self) -> String {
-        let Self { rows, latency, .. } = self;
+        let Self {
+            of, rows, latency, ..
+        } = self;
         let mut lines = vec![format!(
-            "{} detections, {latency} ms of latency a call; reference: the unavoidable work alone \
-             (read, cut, gzip -1, write)",
-            HumanCount(*rows)
+            "{} {}, {latency} ms of latency a call; reference: the unavoidable work alone (read, \
+             cut, gzip -1, write)",
+            HumanCount(*rows),
+            of.what()
         )];
         if let Some(pull) = &self.pull {
             lines.extend(self.measured("pull", pull));
@@ -78,10 +83,11 @@ impl Figures {
                 HumanBytes(done.usage.peak_bytes),
             ),
             format!(
-                "            {} calls ({} to ESET, {} pushes); {} bytes of records in, {} bytes of \
+                "            {} calls ({} to {}, {} pushes); {} bytes of records in, {} bytes of \
                  rows out, sent as {}",
                 HumanCount(tally.calls),
                 HumanCount(tally.pages),
+                self.of.source(),
                 HumanCount(tally.pushes),
                 HumanCount(done.bytes),
                 HumanCount(tally.bytes),
@@ -90,16 +96,20 @@ impl Figures {
         ]
     }
 
-    /// What did not arrive, in either run: nothing, or the figures mean nothing.
+    /// What did not arrive, or should not have, in either run: nothing, or the figures mean nothing.
     pub(super) fn missing(&self) -> Option<String> {
-        let runs = [("pull", self.pull), ("reference", Some(self.reference))];
-        runs.into_iter().find_map(|(name, run)| {
+        let rows = self.rows;
+        let runs = [
+            ("pull", self.pull, self.of.brought(rows)),
+            ("reference", Some(self.reference), rows),
+        ];
+        runs.into_iter().find_map(|(name, run, wanted)| {
             let Measured { done, tally } = run?;
-            let complete = done.records == self.rows && tally.arrived == self.rows;
-            (!complete).then(|| {
+            let (read, arrived) = (done.records, tally.arrived);
+            (read != rows || arrived != wanted).then(|| {
                 format!(
-                    "{name}: of {} records {} were read and {} arrived: the figures mean nothing",
-                    self.rows, done.records, tally.arrived
+                    "{name}: of {rows} records {read} were read and {arrived} arrived, not {wanted}: \
+                     the figures mean nothing"
                 )
             })
         })

@@ -11,21 +11,24 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Part,
+    Of, Part,
     child::{self, Child, Named},
 };
 use crate::{
     error::{Error, Result},
     io::clock::SharedClock,
-    simulator::{Options, Simulator, Target, tls},
+    simulator::{DefenderOptions, Options, Simulator, Target, tls, world::defender::Estate},
 };
+
+/// How many machines records are taken from, to be repeated on others.
+const MACHINES: u64 = 1_000;
 
 /// What the simulator has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tally {
     /// Calls of any kind.
     pub(super) calls: u64,
-    /// Pages of records, and other questions to ESET.
+    /// Pages of records, and other questions to the source.
     pub(super) pages: u64,
     /// Calls that brought rows.
     pub(super) pushes: u64,
@@ -54,14 +57,14 @@ pub(super) struct World {
 
 impl World {
     /// Starts one, for a program that keeps its data in `data`.
-    pub(super) fn start(rows: u64, latency: u64, data: &Path) -> Result<Self> {
+    pub(super) fn start(of: Of, rows: u64, latency: u64, data: &Path) -> Result<Self> {
         let arguments = [
             "--rows".to_owned(),
             rows.to_string(),
             "--latency".to_owned(),
             latency.to_string(),
         ];
-        let mut child = Child::start(Part::World, &arguments)?;
+        let mut child = Child::start(Part::World, of, &arguments)?;
         let Hello {
             mut settings,
             authority,
@@ -75,12 +78,17 @@ impl World {
         let own = [
             ("CONNECTOR_DATA", data.display().to_string()),
             ("EXTRA_CA_FILE", file.display().to_string()),
-            ("ESET_PRODUCTS", "protect".to_owned()),
-            ("ESET_ENRICH", "none".to_owned()),
             ("SINK", "logs-ingestion".to_owned()),
             ("STORAGE", "embedded".to_owned()),
         ];
-        settings.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        settings.retain(|name, _| !of.leaves_out(name));
+        let asked = of.settings().iter();
+        let asked = asked.map(|(name, value)| (*name, (*value).to_owned()));
+        settings.extend(
+            own.into_iter()
+                .chain(asked)
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
         Ok(Self { child, settings })
     }
 
@@ -97,12 +105,21 @@ impl World {
 }
 
 /// Serves until nothing more comes on stdin, and says what it has seen.
-pub(super) async fn serve(rows: u64, latency: u64, clock: SharedClock) -> Result<()> {
+pub(super) async fn serve(of: Of, rows: u64, latency: u64, clock: SharedClock) -> Result<()> {
+    let estate = Estate {
+        machines: MACHINES,
+        ..Estate::default()
+    };
     let options = Options {
+        defender: DefenderOptions {
+            quotas: false,
+            estate,
+            ..DefenderOptions::default()
+        },
         calls_per_second: None,
         keep_rows: false,
         latency: Duration::from_millis(latency),
-        bulk: Some(rows),
+        bulk: Some((of.bulk(), rows)),
         ..Options::new(1, clock.now())
     };
     let authority = tls::Authority::generate(clock.now())?;
@@ -128,7 +145,7 @@ pub(super) async fn serve(rows: u64, latency: u64, clock: SharedClock) -> Result
     };
     for call in simulator.calls() {
         tally.calls += 1;
-        tally.pages += u64::from(call.target.is_some_and(Target::is_eset_data));
+        tally.pages += u64::from(call.target.is_some_and(|target| of.is_asked_by(target)));
         tally.pushes += u64::from(call.target == Some(Target::Ingestion));
     }
     server.stop().await;

@@ -2,17 +2,17 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value};
 
 use super::Object;
 use crate::core::{
     mapping::As,
-    record::{Members, parse_time, text_of, time_text},
+    record::{Members, Raw, parse_time, text_of, time_text},
     shorten::quoted,
 };
 
 /// A member as a column's value, and whether it can be restored from it.
-pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)> {
+pub(super) fn convert(value: Raw<'_>, how: As) -> Option<(Cow<'_, str>, bool)> {
     let text = value.get();
     let is_string = text.starts_with('"');
     let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
@@ -91,7 +91,7 @@ pub(super) fn convert(value: &RawValue, how: As) -> Option<(Cow<'_, str>, bool)>
 
 /// A number, or text that holds one.
 fn number(
-    value: &RawValue,
+    value: Raw<'_>,
     is_string: bool,
     fits: impl Fn(&str) -> bool,
 ) -> Option<(Cow<'_, str>, bool)> {

@@ -13,6 +13,7 @@ use super::{
 use crate::simulator::{
     Inner,
     answer::{Answer, Content, Incoming},
+    bulk::Made,
     listing::Lines,
     seal::{Use, open, seal},
     target::Target,
@@ -21,6 +22,8 @@ use crate::simulator::{
         lane::{DAY, HOUR, SECOND},
     },
 };
+
+const CHANGES_OF: &str = "Collection(microsoft.windowsDefenderATP.api.DeltaAssetVulnerability)";
 
 const SOFTWARE: Rules = Rules {
     target: Target::DefenderSoftware,
@@ -84,6 +87,15 @@ impl Inner {
             let message = "The required parameter 'sinceTime' is missing.";
             return Err(bad("MissingRequiredParameter", message));
         };
+        if let Some(Made::Export(_)) = self.made() {
+            return Ok(list::value(
+                incoming,
+                CHANGES_OF,
+                0,
+                Box::new(std::iter::empty()),
+                None,
+            ));
+        }
         // A day alone is taken for its beginning.
         let since = parse(since).or_else(|| parse(&format!("{since}T00:00:00Z")));
         let since = since.ok_or_else(|| bad("InvalidInput", "'sinceTime' is not valid."))?;
@@ -134,8 +146,13 @@ impl Inner {
             .skip(skip)
             .take(count)
             .map(move |(change, snapshot)| world.defender().change_record(change, snapshot));
-        let kind = "Collection(microsoft.windowsDefenderATP.api.DeltaAssetVulnerability)";
-        Ok(list::value(incoming, kind, count, Box::new(records), next))
+        Ok(list::value(
+            incoming,
+            CHANGES_OF,
+            count,
+            Box::new(records),
+            next,
+        ))
     }
 
     /// `GET /api/machines/SoftwareVulnerabilitiesExport`: links to files.
@@ -202,6 +219,9 @@ impl Inner {
         if expiry.cast_signed() <= now / SECOND {
             return Err(errors::expired_link());
         }
+        if let Some(Made::Export(bulk)) = self.made() {
+            return Ok(Answer::written(bulk.file(part)));
+        }
         let defender = self.world.defender();
         let machines = defender.estate().machines;
         let each = machines.div_ceil(self.files()).max(1);
@@ -235,6 +255,9 @@ impl Inner {
 
     /// How many files an export has.
     fn files(&self) -> u64 {
+        if let Some(Made::Export(bulk)) = self.made() {
+            return bulk.files();
+        }
         let estate = self.world.defender().estate();
         estate
             .machines
@@ -289,7 +312,7 @@ fn owned<T: Send>(
 }
 
 /// The same record with members in `PascalCase`.
-fn pascal(record: Value) -> Value {
+pub(in crate::simulator) fn pascal(record: Value) -> Value {
     let Value::Object(members) = record else {
         return record;
     };

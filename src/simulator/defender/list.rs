@@ -17,17 +17,22 @@ pub(super) fn value(
     records: Records,
     next: Option<String>,
 ) -> Answer {
-    let service = incoming.path.split('/').nth(1).unwrap_or_default();
-    let root = if service == "graph" { "v1.0" } else { "api" };
-    let context = format!("{}/{service}/{root}/$metadata#{kind}", incoming.origin);
     let next = next.map(|next| ("@odata.nextLink".to_owned(), json!(next)));
     of(Listing {
-        before: single("@odata.context", json!(context)),
+        before: head(incoming, kind),
         list: "value",
         count,
         records,
         after: next.into_iter().collect(),
     })
+}
+
+/// What comes before a list.
+pub(super) fn head(incoming: &Incoming, kind: &str) -> Map<String, Value> {
+    let service = incoming.path.split('/').nth(1).unwrap_or_default();
+    let root = if service == "graph" { "v1.0" } else { "api" };
+    let context = format!("{}/{service}/{root}/$metadata#{kind}", incoming.origin);
+    single("@odata.context", json!(context))
 }
 
 /// 200 with a list.

@@ -16,6 +16,7 @@ use super::{
 use crate::simulator::{
     Inner,
     answer::{Answer, Incoming},
+    bulk::Made,
     kind::Kind,
     target::Target,
     world::{
@@ -67,6 +68,17 @@ impl Inner {
     /// `GET /api/machines`.
     pub(super) fn machines(&self, incoming: &Incoming, now: i64, bends: &Bends) -> Outcome {
         let query = Query::parse(self.options.seed, incoming, &RULES, bends)?;
+        if let Some(Made::Machines(bulk)) = self.made() {
+            // None of them has reported since any time that is asked for.
+            let top = if query.filter.is_empty() {
+                query.size
+            } else {
+                0
+            };
+            let head = list::head(incoming, "Machines");
+            let page = bulk.page(&head, query.skip, top, now);
+            return Ok(Answer::written(page));
+        }
         let defender = self.world.defender();
         let admitted = |machine: &Machine| {
             let record = OnceCell::new();

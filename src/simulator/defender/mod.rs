@@ -27,6 +27,7 @@ use super::{
 
 pub(super) use self::{
     errors::refusal,
+    exports::pascal,
     place::Call,
     played::{could_refuse, meets, play},
     quotas::Quotas,

@@ -7,7 +7,9 @@ use super::{
     Outcome, Shape,
     query::{Page, Query},
 };
-use crate::simulator::{Inner, answer::Answer, dice::Dice, options::V2Carries, world::Product};
+use crate::simulator::{
+    Inner, answer::Answer, bulk::Made, dice::Dice, options::V2Carries, world::Product,
+};
 
 /// Above this the service breaks…
 const BATCH_BREAKS: usize = 100;
@@ -37,7 +39,7 @@ impl Inner {
 
     /// `GET /v{1,2}/detections`.
     pub(super) fn window(&self, shape: Shape, query: &Query, now: i64) -> Outcome {
-        if let (Some(bulk), Shape::V1) = (&self.bulk, shape) {
+        if let (Some(Made::Detections(bulk)), Shape::V1) = (self.made(), shape) {
             return bulk.window(query, now);
         }
         // An unknown device has no detections.
@@ -69,7 +71,7 @@ impl Inner {
 
     /// `GET /v{1,2}/detections:listDelta`.
     pub(super) fn delta(&self, shape: Shape, query: &Query, now: i64) -> Outcome {
-        if let (Some(bulk), Shape::V1) = (&self.bulk, shape) {
+        if let (Some(Made::Detections(bulk)), Shape::V1) = (self.made(), shape) {
             return bulk.delta(query);
         }
         let snapshot = query.page.map_or(now, |page| page.snapshot);

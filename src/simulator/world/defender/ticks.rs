@@ -24,6 +24,11 @@ pub(crate) fn text(time: i64) -> String {
     format!("{short}Z")
 }
 
+/// RFC 3339 with seven digits, whatever they are.
+pub(crate) fn exact(time: i64) -> String {
+    long(time, 'T') + "Z"
+}
+
 /// RFC 3339 without fraction or zone, with a blank in the middle, as vulnerability management
 /// writes UTC.
 pub(super) fn bare(time: i64) -> String {
