@@ -3,15 +3,17 @@
 use super::page::{Chunk, MAX_RECORD_BYTES, Oversized};
 use crate::error::{Error, Result};
 
-/// A chunk is handed on when it has this many bytes.
+/// A chunk is handed on when it has this many bytes, unless somebody wants it sooner.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// How much of a line that is too long is kept for the dead letter.
 const KEPT_OF_OVERSIZED: usize = 64 << 10;
 
 /// Cuts one file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LineCutter {
+    /// A chunk is handed on when it has this many bytes.
+    enough: usize,
     /// Lines that an earlier run has handled.
     skip: u64,
     /// Lines that were cut, those that were skipped included.
@@ -28,10 +30,21 @@ impl LineCutter {
     /// Leaves out the first `skip` lines.
     pub fn after(skip: u64) -> Self {
         Self {
+            enough: CHUNK_BYTES,
             skip,
+            lines: 0,
+            chunk: Chunk::default(),
+            start: 0,
+            oversized: None,
             empty: true,
-            ..Self::default()
         }
+    }
+
+    /// The same in chunks of about so many bytes, a megabyte at most.
+    #[must_use]
+    pub fn in_chunks_of(mut self, bytes: usize) -> Self {
+        self.enough = bytes.min(CHUNK_BYTES);
+        self
     }
 
     /// How many lines of the file were cut.
@@ -49,7 +62,7 @@ impl LineCutter {
             self.take(line);
             self.close();
             rest = after.get(1..).unwrap_or_default();
-            if self.chunk.bytes.len() >= CHUNK_BYTES {
+            if self.chunk.bytes.len() >= self.enough {
                 self.start = 0;
                 return (rest, Some(std::mem::take(&mut self.chunk)));
             }
@@ -78,6 +91,10 @@ impl LineCutter {
         if let Some(length) = &mut self.oversized {
             *length += bytes.len();
             return;
+        }
+        if self.chunk.bytes.is_empty() {
+            // Whole from the beginning, with room for the record that fills it.
+            self.chunk.bytes.reserve(self.enough + self.enough / 4);
         }
         self.chunk.bytes.extend_from_slice(bytes);
         let length = self.chunk.bytes.len() - self.start;

@@ -221,9 +221,9 @@ impl Identity {
     /// A member's text, under either spelling when the source has two.
     fn text<'a>(&self, members: &Members<'a>, name: &str) -> Option<Cow<'a, str>> {
         members.text(name).or_else(|| {
-            self.capitals
-                .then(|| members.text(&capitalised(name)))
-                .flatten()
+            let mut others = members.iter().filter(|_| self.capitals);
+            let (_, value) = others.find(|(key, _)| is_capitalised(key, name))?;
+            text_of(value)
         })
     }
 }
@@ -233,6 +233,16 @@ pub fn capitalised(name: &str) -> String {
     let mut letters = name.chars();
     let first = letters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(letters).collect()
+}
+
+/// True when `text` is `name` with a capital.
+pub fn is_capitalised(text: &str, name: &str) -> bool {
+    match (text.as_bytes(), name.as_bytes()) {
+        ([first, rest @ ..], [small, others @ ..]) => {
+            *first == small.to_ascii_uppercase() && rest == others
+        }
+        (text, name) => text == name,
+    }
 }
 
 /// What identifies a record, taken from it before anything is added.
@@ -346,6 +356,16 @@ mod tests {
             facts(&json!({"uuid": "u-1", "updateTime": "v", "t": "2026-01-01T10:00+02:00"}));
         assert_eq!((facts.id.as_str(), facts.version.as_str()), ("u-1", "v"));
         assert_eq!(facts.time, parse_time("2026-01-01T08:00:00Z"));
+    }
+
+    #[test]
+    fn a_capital_makes_another_spelling() {
+        for name in ["", "d", "deviceId", "DeviceId", "ähnlich"] {
+            assert!(is_capitalised(&capitalised(name), name), "{name}");
+        }
+        for text in ["deviceId", "Deviceid", "DeviceIds", "DeviceI", ""] {
+            assert!(!is_capitalised(text, "deviceId"), "{text}");
+        }
     }
 
     #[test]

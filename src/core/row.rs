@@ -14,7 +14,7 @@ use super::{
     endpoint::Endpoint,
     layout::Layout,
     mapping::{Rule, To},
-    record::{Facts, Members, Raw, canonical_hash, capitalised, time_text},
+    record::{Facts, Members, Raw, canonical_hash, is_capitalised, time_text},
     shorten::{MAX_VALUE_BYTES, length, quoted, shorten},
 };
 
@@ -346,6 +346,18 @@ impl<'a> Cells<'a> {
     }
 
     fn set_additional(&mut self, mut rest: Object, rules: &[Rule]) {
+        if self.is_in_capitals(rules) {
+            rest.push(FROM, &quoted(CAPITALS));
+        } else if let Some(from) = self.origins(rules) {
+            rest.push(FROM, &from);
+        }
+        if let Some(rest) = rest.close() {
+            self.add("additionalFields", rest, Origin::Usual);
+        }
+    }
+
+    /// The columns that were not filled by their usual member, and by what, if there are any.
+    fn origins(&self, rules: &[Rule]) -> Option<String> {
         let mut from = Object::default();
         let mut looked_up: Vec<&str> = Vec::new();
         for cell in &self.filled {
@@ -359,14 +371,7 @@ impl<'a> Cells<'a> {
         if !looked_up.is_empty() {
             from.push(DETAILS, &Value::from(looked_up).to_string());
         }
-        if self.is_in_capitals(rules) {
-            rest.push(FROM, &quoted(CAPITALS));
-        } else if let Some(from) = from.close() {
-            rest.push(FROM, &from);
-        }
-        if let Some(rest) = rest.close() {
-            self.add("additionalFields", rest, Origin::Usual);
-        }
+        from.close()
     }
 
     /// True when all columns were filled by the capitalised twin of their usual member.
@@ -375,9 +380,12 @@ impl<'a> Cells<'a> {
             let of_column = rules
                 .iter()
                 .filter(|rule| matches!(rule.to, To::Column(name, _) if name == column));
-            let (twins, usual): (Vec<&Rule>, Vec<&Rule>) =
-                of_column.partition(|rule| rule.alternate);
-            twins.len() == 1 && usual.iter().any(|rule| capitalised(rule.member) == path)
+            let (mut twins, mut usual) = (0, false);
+            for rule in of_column {
+                twins += usize::from(rule.alternate);
+                usual |= !rule.alternate && is_capitalised(path, rule.member);
+            }
+            twins == 1 && usual
         };
         let mut others = self.filled.iter().map(|cell| match &cell.origin {
             Origin::Other(path) => Some((cell.column, path)),

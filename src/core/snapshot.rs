@@ -32,12 +32,15 @@ pub fn hash_of(id: &str) -> u64 {
 
 /// A hash of the members that count, whatever their order.
 pub fn content_of(record: &Members<'_>, ignored: &[&str]) -> u64 {
+    let mut named = Vec::with_capacity(64);
     record
         .iter()
         .filter(|(name, _)| !ignored.contains(name))
         .map(|(name, value)| {
-            let value = canonical_hash(value.get().as_bytes());
-            xxh3_64([name.as_bytes(), &value.to_le_bytes()].concat().as_slice())
+            named.clear();
+            named.extend_from_slice(name.as_bytes());
+            named.extend_from_slice(&canonical_hash(value.get().as_bytes()).to_le_bytes());
+            xxh3_64(&named)
         })
         .fold(0, u64::wrapping_add)
 }

@@ -91,13 +91,17 @@ struct ListCut {
 }
 
 struct FileCut {
+    plain: Plain,
+    lines: Lines,
+}
+
+struct Lines {
     file: FilePage,
     cutter: LineCutter,
-    plain: Plain,
     /// The first byte of the first line was looked at.
     begun: bool,
     /// Lines that were handed on.
-    lines: u64,
+    handed_on: u64,
 }
 
 impl Cut {
@@ -120,11 +124,13 @@ impl Cut {
                 full: Vec::new(),
             })),
             Shape::File(file) => Cutting::File(Box::new(FileCut {
-                cutter: LineCutter::after(file.lines),
                 plain: Plain::default(),
-                begun: file.lines > 0,
-                lines: file.lines,
-                file,
+                lines: Lines {
+                    cutter: LineCutter::after(file.lines).in_chunks_of(chunk_bytes),
+                    begun: file.lines > 0,
+                    handed_on: file.lines,
+                    file,
+                },
             })),
         };
         Self {
@@ -140,7 +146,7 @@ impl Cut {
             Cutting::List(list) => list.feed(part, self.way, whole),
             Cutting::File(file) => {
                 let bytes = file.plain.of(part)?;
-                file.cut(&bytes, &self.open, self.way, whole)
+                file.lines.feed(bytes, &self.open, self.way, whole)
             }
         }
     }
@@ -150,10 +156,10 @@ impl Cut {
         match &mut self.cutting {
             Cutting::List(list) => list.finish(self.way, whole),
             Cutting::File(file) => {
-                let bytes = file.plain.finish()?;
-                file.cut(&bytes, &self.open, self.way, whole)?;
-                whole.extend(piece(file.cutter.finish()?, self.way));
-                file.lines = file.cutter.lines();
+                let (bytes, lines) = (file.plain.finish()?, &mut file.lines);
+                lines.feed(bytes, &self.open, self.way, whole)?;
+                whole.extend(piece(lines.cutter.finish()?, self.way));
+                lines.handed_on = lines.cutter.lines();
                 Ok(Through {
                     frame: Frame::default(),
                     tally: Tally::default(),
@@ -166,7 +172,7 @@ impl Cut {
     pub(super) fn lines(&self) -> u64 {
         match &self.cutting {
             Cutting::List(_) => 0,
-            Cutting::File(file) => file.lines,
+            Cutting::File(file) => file.lines.handed_on,
         }
     }
 }
@@ -199,9 +205,9 @@ impl ListCut {
     }
 }
 
-impl FileCut {
+impl Lines {
     /// Lines count as read chunk by chunk: a file may be longer than a run.
-    fn cut(&mut self, bytes: &[u8], open: &Open, way: Way, whole: &mut Vec<Piece>) -> Result<()> {
+    fn feed(&mut self, bytes: &[u8], open: &Open, way: Way, whole: &mut Vec<Piece>) -> Result<()> {
         let mut rest = bytes;
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
         // A page of a proxy has lines as well.
@@ -218,10 +224,10 @@ impl FileCut {
             rest = left;
             if let Some(chunk) = chunk {
                 whole.extend(piece(chunk, way));
-                self.lines = self.cutter.lines();
+                self.handed_on = self.cutter.lines();
                 whole.push(Piece::Move(Move::Page {
                     slice: open.slice.clone(),
-                    next: self.file.at(self.lines).to_string(),
+                    next: self.file.at(self.handed_on).to_string(),
                     began: open.began,
                 }));
             }
@@ -258,7 +264,7 @@ struct Plain {
 }
 
 impl Plain {
-    fn of(&mut self, part: &[u8]) -> Result<Vec<u8>> {
+    fn of<'p>(&'p mut self, part: &'p [u8]) -> Result<&'p [u8]> {
         if !self.begun && !part.is_empty() {
             self.begun = true;
             // The first byte of a compressed file, and of no JSON.
@@ -267,19 +273,21 @@ impl Plain {
             }
         }
         let Some(decoder) = &mut self.decoder else {
-            return Ok(part.to_vec());
+            return Ok(part);
         };
+        decoder.get_mut().clear();
         decoder.write_all(part).map_err(|error| broken(&error))?;
-        Ok(std::mem::take(decoder.get_mut()))
+        Ok(decoder.get_ref())
     }
 
     /// What the decoder has held back. A file that ends too early is an error.
-    fn finish(&mut self) -> Result<Vec<u8>> {
+    fn finish(&mut self) -> Result<&[u8]> {
         let Some(decoder) = &mut self.decoder else {
-            return Ok(Vec::new());
+            return Ok(&[]);
         };
+        decoder.get_mut().clear();
         decoder.try_finish().map_err(|error| broken(&error))?;
-        Ok(std::mem::take(decoder.get_mut()))
+        Ok(decoder.get_ref())
     }
 }
 
