@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -284,7 +284,13 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
     };
     let endpoint = job.source.endpoint();
     match job.source.page(&slice, "", limits).await {
-        Ok((Reply::Answer(_), _)) => findings.ok(&what, "may be read"),
+        Ok((Reply::Answer(response), _)) => {
+            findings.ok(&what, "may be read");
+            let ahead = response.date().map(|theirs| clock.now() - theirs);
+            if let Some(note) = ahead.and_then(clock_note) {
+                findings.note(&what, &note);
+            }
+        }
         Ok((Reply::NotOffered(how), _)) => {
             findings.bad(&what, &format!("{how}: {}", endpoint.off_fix));
         }
@@ -304,6 +310,18 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
     }
 }
 
+/// What to say of a clock that is ahead of the source's by so much.
+fn clock_note(ahead: TimeDelta) -> Option<String> {
+    let (minutes, way) = match ahead.num_minutes() {
+        0 => return None,
+        ahead if ahead > 0 => (ahead, "ahead of"),
+        behind => (-behind, "behind"),
+    };
+    Some(format!(
+        "our clock is {minutes} min {way} the source's: correct it"
+    ))
+}
+
 fn tell_state(job: &Job, state: &StreamState, findings: &mut Findings<'_>) {
     let what = job.key.to_string();
     if let Some(error) = &state.error {
@@ -312,5 +330,24 @@ fn tell_state(job: &Job, state: &StreamState, findings: &mut Findings<'_>) {
     for gap in &state.gaps {
         let (from, to) = (gap.from.format("%F %R"), gap.to.format("%F %R"));
         findings.note(&what, &format!("gap {from} to {to} UTC: {}", gap.why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_differs_by_minutes_is_told() {
+        let note = |seconds| clock_note(TimeDelta::seconds(seconds));
+        assert_eq!((note(59), note(-59)), (None, None));
+        assert_eq!(
+            note(125).unwrap(),
+            "our clock is 2 min ahead of the source's: correct it"
+        );
+        assert_eq!(
+            note(-3_600).unwrap(),
+            "our clock is 60 min behind the source's: correct it"
+        );
     }
 }

@@ -1,9 +1,6 @@
 //! Which records were handled before.
 
-use std::{
-    collections::{HashMap, HashSet},
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use xxhash_rust::xxh3::xxh3_64;
@@ -102,71 +99,61 @@ impl Seen {
     }
 }
 
-/// Fingerprints in little more than their own bytes: most of them sorted, the last ones not yet.
-#[derive(Debug, Default)]
+/// Fingerprints in little more than their own bytes: sorted, in as many lists as their first byte has
+/// values, so that there is little to move for a new one.
+#[derive(Debug)]
 struct Bucket {
-    sorted: Vec<u64>,
-    recent: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    lists: Vec<Vec<u64>>,
     used: u64,
 }
 
-impl Bucket {
-    /// So many fingerprints are never worth sorting in.
-    const FEW: usize = 1024;
+impl Default for Bucket {
+    fn default() -> Self {
+        Self {
+            lists: vec![Vec::new(); 256],
+            used: 0,
+        }
+    }
+}
 
+impl Bucket {
     fn len(&self) -> usize {
-        self.sorted.len() + self.recent.len()
+        self.lists.iter().map(Vec::len).sum()
     }
 
     fn load(&mut self, fingerprints: Vec<u64>) {
-        self.sorted.extend(fingerprints);
-        self.sorted.sort_unstable();
-        self.sorted.dedup();
+        for fingerprint in fingerprints {
+            self.insert(fingerprint);
+        }
     }
 
     fn holds(&self, fingerprint: u64) -> bool {
-        self.recent.contains(&fingerprint) || self.sorted.binary_search(&fingerprint).is_ok()
+        let list = &self.lists[first_byte(fingerprint)];
+        list.binary_search(&fingerprint).is_ok()
     }
 
     fn insert(&mut self, fingerprint: u64) -> bool {
-        if self.sorted.binary_search(&fingerprint).is_ok() || !self.recent.insert(fingerprint) {
+        let list = &mut self.lists[first_byte(fingerprint)];
+        let Err(at) = list.binary_search(&fingerprint) else {
             return false;
+        };
+        // A list that doubles would be half empty: there are many.
+        if list.len() == list.capacity() {
+            list.reserve_exact(8.max(list.len() / 8));
         }
-        if self.recent.len() > Self::FEW.max(self.sorted.len() / 8) {
-            self.sorted.reserve_exact(self.recent.len());
-            let mut recent: Vec<u64> = self.recent.drain().collect();
-            recent.sort_unstable();
-            self.sorted.extend(recent);
-            #[allow(
-                clippy::stable_sort_primitive,
-                reason = "the stable sort finds the two runs and merges them"
-            )]
-            self.sorted.sort();
-        }
+        list.insert(at, fingerprint);
         true
     }
 }
 
-/// A fingerprint is a hash already.
-#[derive(Debug, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 ^= xxh3_64(bytes);
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
+fn first_byte(fingerprint: u64) -> usize {
+    usize::from(fingerprint.to_be_bytes()[0])
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -248,7 +235,10 @@ mod tests {
         fn a_bucket_of_any_size_knows_what_it_was_given(
             loaded in prop::collection::vec(0_u64..5_000, 0..500),
             inserted in prop::collection::vec(0_u64..5_000, 0..6_000),
+            spread in 0_u32..64,
         ) {
+            let all = |some: Vec<u64>| some.into_iter().map(|one| one.rotate_right(spread)).collect();
+            let (loaded, inserted): (Vec<u64>, Vec<u64>) = (all(loaded), all(inserted));
             let mut known: HashSet<u64> = loaded.iter().copied().collect();
             let mut seen = Seen::default();
             seen.load(0, loaded);

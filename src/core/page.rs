@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::record::Members;
 use crate::error::{Error, Result};
@@ -367,32 +367,6 @@ const STRUCTURE: [bool; 256] = {
 /// A place in a chunk, which is far shorter than 4 GiB.
 fn position(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
-}
-
-/// The continuation of an ESET answer: every member may be absent, null or empty.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Continuation {
-    /// The next page of this slice.
-    pub next_page_token: Option<String>,
-    /// The next token of the feed, on the last page.
-    pub next_delta_token: Option<String>,
-}
-
-impl Continuation {
-    /// The next page, when there is one: `""`, null and absent all mean that there is none.
-    pub fn next_page(&self) -> Option<&str> {
-        self.next_page_token
-            .as_deref()
-            .filter(|token| !token.is_empty())
-    }
-
-    /// The feed's next token, when it gave one.
-    pub fn next_token(&self) -> Option<&str> {
-        self.next_delta_token
-            .as_deref()
-            .filter(|token| !token.is_empty())
-    }
 }
 
 #[cfg(test)]

@@ -251,22 +251,27 @@ impl<'a> Cells<'a> {
 
     /// Fills columns by `rules`, and gives back what no column took.
     fn fill(&mut self, record: &Members<'a>, rules: &'static [Rule], path: Path<'_>) -> Object {
+        let mut members: Vec<_> = record
+            .iter()
+            .map(|(key, value)| (key, value, None))
+            .collect();
         // Rules in their order, not the members in theirs: the first rule of a column wins.
-        let mut outcomes: Vec<(&str, Outcome)> = Vec::with_capacity(rules.len());
         for rule in rules {
-            if let Some(value) = record.get(rule.member) {
-                outcomes.push((rule.member, self.follow(rule, value, path)));
+            let named = members.iter_mut().find(|(key, ..)| *key == rule.member);
+            if let Some((_, value, outcome)) = named {
+                let followed = self.follow(rule, *value, path);
+                outcome.get_or_insert(followed);
             }
         }
-        let mut rest = Object::default();
-        for (key, value) in record.iter() {
-            match outcomes
-                .iter()
-                .find(|(member, _)| *member == key)
-                .map(|(_, outcome)| outcome)
-            {
+        let left = members
+            .iter()
+            .filter(|(_, _, outcome)| !matches!(outcome, Some(Outcome::Taken)))
+            .map(|(key, value, _)| key.len() + value.get().len() + 4);
+        let mut rest = Object(String::with_capacity(left.sum()));
+        for (key, value, outcome) in members {
+            match outcome {
                 Some(Outcome::Taken) => {}
-                Some(Outcome::Partly(left)) => rest.push(key, left),
+                Some(Outcome::Partly(left)) => rest.push(key, &left),
                 Some(Outcome::Kept) | None if path.0.is_none() && is_ours(key) => {
                     rest.push(&format!("@{key}"), value.get());
                 }
@@ -488,7 +493,7 @@ struct Object(String);
 impl Object {
     fn push(&mut self, key: &str, json: &str) {
         let object = &mut self.0;
-        object.reserve(key.len() + json.len() + 8);
+        object.reserve(key.len() + json.len() + 5);
         object.push(if object.is_empty() { '{' } else { ',' });
         if key
             .bytes()

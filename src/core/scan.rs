@@ -14,7 +14,7 @@ const MAX_DEPTH: u32 = 128;
 /// A hash of a JSON text that does not depend on white space, on how a string is escaped, or on the
 /// order of an object's members. `None` in doubt.
 pub(super) fn hash(text: &[u8]) -> Option<u64> {
-    let mut walk = Walk::new(text);
+    let mut walk = Walk::new(text, true);
     let hash = walk.value::<true>(MAX_DEPTH)?;
     walk.next().is_none().then_some(hash)
 }
@@ -25,7 +25,7 @@ pub(super) fn members<'a, const HASH: bool>(
     text: &'a str,
     mut each: impl FnMut(Cow<'a, str>, &'a str),
 ) -> Option<u64> {
-    let mut walk = Walk::new(text.as_bytes());
+    let mut walk = Walk::new(text.as_bytes(), HASH);
     if walk.next()? != b'{' {
         return None;
     }
@@ -57,11 +57,11 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(text: &'a [u8]) -> Self {
+    fn new(text: &'a [u8], hash: bool) -> Self {
         Self {
             text,
             at: 0,
-            scratch: Vec::new(),
+            scratch: Vec::with_capacity(if hash { text.len() / 2 } else { 0 }),
         }
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use http::{HeaderMap, StatusCode};
 use tower::ServiceExt;
@@ -45,6 +46,12 @@ impl Response {
             whole.extend_from_slice(&part);
         }
         Ok(whole.into())
+    }
+
+    /// When the peer answered, by its own clock.
+    pub fn date(&self) -> Option<DateTime<Utc>> {
+        let date = DateTime::parse_from_rfc2822(self.header("date")?).ok()?;
+        Some(date.to_utc())
     }
 
     /// A header's value, when it is text.

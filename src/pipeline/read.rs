@@ -284,10 +284,8 @@ impl<'a> Reader<'a> {
 
     /// When the source made the list whose pages are read, by its own clock.
     fn note_date(&mut self, open: &Open, response: &Response) {
-        let date = response.header("date");
-        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         if open.page.is_empty() || self.listed.is_none() {
-            self.listed = date.map(|date| date.to_utc());
+            self.listed = response.date();
         }
     }
 
