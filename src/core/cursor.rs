@@ -31,6 +31,9 @@ const INGESTION_LOOKBACK: Duration = Duration::from_mins(5);
 const EVENT_LOOKBACK: Duration = Duration::from_hours(2);
 const SWEEP: Duration = Duration::from_hours(24);
 
+/// How often it is asked again which time there is to go by: a table may lose one.
+const PROBE: Duration = Duration::from_hours(24);
+
 /// How long an export may have been on its way when it does not say of when it is.
 const EXPORT_AGE: Duration = Duration::from_hours(12);
 
@@ -89,6 +92,9 @@ pub struct StreamState {
     /// Which time windows go by, where there is a choice and it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Basis>,
+    /// When the source last said which time that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probed: Option<DateTime<Utc>>,
     /// When windows on the time of the event last looked back all the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept: Option<DateTime<Utc>>,
@@ -129,6 +135,7 @@ impl Default for StreamState {
             passed: None,
             rewritten: None,
             basis: None,
+            probed: None,
             swept: None,
             paused: None,
             gaps: Vec::new(),
@@ -161,7 +168,7 @@ impl StreamState {
                 self.off_why = Some(why.clone());
             }
             Move::Gap(gap) => self.add_gap(gap.clone()),
-            Move::Basis(basis) => self.goes_by(*basis),
+            Move::Basis { basis, at } => self.goes_by(*basis, *at),
         }
     }
 
@@ -260,13 +267,18 @@ impl StreamState {
 
     /// The pace for the time that windows go by.
     fn paced(&self, pace: &Pace, now: DateTime<Utc>) -> Pace {
-        let most = match self.basis {
-            None => return *pace,
-            Some(Basis::Ingestion) => INGESTION_LOOKBACK,
-            Some(Basis::Event) if self.swept.is_none_or(|at| now - at >= delta(SWEEP)) => {
-                return *pace;
+        let most = match (self.basis, self.swept) {
+            (None, _) | (Some(Basis::Event), None) => return *pace,
+            (Some(Basis::Ingestion), _) => INGESTION_LOOKBACK,
+            (Some(Basis::Event), Some(at)) if now - at >= delta(SWEEP) => {
+                // From where the last one could see: what came since then may be as late.
+                let since = (now - at).to_std().unwrap_or_default();
+                return Pace {
+                    lookback: pace.lookback + since,
+                    ..*pace
+                };
             }
-            Some(Basis::Event) => EVENT_LOOKBACK,
+            (Some(Basis::Event), Some(_)) => EVENT_LOOKBACK,
         };
         Pace {
             lookback: pace.lookback.min(most),
@@ -274,13 +286,34 @@ impl StreamState {
         }
     }
 
-    /// The choice of a time. What was read by the other one reaches up to the cursor; rows that were
-    /// dated ahead may have been taken in before it.
-    fn goes_by(&mut self, basis: Basis) {
-        if let (Basis::Ingestion, Some(Position::Time(cursor))) = (basis, &mut self.position) {
-            *cursor -= delta(EVENT_LOOKBACK);
-            self.open = None;
+    /// True when the source has to say which time windows go by.
+    pub fn basis_is_due(&self, now: DateTime<Utc>) -> bool {
+        self.basis.is_none() || self.probed.is_none_or(|at| now - at >= delta(PROBE))
+    }
+
+    /// The choice of a time, which the other one may have gone before.
+    ///
+    /// To ingestion: what was taken in since the last sweep (or in the last day, before there was an
+    /// answer) may be dated long before the cursor, and rows that were dated ahead may have been taken
+    /// in before it. To the event: rows may have had no time of ingestion since the last answer, so
+    /// the next sweep looks back from there.
+    fn goes_by(&mut self, basis: Basis, at: DateTime<Utc>) {
+        let before = self.probed.replace(at);
+        if self.basis == Some(basis) {
+            return;
         }
+        match (basis, &mut self.position) {
+            (Basis::Ingestion, Some(Position::Time(cursor))) => {
+                let read = match self.basis {
+                    None => self.floor.map(|floor| floor.max(*cursor - delta(SWEEP))),
+                    Some(_) => self.swept,
+                };
+                *cursor = read.map_or(*cursor, |read| read.min(*cursor)) - delta(EVENT_LOOKBACK);
+            }
+            (Basis::Event, _) => self.swept = before,
+            (Basis::Ingestion, _) => {}
+        }
+        self.open = None;
         self.basis = Some(basis);
     }
 

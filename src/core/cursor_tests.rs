@@ -403,6 +403,7 @@ fn a_state_is_read_back_as_it_was_written() {
     state.rewritten = Some(at(6));
     state.basis = Some(Basis::Event);
     state.swept = Some(at(7));
+    state.probed = Some(at(8));
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<StreamState>(&text).unwrap(), state);
 
@@ -412,6 +413,86 @@ fn a_state_is_read_back_as_it_was_written() {
         serde_json::from_str::<StreamState>(&first).unwrap(),
         StreamState::default()
     );
+}
+
+/// A table that is read by the time of the event, from three days ago on, and its first window.
+fn by_event(now: i64) -> StreamState {
+    let mut state = StreamState {
+        floor: Some(at(0)),
+        position: Some(Position::Time(at(now))),
+        good: Some(at(now)),
+        ..StreamState::default()
+    };
+    let (basis, at) = (Basis::Event, at(now));
+    state.apply(&Move::Basis { basis, at }, &pace());
+    state
+}
+
+/// The window of a run, which is read.
+fn read_window(state: &mut StreamState, now: i64) -> Window {
+    let Some(slice) = slice(state, false, FRESH, now) else {
+        panic!("nothing to read at {now}");
+    };
+    let window = slice.window().unwrap();
+    done(state, slice, None, now);
+    window
+}
+
+/// A row that came a moment after a sweep may be as late as the lookback; the next sweep is a day
+/// away.
+#[test]
+fn a_sweep_begins_as_far_back_as_the_last_one_could_see() {
+    let start = 10 * DAY;
+    let mut state = by_event(start);
+    assert_eq!(
+        read_window(&mut state, start + 60).from,
+        at(start - 3 * DAY)
+    );
+    let mut now = start + 60;
+    while now + HOUR < start + DAY + 60 {
+        now += HOUR;
+        let from = read_window(&mut state, now).from;
+        assert_eq!(from, at(now - 3 * HOUR), "two hours before the last run");
+    }
+    let sweep = read_window(&mut state, start + DAY + 60);
+    assert!(sweep.from <= at(start + 60 - 3 * DAY), "{sweep:?}");
+    // A sweep is one window, and not the next one, too.
+    let from = read_window(&mut state, start + DAY + 120).from;
+    assert_eq!(from, at(start + DAY + 60 - 2 * HOUR));
+}
+
+#[test]
+fn a_table_that_loses_or_gains_a_time_is_read_again_where_the_other_one_was_blind() {
+    let start = 10 * DAY;
+    let mut state = by_event(start);
+    assert!(!state.basis_is_due(at(start + HOUR)));
+    read_window(&mut state, start + 60);
+    read_window(&mut state, start + 20 * HOUR);
+    let now = start + DAY;
+    assert!(state.basis_is_due(at(now)));
+    let gained = Move::Basis {
+        basis: Basis::Ingestion,
+        at: at(now),
+    };
+    state.apply(&gained, &pace());
+    // What came since the sweep may be dated long ago.
+    let window = read_window(&mut state, now);
+    assert!(window.from <= at(start + 60), "{window:?}");
+    while state.position != Some(Position::Time(at(now))) {
+        read_window(&mut state, now);
+    }
+    // The same answer changes nothing.
+    let before = state.position.clone();
+    state.apply(&gained, &pace());
+    assert_eq!(state.position, before);
+    let lost = Move::Basis {
+        basis: Basis::Event,
+        at: at(now + DAY),
+    };
+    state.apply(&lost, &pace());
+    // The last answer is a day old, and rows may be three days late.
+    let window = read_window(&mut state, now + DAY);
+    assert!(window.from <= at(now - 3 * DAY), "{window:?}");
 }
 
 #[test]

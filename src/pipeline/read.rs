@@ -149,14 +149,15 @@ impl<'a> Reader<'a> {
         self.is_over() && (just_asked || self.limits.stop.is_cancelled())
     }
 
-    /// Which time the windows go by, where there is a choice that has not been made.
+    /// Which time the windows go by, where there is a choice that has not been made of late.
     async fn choose_basis(&mut self) -> Result<()> {
         let filter = self.job.source.endpoint().window.filter;
         if matches!(filter, TimeFilter::Kql(_))
-            && self.plan.basis.is_none()
+            && self.plan.basis_is_due(self.began)
             && let Some(basis) = self.job.source.basis(self.limits).await?
         {
-            self.apply(Move::Basis(basis)).await?;
+            let at = self.began;
+            self.apply(Move::Basis { basis, at }).await?;
         }
         Ok(())
     }

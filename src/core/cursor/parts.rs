@@ -196,6 +196,11 @@ pub enum Move {
     },
     /// Something can't be read.
     Gap(Gap),
-    /// Windows go by this time from now on.
-    Basis(Basis),
+    /// Windows go by this time from now on, says the source.
+    Basis {
+        /// The time.
+        basis: Basis,
+        /// When the source said so.
+        at: DateTime<Utc>,
+    },
 }

@@ -60,7 +60,6 @@ impl Hunting {
             .take(super::PATTERNS)
             .map(|mut row| {
                 row["Timestamp"] = time.as_str().into();
-                row["IngestionTime"] = time.as_str().into();
                 row["ReportId"] = FIRST_REPORT.into();
                 Pattern::of(row.to_string(), &[&time, &report])
             })

@@ -15,7 +15,7 @@ use crate::simulator::{
     kind::Kind,
     listing::Listing,
     world::{
-        defender::{Basis, Table, parse, text},
+        defender::{Basis, Table, parse},
         lane::DAY,
     },
 };
@@ -115,7 +115,7 @@ impl Inner {
                 }
                 Wish::Rows { share: Some(_), .. } => Err(preempted()),
                 Wish::Rows { take, share: None } => {
-                    let head = head(&schema(table, question.basis), incoming);
+                    let head = head(&schema(table), incoming);
                     Ok(Answer::written(bulk.answer(&head, (from, to), take)))
                 }
             };
@@ -136,7 +136,7 @@ impl Inner {
                 }
                 let most = take.min(self.options.defender.hunting_rows);
                 let numbers: Vec<u64> = numbers.filter(mine).take(most).collect();
-                self.rows(table, question.basis, numbers, incoming)
+                self.rows(table, numbers, incoming)
             }
         }
     }
@@ -147,18 +147,14 @@ impl Inner {
         })
     }
 
-    fn rows(&self, table: &Table, basis: Basis, numbers: Vec<u64>, incoming: &Incoming) -> Outcome {
+    fn rows(&self, table: &Table, numbers: Vec<u64>, incoming: &Incoming) -> Outcome {
         let defender = self.world.defender();
         let count = numbers.len();
         let row = {
             let (world, name) = (Arc::clone(&self.world), table.name.clone());
             move |number: u64| -> Option<Value> {
                 let table = world.defender().table(&name)?;
-                let mut row = world.defender().event(table, number);
-                if basis == Basis::Ingested {
-                    row["IngestionTime"] = json!(text(table.ingested(number)));
-                }
-                Some(row)
+                Some(world.defender().event(table, number))
             }
         };
         let sample = numbers
@@ -171,7 +167,7 @@ impl Inner {
             return Err(too_big());
         }
         Ok(list::of(Listing {
-            before: head(&schema(table, basis), incoming),
+            before: head(&schema(table), incoming),
             list: "results",
             count,
             records: Box::new(numbers.into_iter().filter_map(row)),
@@ -181,13 +177,12 @@ impl Inner {
 }
 
 /// The columns of an answer.
-fn schema(table: &Table, basis: Basis) -> Vec<Value> {
-    let extended = (basis == Basis::Ingested).then_some(("IngestionTime", "DateTime"));
+fn schema(table: &Table) -> Vec<Value> {
     let columns = table
         .columns
         .iter()
         .map(|(name, kind)| (name.as_str(), kind.name()));
-    columns.chain(extended).map(column).collect()
+    columns.map(column).collect()
 }
 
 fn head(schema: &[Value], incoming: &Incoming) -> Map<String, Value> {
@@ -254,8 +249,7 @@ impl Question {
                 wish: Wish::Count,
             });
         }
-        let ingested = rest.starts_with("ingestion_time()");
-        let (name, basis) = if ingested {
+        let (name, basis) = if rest.starts_with("ingestion_time()") {
             ("ingestion_time()", Basis::Ingested)
         } else {
             ("Timestamp", Basis::Happened)
@@ -278,9 +272,6 @@ impl Question {
             share = Some((column, modulus, remainder)).filter(|_| remainder < modulus);
             share?;
             rest = split;
-        }
-        if ingested {
-            rest = rest.strip_prefix(" | extend IngestionTime=ingestion_time()")?;
         }
         let (take, rest) = number(rest.strip_prefix(" | take ")?)?;
         rest.is_empty().then_some(Self {
@@ -378,9 +369,7 @@ mod tests {
                 question(Basis::Happened, (low + 100, high + 100), Wish::Count),
             ),
             (
-                format!(
-                    "ingestion_time() >= {LOW} and ingestion_time() < {HIGH} | extend IngestionTime=ingestion_time() | take 30000"
-                ),
+                format!("ingestion_time() >= {LOW} and ingestion_time() < {HIGH} | take 30000"),
                 question(Basis::Ingested, (low, high), rows(30_000, None)),
             ),
             (
@@ -389,7 +378,7 @@ mod tests {
             ),
             (
                 format!(
-                    "ingestion_time() >= {LOW} and ingestion_time() < {HIGH} | where hash(DeviceId, 8) == 3 | extend IngestionTime=ingestion_time() | take 9"
+                    "ingestion_time() >= {LOW} and ingestion_time() < {HIGH} | where hash(DeviceId, 8) == 3 | take 9"
                 ),
                 question(
                     Basis::Ingested,
@@ -425,7 +414,7 @@ mod tests {
                 "DeviceEvents | where Timestamp >= {LOW} and Timestamp < {HIGH} | order by Timestamp | take 5"
             ),
             format!(
-                "DeviceEvents | where ingestion_time() >= {LOW} and ingestion_time() < {HIGH} | take 5"
+                "DeviceEvents | where ingestion_time() >= {LOW} and Timestamp < {HIGH} | take 5"
             ),
             format!(
                 "DeviceEvents | where Timestamp >= {LOW} and Timestamp < datetime(2026-03-04) | take 5"

@@ -233,7 +233,7 @@ fn query(now: DateTime<Utc>, hour: i64) -> String {
     let [from, to] = [hour + 1, hour].map(|hours| literal(now - TimeDelta::hours(hours)));
     format!(
         "{TABLE} | where ingestion_time() >= datetime({from}) and ingestion_time() < datetime({to}) \
-         | extend IngestionTime=ingestion_time() | take {CAP}"
+         | take {CAP}"
     )
 }
 

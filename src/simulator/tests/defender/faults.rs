@@ -258,9 +258,7 @@ impl Bench {
     async fn hunting_probe(&self) -> Vec<Got> {
         let window = "ingestion_time() >= datetime(2026-03-04T08:00:00.0000000Z) and \
                       ingestion_time() < datetime(2026-03-04T09:00:00.0000000Z)";
-        let query = format!(
-            "DeviceEvents | where {window} | extend IngestionTime=ingestion_time() | take 500"
-        );
+        let query = format!("DeviceEvents | where {window} | take 500");
         vec![self.hunt(&query).await]
     }
 }

@@ -30,7 +30,7 @@ pub(crate) use self::{
     machine::Machine,
     software::{Finding, published, snapshot_of, snapshot_time},
     table::{Basis, Table},
-    ticks::{exact, parse, text},
+    ticks::{exact, parse},
 };
 
 /// How large the part of the company is that Defender sees.

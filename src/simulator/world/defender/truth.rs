@@ -53,6 +53,17 @@ impl Defender {
             .collect()
     }
 
+    /// The ids of the entries of the catalogue that machines are exposed to at `now`.
+    pub fn exposed_ids(&self, now: DateTime<Utc>) -> BTreeSet<String> {
+        (0..self.catalogue_size())
+            .filter(|number| {
+                let entry = self.catalogue_entry(*number, nanos(now));
+                entry["exposedMachines"].as_u64() > Some(0)
+            })
+            .map(|number| self.cve(number))
+            .collect()
+    }
+
     /// The ids of vulnerable software by machine in the snapshot that is published at `now`, and
     /// when that was generated.
     pub fn software_ids(&self, now: DateTime<Utc>) -> (BTreeSet<String>, DateTime<Utc>) {
