@@ -116,7 +116,13 @@ async fn described(
         of(Kind::Vulnerability),
         synced(&**storage, &connection)
     );
+    // Of a product that the settings no longer follow nobody would know that an alert was closed.
+    let follows = |alert: &answer::Alert| match (app.defender(&connection), &alert.product) {
+        (Some(connection), Some(product)) => connection.follows(product),
+        _ => true,
+    };
     let alerts = alerts?.into_iter().filter_map(read).map(|(_, one)| one);
+    let alerts = alerts.filter(follows);
     let vulnerabilities: Vec<Vulnerability> = vulnerabilities?
         .into_iter()
         .filter_map(read)

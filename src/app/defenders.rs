@@ -14,7 +14,9 @@ use crate::{
 };
 
 const OWN: Sift = Sift::Says("serviceSource", "microsoftSentinel");
-const OF_ENDPOINTS: Sift = Sift::SaysNot("serviceSource", &["microsoftDefenderForEndpoint"]);
+const OF_ENDPOINTS: Sift = Sift::SaysNot("serviceSource", defender::ENDPOINT_PRODUCT);
+/// Incidents, as far as they come with their alerts.
+const WITH_ENDPOINTS: Sift = Sift::NoneSays("alerts", "serviceSource", defender::ENDPOINT_PRODUCT);
 
 /// Alerts of Graph, by whether Sentinel's own are wanted, and whether those of endpoints alone are.
 fn alert_sifts(settings: &DefenderSettings) -> &'static [Sift] {
@@ -26,12 +28,24 @@ fn alert_sifts(settings: &DefenderSettings) -> &'static [Sift] {
 }
 
 const EXPOSED: &[Sift] = &[Sift::NotPositive("exposedMachines")];
-const NOT_RESOLVED: &[Sift] = &[Sift::SaysBeforeSent(
-    "status",
-    "resolved",
-    "createdDateTime",
-)];
-const XDR_NOT_RESOLVED: &[Sift] = &[Sift::SaysBeforeSent("status", "Resolved", "createdTime")];
+const NOT_RESOLVED: Sift = Sift::SaysBeforeSent("status", "resolved", "createdDateTime");
+const XDR_NOT_RESOLVED: Sift = Sift::SaysBeforeSent("status", "Resolved", "createdTime");
+
+/// Incidents, by whether resolved ones are left out, and those without an alert of an endpoint.
+fn incident_sifts(settings: &DefenderSettings) -> &'static [Sift] {
+    match (
+        settings.incidents_api,
+        settings.ignore_resolved,
+        settings.endpoint_only,
+    ) {
+        (_, false, false) => &[],
+        (_, false, true) => &[WITH_ENDPOINTS],
+        (IncidentsApi::Graph, true, false) => &[NOT_RESOLVED],
+        (IncidentsApi::Graph, true, true) => &[WITH_ENDPOINTS, NOT_RESOLVED],
+        (IncidentsApi::Xdr, true, false) => &[XDR_NOT_RESOLVED],
+        (IncidentsApi::Xdr, true, true) => &[WITH_ENDPOINTS, XDR_NOT_RESOLVED],
+    }
+}
 
 /// Where and as whom to ask.
 pub(super) fn account(settings: &DefenderSettings) -> Account {
@@ -45,6 +59,7 @@ pub(super) fn account(settings: &DefenderSettings) -> Account {
         graph_url: settings.graph_url.clone(),
         graph_scope: settings.graph_scope(),
         severities: settings.severities.clone(),
+        endpoint_alerts: settings.endpoint_only || settings.alerts_api == AlertsApi::Mde,
     }
 }
 
@@ -65,25 +80,16 @@ fn lists(settings: &DefenderSettings) -> Vec<(&'static Endpoint, &'static [Sift]
                 AlertsApi::Graph => (&defender::ALERTS, alert_sifts(settings)),
                 AlertsApi::Mde => (&defender::MDE_ALERTS, &[]),
             }),
-            DefenderStream::Incidents => lists.push(match settings.incidents_api {
-                IncidentsApi::Xdr if settings.ignore_resolved => {
-                    (&defender::XDR_INCIDENTS, XDR_NOT_RESOLVED)
-                }
-                IncidentsApi::Xdr => (&defender::XDR_INCIDENTS, &[]),
-                IncidentsApi::Graph => {
-                    let endpoint = if settings.incident_alerts {
+            DefenderStream::Incidents => {
+                let endpoint = match settings.incidents_api {
+                    IncidentsApi::Xdr => &defender::XDR_INCIDENTS,
+                    IncidentsApi::Graph if settings.incident_alerts => {
                         &defender::INCIDENTS_WITH_ALERTS
-                    } else {
-                        &defender::INCIDENTS
-                    };
-                    let sifts = if settings.ignore_resolved {
-                        NOT_RESOLVED
-                    } else {
-                        &[]
-                    };
-                    (endpoint, sifts)
-                }
-            }),
+                    }
+                    IncidentsApi::Graph => &defender::INCIDENTS,
+                };
+                lists.push((endpoint, incident_sifts(settings)));
+            }
         }
     }
     lists

@@ -134,7 +134,7 @@ pub const SETTINGS: &[Setting] = &[
         .default("no"),
     Setting::new(Connection, "DEFENDER_SENTINEL_ALERTS", "yes pulls alerts that Sentinel itself has raised, too")
         .default("no"),
-    Setting::new(Connection, "DEFENDER_ENDPOINT_ONLY", "yes keeps to alerts of Defender for Endpoint and to hunting tables of devices")
+    Setting::new(Connection, "DEFENDER_ENDPOINT_ONLY", "yes keeps to alerts of Defender for Endpoint, to incidents with one of them (where they come with their alerts: DEFENDER_INCIDENTS_API=xdr or DEFENDER_INCIDENT_ALERTS) and to hunting tables of devices")
         .default("no"),
     Setting::new(Connection, "DEFENDER_ALERTS_API", "which API brings alerts: graph (all products) or mde (Defender for Endpoint)")
         .default("graph"),

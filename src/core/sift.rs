@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use serde_json::Value;
+
 use super::record::{Members, parse_time};
 
 /// One reason to leave a record out.
@@ -11,6 +13,9 @@ pub enum Sift {
     Says(&'static str, &'static str),
     /// Its member says something else than one of these.
     SaysNot(&'static str, &'static [&'static str]),
+    /// None of the objects in its list says, in that member, one of these. An empty list says
+    /// nothing, and neither does one that is not there.
+    NoneSays(&'static str, &'static str, &'static [&'static str]),
     /// Its member is no number above zero.
     NotPositive(&'static str),
     /// Its member says this, and nothing of the record was ever sent: what was sent is remembered by
@@ -42,6 +47,9 @@ pub fn verdict(sifts: &[Sift], record: &Members<'_>) -> Verdict {
             Sift::SaysNot(member, values) if !values.iter().any(|value| says(member, value)) => {
                 return Verdict::Drop;
             }
+            Sift::NoneSays(list, member, values) if none_says(record, list, member, values) => {
+                return Verdict::Drop;
+            }
             Sift::NotPositive(member)
                 if text(member)
                     .and_then(|text| text.parse::<f64>().ok())
@@ -56,6 +64,16 @@ pub fn verdict(sifts: &[Sift], record: &Members<'_>) -> Verdict {
         }
     }
     verdict
+}
+
+fn none_says(record: &Members<'_>, list: &str, member: &str, values: &[&str]) -> bool {
+    let list = record.get(list);
+    let list = list.and_then(|list| serde_json::from_str::<Vec<Value>>(list.get()).ok());
+    let says = |one: &Value| {
+        let text = one.get(member).and_then(Value::as_str);
+        text.is_none_or(|text| values.iter().any(|value| text.eq_ignore_ascii_case(value)))
+    };
+    list.is_some_and(|list| !list.is_empty() && !list.iter().any(says))
 }
 
 /// The time by which it is remembered that something of a record was sent; none when nobody asks.
@@ -111,6 +129,28 @@ mod tests {
             ),
             Verdict::Drop
         );
+    }
+
+    #[test]
+    fn a_list_of_which_nothing_is_wanted_leaves_its_record_out() {
+        let wanted = Sift::NoneSays("alerts", "from", &["here", "there"]);
+        for (record, verdict) in [
+            (
+                r#"{"alerts":[{"from":"elsewhere"},{"from":"Here"}]}"#,
+                Verdict::Keep,
+            ),
+            (r#"{"alerts":[{"from":"elsewhere"}]}"#, Verdict::Drop),
+            // What is not known is not left out.
+            (
+                r#"{"alerts":[{"from":"elsewhere"},{"from":null}]}"#,
+                Verdict::Keep,
+            ),
+            (r#"{"alerts":[]}"#, Verdict::Keep),
+            (r#"{"alerts":"none"}"#, Verdict::Keep),
+            ("{}", Verdict::Keep),
+        ] {
+            assert_eq!(of(&[wanted], record), verdict, "{record}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Company {
         change(&mut options);
         let simulator = Simulator::new(options, Arc::new(clock.clone()));
         let folder = tempfile::tempdir().unwrap();
-        let app = Self::app(&simulator, &clock, &folder, streams);
+        let app = Self::app(&simulator, &clock, &folder, streams, "graph");
         Self {
             clock,
             simulator,
@@ -57,11 +57,18 @@ impl Company {
         }
     }
 
-    fn app(simulator: &Simulator, clock: &VirtualClock, folder: &TempDir, streams: &str) -> App {
+    fn app(
+        simulator: &Simulator,
+        clock: &VirtualClock,
+        folder: &TempDir,
+        streams: &str,
+        alerts_api: &str,
+    ) -> App {
         let wanted = ["DEFENDER_", "GRAPH_URL", "AZURE_AUTHORITY_HOST"];
         let own = [
             ("CONNECTOR_DATA", folder.path().display().to_string()),
             ("DEFENDER_STREAMS", streams.to_owned()),
+            ("DEFENDER_ALERTS_API", alerts_api.to_owned()),
         ];
         let environment: Environment = simulator
             .settings("https://sim.example")
@@ -267,6 +274,47 @@ async fn an_asset_that_the_store_refuses_stops_no_row() {
     assert_eq!(company.found(&other).await.len(), 1);
 }
 
+/// By the other API nobody hears any more that an alert of another product was closed.
+#[tokio::test]
+async fn alerts_that_are_no_longer_followed_are_not_told() {
+    let company = Company::new("machines,alerts", |_| {});
+    company.pull().await;
+    let open = company.open_alerts().await;
+    let (id, of_endpoint) = open.first_key_value().unwrap();
+    let name = |alert: &str| Name {
+        connection: "default".to_owned(),
+        kind: Kind::Alert,
+        id: alert.to_owned(),
+    };
+    let of_identity = Change::Kept(Entry {
+        name: name("of-identity"),
+        keys: vec![id.clone()],
+        body: json!({"id": "of-identity", "product": "microsoftDefenderForIdentity"}).to_string(),
+    });
+    let storage = &company.app.parts().storage;
+    storage.file_assets(&[of_identity]).await.unwrap();
+    let found = company.found(id).await.remove(0).alerts;
+    assert_eq!(found.total, of_endpoint.len() + 1);
+    let app = Company::app(
+        &company.simulator,
+        &company.clock,
+        &company.folder,
+        "machines,alerts",
+        "mde",
+    );
+    let stop = CancellationToken::new();
+    let Lookup::Found(answer) = find(&app, id, &stop).await.unwrap() else {
+        panic!("{id} is known");
+    };
+    let told: BTreeSet<String> = answer.machines[0]
+        .alerts
+        .open
+        .iter()
+        .map(|alert| alert.id.clone())
+        .collect();
+    assert_eq!(&told, of_endpoint);
+}
+
 #[tokio::test]
 async fn users_that_cannot_be_asked_for_are_explained() {
     let company = Company::new("machines", |options| {
@@ -312,6 +360,7 @@ async fn where_nothing_was_pulled_it_says_how_to_pull() {
         &company.clock,
         &company.folder,
         "alerts",
+        "graph",
     );
     let stop = CancellationToken::new();
     let unknown = find(&app, "10.1.2.3", &stop).await.unwrap();

@@ -155,6 +155,9 @@ pub struct Alert {
     /// Such as `Execution`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// The product that raised it, such as `microsoftDefenderForIdentity`, where the source says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
     /// When it was raised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,

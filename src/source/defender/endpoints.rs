@@ -343,6 +343,7 @@ pub static ALERTS: Endpoint = Endpoint {
             ("severity", "severity", Form::Text),
             ("status", "status", Form::Text),
             ("category", "category", Form::Text),
+            ("serviceSource", "product", Form::Text),
             ("createdDateTime", "created", Form::Text),
             ("lastUpdateDateTime", "updated", Form::Text),
             ("incidentId", "incident", Form::Text),

@@ -105,6 +105,8 @@ pub struct Account {
     pub graph_scope: String,
     /// Which vulnerabilities are wanted; all of them when it is empty.
     pub severities: Vec<String>,
+    /// Alerts of Defender for Endpoint are followed, and those of no other product.
+    pub endpoint_alerts: bool,
 }
 
 impl Account {
@@ -124,6 +126,10 @@ impl Account {
         }
     }
 }
+
+/// What alerts of Defender for Endpoint say in `serviceSource`: Graph's, and those in an incident of
+/// the XDR API, which knows it by its old name.
+pub const ENDPOINT_PRODUCT: &[&str] = &["microsoftDefenderForEndpoint", "MicrosoftDefenderATP"];
 
 /// Tenant, app and API.
 type Key = (String, String, &'static str);
@@ -216,6 +222,13 @@ impl Connection {
     /// The tenant that it reads.
     pub fn tenant(&self) -> &str {
         &self.account.tenant
+    }
+
+    /// True when alerts of this product (`serviceSource`) are followed, so that their closing is
+    /// known.
+    pub fn follows(&self, product: &str) -> bool {
+        let mut names = ENDPOINT_PRODUCT.iter();
+        !self.account.endpoint_alerts || names.any(|name| product.eq_ignore_ascii_case(name))
     }
 
     /// Until when the tenant's share of hunting is used up.

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
-    core::cursor::Basis, pipeline::Outcome, simulator::Target, source::hunting,
+    core::cursor::Basis,
+    pipeline::Outcome,
+    simulator::{Options, Target},
+    source::hunting,
 };
 use serde_json::Value;
 
@@ -236,6 +239,65 @@ async fn a_closing_lands_for_incidents_that_were_sent_and_for_no_other() {
         .map(|report| report.counts.filtered)
         .sum();
     assert!(filtered > 0);
+}
+
+/// Of other products' incidents nothing lands where they come with their alerts; one without any,
+/// such as one that was merged, is kept.
+#[tokio::test]
+async fn endpoint_only_leaves_out_incidents_of_other_products() {
+    for also in [
+        &[("DEFENDER_INCIDENTS_API", "xdr")] as &[_],
+        &[("DEFENDER_INCIDENT_ALERTS", "yes")],
+        &[("DEFENDER_INCIDENTS_API", "graph")],
+    ] {
+        let busy = |options: &mut Options| {
+            options.scale = 1.0;
+            options.defender.estate.alerts = 40.0;
+        };
+        let mut all = Tenant::with("incidents", busy);
+        let mut some = Tenant::with("incidents", busy);
+        some.set("DEFENDER_ENDPOINT_ONLY", "yes");
+        for tenant in [&mut all, &mut some] {
+            for (name, value) in also {
+                tenant.set(name, value);
+            }
+            tenant.run_well().await;
+            tenant.pass(300);
+            tenant.run_well().await;
+        }
+        let filter = "AND (coalesce(json_array_length(additionalFields, '$.alerts'), 0) = 0 OR EXISTS \
+                      (SELECT 1 FROM json_each(additionalFields, '$.alerts') \
+                      WHERE json_extract(value, '$.serviceSource') \
+                      IN ('microsoftDefenderForEndpoint', 'MicrosoftDefenderATP')))";
+        let versions = |filter: &str| {
+            format!(
+                "SELECT recordId, recordVersion FROM IntegrationTableIncidents_CL \
+                 WHERE streamName = 'defender.incidents' {filter} ORDER BY 1, 2"
+            )
+        };
+        let told = all
+            .rows(
+                "SELECT 1 FROM IntegrationTableIncidents_CL \
+             WHERE json_array_length(additionalFields, '$.alerts') > 0",
+            )
+            .await;
+        let landed = some.rows(&versions("")).await;
+        if told.is_empty() {
+            assert_eq!(
+                landed,
+                all.rows(&versions("")).await,
+                "they do not say: {also:?}"
+            );
+            continue;
+        }
+        assert_eq!(landed, all.rows(&versions(filter)).await, "{also:?}");
+        let filtered: u64 = some
+            .reports
+            .iter()
+            .map(|report| report.counts.filtered)
+            .sum();
+        assert!(filtered > 0, "{also:?}");
+    }
 }
 
 #[tokio::test]
