@@ -12,16 +12,21 @@ use sentinel_connector::{
     app::{App, RunOptions, failed},
     assets::{Lookup, find},
     config::{Environment, Mode, Settings},
-    core::assets::{
-        Change, Entry, Kind, Name,
-        answer::{Found, WORST},
+    core::{
+        assets::{
+            Change, Entry, Kind, Name,
+            answer::{Found, WORST},
+        },
+        cursor::{StreamKey, StreamState},
     },
     embedded::EmbeddedFile,
+    error::Kind as Whose,
     host::{Functions, Invocation},
     io::{
         clock::{Clock, SystemClock, VirtualClock},
         http::SharedTransport,
     },
+    pipeline::{self, Outcome, Report},
     serve::Served,
     simulator::{Fault, Options, Simulator},
     sink::workspace::Workspace,
@@ -31,7 +36,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::START;
+use crate::{
+    interrupt::{Call, Interrupt, Moment, Trouble},
+    world::START,
+};
 
 struct Company {
     clock: VirtualClock,
@@ -88,6 +96,52 @@ impl Company {
         };
         let reports = self.app.run("DefenderTimer", &options).await;
         assert_eq!(failed(&reports), None, "{reports:#?}");
+    }
+
+    /// One run of one stream, over parts that come to harm.
+    async fn run_alone(&self, stream: &str, interrupt: &Interrupt) -> Report {
+        let job = self
+            .app
+            .jobs("DefenderTimer")
+            .find(|job| job.key.stream == stream);
+        let parts = interrupt.wrap(self.app.parts().clone());
+        let limits = self.app.limits(CancellationToken::new());
+        let report = pipeline::run(job.unwrap(), &parts, &limits).await;
+        assert!(interrupt.is_reached(), "{report:?}");
+        report
+    }
+
+    async fn state(&self, stream: &str) -> StreamState {
+        let key = StreamKey::new("default", stream);
+        let found = self.app.parts().storage.load(&key).await.unwrap();
+        found.unwrap().0
+    }
+
+    /// The store knows of a stream what the tables know.
+    async fn assert_filed(&self, stream: &str) {
+        let now = self.clock.now();
+        let storage = &self.app.parts().storage;
+        let open = self.open_alerts().await;
+        let vulnerabilities = self.simulator.world().defender().vulnerability_ids(now);
+        for id in self.ids() {
+            if stream == "machines" {
+                let found = self.found(&id).await;
+                let told = found[0].machine.last_seen.as_deref();
+                assert_eq!(told, self.record(&id)["lastSeen"].as_str(), "{id}");
+                continue;
+            }
+            let (kind, known) = if stream == "alerts" {
+                (Kind::Alert, open.get(&id).map_or(0, BTreeSet::len))
+            } else {
+                let all = vulnerabilities.iter();
+                (
+                    Kind::Vulnerability,
+                    all.filter(|one| one.starts_with(&id)).count(),
+                )
+            };
+            let filed = storage.assets(kind, &id).await.unwrap();
+            assert_eq!(filed.len(), known, "{stream} of {id}");
+        }
     }
 
     async fn look(&self, sought: &str) -> Lookup {
@@ -272,6 +326,46 @@ async fn an_asset_that_the_store_refuses_stops_no_row() {
     // The others of its batch are filed all the same.
     let other = company.ids().pop_last().unwrap();
     assert_eq!(company.found(&other).await.len(), 1);
+}
+
+/// Rows that are not filed are not handled: the cursor waits for them.
+#[tokio::test]
+async fn a_store_that_fails_while_it_files_holds_the_cursor() {
+    for stream in ["machines", "alerts", "vulnerabilities"] {
+        for moment in [Moment::Before, Moment::After] {
+            let company = Company::new(stream, |_| {});
+            let key = format!("defender.{stream}");
+            let interrupt = Interrupt::new(Call::File, 1, Trouble::Transient(moment));
+            let report = company.run_alone(&key, &interrupt).await;
+            assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+            assert_eq!(report.error_kind, Some(Whose::Transient), "{report:?}");
+            assert!(
+                report.counts.pulled > 0 && report.counts.balance(),
+                "{report:?}"
+            );
+            let state = company.state(&key).await;
+            assert_eq!((state.good, state.passed), (None, None), "{stream}");
+            company.pull().await;
+            company.assert_filed(stream).await;
+        }
+    }
+}
+
+/// What has not changed is filed all the same, since it was seen again.
+#[tokio::test]
+async fn a_store_that_fails_to_file_what_is_unchanged_holds_the_cursor_too() {
+    let company = Company::new("machines", |_| {});
+    company.pull().await;
+    let before = company.state("defender.machines").await;
+    company.clock.advance(Duration::from_hours(3));
+    let interrupt = Interrupt::new(Call::File, 1, Trouble::Transient(Moment::Before));
+    let report = company.run_alone("defender.machines", &interrupt).await;
+    assert_eq!(report.error_kind, Some(Whose::Transient), "{report:?}");
+    let after = company.state("defender.machines").await;
+    assert_eq!(after.position, before.position);
+    assert_eq!(after.good, before.good);
+    company.pull().await;
+    company.assert_filed("machines").await;
 }
 
 /// By the other API nobody hears any more that an alert of another product was closed.

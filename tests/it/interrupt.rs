@@ -29,6 +29,8 @@ pub(crate) enum Call {
     Push,
     Park,
     Unpark,
+    /// Only sources of machines file them.
+    File,
 }
 
 impl Call {

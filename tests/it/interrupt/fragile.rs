@@ -132,7 +132,8 @@ impl Snapshots for Fragile<SharedStorage> {
 #[async_trait]
 impl Assets for Fragile<SharedStorage> {
     async fn file_assets(&self, changes: &[Change]) -> Result<()> {
-        self.inner.file_assets(changes).await
+        let work = self.inner.file_assets(changes);
+        self.interrupt.around(Call::File, work).await
     }
 
     async fn assets(&self, kind: Kind, key: &str) -> Result<Vec<Entry>> {
