@@ -254,7 +254,7 @@ fn where_it_lies(data: &Path, example: Option<&Example>) -> String {
         format!(
             r#"
 
-The vulnerabilities of {name}, a machine of the highest risk, and all else about it, by its address:
+The vulnerabilities of {name}, one of the riskiest machines, and all else about it, by its address:
 
   sqlite3 {file} "SELECT typeName AS cve, severityLevel, objectName AS software FROM IntegrationTable_CL WHERE streamName = 'defender.vulnerabilities' AND deviceUuid = '{id}' GROUP BY recordId ORDER BY 2, 1"
 

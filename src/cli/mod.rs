@@ -52,7 +52,7 @@ Examples:
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
   sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
   sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
-  sentinel-connector simulate --fault eset.detections:429x3
+  sentinel-connector simulate --fault eset.detections:429x3 --machines 5000
 
 Settings come from the environment, then from `Values` in ./local.settings.json.";
 
