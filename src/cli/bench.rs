@@ -4,11 +4,15 @@
 //! each measured part has a simulator of its own, which is not counted:
 //!
 //! ```text
-//! bench ─┬─ simulator ◄── HTTPS ── pull       the pipeline, into the Logs Ingestion API
+//! bench ─┬─ simulator ◄── HTTPS ── fill       the same pipeline a day before (--of machines)
+//!        ├─ simulator ◄── HTTPS ── pull       the pipeline, into the Logs Ingestion API
 //!        ├─ simulator ◄── HTTPS ── reference  read, cut into rows, gzip level 1, write
 //!        ├─ simulator ◄── HTTPS ── fetch      the pages alone, one after the other (--latency)
 //!        └─ serve                             started some times, asked once, left idle
 //! ```
+//!
+//! Machines are read twice: as of the day before, which is not counted, and again when nothing has
+//! changed but the time of their last report.
 //!
 //! State is kept in the embedded file: a real store, on a real disk, that needs no further server
 //! whose cost would have to be told apart.

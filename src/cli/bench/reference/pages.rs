@@ -63,12 +63,12 @@ impl Reader {
         let (bearer, next) = match connection.map(|connection| &connection.source) {
             Some(Source::Eset(eset)) => detections(eset, transport, now).await?,
             Some(Source::Defender(defender)) => {
-                let from = Defender {
+                let tenant = Tenant {
                     settings,
                     defender,
                     transport,
                 };
-                from.start(of, now).await?
+                tenant.start(of, now).await?
             }
             None => return Err(Error::contract("the reference has no connection")),
         };
@@ -173,13 +173,13 @@ async fn detections(
 }
 
 /// Where the pages of Defender are.
-struct Defender<'a> {
+struct Tenant<'a> {
     settings: &'a Settings,
     defender: &'a DefenderSettings,
     transport: &'a SharedTransport,
 }
 
-impl Defender<'_> {
+impl Tenant<'_> {
     async fn start(&self, of: Of, now: DateTime<Utc>) -> Result<(String, Next)> {
         let Self { defender, .. } = self;
         if of == Of::Hunting {
@@ -241,7 +241,7 @@ fn query(now: DateTime<Utc>, hour: i64) -> String {
 pub(super) enum Records<'a> {
     List(std::vec::IntoIter<&'a RawValue>),
     Lines {
-        text: BufReader<MultiGzDecoder<&'a [u8]>>,
+        text: Box<BufReader<MultiGzDecoder<&'a [u8]>>>,
         line: Vec<u8>,
     },
 }
@@ -258,7 +258,7 @@ impl<'a> Records<'a> {
         // The first byte of a compressed file, and of no JSON.
         if page.first() == Some(&0x1f) {
             return Ok(Self::Lines {
-                text: BufReader::new(MultiGzDecoder::new(page)),
+                text: Box::new(BufReader::new(MultiGzDecoder::new(page))),
                 line: Vec::new(),
             });
         }
