@@ -101,7 +101,7 @@ pub struct Job {
 
 /// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds
 /// the memory of a run.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 
 /// Runs a stream until it is up to date or the time is up. Errors are in the report.
 pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {

@@ -37,7 +37,7 @@ use crate::{
 
 /// Pushes under way while rows are made for the next one: so many that a service which takes a
 /// twentieth of a second for each keeps up with pages that take as long.
-const PUSHES: usize = 5;
+const PUSHES: usize = 4;
 
 /// Records that are looked up together: so many are safe even if the time ends with the next ones.
 const LOOKED_UP_TOGETHER: usize = 100;
