@@ -297,6 +297,26 @@ fn guid(id: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::batch::{ROW_HEAD, ROW_TAIL};
+
+    #[tokio::test]
+    async fn what_was_compressed_is_given_back_to_the_byte() {
+        // Of one row little is saved, of many much.
+        for rows in [1, 500] {
+            let mut batch = Batch::new("T");
+            for at in 0..rows {
+                let time = "2026-01-01T00:00:00.000Z".as_bytes();
+                let note = format!(r#"","note":"{at} {at}","#);
+                batch.add(&[ROW_HEAD, time, note.as_bytes(), ROW_TAIL].concat());
+            }
+            let mut held = batch.clone();
+            let sent = compressed(&held).await.unwrap();
+            held.let_go();
+            assert_eq!(held.len(), rows);
+            held.give_back(sent.json().await.unwrap());
+            assert_eq!(held, batch);
+        }
+    }
 
     #[test]
     fn a_batch_id_becomes_a_guid() {
