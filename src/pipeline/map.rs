@@ -218,8 +218,10 @@ impl Mapper {
         desk: &mut Desk,
         now: DateTime<Utc>,
     ) -> Sifted {
+        // A version that is a hash is found on the same walk. Records of an export have no other.
+        let hashed = self.endpoint.identity.version.is_none() || way == Way::Plain;
         for at in from..chunk.len() {
-            let (text, members) = self.record(chunk, at);
+            let (text, members) = self.record(chunk, at, hashed);
             let read = members.map(|members| {
                 let facts = Facts::of(text, &members, &self.endpoint.identity);
                 (members, facts)
@@ -300,7 +302,12 @@ impl Mapper {
     }
 
     /// The text at a place, and its members or why it is no record. What was too long comes last.
-    fn record<'c>(&self, chunk: &'c Chunk, at: usize) -> (&'c [u8], Result<Members<'c>, String>) {
+    fn record<'c>(
+        &self,
+        chunk: &'c Chunk,
+        at: usize,
+        hashed: bool,
+    ) -> (&'c [u8], Result<Members<'c>, String>) {
         let place = at.checked_sub(chunk.records.len());
         if let Some(oversized) = place.and_then(|place| chunk.oversized.get(place)) {
             let reason = format!(
@@ -311,16 +318,16 @@ impl Mapper {
         }
         let text = chunk.record(at);
         let members = self
-            .members(text)
+            .members(text, hashed)
             .map_err(|error| format!("not a record: {error}"));
         (text, members)
     }
 
-    fn members<'c>(&self, text: &'c [u8]) -> Result<Members<'c>, serde_json::Error> {
-        // A version that is a hash is found on the same walk.
-        let members = match self.endpoint.identity.version {
-            Some(_) => Members::of(text)?,
-            None => Members::with_hash(text)?,
+    fn members<'c>(&self, text: &'c [u8], hashed: bool) -> Result<Members<'c>, serde_json::Error> {
+        let members = if hashed {
+            Members::with_hash(text)?
+        } else {
+            Members::of(text)?
         };
         Ok(if self.annotated {
             members.without_annotations()
@@ -340,7 +347,8 @@ impl Mapper {
     ) {
         for (place, Found { at, facts, mark }) in group.iter().enumerate() {
             let text = chunk.record(*at);
-            let Ok(members) = self.members(text) else {
+            // Its facts are known.
+            let Ok(members) = self.members(text, false) else {
                 continue;
             };
             let looked = looked
