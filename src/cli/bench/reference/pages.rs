@@ -166,7 +166,8 @@ async fn detections(
         "{}/v1/detections?startTime={}&endTime={}&pageSize=1000",
         eset.base_url("incident-management"),
         instant(now - TimeDelta::days(1)),
-        instant(now),
+        // Cut to whole seconds, it would leave out the newest.
+        instant(now + TimeDelta::seconds(1)),
     );
     let token = Some(String::new());
     Ok((bearer, Next::Detections { list, token }))
