@@ -130,12 +130,16 @@ fn is_empty(value: Raw<'_>) -> bool {
 }
 
 impl Members<'_> {
-    /// Without what `OData` says about other members.
+    /// Without what `OData` says about other members; `text` is the record's.
     #[must_use]
-    pub fn without_annotations(mut self) -> Self {
-        // Hardly any name has the sign at all, which is quicker to see.
-        self.named
-            .retain(|(key, _)| !(key.contains('@') && key.contains("@odata.")));
+    pub fn without_annotations(mut self, text: &[u8]) -> Self {
+        const SIGN: &str = "@odata.";
+        let escaped = |(key, _): &(Cow<'_, str>, Raw<'_>)| matches!(key, Cow::Owned(_));
+        // One look at the whole text is cheaper than one at each name, and finds hardly ever anything.
+        let found = memchr::memmem::find(text, SIGN.as_bytes()).is_some();
+        if found || self.named.iter().any(escaped) {
+            self.named.retain(|(key, _)| !key.contains(SIGN));
+        }
         self
     }
 }
@@ -358,6 +362,20 @@ mod tests {
             facts(&json!({"uuid": "u-1", "updateTime": "v", "t": "2026-01-01T10:00+02:00"}));
         assert_eq!((facts.id.as_str(), facts.version.as_str()), ("u-1", "v"));
         assert_eq!(facts.time, parse_time("2026-01-01T08:00:00Z"));
+    }
+
+    #[test]
+    fn what_odata_says_about_members_is_no_member() {
+        for text in [
+            r#"{"a":1,"a@odata.type":"t","@odata.id":"i","b@x":2}"#,
+            r#"{"a":1,"a\u0040odata.type":"t","b@x":2}"#,
+            r#"{"a":1,"b@x":2}"#,
+        ] {
+            let members = Members::of(text.as_bytes()).unwrap();
+            let members = members.without_annotations(text.as_bytes());
+            let names: Vec<&str> = members.iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["a", "b@x"], "{text}");
+        }
     }
 
     #[test]

@@ -330,7 +330,7 @@ impl Mapper {
             Members::of(text)?
         };
         Ok(if self.annotated {
-            members.without_annotations()
+            members.without_annotations(text)
         } else {
             members
         })
