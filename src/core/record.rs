@@ -8,6 +8,7 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan;
 
@@ -173,14 +174,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 /// Keeps the last of the members with the same name.
 fn without_repeats(members: &mut Vec<(Cow<'_, str>, Raw<'_>)>) {
-    // Few members are compared one by one, which is quicker than a set of them.
-    let repeats = if members.len() <= 64 {
+    // Few members are compared one by one, which is quicker than to hash them.
+    let may_repeat = if members.len() <= 32 {
         (1..members.len()).any(|at| members[..at].iter().any(|(key, _)| *key == members[at].0))
     } else {
-        let names: HashSet<&str> = members.iter().map(|(key, _)| &**key).collect();
-        names.len() < members.len()
+        let hashes = members.iter().map(|(key, _)| xxh3_64(key.as_bytes()));
+        let mut hashes: Vec<u64> = hashes.collect();
+        hashes.sort_unstable();
+        hashes.windows(2).any(|two| two[0] == two[1])
     };
-    if !repeats {
+    if !may_repeat {
         return;
     }
     let mut seen: HashSet<String> = HashSet::with_capacity(members.len());
