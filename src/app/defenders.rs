@@ -9,7 +9,7 @@ use crate::{
     source::{
         SharedSource,
         defender::{self, Account, Connection, Defender},
-        hunting::{self, Hunting},
+        hunting::{self, Hunting, HuntingTable},
     },
 };
 
@@ -106,6 +106,25 @@ pub(super) fn endpoints(settings: &DefenderSettings) -> Vec<&'static Endpoint> {
         .collect()
 }
 
+/// The event tables of a connection, each once.
+pub(super) fn tables(settings: &DefenderSettings) -> Result<Vec<&'static HuntingTable>> {
+    let mut tables: Vec<&HuntingTable> = Vec::new();
+    for name in &settings.hunting_tables {
+        let table = hunting::table(name).ok_or_else(|| {
+            let tables: Vec<&str> = hunting::tables().iter().map(|table| table.name).collect();
+            Error::config(format!(
+                "`DEFENDER_HUNTING_TABLES` names `{name}`, which there is not; there are {}",
+                tables.join(", ")
+            ))
+        })?;
+        let wanted = table.of_devices || !settings.endpoint_only;
+        if wanted && !tables.iter().any(|known| known.name == table.name) {
+            tables.push(table);
+        }
+    }
+    Ok(tables)
+}
+
 /// The streams of a connection.
 pub(super) fn streams(
     settings: &DefenderSettings,
@@ -116,20 +135,8 @@ pub(super) fn streams(
         let source = Defender::new(Arc::clone(connection), endpoint);
         streams.push((Arc::new(source), sifts));
     }
-    let mut named: Vec<&str> = Vec::new();
-    for name in &settings.hunting_tables {
-        let table = hunting::table(name).ok_or_else(|| {
-            let tables: Vec<&str> = hunting::tables().iter().map(|table| table.name).collect();
-            Error::config(format!(
-                "`DEFENDER_HUNTING_TABLES` names `{name}`, which there is not; there are {}",
-                tables.join(", ")
-            ))
-        })?;
-        let wanted = table.of_devices || !settings.endpoint_only;
-        if wanted && !named.contains(&table.name) {
-            named.push(table.name);
-            streams.push((Arc::new(Hunting::new(Arc::clone(connection), table)), &[]));
-        }
+    for table in tables(settings)? {
+        streams.push((Arc::new(Hunting::new(Arc::clone(connection), table)), &[]));
     }
     Ok(streams)
 }

@@ -2,7 +2,7 @@
 
 use super::screen;
 use crate::{
-    app::App,
+    app::{self, App},
     check::{
         self, Finding, Found,
         estimate::{estimates, switch_all_on},
@@ -42,12 +42,18 @@ pub(super) async fn check(
         show(&finding);
     };
     let settings = check::settings(environment, Mode::Local, &mut tell);
-    if let (Some(mut settings), false) = (settings, arguments.offline) {
+    if let Some(mut settings) = settings {
         if let Some(name) = &arguments.connection {
             settings.keep_connection(name)?;
         }
-        match App::build(&settings, &clock) {
-            Ok(app) => check::dependencies(&app, &mut tell).await,
+        let together = if arguments.offline {
+            app::fit_together(&settings).map(|()| None)
+        } else {
+            App::build(&settings, &clock).map(Some)
+        };
+        match together {
+            Ok(None) => {}
+            Ok(Some(app)) => check::dependencies(&app, &mut tell).await,
             Err(error) => tell(Finding {
                 found: Found::Bad,
                 what: "parts".to_owned(),

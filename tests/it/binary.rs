@@ -186,7 +186,7 @@ async fn wrong_settings_are_the_answer_to_each_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_is_well_and_says_what_is_not() {
-    let tenant = embedded(|_| {}).await;
+    let mut tenant = embedded(|_| {}).await;
     let output = tenant.run(&["check"]);
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{printed}");
@@ -233,6 +233,25 @@ async fn check_is_well_and_says_what_is_not() {
         before,
         "offline asks nobody"
     );
+    let given = tenant.settings.clone();
+    for (name, value) in [
+        ("ROUTES", "eset.nothing=Custom-A_CL"),
+        ("DEFENDER_HUNTING_TABLES", "DeviceEvent"),
+    ] {
+        tenant.settings = given.clone();
+        let more = [("DEFENDER_TENANT_ID", "contoso"), (name, value)];
+        tenant
+            .settings
+            .extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let output = tenant.run(&["check", "--offline"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let bad: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("BAD"))
+            .collect();
+        assert_eq!(bad.len(), 1, "{text}");
+        assert!(bad[0].contains(name) && bad[0].contains(value.split('=').next().unwrap()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -161,7 +161,10 @@ pub(super) fn of_entra(registration: &Registration, error: &azure_core::Error) -
         (None, Some(status)) => Error::config(format!(
             "tenant `{tenant}`: Entra answered {status}: check tenant, client id and secret"
         )),
-        (None, None) if unanswered => Error::transient("Entra can't be reached"),
+        (None, None) if unanswered => Error::transient(
+            "Entra can't be reached; if this stays so, let firewall and proxy admit \
+             `login.microsoftonline.com`, or what `AZURE_AUTHORITY_HOST` names",
+        ),
         (None, None) => Error::transient(
             "the answer is not one of Entra's: does a proxy answer in its place, or does \
              `AZURE_AUTHORITY_HOST` name something else?",
