@@ -84,17 +84,6 @@ impl Default for RunOptions {
     }
 }
 
-/// What no setting shows alone, without opening anything: event tables and streams that are named
-/// have to be there.
-pub fn fit_together(settings: &Settings) -> Result<()> {
-    for connection in &settings.connections {
-        if let config::Source::Defender(defender) = &connection.source {
-            defenders::tables(defender)?;
-        }
-    }
-    Routed::of(settings).map(drop)
-}
-
 impl App {
     /// Builds the parts that the settings name. Opens the embedded file, but no connection.
     pub fn build(settings: &Settings, clock: &SharedClock) -> Result<Self> {

@@ -96,18 +96,14 @@ fn lists(settings: &DefenderSettings) -> Vec<(&'static Endpoint, &'static [Sift]
 }
 
 /// The endpoints of a connection's streams.
-pub(super) fn endpoints(settings: &DefenderSettings) -> Vec<&'static Endpoint> {
-    let tables = settings.hunting_tables.iter();
-    let tables = tables.filter_map(|name| hunting::table(name));
-    lists(settings)
-        .into_iter()
-        .map(|(endpoint, _)| endpoint)
-        .chain(tables.map(|table| &table.endpoint))
-        .collect()
+pub(super) fn endpoints(settings: &DefenderSettings) -> Result<Vec<&'static Endpoint>> {
+    let tables = tables(settings)?.into_iter().map(|table| &table.endpoint);
+    let lists = lists(settings).into_iter().map(|(endpoint, _)| endpoint);
+    Ok(lists.chain(tables).collect())
 }
 
 /// The event tables of a connection, each once.
-pub(super) fn tables(settings: &DefenderSettings) -> Result<Vec<&'static HuntingTable>> {
+fn tables(settings: &DefenderSettings) -> Result<Vec<&'static HuntingTable>> {
     let mut tables: Vec<&HuntingTable> = Vec::new();
     for name in &settings.hunting_tables {
         let table = hunting::table(name).ok_or_else(|| {

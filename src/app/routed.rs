@@ -20,9 +20,9 @@ pub struct Routed<'s> {
 }
 
 impl<'s> Routed<'s> {
-    /// Each route must name a stream, and streams of different columns need tables of their own.
+    /// Each route and each event table must name what there is, and streams of different columns need tables of their own.
     pub fn of(settings: &'s Settings) -> Result<Self> {
-        let used = used(settings);
+        let used = used(settings)?;
         let mut tables: BTreeMap<&str, (&str, Layout)> = BTreeMap::new();
         for route in &settings.routes {
             let mut meant: Vec<&'static Endpoint> = used.clone();
@@ -97,14 +97,15 @@ fn layout(route: &Route, endpoint: &Endpoint) -> Layout {
 }
 
 /// The endpoints that the connections read.
-fn used(settings: &Settings) -> Vec<&'static Endpoint> {
-    let sources = settings.connections.iter().map(|one| &one.source);
-    sources
-        .flat_map(|source| match source {
+fn used(settings: &Settings) -> Result<Vec<&'static Endpoint>> {
+    let mut used = Vec::new();
+    for connection in &settings.connections {
+        used.extend(match &connection.source {
             Source::Eset(settings) => eset_streams(settings),
-            Source::Defender(settings) => defenders::endpoints(settings),
-        })
-        .collect()
+            Source::Defender(settings) => defenders::endpoints(settings)?,
+        });
+    }
+    Ok(used)
 }
 
 #[cfg(test)]

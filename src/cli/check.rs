@@ -2,7 +2,7 @@
 
 use super::screen;
 use crate::{
-    app::{self, App},
+    app::{App, Routed},
     check::{
         self, Finding, Found,
         estimate::{estimates, switch_all_on},
@@ -47,7 +47,7 @@ pub(super) async fn check(
             settings.keep_connection(name)?;
         }
         let together = if arguments.offline {
-            app::fit_together(&settings).map(|()| None)
+            Routed::of(&settings).map(|_| None)
         } else {
             App::build(&settings, &clock).map(Some)
         };
