@@ -196,7 +196,7 @@ impl Looker<'_> {
 
     fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut Seen, tally: &mut Tally) {
         let identity = &self.job.source.endpoint().identity;
-        let mut row = Vec::new();
+        let mut row = String::new();
         for at in 0..chunk.records.len() {
             let text = chunk.record(at);
             let Ok(members) = Members::of(text) else {

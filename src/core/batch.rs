@@ -16,10 +16,10 @@ pub const MAX_BATCH_BYTES: usize = 1_000_000;
 pub const MAX_ROW_BYTES: usize = MAX_BATCH_BYTES - 2;
 
 /// What every row starts with, up to the time that is stamped when it is pushed.
-pub const ROW_HEAD: &[u8] = br#"{"TimeGenerated":""#;
+pub const ROW_HEAD: &str = r#"{"TimeGenerated":""#;
 
 /// What every row ends with: the batch id that is stamped when it is pushed.
-pub const ROW_TAIL: &[u8] = br#""batchId":"0000000000000000"}"#;
+pub const ROW_TAIL: &str = r#""batchId":"0000000000000000"}"#;
 
 /// The length of a stamped time: `2026-11-21T07:36:00.000Z`.
 pub const TIME_BYTES: usize = 24;
@@ -213,9 +213,11 @@ fn is_row(row: &[u8]) -> bool {
         .checked_sub(ROW_TAIL.len())
         .and_then(|at| row.get(at..));
     let label = ROW_TAIL.len() - BATCH_ID_BYTES - 2;
-    let ends = tail
-        .is_some_and(|tail| tail.get(..label) == ROW_TAIL.get(..label) && tail.ends_with(b"\"}"));
-    ends && row.starts_with(ROW_HEAD) && row.get(ROW_HEAD.len() + TIME_BYTES) == Some(&b'"')
+    let ends = tail.is_some_and(|tail| {
+        tail.get(..label) == ROW_TAIL.as_bytes().get(..label) && tail.ends_with(b"\"}")
+    });
+    ends && row.starts_with(ROW_HEAD.as_bytes())
+        && row.get(ROW_HEAD.len() + TIME_BYTES) == Some(&b'"')
 }
 
 fn position(at: usize) -> u32 {
@@ -231,10 +233,10 @@ mod tests {
 
     fn row(text: &str) -> Vec<u8> {
         let time = "2026-01-01T00:00:00.000Z";
-        let mut row = [ROW_HEAD, time.as_bytes(), br#"","note":""#].concat();
+        let mut row = [ROW_HEAD, time, r#"","note":""#].concat().into_bytes();
         row.extend_from_slice(text.as_bytes());
         row.extend_from_slice(br#"","#);
-        row.extend_from_slice(ROW_TAIL);
+        row.extend_from_slice(ROW_TAIL.as_bytes());
         row
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, json};
 
 use super::{super::*, checked_in, row_in};
 use crate::{
-    core::mapping::As,
+    core::mapping::{As, To},
     source::{defender::ENDPOINTS, eset::STREAMS, hunting},
 };
 

@@ -5,7 +5,12 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::{
-    core::{columns::Type, mapping::As, record::parse_time},
+    core::{
+        columns::Type,
+        mapping::{As, To},
+        record::parse_time,
+        shorten::length,
+    },
     source::eset::{CLOUD_OFFICE, DETECTIONS, INCIDENTS},
 };
 
@@ -69,7 +74,7 @@ fn checked(endpoint: &Endpoint, row: &Row) -> Map<String, Value> {
 }
 
 fn checked_in(layout: &Layout, row: &Row) -> Map<String, Value> {
-    assert!(row.json.starts_with(ROW_HEAD) && row.json.ends_with(ROW_TAIL));
+    assert!(row.json.starts_with(ROW_HEAD.as_bytes()) && row.json.ends_with(ROW_TAIL.as_bytes()));
     assert!(row.json.len() <= MAX_ROW_BYTES, "{} bytes", row.json.len());
     let Pairs(pairs) = serde_json::from_slice(&row.json).expect("a JSON object");
     let mut columns = Map::new();

@@ -267,6 +267,11 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// True when `text` stands in JSON as it is.
+pub(super) fn is_plain(text: &str) -> bool {
+    special(text.as_bytes()).is_none()
+}
+
 /// Where the first byte stands that means something in a string: `"`, `\`, or a control character,
 /// which must not be there. Eight bytes at a time: most strings are too short for a search that has
 /// to be set up.

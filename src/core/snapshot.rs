@@ -118,7 +118,7 @@ pub fn gone_row(
     let at = time_text(at);
     let fields = json!({ "gone": true, "goneSince": at }).to_string();
     let mut row = Vec::with_capacity(512);
-    row.extend_from_slice(ROW_HEAD);
+    row.extend_from_slice(ROW_HEAD.as_bytes());
     row.extend_from_slice(batch::time_text(now).as_bytes());
     row.push(b'"');
     for (column, json) in [
@@ -136,7 +136,7 @@ pub fn gone_row(
         row.extend_from_slice(json.as_bytes());
     }
     row.push(b',');
-    row.extend_from_slice(ROW_TAIL);
+    row.extend_from_slice(ROW_TAIL.as_bytes());
     row
 }
 

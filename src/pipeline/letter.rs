@@ -14,7 +14,7 @@ const ROW_END: usize = r#""}"#.len();
 /// The same for a record however often it is refused, whatever push its row was stamped for; another
 /// one for each stream.
 pub(super) fn id(key: &StreamKey, body: &[u8]) -> String {
-    let unstamped = body.strip_prefix(ROW_HEAD).and_then(|row| {
+    let unstamped = body.strip_prefix(ROW_HEAD.as_bytes()).and_then(|row| {
         let end = row.len().checked_sub(BATCH_ID_BYTES + ROW_END)?;
         row.get(TIME_BYTES..end)
     });
@@ -31,15 +31,9 @@ mod tests {
     #[test]
     fn a_letter_is_named_by_its_stream_and_record_and_not_by_the_push() {
         let row = |note: &str, time: &str, id: &str| {
-            let row = [
-                ROW_HEAD,
-                time.as_bytes(),
-                br#"","note":""#,
-                note.as_bytes(),
-                br#"","#,
-            ];
-            let tail = String::from_utf8_lossy(ROW_TAIL).replace("0000000000000000", id);
-            [row.concat(), tail.into_bytes()].concat()
+            let tail = ROW_TAIL.replace("0000000000000000", id);
+            let row = [ROW_HEAD, time, r#"","note":""#, note, r#"","#, &tail];
+            row.concat().into_bytes()
         };
         let (early, late) = ("2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z");
         let (first, second) = ("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb");

@@ -70,7 +70,7 @@ pub(super) struct Desk {
     /// New records that something has to be looked up about first.
     pub(super) fresh: Vec<Found>,
     /// The row that is being written.
-    row: Vec<u8>,
+    row: String,
 }
 
 /// What became of records that are no rows.
@@ -97,7 +97,7 @@ impl Desk {
             sent: Seen::default(),
             first: BTreeMap::new(),
             fresh: Vec::new(),
-            row: Vec::new(),
+            row: String::new(),
         }
     }
 
@@ -140,7 +140,7 @@ impl Desk {
     /// Puts the row that was written into the open batch.
     fn add(&mut self, mark: Mark, change: Option<Change>) {
         let row = std::mem::take(&mut self.row);
-        self.add_row(&row, mark, change);
+        self.add_row(row.as_bytes(), mark, change);
         self.row = row;
     }
 

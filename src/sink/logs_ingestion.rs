@@ -305,9 +305,9 @@ mod tests {
         for rows in [1, 500] {
             let mut batch = Batch::new("T");
             for at in 0..rows {
-                let time = "2026-01-01T00:00:00.000Z".as_bytes();
+                let time = "2026-01-01T00:00:00.000Z";
                 let note = format!(r#"","note":"{at} {at}","#);
-                batch.add(&[ROW_HEAD, time, note.as_bytes(), ROW_TAIL].concat());
+                batch.add([ROW_HEAD, time, &note, ROW_TAIL].concat().as_bytes());
             }
             let mut held = batch.clone();
             let sent = compressed(&held).await.unwrap();

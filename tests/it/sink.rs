@@ -14,8 +14,8 @@ use sentinel_connector::{
 
 /// A row with these members, which end with a comma when there are any.
 pub(crate) fn row(members: &str) -> Vec<u8> {
-    let head = [ROW_HEAD, b"2026-01-01T00:00:00.000Z\","].concat();
-    [&head, members.as_bytes(), ROW_TAIL].concat()
+    let time = "2026-01-01T00:00:00.000Z\",";
+    [ROW_HEAD, time, members, ROW_TAIL].concat().into_bytes()
 }
 
 pub(crate) fn batch(table: &str, rows: &[Vec<u8>]) -> Batch {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::Object;
+use super::object::Object;
 use crate::core::{
     mapping::As,
     record::{Members, Raw, parse_time, text_of, time_text},
@@ -75,7 +75,8 @@ pub(super) fn convert(value: Raw<'_>, how: As) -> Option<(Cow<'_, str>, bool)> {
             if clash {
                 return Some((text.into(), false));
             }
-            let mut renamed = Object::default();
+            let mut text = String::with_capacity(text.len() + 16);
+            let mut renamed = Object::new(&mut text);
             for (key, value) in members.iter() {
                 let name = names
                     .iter()
@@ -83,8 +84,11 @@ pub(super) fn convert(value: Raw<'_>, how: As) -> Option<(Cow<'_, str>, bool)> {
                     .map_or(key, |name| name.1);
                 renamed.push(name, value.get());
             }
-            let renamed = renamed.close();
-            Some((renamed.map_or("{}".into(), Cow::from), true))
+            Some(if renamed.close() {
+                (text.into(), true)
+            } else {
+                ("{}".into(), true)
+            })
         }
     }
 }

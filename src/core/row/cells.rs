@@ -1,0 +1,309 @@
+//! The columns of one row, and what of its record no column took.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use super::{
+    CAPITALS, DETAILS, FROM, Looked,
+    convert::convert,
+    is_ours,
+    object::Object,
+    plan::{Plan, Slot, Step, Way},
+};
+use crate::core::{
+    mapping::{Rule, To},
+    record::{Members, Raw, canonical_hash},
+    shorten::{MAX_VALUE_BYTES, length, shorten},
+};
+
+/// One column's value.
+pub(super) struct Cell<'a> {
+    pub(super) column: &'static str,
+    pub(super) json: Cow<'a, str>,
+    origin: Origin<'a>,
+}
+
+/// What filled a column.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// The member that usually does.
+    Usual,
+    /// The member of this step, in place of the usual one.
+    Other(&'a Step),
+    /// What was looked up: it is no part of the record.
+    LookedUp,
+}
+
+/// What became of a member.
+enum Outcome {
+    /// A column holds all of it.
+    Taken,
+    /// Columns hold some of its members; these are left.
+    Partly(String),
+    /// It is left over as it is.
+    Kept,
+}
+
+/// The members of one object, each with what became of it: room for those of most records.
+type Outcomes<'a> = SmallVec<[(Raw<'a>, Option<Outcome>); 32]>;
+
+/// The columns of a row that are filled.
+pub(super) struct Cells<'a> {
+    pub(super) filled: Vec<Cell<'a>>,
+    /// Which places are filled.
+    has: SmallVec<[bool; 64]>,
+    /// What is filled now was looked up: it must not be restored.
+    looked_up: bool,
+}
+
+impl<'a> Cells<'a> {
+    pub(super) fn new() -> Self {
+        Self {
+            filled: Vec::with_capacity(24),
+            has: SmallVec::new(),
+            looked_up: false,
+        }
+    }
+
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        self.has.get(slot.place).is_some_and(|has| *has)
+    }
+
+    pub(super) fn add(&mut self, slot: Slot, json: impl Into<Cow<'a, str>>) {
+        self.fill_in(slot, json.into(), Origin::Usual);
+    }
+
+    fn fill_in(&mut self, slot: Slot, json: Cow<'a, str>, origin: Origin<'a>) {
+        if self.has.len() <= slot.place {
+            self.has.resize(slot.place + 1, false);
+        }
+        if let Some(has) = self.has.get_mut(slot.place) {
+            *has = true;
+        }
+        self.filled.push(Cell {
+            column: slot.column,
+            json,
+            origin: if self.looked_up {
+                Origin::LookedUp
+            } else {
+                origin
+            },
+        });
+    }
+
+    /// Fills columns by `plan`, and says what became of each member.
+    pub(super) fn fill(&mut self, record: &Members<'a>, plan: &'a Plan) -> Left<'a> {
+        const ABSENT: u32 = u32::MAX;
+        let mut found: SmallVec<[u32; 64]> = SmallVec::from_elem(ABSENT, plan.names());
+        let mut outcomes = Outcomes::new();
+        for (at, (name, value)) in (0..).zip(record.iter()) {
+            if let Some(found) = plan.name(name).and_then(|name| found.get_mut(name)) {
+                *found = at;
+            }
+            outcomes.push((value, None));
+        }
+        // Rules in their order, not the members in theirs: the first rule of a column wins.
+        for step in &plan.steps {
+            let at = found.get(step.name).copied().unwrap_or(ABSENT);
+            if let Some((value, outcome)) = outcomes.get_mut(at as usize) {
+                let followed = self.follow(step, *value);
+                outcome.get_or_insert(followed);
+            }
+        }
+        Left(outcomes)
+    }
+
+    fn follow(&mut self, step: &'a Step, value: Raw<'a>) -> Outcome {
+        match &step.way {
+            Way::Column(slot, _) if !self.looked_up && self.has(*slot) => Outcome::Kept,
+            Way::Column(slot, how) => {
+                let Some((json, exact)) = convert(value, *how) else {
+                    return Outcome::Kept;
+                };
+                if self.has(*slot) {
+                    // What was looked up and is there already is not paid for twice.
+                    let held = self.filled.iter().find(|cell| cell.column == slot.column);
+                    if held.is_none_or(|cell| cell.json != json) {
+                        return Outcome::Kept;
+                    }
+                } else {
+                    let origin = if step.alternate {
+                        Origin::Other(step)
+                    } else {
+                        Origin::Usual
+                    };
+                    self.fill_in(*slot, json, origin);
+                }
+                if exact { Outcome::Taken } else { Outcome::Kept }
+            }
+            Way::Members(rest, plan) => {
+                let Some(members) = Members::of_value(value) else {
+                    return Outcome::Kept;
+                };
+                let left = self.fill(&members, plan).text(&members);
+                match (left, rest) {
+                    (None, _) => Outcome::Taken,
+                    (Some(left), Some(slot)) if !self.has(*slot) => {
+                        self.fill_in(*slot, left.into(), Origin::Usual);
+                        Outcome::Taken
+                    }
+                    (Some(left), _) => Outcome::Partly(left),
+                }
+            }
+        }
+    }
+
+    /// Fills columns that the record left open, and gives back what else is new, as JSON.
+    pub(super) fn look_up(
+        &mut self,
+        looked: Looked<'a>,
+        record: &Members<'a>,
+        plan: &'a Plan,
+    ) -> Option<String> {
+        let details = Members::of(looked.details?).ok()?;
+        self.looked_up = true;
+        let left = self.fill(&details, plan).text(&details);
+        self.looked_up = false;
+        // What the record says itself is not paid for twice.
+        let left = left?;
+        let left = Members::of(left.as_bytes()).ok()?;
+        let mut new = String::new();
+        let mut object = Object::new(&mut new);
+        for (key, value) in left
+            .iter()
+            .filter(|(key, value)| !says(record, key, *value))
+        {
+            object.push(key, value.get());
+        }
+        object.close().then_some(new)
+    }
+
+    /// Fills a column by what was looked up.
+    pub(super) fn add_looked_up(&mut self, slot: Slot, json: String) {
+        self.fill_in(slot, json.into(), Origin::LookedUp);
+    }
+
+    /// Says, if there is anything to say, which columns were not filled by their usual member, and
+    /// by what.
+    pub(super) fn push_origins(&self, rules: &[Rule], object: &mut Object<'_>) {
+        let is_usual = |cell: &Cell<'_>| matches!(cell.origin, Origin::Usual);
+        if self.filled.iter().all(is_usual) {
+            return;
+        }
+        let is_twin = |cell: &Cell<'_>| matches!(cell.origin, Origin::Other(step) if step.twin);
+        if self.filled.iter().all(is_twin) {
+            object.push_text(FROM, CAPITALS);
+            return;
+        }
+        let mut text = String::new();
+        let mut from = Object::new(&mut text);
+        let mut looked_up: Vec<&str> = Vec::new();
+        for cell in &self.filled {
+            match cell.origin {
+                Origin::Other(step) => from.push_text(cell.column, &step.path),
+                Origin::LookedUp if usually_fill(rules, cell.column) => looked_up.push(cell.column),
+                // Columns that no member of a record fills need not be told apart.
+                Origin::Usual | Origin::LookedUp => {}
+            }
+        }
+        if !looked_up.is_empty() {
+            from.push(DETAILS, &Value::from(looked_up).to_string());
+        }
+        if from.close() {
+            object.push(FROM, &text);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.filled
+            .iter()
+            .map(|cell| cell.column.len() + cell.json.len() + 4)
+            .sum()
+    }
+
+    /// Cuts what is too long for a column, then what is too long for a row of `limit` bytes. Gives
+    /// back the names of what was cut.
+    pub(super) fn shorten(&mut self, limit: usize) -> Vec<&'static str> {
+        // Room for the list of names itself.
+        let limit = limit.saturating_sub(4096);
+        let mut names: Vec<&'static str> = Vec::new();
+        for cell in &mut self.filled {
+            if length(&cell.json) > MAX_VALUE_BYTES {
+                cell.json = shorten(&cell.json, MAX_VALUE_BYTES).into_owned().into();
+                names.push(cell.column);
+            }
+        }
+        while self.bytes() > limit {
+            let Some(cell) = self.filled.iter_mut().max_by_key(|cell| cell.json.len()) else {
+                break;
+            };
+            let half = length(&cell.json) / 2;
+            cell.json = shorten(&cell.json, half).into_owned().into();
+            if !names.contains(&cell.column) {
+                names.push(cell.column);
+            }
+        }
+        names
+    }
+}
+
+/// What became of the members of one object.
+pub(super) struct Left<'a>(Outcomes<'a>);
+
+impl Left<'_> {
+    /// Writes what no column took of the members of `record`. Names of ours are made to differ.
+    pub(super) fn write(&self, record: &Members<'_>, object: &mut Object<'_>) {
+        self.each(record, |key, json| {
+            if is_ours(key) {
+                object.push(&format!("@{key}"), json);
+            } else {
+                object.push(key, json);
+            }
+        });
+    }
+
+    /// The same of an inner object, as text; `None` when nothing is left.
+    fn text(&self, record: &Members<'_>) -> Option<String> {
+        let mut bytes = 1;
+        self.each(record, |key, json| bytes += key.len() + json.len() + 4);
+        let mut text = String::with_capacity(bytes);
+        let mut object = Object::new(&mut text);
+        self.each(record, |key, json| object.push(key, json));
+        object.close().then_some(text)
+    }
+
+    fn each(&self, record: &Members<'_>, mut each: impl FnMut(&str, &str)) {
+        for ((key, _), (value, outcome)) in record.iter().zip(&self.0) {
+            match outcome {
+                Some(Outcome::Taken) => {}
+                Some(Outcome::Partly(left)) => each(key, left),
+                Some(Outcome::Kept) | None => each(key, value.get()),
+            }
+        }
+    }
+}
+
+/// True when the record has the same member itself, or further in.
+fn says(record: &Members<'_>, key: &str, value: Raw<'_>) -> bool {
+    let same = |members: &Members<'_>| {
+        members.get(key).is_some_and(|own| {
+            let (own, value) = (own.get().as_bytes(), value.get().as_bytes());
+            own == value || canonical_hash(own) == canonical_hash(value)
+        })
+    };
+    same(record)
+        || record
+            .iter()
+            .filter_map(|(_, inner)| Members::of_value(inner))
+            .any(|inner| same(&inner))
+}
+
+/// True when one of the rules fills the column without a note of its own in [`FROM`].
+fn usually_fill(rules: &[Rule], column: &str) -> bool {
+    rules.iter().any(|rule| match rule.to {
+        To::Column(name, _) => name == column && !rule.alternate,
+        To::Members { rest, rules } => rest == Some(column) || usually_fill(rules, column),
+    })
+}
