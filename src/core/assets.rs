@@ -202,7 +202,9 @@ impl Asset {
                 }
             };
             for key in found {
-                if !key.is_empty() && key.len() <= MAX_TEXT && !keys.contains(&key) {
+                // A key that nobody who looks for it would find is none.
+                let is_sought = Sought::of(&key) == Sought::Key(key.clone());
+                if is_sought && key.len() <= MAX_TEXT && !keys.contains(&key) {
                     keys.push(key);
                 }
             }
@@ -282,9 +284,11 @@ fn addresses(texts: impl Iterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
-/// A text as a key: ids are the same in capitals.
+/// A text as a key: ids are the same in capitals, and names with the dot of the root.
 fn plain(text: &str) -> String {
-    text.trim().to_lowercase()
+    let is_outside = |letter: char| letter == '.' || letter.is_whitespace();
+    let text = text.trim_start().trim_end_matches(is_outside);
+    text.to_lowercase()
 }
 
 fn cut(text: &str) -> String {

@@ -21,6 +21,9 @@ pub const ROW_HEAD: &str = r#"{"TimeGenerated":""#;
 /// What every row ends with: the batch id that is stamped when it is pushed.
 pub const ROW_TAIL: &str = r#""batchId":"0000000000000000"}"#;
 
+/// The time of a row that no push has stamped yet.
+pub const UNSTAMPED: &str = "0001-01-01T00:00:00.000Z";
+
 /// The length of a stamped time: `2026-11-21T07:36:00.000Z`.
 pub const TIME_BYTES: usize = 24;
 

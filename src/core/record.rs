@@ -110,9 +110,14 @@ pub fn text_of(value: Raw<'_>) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
     match value.get().as_bytes().first()? {
-        b'"' => serde_json::from_str(value.get())
-            .ok()
-            .map(|Text(text)| text),
+        b'"' => {
+            let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
+            if scan::is_plain(inner) {
+                return Some(inner.into());
+            }
+            let text = serde_json::from_str(value.get()).ok();
+            text.map(|Text(text)| text)
+        }
         b'-' | b'0'..=b'9' => Some(value.get().into()),
         _ => None,
     }
@@ -230,9 +235,11 @@ impl Identity {
     /// A member's text, under either spelling when the source has two.
     fn text<'a>(&self, members: &Members<'a>, name: &str) -> Option<Cow<'a, str>> {
         members.text(name).or_else(|| {
-            let mut others = members.iter().filter(|_| self.capitals);
-            let (_, value) = others.find(|(key, _)| is_capitalised(key, name))?;
-            text_of(value)
+            // Names of another length need no closer look.
+            let mut others = members.named.iter().filter(|_| self.capitals);
+            let is_other = |key: &str| key.len() == name.len() && is_capitalised(key, name);
+            let (_, value) = others.find(|(key, _)| is_other(key))?;
+            text_of(*value).filter(|_| !is_empty(*value))
         })
     }
 }

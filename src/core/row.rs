@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::{
-    batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL},
+    batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL, UNSTAMPED},
     endpoint::Endpoint,
     layout::Layout,
     mapping::Rule,
@@ -216,11 +216,14 @@ impl RowSource {
 
     /// Begins a row.
     fn open(&self, facts: &Facts, now: DateTime<Utc>, json: &mut String) {
-        let generated = facts.time.filter(|time| {
-            self.event_time && *time > now - TimeDelta::days(2) && *time < now + TimeDelta::days(1)
-        });
         json.push_str(ROW_HEAD);
-        json.push_str(&batch::time_text(generated.unwrap_or(now)));
+        if self.event_time {
+            let (oldest, newest) = (now - TimeDelta::days(2), now + TimeDelta::days(1));
+            let own = facts.time.filter(|time| *time > oldest && *time < newest);
+            json.push_str(&batch::time_text(own.unwrap_or(now)));
+        } else {
+            json.push_str(UNSTAMPED);
+        }
         json.push('"');
     }
 

@@ -170,7 +170,7 @@ fn v2() -> Value {
 #[test]
 fn a_v1_detection() {
     insta::assert_snapshot!(lines(&DETECTIONS, &v1(), Looked::default()), @r#"
-    TimeGenerated = "2026-03-05T12:00:00.000Z"
+    TimeGenerated = "0001-01-01T00:00:00.000Z"
     detectionUuid = "0b6c1c1e-0000-4000-8000-000000000001"
     typeName = "Test file"
     objectName = "file:///C:/Temp/eicar.com"
@@ -220,7 +220,7 @@ fn a_v1_detection_with_details_pays_for_nothing_twice() {
         device_name: Some("not asked for"),
     };
     insta::assert_snapshot!(lines(&DETECTIONS, &v1(), looked), @r#"
-    TimeGenerated = "2026-03-05T12:00:00.000Z"
+    TimeGenerated = "0001-01-01T00:00:00.000Z"
     detectionUuid = "0b6c1c1e-0000-4000-8000-000000000001"
     typeName = "Test file"
     objectName = "file:///C:/Temp/eicar.com"
@@ -257,7 +257,7 @@ fn a_v1_detection_with_details_pays_for_nothing_twice() {
 #[test]
 fn a_v2_detection_with_email_and_traffic() {
     insta::assert_snapshot!(lines(&CLOUD_OFFICE, &v2(), Looked::default()), @r#"
-    TimeGenerated = "2026-03-05T12:00:00.000Z"
+    TimeGenerated = "0001-01-01T00:00:00.000Z"
     detectionUuid = "0b6c1c1e-0000-4000-8000-000000000002"
     objectSizeBytes = 4096
     occurTime = "2026-03-05T11:58:12Z"
@@ -311,7 +311,7 @@ fn an_incident_with_what_the_list_leaves_out() {
         device_name: None,
     };
     insta::assert_snapshot!(lines(&INCIDENTS, &incident, looked), @r#"
-    TimeGenerated = "2026-03-05T12:00:00.000Z"
+    TimeGenerated = "0001-01-01T00:00:00.000Z"
     uuid = "1c000000-0000-4000-8000-000000000001"
     displayName = "Sample incident"
     description = "Made in a laboratory"
@@ -346,7 +346,7 @@ fn a_device_of_its_own_wins_over_the_contexts() {
         "@@details": 1,
     });
     insta::assert_snapshot!(lines(&DETECTIONS, &record, Looked::default()), @r#"
-    TimeGenerated = "2026-03-05T12:00:00.000Z"
+    TimeGenerated = "0001-01-01T00:00:00.000Z"
     detectionUuid = "u"
     deviceUuid = "own"
     deviceDisplayName = "name"
@@ -439,7 +439,7 @@ fn the_time_of_a_row_is_the_events_only_where_the_service_takes_it() {
             .to_owned()
     };
     let now = "2026-03-05T12:00:00.000Z";
-    assert_eq!(generated(false, "2026-03-05T11:00:00Z"), now);
+    assert_eq!(generated(false, "2026-03-05T11:00:00Z"), UNSTAMPED);
     assert_eq!(
         generated(true, "2026-03-05T11:00:00.1239Z"),
         "2026-03-05T11:00:00.123Z"

@@ -25,7 +25,7 @@ impl Sought {
         match address(bare.unwrap_or(text)) {
             Some(address) if tells_apart(&address) => Self::Key(address.to_string()),
             Some(address) => Self::NoOnes(address),
-            None => match host(text) {
+            None => match plain(text) {
                 name if name.is_empty() => Self::Nothing,
                 name => Self::Key(name),
             },
@@ -61,7 +61,7 @@ fn is_unicast_link_local(address: Ipv6Addr) -> bool {
 /// The keys of a host name: whole, and without its domain. An address in the place of a name is
 /// none.
 pub fn host_keys(name: &str) -> Vec<String> {
-    let whole = host(name);
+    let whole = plain(name);
     if whole.is_empty() || address(&whole).is_some() {
         return Vec::new();
     }
@@ -71,9 +71,4 @@ pub fn host_keys(name: &str) -> Vec<String> {
         keys.push(short);
     }
     keys
-}
-
-/// A host name in lower case, without the dot of the root.
-fn host(name: &str) -> String {
-    plain(name).trim_end_matches('.').to_owned()
 }
