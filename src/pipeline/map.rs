@@ -1,4 +1,4 @@
-//! A chunk's records: which they are, and their rows. Pure, and run off the async threads.
+//! A chunk's records: which they are, and their rows. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,8 +50,6 @@ pub(super) struct Desk {
     /// The open batch, and what is remembered of its rows.
     pub(super) batch: Batch,
     open: Sealed,
-    /// What the next batch is made of.
-    spare: Option<Batch>,
     /// Batches that are full.
     pub(super) full: VecDeque<(Batch, Sealed)>,
     /// Records whose rows do not hold all of them. They are kept before their rows are pushed.
@@ -87,7 +85,6 @@ impl Desk {
             seen: Seen::default(),
             batch: Batch::new(table),
             open: Sealed::default(),
-            spare: None,
             full: VecDeque::new(),
             originals: Vec::new(),
             bad: Vec::new(),
@@ -101,25 +98,9 @@ impl Desk {
         }
     }
 
-    /// Lays ready what the next work will fill. Where threads have heaps of their own, as they often
-    /// do, memory that each of them takes in turn is held by all of them: so the large pieces come
-    /// from the one that calls this.
-    pub(super) fn prepare(&mut self) {
-        if self.batch.is_empty() {
-            self.batch.reserve();
-        }
-        let table = self.batch.table();
-        self.spare.get_or_insert_with(|| {
-            let mut spare = Batch::new(table);
-            spare.reserve();
-            spare
-        });
-    }
-
     /// The open batch, which is then a new one.
     pub(super) fn take_batch(&mut self) -> (Batch, Sealed) {
-        let spare = self.spare.take();
-        let next = spare.unwrap_or_else(|| Batch::new(self.batch.table()));
+        let next = Batch::new(self.batch.table());
         let batch = std::mem::replace(&mut self.batch, next);
         (batch, std::mem::take(&mut self.open))
     }
@@ -149,6 +130,9 @@ impl Desk {
         if !self.batch.has_room_for(row.len()) {
             let full = self.take_batch();
             self.full.push_back(full);
+        }
+        if self.batch.is_empty() {
+            self.batch.reserve();
         }
         self.batch.add(row);
         self.open.add(mark, change);

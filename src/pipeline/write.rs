@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -60,7 +61,7 @@ pub(super) struct Writer<'a, 'h> {
     held: &'a mut Held<'h>,
     report: &'a mut Report,
     lander: Arc<Lander>,
-    mapper: Arc<Mapper>,
+    mapper: Mapper,
     desk: Desk,
     pushes: FuturesOrdered<Push>,
     /// What is remembered of the rows under way.
@@ -96,14 +97,14 @@ impl<'a, 'h> Writer<'a, 'h> {
                 job.event_time,
                 Some(job.key.clone()),
             )),
-            mapper: Arc::new(Mapper::new(
+            mapper: Mapper::new(
                 endpoint,
                 &job.layout,
                 &job.key,
                 job.event_time,
                 job.source.looks_up(),
                 job.sifts,
-            )),
+            ),
             desk: Desk::new(&job.table, &job.key),
             pushes: FuturesOrdered::new(),
             under_way: VecDeque::new(),
@@ -144,14 +145,11 @@ impl<'a, 'h> Writer<'a, 'h> {
         if let Way::Snapshot(seeing) = way {
             self.desk.known.open(seeing, self.parts).await?;
         }
-        let chunk = Arc::new(chunk);
         let now = self.parts.clock.now();
         let mut next = 0;
         loop {
-            let (mapper, records) = (Arc::clone(&self.mapper), Arc::clone(&chunk));
-            let sifted = self
-                .at_the_desk(move |desk| mapper.sift(&records, next, way, desk, now))
-                .await?;
+            let sifted =
+                self.at_the_desk(|mapper, desk| mapper.sift(&chunk, next, way, desk, now))?;
             self.count();
             filing::file(std::mem::take(&mut self.desk.met), self.parts).await?;
             self.remember_sent().await?;
@@ -202,26 +200,15 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.parts.storage.add_fingerprints(&set, &first).await
     }
 
-    /// Runs `work` at the desk, off the async threads.
-    async fn at_the_desk<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Desk) -> T + Send + 'static,
-    ) -> Result<T> {
-        let mut desk = std::mem::replace(&mut self.desk, Desk::new(&self.job.table, &self.job.key));
-        desk.prepare();
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work(&mut desk);
-            (done, desk)
-        });
-        let Ok((done, desk)) = done.await else {
-            // The open batch went with it: nothing behind it may move the cursor.
+    /// Runs `work` at the desk. A chunk takes a fraction of a millisecond: to hand it to another
+    /// thread, where it waits behind batches that are compressed, costs more.
+    fn at_the_desk<T>(&mut self, work: impl FnOnce(&Mapper, &mut Desk) -> T) -> Result<T> {
+        let (mapper, desk) = (&self.mapper, &mut self.desk);
+        catch_unwind(AssertUnwindSafe(|| work(mapper, desk))).map_err(|_| {
+            // Nobody knows what the open batch holds now: nothing behind it may move the cursor.
             self.broken = true;
-            return Err(Error::contract(
-                "mapping stopped; please report this with the record",
-            ));
-        };
-        self.desk = desk;
-        Ok(done)
+            Error::contract("mapping stopped; please report this with the record")
+        })
     }
 
     async fn load(&mut self, bucket: i64) -> Result<()> {
@@ -249,7 +236,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.remember(&marks).await
     }
 
-    async fn look_up(&mut self, chunk: &Arc<Chunk>, group: Vec<Found>) -> Result<()> {
+    async fn look_up(&mut self, chunk: &Chunk, group: Vec<Found>) -> Result<()> {
         let subjects: Vec<Subject> = group
             .iter()
             .map(|found| Subject {
@@ -259,10 +246,8 @@ impl<'a, 'h> Writer<'a, 'h> {
             .collect();
         let looked = self.job.source.look_up(&subjects, self.limits).await?;
         self.report.without_details += looked.iter().filter(|looked| looked.missing).count() as u64;
-        let (mapper, chunk) = (Arc::clone(&self.mapper), Arc::clone(chunk));
         let now = self.parts.clock.now();
-        self.at_the_desk(move |desk| mapper.map(&chunk, &group, &looked, now, desk))
-            .await?;
+        self.at_the_desk(|mapper, desk| mapper.map(chunk, &group, &looked, now, desk))?;
         self.send_full().await
     }
 

@@ -18,6 +18,11 @@ fn bench(arguments: &[&str]) -> Output {
     output
 }
 
+/// The same, measured once.
+fn once(arguments: &[&str]) -> Output {
+    bench(&[arguments, &["--rounds", "1"]].concat())
+}
+
 /// The lines of an output that ended well, in words.
 fn lines(output: &Output) -> Vec<String> {
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -51,7 +56,14 @@ fn is_whole(lines: &[String]) {
 
 #[test]
 fn both_runs_read_the_same_bytes_and_lose_nothing() {
-    let lines = lines(&bench(&["--rows", "2300", "--latency", "1"]));
+    let lines = lines(&bench(&[
+        "--rows",
+        "2300",
+        "--latency",
+        "1",
+        "--rounds",
+        "2",
+    ]));
     is_whole(&lines);
     assert!(lines.iter().any(|line| line.starts_with("latency ")));
     assert!(figure(&lines, "pull", " bytes of records in") > 2_300 * 2_400);
@@ -62,7 +74,7 @@ fn both_runs_read_the_same_bytes_and_lose_nothing() {
 
 #[test]
 fn the_files_of_an_export_arrive_to_the_last_row() {
-    let lines = lines(&bench(&[
+    let lines = lines(&once(&[
         "--of",
         "export",
         "--rows",
@@ -78,7 +90,7 @@ fn the_files_of_an_export_arrive_to_the_last_row() {
 
 #[test]
 fn answers_of_hunting_arrive_whole() {
-    let lines = lines(&bench(&["--of", "hunting", "--rows", "31000"]));
+    let lines = lines(&once(&["--of", "hunting", "--rows", "31000"]));
     is_whole(&lines);
     // A window for each hour of a day; the pipeline finds out which time to go by as well, and its
     // last window ends a little before now.
@@ -88,7 +100,7 @@ fn answers_of_hunting_arrive_whole() {
 
 #[test]
 fn machines_that_are_as_they_were_write_nothing() {
-    let lines = lines(&bench(&["--of", "machines", "--rows", "11000"]));
+    let lines = lines(&once(&["--of", "machines", "--rows", "11000"]));
     is_whole(&lines);
     assert_eq!(figure(&lines, "pull", " to Defender"), 2);
     // What the run says about itself.
@@ -97,7 +109,7 @@ fn machines_that_are_as_they_were_write_nothing() {
 
 #[test]
 fn the_reference_runs_alone_when_it_is_asked_for() {
-    let lines = lines(&bench(&["--rows", "1", "--reference"]));
+    let lines = lines(&once(&["--rows", "1", "--reference"]));
     assert_eq!(lines.len(), 4, "{lines:#?}");
     assert_eq!(figure(&lines, "reference", " pushes"), 1);
 }
