@@ -160,7 +160,7 @@ async fn push(parts: &Parts, lander: &Lander, id: &str, report: &mut Report) -> 
         bury(parts, &parked, vec![(parked.body.clone(), reason)]).await?;
         return parts.storage.drop_parked(id).await;
     };
-    let landed = lander.land(batch.clone()).await;
+    let landed = lander.land(batch.clone(), None).await;
     let settled = landed.settled();
     counts.landed += landed.rows as u64;
     counts.dead += landed.dead.len() as u64;

@@ -10,7 +10,7 @@ use crate::{
     core::{batch::Batch, cursor::StreamKey, retry::backoff},
     error::{Error, Result},
     io::exchange::Limits,
-    sink::PushError,
+    sink::{PushError, Room},
     storage::Parked,
 };
 
@@ -98,16 +98,16 @@ impl Lander {
     }
 
     /// Lands a batch: its rows in their order, in halves and quarters where the sink wants it.
-    pub(crate) async fn land(&self, batch: Batch) -> Landed {
+    pub(crate) async fn land(&self, batch: Batch, room: Room) -> Landed {
         let mut landed = Landed::default();
-        landed.error = self.land_into(batch, &mut landed).await.err();
+        landed.error = self.land_into(batch, room, &mut landed).await.err();
         landed
     }
 
-    async fn land_into(&self, batch: Batch, landed: &mut Landed) -> Result<()> {
+    async fn land_into(&self, batch: Batch, mut room: Room, landed: &mut Landed) -> Result<()> {
         let mut open = vec![batch];
         while let Some(mut batch) = open.pop() {
-            match self.push(&mut batch).await {
+            match self.push(&mut batch, room.take()).await {
                 Ok(()) => {
                     self.taken.store(true, Ordering::Relaxed);
                     landed.rows += batch.len();
@@ -149,7 +149,7 @@ impl Lander {
         }
         let mut probe = Batch::new(table);
         probe.add(&health::probe(self.parts.clock.now()));
-        match self.push(&mut probe).await {
+        match self.push(&mut probe, None).await {
             Ok(()) => {
                 self.taken.store(true, Ordering::Relaxed);
                 Ok(())
@@ -174,7 +174,7 @@ impl Lander {
     }
 
     /// One batch, tried until the sink answers for good or the time is up.
-    async fn push(&self, batch: &mut Batch) -> std::result::Result<(), PushError> {
+    async fn push(&self, batch: &mut Batch, mut room: Room) -> std::result::Result<(), PushError> {
         let end = self.limits.deadline + GRACE / 2;
         let mut tries = 0;
         loop {
@@ -185,7 +185,7 @@ impl Lander {
             } else {
                 batch.stamp(now, &id);
             }
-            let (after, why) = match self.parts.sink.push_away(batch).await {
+            let (after, why) = match self.parts.sink.push_away(batch, room.take()).await {
                 Err(PushError::Later { after, why }) => (after, why),
                 end => return end,
             };

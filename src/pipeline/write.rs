@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -40,6 +40,9 @@ use crate::{
 /// twentieth of a second for each keeps up with pages that take as long.
 const PUSHES: usize = 4;
 
+/// Batches under way that are whole: rows are made faster than they are compressed.
+const ROOMS: usize = 2;
+
 /// Records that are looked up together: so many are safe even if the time ends with the next ones.
 const LOOKED_UP_TOGETHER: usize = 100;
 
@@ -64,6 +67,8 @@ pub(super) struct Writer<'a, 'h> {
     mapper: Mapper,
     desk: Desk,
     pushes: FuturesOrdered<Push>,
+    /// For batches that are not compressed yet.
+    rooms: Arc<Semaphore>,
     /// What is remembered of the rows under way.
     under_way: VecDeque<Sealed>,
     /// Batches that were sealed, and of these the ones that have landed.
@@ -107,6 +112,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             ),
             desk: Desk::new(&job.table, &job.key),
             pushes: FuturesOrdered::new(),
+            rooms: Arc::new(Semaphore::new(ROOMS)),
             under_way: VecDeque::new(),
             sealed: 0,
             landed: 0,
@@ -274,8 +280,10 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Sends a batch on its way, and waits while too many are.
     async fn send(&mut self, batch: Batch, sealed: Sealed) -> Result<()> {
+        // Never closed.
+        let room = Arc::clone(&self.rooms).acquire_owned().await.ok();
         let lander = Arc::clone(&self.lander);
-        let push = tokio::spawn(async move { lander.land(batch).await });
+        let push = tokio::spawn(async move { lander.land(batch, room).await });
         self.pushes.push_back(AbortOnDropHandle::new(push));
         self.under_way.push_back(sealed);
         self.sealed += 1;

@@ -17,7 +17,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use http::{HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{PushError, Sink};
+use super::{PushError, Room, Sink};
 use crate::{
     core::batch::{Batch, MAX_BATCH_BYTES},
     error::{Error, Kind, Result},
@@ -187,13 +187,14 @@ impl Sink for LogsIngestion {
     }
 
     /// While the service is waited for, only what was compressed is held.
-    async fn push_away(&self, batch: &mut Batch) -> std::result::Result<(), PushError> {
+    async fn push_away(&self, batch: &mut Batch, room: Room) -> std::result::Result<(), PushError> {
         let target = self.target(batch.table())?;
         if batch.is_empty() {
             return Ok(());
         }
         let body = compressed(batch).await?;
         batch.let_go();
+        drop(room);
         let pushed = self.push_sent(target, batch, &body).await;
         if pushed.is_err() {
             batch.give_back(body.json().await?);

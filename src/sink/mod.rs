@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{core::batch::Batch, error::Error};
 
@@ -40,11 +41,18 @@ pub trait Sink: Send + Sync {
     async fn push(&self, batch: &Batch) -> std::result::Result<(), PushError>;
 
     /// The same for a batch whose JSON nobody needs once it is safe: while the sink holds it in a
-    /// smaller form, the batch need not. After an error the batch is as it was.
-    async fn push_away(&self, batch: &mut Batch) -> std::result::Result<(), PushError> {
+    /// smaller form, the batch need not, and its room is free. After an error the batch is as it was.
+    async fn push_away(
+        &self,
+        batch: &mut Batch,
+        _room: Room,
+    ) -> std::result::Result<(), PushError> {
         self.push(batch).await
     }
 }
+
+/// The room for a batch's JSON, one of few; free when it is dropped.
+pub type Room = Option<OwnedSemaphorePermit>;
 
 /// A sink that can be shared.
 pub type SharedSink = Arc<dyn Sink>;
