@@ -10,9 +10,10 @@ use crate::{
     app::{App, FUNCTIONS, endpoints},
     config::{DefenderStream, Product, Settings, Source},
     core::{
+        chunk::Chunk,
         cursor::{Slice, StreamKey},
         estimate::{Estimate, Seen, Total, of_count, of_day, of_snapshot},
-        page::{Chunk, Cutter},
+        page::Cutter,
         paging::{Frame, Next, Paging, Tally, next},
         record::{Facts, Members},
         row::{Looked, RowSource},
@@ -180,7 +181,8 @@ impl Looker<'_> {
             false,
         );
         let mut body = response.body;
-        let mut cutter = Cutter::new(records);
+        let takes_hash = job.source.endpoint().identity.takes_hash();
+        let mut cutter = Cutter::new(records).hashed(takes_hash);
         let mut full = Vec::new();
         let broken = |error| Error::transient(format!("{}: {error}", job.key.stream));
         while let Some(part) = body.try_next().await.map_err(broken)? {
@@ -197,12 +199,12 @@ impl Looker<'_> {
     fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut Seen, tally: &mut Tally) {
         let identity = &self.job.source.endpoint().identity;
         let mut row = String::new();
-        for at in 0..chunk.records.len() {
-            let text = chunk.record(at);
-            let Ok(members) = Members::of(text) else {
+        let mut members = Members::default();
+        for at in 0..chunk.handy() {
+            if chunk.members(at, &mut members).is_err() {
                 continue;
-            };
-            let facts = Facts::of(text, &members, identity);
+            }
+            let facts = Facts::of(chunk.record(at), &members, identity);
             let kept = verdict(self.job.sifts, &members) == Verdict::Keep;
             row.clear();
             if kept {

@@ -66,6 +66,38 @@ pub(super) mod tests {
         assert_eq!(hash(r#""\ud83d""#), xxh3_64(br#""\ud83d""#));
     }
 
+    #[test]
+    fn the_hash_stays_the_same_number() {
+        // It is kept as `recordVersion`: another number makes every record a new one.
+        let long = format!(
+            r#"{{"a":"{}"}}"#,
+            r#"C:\\dir\"é\n plain text 日本 "#.repeat(40)
+        );
+        let texts = [
+            "null",
+            "7",
+            "-7",
+            "1.50",
+            r#""""#,
+            r#""plain""#,
+            r#""one\n""#,
+            r#""\"12345678\"""#,
+            r#""C:\\Program Files\\a\/b\b\f\r\t""#,
+            r#""caf\u00e9 \ud83d\ude00 \\""#,
+            "[]",
+            "{}",
+            r#"[1,"a\\",[true,false]]"#,
+            r#"{"id":"a","tags":["t"],"inner":{"\u0061":"b\"c","n":18446744073709551615}}"#,
+            &long,
+            "no json",
+        ];
+        let hashes: Vec<String> = texts
+            .iter()
+            .map(|text| format!("{:016x}", hash(text)))
+            .collect();
+        insta::assert_snapshot!(hashes.join(" "), @"0000000000000001 6f4130d220476f13 594515ae953c7bed 420413ef8e8d8d20 8a8752fbeba01c2a 71da86f1723433d0 28ffc3bad479ae36 3bf4be2370cd82ad 638b83daf0e940ec 93a483e13bc56d10 6246501b5b807308 cacb2ba7abfeec87 96fb7bf387f3e73d a7a9ac75892ecaf4 edc1909855ef9447 6ab6cd7fdaa827cc");
+    }
+
     pub(in crate::core) fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

@@ -1,19 +1,14 @@
 //! A file of records, one JSON object a line, cut into chunks as its bytes arrive.
 
-use super::page::{Chunk, MAX_RECORD_BYTES, Oversized};
+use super::chunk::{CHUNK_BYTES, Chunk, MAX_RECORD_BYTES, Oversized, Walk};
 use crate::error::{Error, Result};
-
-/// A chunk is handed on when it has this many bytes, unless somebody wants it sooner.
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// How much of a line that is too long is kept for the dead letter.
-const KEPT_OF_OVERSIZED: usize = 64 << 10;
 
 /// Cuts one file.
 #[derive(Debug)]
 pub struct LineCutter {
     /// A chunk is handed on when it has this many bytes.
     enough: usize,
+    walk: Walk,
     /// Lines that an earlier run has handled.
     skip: u64,
     /// Lines that were cut, those that were skipped included.
@@ -31,6 +26,7 @@ impl LineCutter {
     pub fn after(skip: u64) -> Self {
         Self {
             enough: CHUNK_BYTES,
+            walk: Walk::default(),
             skip,
             lines: 0,
             chunk: Chunk::default(),
@@ -44,6 +40,13 @@ impl LineCutter {
     #[must_use]
     pub fn in_chunks_of(mut self, bytes: usize) -> Self {
         self.enough = bytes.min(CHUNK_BYTES);
+        self
+    }
+
+    /// The same with a hash of each record, found on the walk over it.
+    #[must_use]
+    pub fn hashed(mut self, hashed: bool) -> Self {
+        self.walk.hashed = hashed;
         self
     }
 
@@ -64,7 +67,8 @@ impl LineCutter {
             rest = after.get(1..).unwrap_or_default();
             if self.chunk.bytes.len() >= self.enough {
                 self.start = 0;
-                return (rest, Some(std::mem::take(&mut self.chunk)));
+                let next = self.chunk.next();
+                return (rest, Some(std::mem::replace(&mut self.chunk, next)));
             }
         }
         self.take(rest);
@@ -99,10 +103,9 @@ impl LineCutter {
         self.chunk.bytes.extend_from_slice(bytes);
         let length = self.chunk.bytes.len() - self.start;
         if length > MAX_RECORD_BYTES {
-            let mut prefix = self.chunk.bytes.split_off(self.start);
-            prefix.truncate(KEPT_OF_OVERSIZED);
-            prefix.shrink_to_fit();
-            self.chunk.oversized.push(Oversized { prefix, bytes: 0 });
+            let line = self.chunk.bytes.get(self.start..).unwrap_or_default();
+            self.chunk.oversized.push(Oversized::new(line, 0));
+            self.chunk.bytes.truncate(self.start);
             self.oversized = Some(length);
         }
     }
@@ -122,22 +125,22 @@ impl LineCutter {
             self.lines += 1;
         } else {
             let line = self.chunk.bytes.get(self.start..).unwrap_or_default();
-            let end = line.len()
-                - line
-                    .iter()
-                    .rev()
-                    .take_while(|b| b.is_ascii_whitespace())
-                    .count();
-            if end == 0 {
-                self.chunk.bytes.truncate(self.start);
-            } else {
-                self.chunk.bytes.truncate(self.start + end);
-                let range = position(self.start)..position(self.chunk.bytes.len());
-                self.chunk.records.push(range);
+            let length = line.trim_ascii_end().len();
+            self.chunk.bytes.truncate(self.start + length);
+            if length > 0 {
+                self.add();
                 self.lines += 1;
             }
         }
         self.start = self.chunk.bytes.len();
+    }
+
+    /// Adds the line that is open.
+    fn add(&mut self) {
+        let bytes = std::mem::take(&mut self.chunk.bytes);
+        self.chunk
+            .add(&bytes, self.start..bytes.len(), &mut self.walk);
+        self.chunk.bytes = bytes;
     }
 }
 
@@ -145,22 +148,19 @@ fn blank(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_whitespace)
 }
 
-/// A place in a chunk, which is far shorter than 4 GiB.
-fn position(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::chunk::tests::judge;
 
     fn cut(text: &[u8], sizes: &[usize], skip: u64) -> (Vec<Vec<u8>>, u64) {
         let mut cutter = LineCutter::after(skip);
         let mut records = Vec::new();
         let mut take = |chunk: &Chunk| {
             assert!(chunk.oversized.is_empty());
+            judge(chunk);
             records.extend((0..chunk.len()).map(|at| chunk.record(at).to_vec()));
         };
         let mut rest = text;
@@ -221,6 +221,19 @@ mod tests {
         assert_eq!(oversized, [long.len()]);
         assert_eq!(chunks.iter().map(Chunk::len).sum::<usize>(), 3);
         assert_eq!(cutter.lines(), 3);
+    }
+
+    #[test]
+    fn a_line_is_a_record_with_its_members_noted() {
+        let text = b" {\"a\":1}\t\r\n{\"b\":2}x\n{\"b\":\"\xff\"}\n[{}]\n{\"c\":\"\\n\"}";
+        for hashed in [false, true] {
+            let mut cutter = LineCutter::after(0).hashed(hashed);
+            assert!(cutter.feed(text).1.is_none());
+            let chunk = cutter.finish().unwrap();
+            judge(&chunk);
+            let noted: Vec<bool> = (0..5).map(|at| chunk.has_noted(at)).collect();
+            assert_eq!(noted, [true, false, true, false, true]);
+        }
     }
 
     #[test]

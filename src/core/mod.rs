@@ -4,6 +4,7 @@ pub mod arm;
 pub mod assets;
 pub mod batch;
 mod canonical;
+pub mod chunk;
 pub mod columns;
 pub mod cursor;
 pub mod dedupe;

@@ -1,74 +1,25 @@
 //! One HTTP answer, cut into chunks of whole records as its bytes arrive.
 //!
 //! An answer is a JSON object in which one member holds the records as an array; what stands around
-//! the array (the continuation) is kept apart. Memory is bounded by [`MAX_CHUNK_BYTES`], however
-//! long the answer is.
-
-use std::ops::Range;
+//! the array (the continuation) is kept apart. Memory is bounded by
+//! [`MAX_CHUNK_BYTES`](super::chunk::MAX_CHUNK_BYTES), however long the answer is.
 
 use serde::de::DeserializeOwned;
 
-use super::record::Members;
+use super::{
+    chunk::{CHUNK_BYTES, Chunk, MAX_RECORD_BYTES, Oversized, Walk},
+    record::Members,
+};
 use crate::error::{Error, Result};
 
-/// A chunk is handed on when it has this many bytes, unless somebody wants it sooner.
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// The most bytes of a chunk.
-pub const MAX_CHUNK_BYTES: usize = 4 << 20;
-
-/// The most bytes of a record, which may begin in a chunk that is nearly full: a longer one is set
-/// aside.
-pub const MAX_RECORD_BYTES: usize = MAX_CHUNK_BYTES - CHUNK_BYTES;
-
-/// How much of a record that is too long is kept for the dead letter.
-const KEPT_OF_OVERSIZED: usize = 64 << 10;
+/// So many bytes are gone over at once.
+const STRIDE: usize = 32 << 10;
 
 /// Some servers put it before their JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The most bytes around the array.
 const MAX_FRAME_BYTES: usize = 1 << 20;
-
-/// Whole records of one answer, in their order.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Chunk {
-    /// The records' text, and what stood between them.
-    pub bytes: Vec<u8>,
-    /// Where each record stands in `bytes`.
-    pub records: Vec<Range<u32>>,
-    /// Records that were longer than [`MAX_RECORD_BYTES`].
-    pub oversized: Vec<Oversized>,
-}
-
-/// A record that was too long to handle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Oversized {
-    /// Its beginning.
-    pub prefix: Vec<u8>,
-    /// The length of all of it.
-    pub bytes: usize,
-}
-
-impl Chunk {
-    /// How many records there are.
-    pub fn len(&self) -> usize {
-        self.records.len() + self.oversized.len()
-    }
-
-    /// True when there is no record.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.oversized.is_empty()
-    }
-
-    /// The text of a record.
-    pub fn record(&self, at: usize) -> &[u8] {
-        self.records
-            .get(at)
-            .and_then(|range| self.bytes.get(range.start as usize..range.end as usize))
-            .unwrap_or_default()
-    }
-}
 
 /// Where in the document the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +35,16 @@ enum Place {
 }
 
 /// Cuts one answer.
+///
+/// Bytes gather in the open chunk, and are gone over there a stride at a time. One walk finds a
+/// record's end and its members. Where that fails, brackets and quotes tell where the record ends,
+/// now or when more bytes are there.
 #[derive(Debug)]
 pub struct Cutter {
     member: &'static str,
     /// A chunk is handed on when it has this many bytes.
     enough: usize,
+    walk: Walk,
     place: Place,
     depth: u32,
     in_string: bool,
@@ -98,9 +54,13 @@ pub struct Cutter {
     is_member: bool,
     frame: Vec<u8>,
     chunk: Chunk,
-    /// Where the open record begins in `chunk.bytes`.
+    /// How many of the chunk's bytes were gone over.
+    at: usize,
+    /// Where the open record begins in the chunk's bytes.
     start: usize,
-    /// How long the open record is, once it is too long.
+    /// How many of the open record's bytes were there for the first walk over it.
+    seen: usize,
+    /// How long the open record is without the chunk's bytes, once it is too long.
     oversized: Option<usize>,
 }
 
@@ -109,7 +69,8 @@ impl Cutter {
     pub fn new(member: &'static str) -> Self {
         Self {
             member,
-            enough: CHUNK_BYTES,
+            enough: CHUNK_BYTES - STRIDE,
+            walk: Walk::default(),
             place: Place::Frame,
             depth: 0,
             in_string: false,
@@ -118,7 +79,9 @@ impl Cutter {
             is_member: false,
             frame: Vec::new(),
             chunk: Chunk::default(),
+            at: 0,
             start: 0,
+            seen: 0,
             oversized: None,
         }
     }
@@ -126,23 +89,31 @@ impl Cutter {
     /// The same in chunks of about so many bytes, a megabyte at most.
     #[must_use]
     pub fn in_chunks_of(mut self, bytes: usize) -> Self {
-        self.enough = bytes.min(CHUNK_BYTES);
+        self.enough = bytes.clamp(1, CHUNK_BYTES - STRIDE);
+        self
+    }
+
+    /// The same with a hash of each record, found on the walk over it.
+    #[must_use]
+    pub fn hashed(mut self, hashed: bool) -> Self {
+        self.walk.hashed = hashed;
         self
     }
 
     /// Takes the next bytes, and hands on every chunk that is full.
     pub fn feed(&mut self, part: &[u8], full: &mut Vec<Chunk>) -> Result<()> {
-        let mut at = 0;
-        while let Some(rest) = part.get(at..).filter(|rest| !rest.is_empty()) {
-            let used = match self.place {
-                Place::Frame => self.frame(rest)?,
-                Place::Between => self.between(rest),
-                Place::Record => self.record(rest),
-                Place::Bare => self.bare(rest),
-            };
-            at += used;
-            if self.place == Place::Between && self.chunk.bytes.len() >= self.enough {
-                full.push(std::mem::take(&mut self.chunk));
+        let stride = STRIDE.min(self.enough);
+        let mut rest = part;
+        while !rest.is_empty() {
+            let waiting = self.chunk.bytes.len() - self.at;
+            let room = stride.saturating_sub(waiting).min(rest.len());
+            let (now, later) = rest.split_at(room);
+            self.take(now);
+            rest = later;
+            if waiting + room >= stride {
+                self.go_over()?;
+                self.set_aside();
+                self.hand_on(full);
             }
         }
         Ok(())
@@ -152,7 +123,8 @@ impl Cutter {
     ///
     /// An answer that ends too early, or is not JSON, is an error; the records that were handed on
     /// before stand on their own.
-    pub fn finish<T: DeserializeOwned>(self) -> Result<(Chunk, T)> {
+    pub fn finish<T: DeserializeOwned>(mut self) -> Result<(Chunk, T)> {
+        self.go_over()?;
         if self.frame.iter().all(u8::is_ascii_whitespace) {
             return Err(Error::contract("the answer is empty"));
         }
@@ -175,6 +147,74 @@ impl Cutter {
         }
         let frame = serde_json::from_slice(text).map_err(wrong)?;
         Ok((self.chunk, frame))
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        if self.chunk.bytes.is_empty() {
+            // Whole from the beginning, with room for the record that fills it.
+            self.chunk.bytes.reserve(self.enough + self.enough / 4);
+        }
+        self.chunk.bytes.extend_from_slice(bytes);
+    }
+
+    /// Goes over the bytes that wait.
+    fn go_over(&mut self) -> Result<()> {
+        let bytes = std::mem::take(&mut self.chunk.bytes);
+        let mut done = Ok(());
+        while let Some(rest) = bytes.get(self.at..).filter(|rest| !rest.is_empty()) {
+            match self.place {
+                Place::Frame => match self.frame(rest) {
+                    Ok(used) => self.at += used,
+                    Err(error) => {
+                        done = Err(error);
+                        break;
+                    }
+                },
+                Place::Between => self.between(&bytes),
+                Place::Record => self.record(&bytes),
+                Place::Bare => self.bare(&bytes),
+            }
+        }
+        self.chunk.bytes = bytes;
+        done
+    }
+
+    /// Sets the open record aside when it is too long.
+    fn set_aside(&mut self) {
+        if !matches!(self.place, Place::Record | Place::Bare) {
+            return;
+        }
+        let text = self.chunk.bytes.get(self.start..).unwrap_or_default();
+        match &mut self.oversized {
+            Some(length) => *length += text.len(),
+            None if text.len() > MAX_RECORD_BYTES => {
+                self.oversized = Some(text.len());
+                self.chunk.oversized.push(Oversized::new(text, 0));
+            }
+            None => return,
+        }
+        self.chunk.bytes.truncate(self.start);
+        self.at = self.start;
+    }
+
+    /// Hands on a chunk that is full. The open record moves to the next one.
+    fn hand_on(&mut self, full: &mut Vec<Chunk>) {
+        let is_open = matches!(self.place, Place::Record | Place::Bare);
+        let end = if is_open { self.start } else { self.at };
+        if end < self.enough || self.oversized.is_some() {
+            return;
+        }
+        let next = self.chunk.next();
+        let mut chunk = std::mem::replace(&mut self.chunk, next);
+        if let Some(open) = chunk.bytes.get(end..).filter(|open| !open.is_empty()) {
+            self.take(open);
+            chunk.bytes.truncate(end);
+        }
+        self.at -= end;
+        self.start = 0;
+        if !chunk.is_empty() {
+            full.push(chunk);
+        }
     }
 
     fn frame(&mut self, rest: &[u8]) -> Result<usize> {
@@ -225,30 +265,42 @@ impl Cutter {
         }
     }
 
-    fn between(&mut self, rest: &[u8]) -> usize {
-        let Some(at) = rest
-            .iter()
-            .position(|byte| !byte.is_ascii_whitespace() && *byte != b',')
-        else {
-            return rest.len();
-        };
-        match rest.get(at) {
-            Some(b']') => {
-                self.frame.push(b']');
-                self.depth -= 1;
-                self.is_member = false;
-                self.place = Place::Frame;
-                return at + 1;
+    /// Goes over what stands between records, and over each record that is surely an object.
+    fn between(&mut self, bytes: &[u8]) {
+        while let Some(byte) = bytes.get(self.at) {
+            match byte {
+                b'{' => {
+                    let walked = self.chunk.add_object(bytes, self.at, &mut self.walk);
+                    let Some(length) = walked else {
+                        return self.open(Place::Record, bytes);
+                    };
+                    self.at += length;
+                }
+                b'[' | b'"' => return self.open(Place::Record, bytes),
+                b']' => {
+                    self.at += 1;
+                    self.frame.push(b']');
+                    self.depth -= 1;
+                    self.is_member = false;
+                    self.place = Place::Frame;
+                    return;
+                }
+                b',' => self.at += 1,
+                _ if byte.is_ascii_whitespace() => self.at += 1,
+                _ => return self.open(Place::Bare, bytes),
             }
-            Some(b'{' | b'[' | b'"') => self.place = Place::Record,
-            _ => self.place = Place::Bare,
         }
-        self.start = self.chunk.bytes.len();
-        at
+    }
+
+    fn open(&mut self, place: Place, bytes: &[u8]) {
+        self.place = place;
+        self.start = self.at;
+        self.seen = bytes.len() - self.at;
     }
 
     /// A record of its own brackets or quotes: runs to the byte that closes it.
-    fn record(&mut self, rest: &[u8]) -> usize {
+    fn record(&mut self, bytes: &[u8]) {
+        let rest = bytes.get(self.at..).unwrap_or_default();
         let mut at = 0;
         let mut closed = false;
         while !closed && at < rest.len() {
@@ -275,12 +327,11 @@ impl Cutter {
                 }
             }
         }
-        self.take(rest.get(..at).unwrap_or_default());
+        self.at += at;
         if closed {
             self.depth = 2;
-            self.close();
+            self.close(bytes);
         }
-        at
     }
 
     /// Runs over the inside of a string, to its end or to the end of `rest`.
@@ -309,47 +360,35 @@ impl Cutter {
     }
 
     /// A number or a word, as a record: it ends before whatever cannot belong to it.
-    fn bare(&mut self, rest: &[u8]) -> usize {
-        let end = rest
-            .iter()
-            .position(|byte| byte.is_ascii_whitespace() || matches!(byte, b',' | b']'));
-        self.take(rest.get(..end.unwrap_or(rest.len())).unwrap_or_default());
+    fn bare(&mut self, bytes: &[u8]) {
+        let mut rest = bytes.iter().skip(self.at);
+        let end = rest.position(|byte| byte.is_ascii_whitespace() || matches!(byte, b',' | b']'));
+        self.at = end.map_or(bytes.len(), |end| self.at + end);
         if end.is_some() {
-            self.close();
-        }
-        end.unwrap_or(rest.len())
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        if let Some(length) = &mut self.oversized {
-            *length += bytes.len();
-            return;
-        }
-        if self.chunk.bytes.is_empty() {
-            // Whole from the beginning, with room for the record that fills it.
-            self.chunk.bytes.reserve(self.enough + self.enough / 4);
-        }
-        self.chunk.bytes.extend_from_slice(bytes);
-        let length = self.chunk.bytes.len() - self.start;
-        if length > MAX_RECORD_BYTES {
-            let mut prefix = self.chunk.bytes.split_off(self.start);
-            prefix.truncate(KEPT_OF_OVERSIZED);
-            prefix.shrink_to_fit();
-            self.chunk.oversized.push(Oversized { prefix, bytes: 0 });
-            self.oversized = Some(length);
+            self.close(bytes);
         }
     }
 
-    fn close(&mut self) {
+    /// The open record ends here.
+    fn close(&mut self, bytes: &[u8]) {
+        self.place = Place::Between;
+        let text = bytes.get(self.start..self.at).unwrap_or_default();
         if let Some(length) = self.oversized.take() {
             if let Some(last) = self.chunk.oversized.last_mut() {
-                last.bytes = length;
+                last.bytes = length + text.len();
             }
-        } else {
-            let range = position(self.start)..position(self.chunk.bytes.len());
-            self.chunk.records.push(range);
+            return;
         }
-        self.place = Place::Between;
+        if text.len() > MAX_RECORD_BYTES {
+            self.chunk.oversized.push(Oversized::new(text, text.len()));
+            return;
+        }
+        let (is_longer, text) = (text.len() > self.seen, self.start..self.at);
+        if is_longer {
+            self.chunk.add(bytes, text, &mut self.walk);
+        } else {
+            self.chunk.add_other(text);
+        }
     }
 }
 
@@ -363,11 +402,6 @@ const STRUCTURE: [bool; 256] = {
     table[b']' as usize] = true;
     table
 };
-
-/// A place in a chunk, which is far shorter than 4 GiB.
-fn position(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
-}
 
 #[cfg(test)]
 #[path = "page_tests.rs"]

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::core::chunk::{MAX_CHUNK_BYTES, tests::judge};
 
 /// What stands around the records.
 #[derive(Debug, serde::Deserialize)]
@@ -19,7 +20,10 @@ impl Continuation {
 }
 
 fn cut(text: &[u8], sizes: &[usize]) -> Result<(Vec<Chunk>, Continuation)> {
-    let mut cutter = Cutter::new("detections");
+    cut_by(Cutter::new("detections"), text, sizes)
+}
+
+fn cut_by(mut cutter: Cutter, text: &[u8], sizes: &[usize]) -> Result<(Vec<Chunk>, Continuation)> {
     let mut chunks = Vec::new();
     let mut rest = text;
     for size in sizes.iter().cycle() {
@@ -32,13 +36,20 @@ fn cut(text: &[u8], sizes: &[usize]) -> Result<(Vec<Chunk>, Continuation)> {
     }
     let (last, frame) = cutter.finish()?;
     chunks.push(last);
+    chunks.iter().for_each(judge);
     Ok((chunks, frame))
 }
 
-fn values(chunks: &[Chunk]) -> Vec<Value> {
+fn texts(chunks: &[Chunk]) -> Vec<&[u8]> {
     chunks
         .iter()
-        .flat_map(|chunk| (0..chunk.records.len()).map(|at| chunk.record(at)))
+        .flat_map(|chunk| (0..chunk.handy()).map(|at| chunk.record(at)))
+        .collect()
+}
+
+fn values(chunks: &[Chunk]) -> Vec<Value> {
+    texts(chunks)
+        .iter()
         .map(|record| serde_json::from_slice(record).unwrap())
         .collect()
 }
@@ -211,6 +222,85 @@ fn chunks_stay_small() {
     assert_eq!(values(&chunks).len(), 30);
 }
 
+#[test]
+fn one_walk_finds_a_record_and_its_members() {
+    let record = format!(r#"{{"a":"{}","b":[1,{{"c":null}}]}}"#, "y".repeat(5_000));
+    let text = format!(r#"{{"detections":[{}]}}"#, vec![&*record; 500].join(",\n"));
+    for hashed in [false, true] {
+        let mut cutter = Cutter::new("detections").in_chunks_of(128 << 10);
+        cutter = cutter.hashed(hashed);
+        let mut chunks = Vec::new();
+        cutter.feed(text.as_bytes(), &mut chunks).unwrap();
+        let walked = cutter.walk.walker.walked;
+        chunks.push(cutter.finish::<Continuation>().unwrap().0);
+        assert_eq!(texts(&chunks), vec![record.as_bytes(); 500]);
+        for chunk in &chunks {
+            assert!((0..chunk.handy()).all(|at| chunk.has_noted(at)));
+            judge(chunk);
+        }
+        // One that straddles two strides is gone over again.
+        assert!(walked < text.len() * 5 / 4, "{walked}");
+    }
+}
+
+#[test]
+fn a_long_record_is_not_gone_over_again_and_again() {
+    let long = "x".repeat(MAX_RECORD_BYTES - 100);
+    for (record, is_one) in [
+        (format!(r#"{{"a":"{long}"}}"#), true),
+        (format!(r#"{{"a":"{long}",}}"#), false),
+    ] {
+        let text = format!(r#"{{"detections":[{{"b":1}},{record}"#);
+        let mut cutter = Cutter::new("detections");
+        let mut chunks = Vec::new();
+        for part in text.as_bytes().chunks(1_000) {
+            cutter.feed(part, &mut chunks).unwrap();
+        }
+        cutter.feed(&vec![b' '; STRIDE], &mut chunks).unwrap();
+        assert!(cutter.walk.walker.walked <= text.len() + STRIDE);
+        cutter.feed(b"]}", &mut chunks).unwrap();
+        chunks.push(cutter.finish::<Continuation>().unwrap().0);
+        assert_eq!(texts(&chunks), [br#"{"b":1}"#, record.as_bytes()]);
+        let (last, at) = chunks
+            .iter()
+            .rev()
+            .find_map(|chunk| Some((chunk, chunk.handy().checked_sub(1)?)))
+            .unwrap();
+        assert_eq!(last.has_noted(at), is_one);
+        assert!(
+            chunks
+                .iter()
+                .all(|chunk| chunk.bytes.len() <= MAX_CHUNK_BYTES)
+        );
+    }
+}
+
+#[test]
+fn a_record_is_too_long_by_its_length_alone() {
+    for more in 0..2 {
+        let long = "x".repeat(MAX_RECORD_BYTES + more - r#"{"a":""}"#.len());
+        // However it stands to the strides.
+        for before in [0, 1, 20_000, STRIDE] {
+            let before = " ".repeat(before);
+            let text = format!(r#"{{"detections":[{before}{{"a":"{long}"}},{{"b":2}}]}}"#);
+            let (chunks, _) = cut(text.as_bytes(), &[40_000]).unwrap();
+            let records: usize = chunks.iter().map(Chunk::handy).sum();
+            let oversized: Vec<_> = chunks.iter().flat_map(|chunk| &chunk.oversized).collect();
+            assert_eq!((records, oversized.len()), (2 - more, more));
+            assert!(
+                oversized
+                    .iter()
+                    .all(|one| one.bytes == MAX_RECORD_BYTES + 1)
+            );
+        }
+    }
+}
+
+/// Bytes that may break an answer anywhere, or leave it whole.
+fn any_byte() -> impl Strategy<Value = u8> {
+    prop_oneof![prop::sample::select(&b"{}[]\",:\\0 "[..]), any::<u8>(),]
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -243,5 +333,33 @@ proptest! {
         let (chunks, frame) = cut(&text, &sizes).unwrap();
         prop_assert_eq!(values(&chunks), records);
         prop_assert_eq!(frame.next_page(), Some("p"));
+    }
+
+    #[test]
+    fn a_broken_answer_comes_apart_the_same_way_in_any_parts(
+        records in prop::collection::vec(any_json(), 0..6),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any_byte()), 0..4),
+        sizes in prop::collection::vec(1usize..40, 1..5),
+        enough in 1usize..300,
+        hashed in any::<bool>(),
+    ) {
+        let document = json!({"detections": records, "more": {"detections": []}});
+        let mut text = serde_json::to_vec(&document).unwrap();
+        for (at, byte) in changes {
+            *at.get_mut(&mut text) = byte;
+        }
+        let come_apart = |enough: usize, sizes: &[usize]| {
+            let cutter = Cutter::new("detections").in_chunks_of(enough).hashed(hashed);
+            cut_by(cutter, &text, sizes)
+                .map(|(chunks, frame)| {
+                    let texts = texts(&chunks).iter().map(|text| text.to_vec()).collect::<Vec<_>>();
+                    (texts, frame.next_page_token)
+                })
+                .map_err(|error| error.to_string())
+        };
+        // Byte by byte no walk comes to an end, and the brackets alone decide.
+        let expected = come_apart(1, &[1]);
+        prop_assert_eq!(come_apart(1 << 20, &sizes), expected.clone());
+        prop_assert_eq!(come_apart(enough, &sizes), expected);
     }
 }

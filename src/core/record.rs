@@ -10,7 +10,10 @@ use serde::{
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::scan;
+use super::{
+    chunk::Span,
+    scan::{Found, Walker, is_plain},
+};
 
 pub use super::canonical::canonical_hash;
 
@@ -35,49 +38,112 @@ impl<'a> Raw<'a> {
 /// name the last counts, as in every common parser.
 #[derive(Debug, Default)]
 pub struct Members<'a> {
-    named: Vec<(Cow<'a, str>, Raw<'a>)>,
+    named: Vec<Member<'a>>,
     /// The [`canonical_hash`] of the object, when it was asked for.
     hash: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Member<'a> {
+    name: Cow<'a, str>,
+    value: Raw<'a>,
+    /// The [`canonical_hash`] of the value, when the object's was asked for.
+    hash: u64,
 }
 
 impl<'a> Members<'a> {
     /// The members of the object `text`. Anything but an object is an error.
     pub fn of(text: &'a [u8]) -> Result<Self, serde_json::Error> {
-        Self::scanned::<false>(text)
-    }
-
-    /// The same for an object whose [`Facts`] take a hash of it: one walk finds both.
-    pub fn with_hash(text: &'a [u8]) -> Result<Self, serde_json::Error> {
-        Self::scanned::<true>(text)
+        // One look at the whole text is cheaper than one at each of its values.
+        match std::str::from_utf8(text) {
+            Ok(text) => Self::of_text(text),
+            Err(_) => serde_json::from_slice(text),
+        }
     }
 
     /// The members of `value`, when it is an object.
     pub fn of_value(value: impl Into<Raw<'a>>) -> Option<Self> {
         let text = value.into().get();
         text.starts_with('{')
-            .then(|| Self::of_text::<false>(text).ok())
+            .then(|| Self::of_text(text).ok())
             .flatten()
     }
 
-    fn scanned<const HASH: bool>(text: &'a [u8]) -> Result<Self, serde_json::Error> {
-        // One look at the whole text is cheaper than one at each of its values.
-        match std::str::from_utf8(text) {
-            Ok(text) => Self::of_text::<HASH>(text),
-            Err(_) => serde_json::from_slice(text),
-        }
-    }
-
-    fn of_text<const HASH: bool>(text: &'a str) -> Result<Self, serde_json::Error> {
-        let mut named = Vec::with_capacity(24);
-        match scan::members::<HASH>(text, |key, value| named.push((key, Raw(value)))) {
-            Some(hash) => Ok(Self::new(named, HASH.then_some(hash))),
+    fn of_text(text: &'a str) -> Result<Self, serde_json::Error> {
+        match Self::walked(text) {
+            Some(members) => Ok(members),
             None => serde_json::from_str(text),
         }
     }
 
-    fn new(mut named: Vec<(Cow<'a, str>, Raw<'a>)>, hash: Option<u64>) -> Self {
-        without_repeats(&mut named);
-        Self { named, hash }
+    /// `None` in doubt.
+    fn walked(text: &'a str) -> Option<Self> {
+        let mut members = Self {
+            named: Vec::with_capacity(24),
+            hash: None,
+        };
+        let mut sure = true;
+        let object = Walker::default().object::<false>(text.as_bytes(), |found: Found| {
+            sure &= members.push(text.get(found.name), text.get(found.value), 0);
+        })?;
+        let rest = text.get(object.end..)?;
+        sure &= rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
+        (sure && (object.plain || members.tidy())).then_some(members)
+    }
+
+    /// Takes the members of the object `text` in the place of others. False in doubt.
+    pub(super) fn fill(
+        &mut self,
+        text: &'a str,
+        spans: &[Span],
+        hash: Option<u64>,
+        plain: bool,
+    ) -> bool {
+        self.named.clear();
+        self.hash = hash;
+        let mut spans = spans.iter();
+        spans.all(|span| self.push(span.name(text), span.value(text), span.hash))
+            && (plain || self.tidy())
+    }
+
+    fn push(&mut self, name: Option<&'a str>, value: Option<&'a str>, hash: u64) -> bool {
+        let (Some(name), Some(value)) = (name, value) else {
+            return false;
+        };
+        self.named.push(Member {
+            name: name.into(),
+            value: Raw(value),
+            hash,
+        });
+        true
+    }
+
+    /// Makes names of what is written, of which the last ones of each count. False in doubt.
+    fn tidy(&mut self) -> bool {
+        for member in &mut self.named {
+            if member.name.contains('\\') {
+                let Ok(name) = serde_json::from_str(&format!("\"{}\"", member.name)) else {
+                    return false;
+                };
+                member.name = Cow::Owned(name);
+            }
+        }
+        self.keep_last();
+        true
+    }
+
+    /// Keeps the last of the members with the same name.
+    fn keep_last(&mut self) {
+        let mut hashes: Vec<u64> = self.named.iter().map(Member::print).collect();
+        hashes.sort_unstable();
+        if hashes.windows(2).all(|two| two[0] != two[1]) {
+            return;
+        }
+        let mut seen: HashSet<String> = HashSet::with_capacity(self.named.len());
+        self.named.reverse();
+        self.named
+            .retain(|member| seen.insert(member.name.clone().into_owned()));
+        self.named.reverse();
     }
 
     /// The value of a member, unless it is absent, null or empty.
@@ -87,8 +153,8 @@ impl<'a> Members<'a> {
 
     /// The value of a member, whatever it says.
     pub fn raw(&self, name: &str) -> Option<Raw<'a>> {
-        let named = self.named.iter().find(|(key, _)| *key == name);
-        named.map(|(_, value)| *value)
+        let named = self.named.iter().find(|member| member.name == name);
+        named.map(|member| member.value)
     }
 
     /// A member's text: a string's content, or a number as it is written.
@@ -98,10 +164,39 @@ impl<'a> Members<'a> {
 
     /// The members that say something.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
-        self.named
-            .iter()
-            .filter(|(_, value)| !is_empty(*value))
-            .map(|(key, value)| (&**key, *value))
+        self.saying().map(|member| (&*member.name, member.value))
+    }
+
+    /// The same with the [`canonical_hash`] of each value.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.saying().map(|member| {
+            let hash = match self.hash {
+                Some(_) => member.hash,
+                None => canonical_hash(member.value.get().as_bytes()),
+            };
+            (&*member.name, hash)
+        })
+    }
+
+    fn saying(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.named.iter().filter(|member| !is_empty(member.value))
+    }
+
+    /// Leaves out what `OData` says about other members; `text` is the record's.
+    pub fn leave_out_annotations(&mut self, text: &[u8]) {
+        const SIGN: &str = "@odata.";
+        let escaped = |member: &Member<'_>| matches!(member.name, Cow::Owned(_));
+        // One look at the whole text is cheaper than one at each name, and finds hardly ever anything.
+        let found = memchr::memmem::find(text, SIGN.as_bytes()).is_some();
+        if found || self.named.iter().any(escaped) {
+            self.named.retain(|member| !member.name.contains(SIGN));
+        }
+    }
+}
+
+impl Member<'_> {
+    fn print(&self) -> u64 {
+        xxh3_64(self.name.as_bytes())
     }
 }
 
@@ -112,7 +207,7 @@ pub fn text_of(value: Raw<'_>) -> Option<Cow<'_, str>> {
     match value.get().as_bytes().first()? {
         b'"' => {
             let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
-            if scan::is_plain(inner) {
+            if is_plain(inner) {
                 return Some(inner.into());
             }
             let text = serde_json::from_str(value.get()).ok();
@@ -135,21 +230,6 @@ fn is_empty(value: Raw<'_>) -> bool {
     }
 }
 
-impl Members<'_> {
-    /// Without what `OData` says about other members; `text` is the record's.
-    #[must_use]
-    pub fn without_annotations(mut self, text: &[u8]) -> Self {
-        const SIGN: &str = "@odata.";
-        let escaped = |(key, _): &(Cow<'_, str>, Raw<'_>)| matches!(key, Cow::Owned(_));
-        // One look at the whole text is cheaper than one at each name, and finds hardly ever anything.
-        let found = memchr::memmem::find(text, SIGN.as_bytes()).is_some();
-        if found || self.named.iter().any(escaped) {
-            self.named.retain(|(key, _)| !key.contains(SIGN));
-        }
-        self
-    }
-}
-
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
@@ -165,41 +245,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 #[derive(Deserialize)]
                 struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
 
-                let mut members = Vec::with_capacity(24);
-                while let Some((Key(key), value)) = map.next_entry::<_, &RawValue>()? {
-                    members.push((key, value.into()));
+                let mut members = Members::default();
+                while let Some((Key(name), value)) = map.next_entry::<_, &RawValue>()? {
+                    let (value, hash) = (value.into(), 0);
+                    members.named.push(Member { name, value, hash });
                 }
-                Ok(Members::new(members, None))
+                members.keep_last();
+                Ok(members)
             }
         }
 
         deserializer.deserialize_map(Object)
     }
-}
-
-/// Keeps the last of the members with the same name.
-fn without_repeats(members: &mut Vec<(Cow<'_, str>, Raw<'_>)>) {
-    // Few members are compared one by one, which is quicker than to hash them.
-    let may_repeat = if members.len() <= 32 {
-        (1..members.len()).any(|at| members[..at].iter().any(|(key, _)| *key == members[at].0))
-    } else {
-        let hashes = members.iter().map(|(key, _)| xxh3_64(key.as_bytes()));
-        let mut hashes: Vec<u64> = hashes.collect();
-        hashes.sort_unstable();
-        hashes.windows(2).any(|two| two[0] == two[1])
-    };
-    if !may_repeat {
-        return;
-    }
-    let mut seen: HashSet<String> = HashSet::with_capacity(members.len());
-    let mut at = members.len();
-    let mut last = vec![false; members.len()];
-    while at > 0 {
-        at -= 1;
-        last[at] = seen.insert(members[at].0.clone().into_owned());
-    }
-    let mut last = last.into_iter();
-    members.retain(|_| last.next().unwrap_or(true));
 }
 
 /// Which members of a stream's records say what they are.
@@ -232,14 +289,19 @@ impl Identity {
 }
 
 impl Identity {
+    /// True when every record's [`Facts`] take a hash of it, which its walk may then find as well.
+    pub fn takes_hash(&self) -> bool {
+        self.version.is_none()
+    }
+
     /// A member's text, under either spelling when the source has two.
     fn text<'a>(&self, members: &Members<'a>, name: &str) -> Option<Cow<'a, str>> {
         members.text(name).or_else(|| {
             // Names of another length need no closer look.
             let mut others = members.named.iter().filter(|_| self.capitals);
             let is_other = |key: &str| key.len() == name.len() && is_capitalised(key, name);
-            let (_, value) = others.find(|(key, _)| is_other(key))?;
-            text_of(*value).filter(|_| !is_empty(*value))
+            let found = others.find(|member| is_other(&member.name))?;
+            text_of(found.value).filter(|_| !is_empty(found.value))
         })
     }
 }
@@ -381,8 +443,8 @@ mod tests {
             r#"{"a":1,"a\u0040odata.type":"t","b@x":2}"#,
             r#"{"a":1,"b@x":2}"#,
         ] {
-            let members = Members::of(text.as_bytes()).unwrap();
-            let members = members.without_annotations(text.as_bytes());
+            let mut members = Members::of(text.as_bytes()).unwrap();
+            members.leave_out_annotations(text.as_bytes());
             let names: Vec<&str> = members.iter().map(|(name, _)| name).collect();
             assert_eq!(names, ["a", "b@x"], "{text}");
         }
@@ -415,6 +477,7 @@ mod tests {
             "null",
             "{",
             "{\"a\":1}x",
+            "{\"a\":1}\u{c}",
             "{\"a\":\u{7}}",
         ] {
             assert!(Members::of(text.as_bytes()).is_err(), "{text}");

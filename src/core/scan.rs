@@ -4,7 +4,7 @@
 //! A walk only says yes to what surely is JSON. In doubt (an unusual depth, half a surrogate pair) it
 //! gives up: whoever asks has a slower way to find out.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,32 +14,125 @@ const MAX_DEPTH: u32 = 128;
 /// A hash of a JSON text that does not depend on white space, on how a string is escaped, or on the
 /// order of an object's members. `None` in doubt.
 pub(super) fn hash(text: &[u8]) -> Option<u64> {
-    let mut walk = Walk::new(text, true);
+    let mut scratch = Vec::new();
+    let mut walk = Walk::new(text, &mut scratch);
     let hash = walk.value::<true>(MAX_DEPTH)?;
     walk.next().is_none().then_some(hash)
 }
 
-/// Goes over an object, hands each of its members to `each`, and gives back its [`hash`] when `HASH`
-/// asks for it. `None` in doubt, perhaps after some members.
-pub(super) fn members<'a, const HASH: bool>(
-    text: &'a str,
-    mut each: impl FnMut(Cow<'a, str>, &'a str),
-) -> Option<u64> {
-    let mut walk = Walk::new(text.as_bytes(), HASH);
-    if walk.next()? != b'{' {
-        return None;
-    }
-    let hash = walk.object::<HASH>(MAX_DEPTH, |key, value| {
-        let quoted = text.get(key)?;
-        let key = if quoted.contains('\\') {
-            serde_json::from_str::<String>(quoted).ok()?.into()
-        } else {
-            quoted.get(1..quoted.len() - 1)?.into()
+/// Walks over objects, and keeps from one to the next what it needs for that.
+#[derive(Debug, Default)]
+pub(super) struct Walker {
+    /// The last string that had to be unescaped.
+    scratch: Vec<u8>,
+    names: Names,
+    /// How many bytes were walked over.
+    #[cfg(test)]
+    pub(super) walked: usize,
+}
+
+/// A member, as a walk finds it.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Where its name stands, without the quotes.
+    pub(super) name: Range<usize>,
+    pub(super) value: Range<usize>,
+    /// The [`hash`] of its value, if that was asked for.
+    pub(super) hash: u64,
+}
+
+/// An object, as a walk finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Object {
+    /// Where it ends.
+    pub(super) end: usize,
+    /// Its [`hash`], if that was asked for.
+    pub(super) hash: Option<u64>,
+    /// The names of its members mean what is written, and surely differ.
+    pub(super) plain: bool,
+}
+
+impl Walker {
+    /// Goes over the object that `text` begins with, and tells `each` of its members; with hashes if
+    /// `HASH`. `None` in doubt, perhaps after some members.
+    pub(super) fn object<const HASH: bool>(
+        &mut self,
+        text: &[u8],
+        mut each: impl FnMut(Found),
+    ) -> Option<Object> {
+        let names = &mut self.names;
+        names.clear();
+        let mut walk = Walk::new(text, &mut self.scratch);
+        let hash = match walk.next() {
+            Some(b'{') => walk.object::<HASH>(MAX_DEPTH, |found, key, escaped| {
+                let key = match (HASH, text.get(found.name.clone())) {
+                    (false, Some(name)) => xxh3_64(name),
+                    _ => key,
+                };
+                names.add(key, escaped);
+                each(found);
+            }),
+            _ => None,
         };
-        each(key, text.get(value)?);
-        Some(())
-    })?;
-    walk.next().is_none().then_some(hash)
+        #[cfg(test)]
+        {
+            self.walked += walk.at;
+        }
+        Some(Object {
+            end: walk.at,
+            hash: HASH.then_some(hash?),
+            plain: names.plain,
+        })
+    }
+}
+
+/// The names of an object, by their hashes.
+#[derive(Debug)]
+struct Names {
+    hashes: [u32; 128],
+    count: usize,
+    /// A bit for each hash: most are found to be new by that alone.
+    bits: [u64; 16],
+    plain: bool,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            hashes: [0; 128],
+            count: 0,
+            bits: [0; 16],
+            plain: true,
+        }
+    }
+}
+
+impl Names {
+    fn clear(&mut self) {
+        (self.count, self.bits, self.plain) = (0, [0; 16], true);
+    }
+
+    fn add(&mut self, hash: u64, escaped: bool) {
+        let bit = 1 << (hash % 64);
+        let [.., word, _] = hash.to_be_bytes();
+        let bits = &mut self.bits[usize::from(word % 16)];
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the half that the bit does not use"
+        )]
+        let hash = (hash >> 32) as u32;
+        let (before, rest) = self.hashes.split_at_mut(self.count);
+        let repeated = *bits & bit != 0 && before.contains(&hash);
+        match rest.first_mut() {
+            Some(next) if !repeated && !escaped => {
+                *next = hash;
+                *bits |= bit;
+                self.count += 1;
+            }
+            // There are too many to tell, as well.
+            _ => self.plain = false,
+        }
+    }
 }
 
 /// One step of a hash over ordered parts.
@@ -47,21 +140,28 @@ fn mix(state: u64, part: u64) -> u64 {
     (state.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// The hash of a string by what it means.
+fn text_hash(text: &[u8]) -> u64 {
+    mix(6, xxh3_64(text))
+}
+
 /// Each method that goes over something begins at its first byte, and gives back its hash if `HASH`,
 /// else anything.
 struct Walk<'a> {
     text: &'a [u8],
     at: usize,
-    /// The last string that had to be unescaped.
-    scratch: Vec<u8>,
+    /// The last string had escapes.
+    escaped: bool,
+    scratch: &'a mut Vec<u8>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(text: &'a [u8], hash: bool) -> Self {
+    fn new(text: &'a [u8], scratch: &'a mut Vec<u8>) -> Self {
         Self {
             text,
             at: 0,
-            scratch: Vec::with_capacity(if hash { text.len() / 2 } else { 0 }),
+            escaped: false,
+            scratch,
         }
     }
 
@@ -86,18 +186,18 @@ impl<'a> Walk<'a> {
     fn value<const HASH: bool>(&mut self, depth: u32) -> Option<u64> {
         match self.next()? {
             b'"' => self.string::<HASH>(),
-            b'{' => self.object::<HASH>(depth.checked_sub(1)?, |_, _| Some(())),
+            b'{' => self.object::<HASH>(depth.checked_sub(1)?, |_, _, _| ()),
             b'[' => self.array::<HASH>(depth.checked_sub(1)?),
             b'-' | b'0'..=b'9' => self.number::<HASH>(),
             _ => self.word(),
         }
     }
 
-    /// An object. `each` is told where every key (with its quotes) and its value stand.
+    /// An object. `each` is told of every member, of its name's hash, and whether that has escapes.
     fn object<const HASH: bool>(
         &mut self,
         depth: u32,
-        mut each: impl FnMut(Range<usize>, Range<usize>) -> Option<()>,
+        mut each: impl FnMut(Found, u64, bool),
     ) -> Option<u64> {
         let mut sum = 9_u64;
         self.at += 1;
@@ -111,18 +211,19 @@ impl<'a> Walk<'a> {
             }
             let start = self.at;
             let key = self.string::<HASH>()?;
-            let name = start..self.at;
+            let (name, escaped) = (start + 1..self.at - 1, self.escaped);
             if self.take()? != b':' {
                 return None;
             }
             self.next()?;
             let start = self.at;
-            let value = self.value::<HASH>(depth)?;
-            each(name, start..self.at)?;
+            let hash = self.value::<HASH>(depth)?;
             if HASH {
                 // A sum, so that the order of the members does not matter.
-                sum = sum.wrapping_add(mix(mix(10, key), value));
+                sum = sum.wrapping_add(mix(mix(10, key), hash));
             }
+            let value = start..self.at;
+            each(Found { name, value, hash }, key, escaped);
             match self.take()? {
                 b',' => {}
                 b'}' => return Some(mix(sum, 11)),
@@ -152,59 +253,81 @@ impl<'a> Walk<'a> {
     }
 
     fn string<const HASH: bool>(&mut self) -> Option<u64> {
-        let start = self.at;
-        let mut rest: &'a [u8] = self.text.get(start + 1..)?;
-        // Whether there are escapes, and ones of more than a letter: few are.
-        let (mut escaped, mut coded) = (false, false);
+        let inner: &'a [u8] = self.text.get(self.at + 1..)?;
+        let (plain, special) = inner.split_at(special(inner)?);
+        self.escaped = special.first() != Some(&b'"');
+        if self.escaped {
+            return self.escaped::<HASH>(inner, plain.len());
+        }
+        self.at += plain.len() + 2;
+        Some(if HASH { text_hash(plain) } else { 0 })
+    }
+
+    /// A string whose inside is the beginning of `inner`, with the first escape at `at`.
+    fn escaped<const HASH: bool>(&mut self, inner: &'a [u8], mut at: usize) -> Option<u64> {
+        // Escapes of more than a letter: few are.
+        let mut coded = false;
         self.scratch.clear();
-        let last = loop {
-            let (plain, special) = rest.split_at(special(rest)?);
-            let (letter, after) = match special {
-                [b'"', after @ ..] => {
-                    rest = after;
-                    break plain;
-                }
-                [b'\\', letter, after @ ..] => (*letter, after),
+        if HASH {
+            self.scratch.extend_from_slice(inner.get(..at)?);
+        }
+        loop {
+            let meant = match *inner.get(at)? {
+                b'"' => break,
+                b'\\' => match *inner.get(at + 1)? {
+                    letter @ (b'"' | b'\\' | b'/') => letter,
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'f' => 12,
+                    b'u' => {
+                        let digits = inner.get(at + 2..at + 6)?;
+                        if !digits.iter().all(u8::is_ascii_hexdigit) {
+                            return None;
+                        }
+                        (at, coded) = (at + 4, true);
+                        0
+                    }
+                    _ => return None,
+                },
                 // A control character.
                 _ => return None,
             };
-            rest = after;
-            let meant = match letter {
-                b'"' | b'\\' | b'/' => letter,
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'b' => 8,
-                b'f' => 12,
-                b'u' => {
-                    let (digits, after) = rest.split_at_checked(4)?;
-                    if !digits.iter().all(u8::is_ascii_hexdigit) {
-                        return None;
-                    }
-                    (rest, coded) = (after, true);
-                    0
-                }
-                _ => return None,
-            };
-            escaped = true;
+            at += 2;
             if HASH {
-                self.scratch.extend_from_slice(plain);
                 self.scratch.push(meant);
+                at += self.copy(inner.get(at..)?)?;
+            } else {
+                at += special(inner.get(at..)?)?;
             }
-        };
-        self.at = self.text.len() - rest.len();
-        if !HASH {
-            return Some(0);
         }
-        if coded {
-            let text: String = serde_json::from_slice(self.text.get(start..self.at)?).ok()?;
-            return Some(mix(6, xxh3_64(text.as_bytes())));
+        let text = self.text.get(self.at..self.at + at + 2)?;
+        self.at += text.len();
+        Some(match HASH {
+            false => 0,
+            true if coded => text_hash(serde_json::from_slice::<String>(text).ok()?.as_bytes()),
+            true => text_hash(self.scratch),
+        })
+    }
+
+    /// Copies the bytes up to the next [`special`] one, and tells how many they are. Eight at a time,
+    /// since from one escape to the next it is often not far.
+    fn copy(&mut self, text: &[u8]) -> Option<usize> {
+        let (words, rest) = text.as_chunks::<8>();
+        let before = self.scratch.len();
+        for (at, word) in words.iter().enumerate() {
+            self.scratch.extend_from_slice(word);
+            let found = specials(u64::from_le_bytes(*word));
+            if found != 0 {
+                let length = at * 8 + found.trailing_zeros() as usize / 8;
+                self.scratch.truncate(before + length);
+                return Some(length);
+            }
         }
-        if !escaped {
-            return Some(mix(6, xxh3_64(last)));
-        }
-        self.scratch.extend_from_slice(last);
-        Some(mix(6, xxh3_64(&self.scratch)))
+        let length = special(rest)?;
+        self.scratch.extend_from_slice(rest.get(..length)?);
+        Some(words.len() * 8 + length)
     }
 
     fn number<const HASH: bool>(&mut self) -> Option<u64> {
@@ -301,6 +424,8 @@ fn specials(word: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
@@ -309,12 +434,22 @@ mod tests {
 
     /// What a walk finds, when it says yes.
     fn walked(text: &str) -> Option<Vec<(String, String)>> {
-        let mut found = Vec::new();
-        let mut note = |key: Cow<'_, str>, value: &str| {
-            found.push((key.into_owned(), value.to_owned()));
-        };
-        members::<false>(text, &mut note)?;
-        Some(found)
+        let mut members = Vec::new();
+        let mut walker = Walker::default();
+        let object = walker.object::<false>(text.as_bytes(), |found| {
+            let name = format!("\"{}\"", text.get(found.name).unwrap());
+            let value = text.get(found.value).unwrap().to_owned();
+            members.push((serde_json::from_str(&name), value));
+        })?;
+        let (object_text, rest) = text.split_at(object.end);
+        assert!(object_text.ends_with('}'));
+        let names: HashSet<&String> = members.iter().flat_map(|(name, _)| name).collect();
+        assert!(!object.plain || names.len() == members.len());
+        let all = rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
+        let named = members
+            .into_iter()
+            .map(|(name, value)| Some((name.ok()?, value)));
+        named.collect::<Option<_>>().filter(|_| all)
     }
 
     /// What everybody else finds: the judge.
@@ -399,7 +534,11 @@ mod tests {
         fn the_hash_on_the_way_is_the_hash(value in any_json()) {
             for text in [value.to_string(), respelled(&value)] {
                 if value.is_object() {
-                    prop_assert_eq!(members::<true>(&text, |_, _| ()), hash(text.as_bytes()));
+                    let object = Walker::default().object::<true>(text.as_bytes(), |found| {
+                        let value = &text.as_bytes()[found.value];
+                        assert_eq!(Some(found.hash), hash(value));
+                    });
+                    prop_assert_eq!(object.and_then(|object| object.hash), hash(text.as_bytes()));
                 }
             }
         }

@@ -7,10 +7,11 @@ use flate2::write::MultiGzDecoder;
 use super::{read::Piece, snapshot::Way};
 use crate::{
     core::{
+        chunk::Chunk,
         cursor::{Move, Open, Slice},
         endpoint::{Endpoint, TimeFilter},
         lines::LineCutter,
-        page::{Chunk, Cutter},
+        page::Cutter,
         paging::{FilePage, Frame, Paging, Tally},
         record::{Members, parse_time},
     },
@@ -105,18 +106,23 @@ struct Lines {
 }
 
 impl Cut {
-    /// The most bytes that are fed at once: a few compressed ones may be many.
-    pub(super) const TOGETHER: usize = 4 << 10;
-
-    /// A body of this shape, in chunks of about so many bytes.
-    pub(super) fn new(shape: Shape, way: Way, open: &Open, chunk_bytes: usize) -> Self {
+    /// A body of this shape, in chunks of about so many bytes, with hashes of records or without.
+    pub(super) fn new(
+        shape: Shape,
+        way: Way,
+        open: &Open,
+        chunk_bytes: usize,
+        hashed: bool,
+    ) -> Self {
         let cutting = match shape {
             Shape::List {
                 records,
                 time,
                 required,
             } => Cutting::List(Box::new(ListCut {
-                cutter: Cutter::new(records).in_chunks_of(chunk_bytes),
+                cutter: Cutter::new(records)
+                    .in_chunks_of(chunk_bytes)
+                    .hashed(hashed),
                 records,
                 time,
                 required,
@@ -126,7 +132,9 @@ impl Cut {
             Shape::File(file) => Cutting::File(Box::new(FileCut {
                 plain: Plain::default(),
                 lines: Lines {
-                    cutter: LineCutter::after(file.lines).in_chunks_of(chunk_bytes),
+                    cutter: LineCutter::after(file.lines)
+                        .in_chunks_of(chunk_bytes)
+                        .hashed(hashed),
                     begun: file.lines > 0,
                     handed_on: file.lines,
                     file,
@@ -140,7 +148,15 @@ impl Cut {
         }
     }
 
-    /// Takes the next bytes, [`Self::TOGETHER`] at most, and hands on what is whole.
+    /// The most bytes that are fed at once: a few compressed ones may be many.
+    pub(super) fn together(&self) -> usize {
+        match &self.cutting {
+            Cutting::List(_) => usize::MAX,
+            Cutting::File(_) => 4 << 10,
+        }
+    }
+
+    /// Takes the next bytes, so many [`together`](Self::together) at most, and hands on what is whole.
     pub(super) fn feed(&mut self, part: &[u8], whole: &mut Vec<Piece>) -> Result<()> {
         match &mut self.cutting {
             Cutting::List(list) => list.feed(part, self.way, whole),
@@ -246,9 +262,10 @@ fn count(tally: &mut Tally, chunk: &Chunk, time: Option<&str>) {
         tally.add(chunk.len() as u64);
         return;
     };
-    for at in 0..chunk.records.len() {
-        let members = Members::of(chunk.record(at)).ok();
-        let text = members.as_ref().and_then(|members| members.text(member));
+    let mut members = Members::default();
+    for at in 0..chunk.handy() {
+        let read = chunk.members(at, &mut members).ok();
+        let text = read.and_then(|()| members.text(member));
         tally.see(text.and_then(|text| parse_time(&text)));
     }
     for _ in &chunk.oversized {

@@ -12,11 +12,11 @@ use crate::{
     core::{
         assets::Change,
         batch::Batch,
+        chunk::Chunk,
         cursor::StreamKey,
         dedupe::{Seen, UNDATED, bucket_of, fingerprint},
         endpoint::{Endpoint, TimeFilter},
         layout::Layout,
-        page::Chunk,
         record::{Facts, Members, canonical_hash},
         row::{Looked, RowSource},
         sift::{Sift, Verdict, sent_by, verdict},
@@ -202,16 +202,12 @@ impl Mapper {
         desk: &mut Desk,
         now: DateTime<Utc>,
     ) -> Sifted {
-        // A version that is a hash is found on the same walk. Records of an export have no other.
-        let hashed = self.endpoint.identity.version.is_none() || way == Way::Plain;
+        let mut members = Members::default();
         for at in from..chunk.len() {
-            let (text, members) = self.record(chunk, at, hashed);
-            let read = members.map(|members| {
-                let facts = Facts::of(text, &members, &self.endpoint.identity);
-                (members, facts)
-            });
+            let (text, read) = self.record(chunk, at, &mut members);
+            let read = read.map(|()| Facts::of(text, &members, &self.endpoint.identity));
             let fate = match &read {
-                Ok((members, facts)) => self.fate(at, members, facts, way, desk),
+                Ok(facts) => self.fate(at, &members, facts, way, desk),
                 Err(_) => once(at, (UNDATED, canonical_hash(text)), desk),
             };
             let mark = match fate {
@@ -220,8 +216,8 @@ impl Mapper {
                 Fate::Stop(sifted) => return sifted,
             };
             match read {
-                Ok((_, facts)) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
-                Ok((members, facts)) => {
+                Ok(facts) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
+                Ok(facts) => {
                     self.row(text, &members, &facts, Looked::default(), now, desk);
                     desk.add(mark, self.asset(&facts.id, &members));
                 }
@@ -285,14 +281,15 @@ impl Mapper {
         fate
     }
 
-    /// The text at a place, and its members or why it is no record. What was too long comes last.
+    /// The text at a place, whose members are then in `members`, or why it is no record. What was too
+    /// long comes last.
     fn record<'c>(
         &self,
         chunk: &'c Chunk,
         at: usize,
-        hashed: bool,
-    ) -> (&'c [u8], Result<Members<'c>, String>) {
-        let place = at.checked_sub(chunk.records.len());
+        members: &mut Members<'c>,
+    ) -> (&'c [u8], Result<(), String>) {
+        let place = at.checked_sub(chunk.handy());
         if let Some(oversized) = place.and_then(|place| chunk.oversized.get(place)) {
             let reason = format!(
                 "a record of {} bytes, cut to its beginning",
@@ -301,23 +298,11 @@ impl Mapper {
             return (&oversized.prefix, Err(reason));
         }
         let text = chunk.record(at);
-        let members = self
-            .members(text, hashed)
-            .map_err(|error| format!("not a record: {error}"));
-        (text, members)
-    }
-
-    fn members<'c>(&self, text: &'c [u8], hashed: bool) -> Result<Members<'c>, serde_json::Error> {
-        let members = if hashed {
-            Members::with_hash(text)?
-        } else {
-            Members::of(text)?
-        };
-        Ok(if self.annotated {
-            members.without_annotations(text)
-        } else {
-            members
-        })
+        let read = chunk.members(at, members);
+        if self.annotated && read.is_ok() {
+            members.leave_out_annotations(text);
+        }
+        (text, read.map_err(|error| format!("not a record: {error}")))
     }
 
     /// The rows of records that something was looked up about, one answer each.
@@ -329,10 +314,10 @@ impl Mapper {
         now: DateTime<Utc>,
         desk: &mut Desk,
     ) {
+        let mut members = Members::default();
         for (place, Found { at, facts, mark }) in group.iter().enumerate() {
-            let text = chunk.record(*at);
             // Its facts are known.
-            let Ok(members) = self.members(text, false) else {
+            let (text, Ok(())) = self.record(chunk, *at, &mut members) else {
                 continue;
             };
             let looked = looked
@@ -407,18 +392,6 @@ mod tests {
         format!(r#"{{"uuid":"{id}","occurTime":"2026-01-{day:02}T00:00:00Z","note":"{note}"}}"#)
     }
 
-    fn chunk(records: &[String]) -> Chunk {
-        let mut chunk = Chunk::default();
-        for record in records {
-            let start = u32::try_from(chunk.bytes.len()).unwrap();
-            chunk.bytes.extend_from_slice(record.as_bytes());
-            chunk
-                .records
-                .push(start..u32::try_from(chunk.bytes.len()).unwrap());
-        }
-        chunk
-    }
-
     /// Handles all records, with nothing in the store.
     fn sift(mapper: &Mapper, chunk: &Chunk, desk: &mut Desk) {
         let now = "2026-01-31T00:00:00Z".parse().unwrap();
@@ -435,19 +408,19 @@ mod tests {
         let (mapper, mut desk) = (mapper(false), desk());
         sift(
             &mapper,
-            &chunk(&[detection("a", 1, ""), detection("b", 9, "")]),
+            &Chunk::of(&[detection("a", 1, ""), detection("b", 9, "")]),
             &mut desk,
         );
         desk.seen.trim(0);
         assert_eq!(desk.batch.len(), 2);
         // In the open batch…
-        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
+        sift(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.counts.duplicate), (2, 1));
         // …and in one that was sent and has not landed.
         let (_, sent) = desk.take_batch();
         desk.seen = Seen::default();
         desk.load(sent.marks[0].0, Vec::new(), sent.marks.iter());
-        sift(&mapper, &chunk(&[detection("a", 1, "")]), &mut desk);
+        sift(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut desk);
         assert_eq!((desk.batch.len(), desk.counts.duplicate), (0, 2));
     }
 
@@ -458,7 +431,7 @@ mod tests {
         let records: Vec<String> = (0..40)
             .map(|at| detection(&at.to_string(), 1, &note))
             .collect();
-        sift(&mapper, &chunk(&records), &mut desk);
+        sift(&mapper, &Chunk::of(&records), &mut desk);
         let open = desk.take_batch();
         let batches: Vec<(Batch, Sealed)> = desk.full.into_iter().chain([open]).collect();
         assert_eq!(batches.len(), 3);
@@ -477,8 +450,8 @@ mod tests {
     fn each_record_is_one_of_new_seen_and_none() {
         let mut records = vec![detection("a", 1, ""), "7".to_owned(), detection("a", 1, "")];
         records.push("7".to_owned());
-        let mut chunk = chunk(&records);
-        chunk.oversized.push(crate::core::page::Oversized {
+        let mut chunk = Chunk::of(&records);
+        chunk.oversized.push(crate::core::chunk::Oversized {
             prefix: b"{".to_vec(),
             bytes: 5_000_000,
         });

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     core::{
+        chunk::Chunk,
         cursor::{Gap, Move, Open, Slice, Steps, StreamState},
         endpoint::TimeFilter,
-        page::Chunk,
         paging::{self, FilePage, Next, Paging},
         retry::backoff,
         window::{Window, delta},
@@ -424,15 +424,17 @@ impl<'a> Reader<'a> {
     ) -> std::result::Result<Through, Broken> {
         let source = &self.job.source;
         let endpoint = source.endpoint();
+        let way = Way::of(endpoint, &self.plan, open, &self.job.pace);
         let mut cut = Cut::new(
             Shape::of(endpoint, &open.slice, page, records),
-            Way::of(endpoint, &self.plan, open, &self.job.pace),
+            way,
             open,
             if source.looks_up() {
                 LARGE_CHUNK
             } else {
                 SMALL_CHUNK
             },
+            way.hashes(endpoint),
         );
         self.through(&mut body, &mut cut)
             .await
@@ -445,7 +447,7 @@ impl<'a> Reader<'a> {
     async fn through(&self, body: &mut Body, cut: &mut Cut) -> Result<Through> {
         let mut whole = Vec::new();
         while let Some(part) = self.part(body).await? {
-            for bytes in part.chunks(Cut::TOGETHER) {
+            for bytes in part.chunks(cut.together()) {
                 let fed = cut.feed(bytes, &mut whole);
                 for piece in whole.drain(..) {
                     self.hand_on(piece).await?;

@@ -62,6 +62,11 @@ impl Way {
             (None, ..) => Self::Fingerprints,
         }
     }
+
+    /// True when a hash of each record is needed: it is its version, or tells whether it changed.
+    pub(super) fn hashes(self, endpoint: &Endpoint) -> bool {
+        endpoint.identity.takes_hash() || self != Self::Fingerprints
+    }
 }
 
 /// The mark of a row that nothing is remembered of.

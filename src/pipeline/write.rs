@@ -25,9 +25,9 @@ use super::{
 use crate::{
     core::{
         batch::Batch,
+        chunk::Chunk,
         cursor::{Move, Open, Slice},
         dedupe::{self, UNDATED, bucket_of, generations},
-        page::Chunk,
         window::delta,
     },
     error::{Error, Result},
@@ -147,7 +147,7 @@ impl<'a, 'h> Writer<'a, 'h> {
     /// Records → facts → drop what was seen → look up → rows → batches.
     async fn chunk(&mut self, chunk: Chunk, way: Way) -> Result<()> {
         self.report.counts.pulled += chunk.len() as u64;
-        self.report.bytes += chunk.bytes.len() as u64;
+        self.report.bytes += chunk.size() as u64;
         if let Way::Snapshot(seeing) = way {
             self.desk.known.open(seeing, self.parts).await?;
         }

@@ -1,0 +1,342 @@
+//! Whole records of one answer or file, and where their members are.
+
+use std::ops::Range;
+
+use super::{
+    record::Members,
+    scan::{Found, Walker},
+};
+
+/// The most bytes of a chunk.
+pub const MAX_CHUNK_BYTES: usize = 4 << 20;
+
+/// A chunk is handed on when it has this many bytes, unless somebody wants it sooner.
+pub(super) const CHUNK_BYTES: usize = 1 << 20;
+
+/// The most bytes of a record, which may begin in a chunk that is nearly full: a longer one is set
+/// aside.
+pub const MAX_RECORD_BYTES: usize = MAX_CHUNK_BYTES - CHUNK_BYTES;
+
+/// How much of a record that is too long is kept for the dead letter.
+const KEPT_OF_OVERSIZED: usize = 64 << 10;
+
+/// Whole records of one answer, in their order.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// The records' text, and what stood between them.
+    pub(super) bytes: Vec<u8>,
+    records: Vec<Record>,
+    /// The members of all records.
+    spans: Vec<Span>,
+    /// Records that were longer than [`MAX_RECORD_BYTES`].
+    pub oversized: Vec<Oversized>,
+}
+
+/// A record that was too long to handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oversized {
+    /// Its beginning.
+    pub prefix: Vec<u8>,
+    /// The length of all of it.
+    pub bytes: usize,
+}
+
+impl Oversized {
+    /// A record of so many bytes that begins like this.
+    pub(super) fn new(text: &[u8], bytes: usize) -> Self {
+        let kept = text.len().min(KEPT_OF_OVERSIZED);
+        Self {
+            prefix: text.get(..kept).unwrap_or_default().to_vec(),
+            bytes,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    /// Where it stands in the chunk.
+    text: Range<u32>,
+    /// Nothing for what is no JSON object, as far as one walk can tell.
+    object: Option<Object>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Object {
+    /// Where its members stand in the chunk's `spans`.
+    spans: Range<u32>,
+    hash: Option<u64>,
+    plain: bool,
+}
+
+/// Where a member stands in its record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Its name, without the quotes.
+    name: Range<u32>,
+    value: Range<u32>,
+    /// The hash of its value, if it was asked for.
+    pub(super) hash: u64,
+}
+
+impl Span {
+    pub(super) fn name<'a>(&self, text: &'a str) -> Option<&'a str> {
+        text.get(within(&self.name))
+    }
+
+    pub(super) fn value<'a>(&self, text: &'a str) -> Option<&'a str> {
+        text.get(within(&self.value))
+    }
+}
+
+impl From<Found> for Span {
+    fn from(found: Found) -> Self {
+        Self {
+            name: position(found.name.start)..position(found.name.end),
+            value: position(found.value.start)..position(found.value.end),
+            hash: found.hash,
+        }
+    }
+}
+
+impl Chunk {
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.records.len() + self.oversized.len()
+    }
+
+    /// True when there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.oversized.is_empty()
+    }
+
+    /// How many records are not too long. They come first.
+    pub fn handy(&self) -> usize {
+        self.records.len()
+    }
+
+    /// How many bytes they have.
+    pub fn size(&self) -> usize {
+        self.records.iter().map(|record| record.text.len()).sum()
+    }
+
+    /// The text of a record.
+    pub fn record(&self, at: usize) -> &[u8] {
+        self.records
+            .get(at)
+            .and_then(|record| self.bytes.get(within(&record.text)))
+            .unwrap_or_default()
+    }
+
+    /// Fills `members` with those of a record. Anything but an object is an error.
+    pub fn members<'c>(
+        &'c self,
+        at: usize,
+        members: &mut Members<'c>,
+    ) -> Result<(), serde_json::Error> {
+        let text = self.record(at);
+        if let Some(Record {
+            object: Some(object),
+            ..
+        }) = self.records.get(at)
+            && let Some(spans) = self.spans.get(within(&object.spans))
+            && let Ok(text) = std::str::from_utf8(text)
+            && members.fill(text, spans, object.hash, object.plain)
+        {
+            return Ok(());
+        }
+        // It is no object, or says why not.
+        *members = Members::of(text)?;
+        Ok(())
+    }
+
+    /// One that will be filled like this one was.
+    pub(super) fn next(&self) -> Self {
+        Self {
+            records: Vec::with_capacity(self.records.len()),
+            spans: Vec::with_capacity(self.spans.len() + self.spans.len() / 8),
+            ..Self::default()
+        }
+    }
+
+    /// True when a walk has noted the members of a record.
+    #[cfg(test)]
+    pub(super) fn has_noted(&self, at: usize) -> bool {
+        self.records[at].object.is_some()
+    }
+
+    /// A chunk of these records.
+    #[cfg(test)]
+    pub(crate) fn of(records: &[String]) -> Self {
+        let mut chunk = Self::default();
+        let bytes = records.concat().into_bytes();
+        let mut start = 0;
+        for record in records {
+            chunk.add(&bytes, start..start + record.len(), &mut Walk::default());
+            start += record.len();
+        }
+        chunk.bytes = bytes;
+        chunk
+    }
+
+    /// Adds the object that `bytes` have from `start` on, when it surely is one, and gives its length.
+    ///
+    /// The chunk's own bytes are meant, which a cutter holds while it goes over them.
+    pub(super) fn add_object(
+        &mut self,
+        bytes: &[u8],
+        start: usize,
+        walk: &mut Walk,
+    ) -> Option<usize> {
+        let (object, end) = self.walk(bytes.get(start..)?, walk)?;
+        self.push(start..start + end, Some(object));
+        Some(end)
+    }
+
+    /// Adds all of what stands there, which may be anything.
+    pub(super) fn add(&mut self, bytes: &[u8], text: Range<usize>, walk: &mut Walk) {
+        let length = text.len();
+        let found = bytes
+            .get(text.clone())
+            .and_then(|text| self.walk(text, walk));
+        let object = found.filter(|(_, end)| *end == length);
+        self.push(text, object.map(|(object, _)| object));
+    }
+
+    /// Adds what stands there, and is no object.
+    pub(super) fn add_other(&mut self, text: Range<usize>) {
+        self.push(text, None);
+    }
+
+    /// Goes over the object that `text` begins with. Tells where it ends.
+    fn walk(&mut self, text: &[u8], walk: &mut Walk) -> Option<(Object, usize)> {
+        let before = self.spans.len();
+        let spans = &mut self.spans;
+        let note = |found: Found| spans.push(found.into());
+        let found = if walk.hashed {
+            walk.walker.object::<true>(text, note)
+        } else {
+            walk.walker.object::<false>(text, note)
+        };
+        let Some(found) = found.filter(|found| found.end <= MAX_RECORD_BYTES) else {
+            self.spans.truncate(before);
+            return None;
+        };
+        let object = Object {
+            spans: position(before)..position(self.spans.len()),
+            hash: found.hash,
+            plain: found.plain,
+        };
+        Some((object, found.end))
+    }
+
+    fn push(&mut self, text: Range<usize>, object: Option<Object>) {
+        let text = position(text.start)..position(text.end);
+        self.records.push(Record { text, object });
+    }
+}
+
+/// How a cutter goes over records.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// With a hash of each.
+    pub(super) hashed: bool,
+    pub(super) walker: Walker,
+}
+
+fn within(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
+}
+
+/// A place in a chunk, which is far shorter than 4 GiB.
+fn position(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::{
+        canonical::tests::{any_json, respelled},
+        record::{Facts, Identity},
+        snapshot::content_of,
+    };
+
+    /// All that members say. Of members that were noted with hashes, the hashes are those.
+    fn said(text: &[u8], members: &Members<'_>) -> (Vec<(String, String)>, u64, Facts) {
+        let named = members.iter();
+        let named = named.map(|(name, value)| (name.to_owned(), value.get().to_owned()));
+        let facts = Facts::of(text, members, &Identity::PLAIN);
+        (named.collect(), content_of(members, &["a"]), facts)
+    }
+
+    /// Holds what was noted of each record against what its text says.
+    pub(in crate::core) fn judge(chunk: &Chunk) {
+        let mut members = Members::default();
+        for at in 0..chunk.handy() {
+            let text = chunk.record(at);
+            let noted = chunk.members(at, &mut members);
+            match Members::of(text) {
+                Ok(members_of) => {
+                    noted.unwrap();
+                    assert_eq!(said(text, &members), said(text, &members_of));
+                }
+                Err(error) => assert_eq!(noted.unwrap_err().to_string(), error.to_string()),
+            }
+        }
+    }
+
+    /// An object whose names may come twice, under different spellings.
+    fn any_object() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec![
+            "a", r"\u0061", "b", "", "é", r"\\", "@odata.x", r"\ud83d",
+        ]);
+        prop::collection::vec((name, any_json(), any::<bool>()), 0..8).prop_map(|members| {
+            let members = members.iter().map(|(name, value, respell)| {
+                let value = if *respell {
+                    respelled(value)
+                } else {
+                    value.to_string()
+                };
+                format!(r#""{name}" : {value}"#)
+            });
+            format!("{{{}}}", members.collect::<Vec<_>>().join(" ,"))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_noted_is_what_the_text_says(
+            records in prop::collection::vec(any_object(), 1..6),
+            hashed in any::<bool>(),
+        ) {
+            let mut walk = Walk { hashed, ..Walk::default() };
+            let mut chunk = Chunk::default();
+            let bytes = records.concat().into_bytes();
+            let mut start = 0;
+            for record in &records {
+                // Half a surrogate pair is in doubt.
+                match chunk.add_object(&bytes, start, &mut walk) {
+                    Some(length) => prop_assert_eq!(length, record.len()),
+                    None => chunk.add_other(start..start + record.len()),
+                }
+                start += record.len();
+            }
+            chunk.bytes = bytes;
+            judge(&chunk);
+        }
+    }
+
+    #[test]
+    fn of_many_members_with_one_name_the_last_counts() {
+        let members = (0..500).map(|at| format!(r#""k{}":{at}"#, at % 300));
+        let text = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+        let chunk = Chunk::of(&[text]);
+        judge(&chunk);
+        let mut members = Members::default();
+        chunk.members(0, &mut members).unwrap();
+        assert_eq!(members.iter().count(), 300);
+        assert_eq!(members.text("k7").unwrap(), "307");
+    }
+}
