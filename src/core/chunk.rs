@@ -79,12 +79,12 @@ pub(super) struct Span {
 }
 
 impl Span {
-    pub(super) fn name<'a>(&self, text: &'a str) -> Option<&'a str> {
-        text.get(within(&self.name))
+    pub(super) fn name(&self) -> Range<usize> {
+        within(&self.name)
     }
 
-    pub(super) fn value<'a>(&self, text: &'a str) -> Option<&'a str> {
-        text.get(within(&self.value))
+    pub(super) fn value(&self) -> Range<usize> {
+        within(&self.value)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One record as it came: its members, borrowed, and what identifies it.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
 
 use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Timelike, Utc};
 use serde::{
@@ -43,10 +43,14 @@ pub struct Members<'a> {
     hash: Option<u64>,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct Member<'a> {
-    name: Cow<'a, str>,
-    value: Raw<'a>,
+pub(super) struct Member<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) value: Raw<'a>,
+    /// Name, colon and value as they are written, where they stand in one text.
+    pub(super) written: Option<&'a str>,
+    is_empty: bool,
     /// The [`canonical_hash`] of the value, when the object's was asked for.
     hash: u64,
 }
@@ -84,7 +88,7 @@ impl<'a> Members<'a> {
         };
         let mut sure = true;
         let object = Walker::default().object::<false>(text.as_bytes(), |found: Found| {
-            sure &= members.push(text.get(found.name), text.get(found.value), 0);
+            sure &= members.push(text, found.name, found.value, 0);
         })?;
         let rest = text.get(object.end..)?;
         sure &= rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
@@ -102,17 +106,22 @@ impl<'a> Members<'a> {
         self.named.clear();
         self.hash = hash;
         let mut spans = spans.iter();
-        spans.all(|span| self.push(span.name(text), span.value(text), span.hash))
+        spans.all(|span| self.push(text, span.name(), span.value(), span.hash))
             && (plain || self.tidy())
     }
 
-    fn push(&mut self, name: Option<&'a str>, value: Option<&'a str>, hash: u64) -> bool {
-        let (Some(name), Some(value)) = (name, value) else {
+    fn push(&mut self, text: &'a str, name: Range<usize>, value: Range<usize>, hash: u64) -> bool {
+        let with_quote = name.start.saturating_sub(1);
+        let written = text.get(with_quote..value.end);
+        let (Some(name), Some(value)) = (text.get(name), text.get(value)) else {
             return false;
         };
+        let value = Raw(value);
         self.named.push(Member {
             name: name.into(),
-            value: Raw(value),
+            value,
+            written,
+            is_empty: is_empty(value),
             hash,
         });
         true
@@ -148,7 +157,8 @@ impl<'a> Members<'a> {
 
     /// The value of a member, unless it is absent, null or empty.
     pub fn get(&self, name: &str) -> Option<Raw<'a>> {
-        self.raw(name).filter(|value| !is_empty(*value))
+        let named = self.named.iter().find(|member| member.name == name)?;
+        (!named.is_empty).then_some(named.value)
     }
 
     /// The value of a member, whatever it says.
@@ -178,8 +188,9 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn saying(&self) -> impl Iterator<Item = &Member<'a>> {
-        self.named.iter().filter(|member| !is_empty(member.value))
+    /// The same, as they are written.
+    pub(super) fn saying(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.named.iter().filter(|member| !member.is_empty)
     }
 
     /// Leaves out what `OData` says about other members; `text` is the record's.
@@ -247,8 +258,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
                 let mut members = Members::default();
                 while let Some((Key(name), value)) = map.next_entry::<_, &RawValue>()? {
-                    let (value, hash) = (value.into(), 0);
-                    members.named.push(Member { name, value, hash });
+                    let value = value.into();
+                    members.named.push(Member {
+                        name,
+                        value,
+                        written: None,
+                        is_empty: is_empty(value),
+                        hash: 0,
+                    });
                 }
                 members.keep_last();
                 Ok(members)
@@ -301,7 +318,7 @@ impl Identity {
             let mut others = members.named.iter().filter(|_| self.capitals);
             let is_other = |key: &str| key.len() == name.len() && is_capitalised(key, name);
             let found = others.find(|member| is_other(&member.name))?;
-            text_of(found.value).filter(|_| !is_empty(found.value))
+            text_of(found.value).filter(|_| !found.is_empty)
         })
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::core::{
     mapping::{Rule, To},
-    record::{Members, Raw, canonical_hash},
+    record::{Member, Members, Raw, canonical_hash},
     shorten::{MAX_VALUE_BYTES, length, shorten},
 };
 
@@ -255,31 +255,38 @@ pub(super) struct Left<'a>(Outcomes<'a>);
 impl Left<'_> {
     /// Writes what no column took of the members of `record`. Names of ours are made to differ.
     pub(super) fn write(&self, record: &Members<'_>, object: &mut Object<'_>) {
-        self.each(record, |key, json| {
-            if is_ours(key) {
-                object.push(&format!("@{key}"), json);
-            } else {
-                object.push(key, json);
+        self.each(record, |member, partly| match partly {
+            Some(left) => object.push(&member.name, left),
+            None if is_ours(&member.name) => {
+                object.push(&format!("@{}", member.name), member.value.get());
             }
+            None => object.push_member(member),
         });
     }
 
     /// The same of an inner object, as text; `None` when nothing is left.
     fn text(&self, record: &Members<'_>) -> Option<String> {
         let mut bytes = 1;
-        self.each(record, |key, json| bytes += key.len() + json.len() + 4);
+        self.each(record, |member, partly| {
+            let value = partly.map_or(member.value.get().len(), str::len);
+            bytes += member.name.len() + value + 4;
+        });
         let mut text = String::with_capacity(bytes);
         let mut object = Object::new(&mut text);
-        self.each(record, |key, json| object.push(key, json));
+        self.each(record, |member, partly| match partly {
+            Some(left) => object.push(&member.name, left),
+            None => object.push_member(member),
+        });
         object.close().then_some(text)
     }
 
-    fn each(&self, record: &Members<'_>, mut each: impl FnMut(&str, &str)) {
-        for ((key, _), (value, outcome)) in record.iter().zip(&self.0) {
+    /// Tells of each member that is left, and of what is left of those that are so in part.
+    fn each(&self, record: &Members<'_>, mut each: impl FnMut(&Member<'_>, Option<&str>)) {
+        for (member, (_, outcome)) in record.saying().zip(&self.0) {
             match outcome {
                 Some(Outcome::Taken) => {}
-                Some(Outcome::Partly(left)) => each(key, left),
-                Some(Outcome::Kept) | None => each(key, value.get()),
+                Some(Outcome::Partly(left)) => each(member, Some(left)),
+                Some(Outcome::Kept) | None => each(member, None),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! JSON that is written behind what is there.
 
-use crate::core::{scan::is_plain, shorten::quoted};
+use crate::core::{record::Member, scan::is_plain, shorten::quoted};
 
 /// Writes `text` as a JSON string.
 pub(super) fn push_text(json: &mut String, text: &str) {
@@ -34,6 +34,17 @@ impl<'o> Object<'o> {
         self.json.push_str(json);
     }
 
+    /// Adds a member of a record, as it is written there.
+    pub(super) fn push_member(&mut self, member: &Member<'_>) {
+        match member.written {
+            Some(written) => {
+                self.separate();
+                self.json.push_str(written);
+            }
+            None => self.push(&member.name, member.value.get()),
+        }
+    }
+
     /// Adds a member that is a string.
     pub(super) fn push_text(&mut self, key: &str, text: &str) {
         self.name(key);
@@ -41,10 +52,14 @@ impl<'o> Object<'o> {
     }
 
     fn name(&mut self, key: &str) {
-        self.json.push(if self.is_empty { '{' } else { ',' });
-        self.is_empty = false;
+        self.separate();
         push_text(self.json, key);
         self.json.push(':');
+    }
+
+    fn separate(&mut self) {
+        self.json.push(if self.is_empty { '{' } else { ',' });
+        self.is_empty = false;
     }
 
     /// Ends it. False when there was no member, so that there is no object.
