@@ -179,6 +179,10 @@ fn connect(path: &Path) -> Result<Connection> {
     connection
         .pragma_update(None, "synchronous", "normal")
         .map_err(failed)?;
+    // In KiB: what is written is seldom read again, and is held by the system as well.
+    connection
+        .pragma_update(None, "cache_size", -512)
+        .map_err(failed)?;
     Ok(connection)
 }
 

@@ -139,7 +139,7 @@ impl Chunk {
             ..
         }) = self.records.get(at)
             && let Some(spans) = self.spans.get(within(&object.spans))
-            && let Ok(text) = std::str::from_utf8(text)
+            && let Ok(text) = simdutf8::basic::from_utf8(text)
             && members.fill(text, spans, object.hash, object.plain)
         {
             return Ok(());

@@ -59,7 +59,7 @@ impl<'a> Members<'a> {
     /// The members of the object `text`. Anything but an object is an error.
     pub fn of(text: &'a [u8]) -> Result<Self, serde_json::Error> {
         // One look at the whole text is cheaper than one at each of its values.
-        match std::str::from_utf8(text) {
+        match simdutf8::basic::from_utf8(text) {
             Ok(text) => Self::of_text(text),
             Err(_) => serde_json::from_slice(text),
         }

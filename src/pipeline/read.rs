@@ -54,7 +54,7 @@ const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
 
 /// Enough for a chunk that nothing is looked up for: what is looked up is asked for in batches, which
 /// larger chunks fill better.
-const SMALL_CHUNK: usize = 128 << 10;
+const SMALL_CHUNK: usize = 64 << 10;
 const LARGE_CHUNK: usize = 1 << 20;
 
 /// Clocks that differ by less are right: every lookback is longer.

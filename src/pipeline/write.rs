@@ -37,8 +37,8 @@ use crate::{
 };
 
 /// Pushes under way while rows are made for the next one: so many that a service which takes a
-/// twentieth of a second for each keeps up with pages that take as long.
-const PUSHES: usize = 4;
+/// twentieth of a second for each keeps up with pages that take as long, and become three each.
+const PUSHES: usize = 6;
 
 /// Batches under way that are whole: rows are made faster than they are compressed.
 const ROOMS: usize = 2;

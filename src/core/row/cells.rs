@@ -51,7 +51,7 @@ type Outcomes<'a> = SmallVec<[(Raw<'a>, Option<Outcome>); 32]>;
 
 /// The columns of a row that are filled.
 pub(super) struct Cells<'a> {
-    pub(super) filled: Vec<Cell<'a>>,
+    pub(super) filled: SmallVec<[Cell<'a>; 24]>,
     /// Which places are filled.
     has: SmallVec<[bool; 64]>,
     /// What is filled now was looked up: it must not be restored.
@@ -61,7 +61,7 @@ pub(super) struct Cells<'a> {
 impl<'a> Cells<'a> {
     pub(super) fn new() -> Self {
         Self {
-            filled: Vec::with_capacity(24),
+            filled: SmallVec::new(),
             has: SmallVec::new(),
             looked_up: false,
         }
