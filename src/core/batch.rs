@@ -5,6 +5,8 @@ use std::{ops::Range, sync::Arc};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::value::RawValue;
 
+use super::spare::{Buffer, Spares};
+
 /// The most bytes of JSON in a batch, brackets and commas included.
 ///
 /// A call takes at most 1 MiB "compressed and uncompressed", and clients disagree on which of the
@@ -42,7 +44,7 @@ pub fn time_text(time: DateTime<Utc>) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     table: String,
-    json: Arc<Vec<u8>>,
+    json: Arc<Buffer>,
     rows: Vec<Range<u32>>,
     id: String,
 }
@@ -52,7 +54,7 @@ impl Batch {
     pub fn new(table: &str) -> Self {
         Self {
             table: table.to_owned(),
-            json: Arc::new(vec![b'[']),
+            json: Arc::new(vec![b'['].into()),
             rows: Vec::new(),
             id: String::new(),
         }
@@ -97,7 +99,7 @@ impl Batch {
         if self.rows.is_empty() {
             2
         } else {
-            self.json.len()
+            self.json.bytes.len()
         }
     }
 
@@ -106,12 +108,12 @@ impl Batch {
         if self.rows.is_empty() {
             b"[]"
         } else {
-            &self.json
+            &self.json.bytes
         }
     }
 
     /// The same of a batch that has rows, to hand to another thread: nothing is copied.
-    pub fn shared_json(&self) -> Arc<Vec<u8>> {
+    pub fn shared_json(&self) -> Arc<Buffer> {
         Arc::clone(&self.json)
     }
 
@@ -123,27 +125,32 @@ impl Batch {
 
     /// The very JSON that was [let go](Self::let_go) of.
     pub fn give_back(&mut self, json: Vec<u8>) {
-        self.json = Arc::new(json);
+        self.json = Arc::new(json.into());
     }
 
     /// The rows, each a JSON object.
     pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
         self.rows
             .iter()
-            .map(|row| &self.json[row.start as usize..row.end as usize])
+            .map(|row| &self.json.bytes[row.start as usize..row.end as usize])
     }
 
     /// True when a row of `bytes` still fits.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         // The closing bracket of now becomes the comma before the row.
-        self.json.len() + bytes < MAX_BATCH_BYTES
+        self.json.bytes.len() + bytes < MAX_BATCH_BYTES
     }
 
-    /// Makes room at once for all that it can hold: a batch that grows is moved from place to place.
-    /// What is never written to takes no memory.
-    pub fn reserve(&mut self) {
-        let json = Arc::make_mut(&mut self.json);
-        json.reserve_exact(MAX_BATCH_BYTES - json.len());
+    /// Makes room at once for all that an empty batch can hold, of what is spare if there is any: a
+    /// batch that grows is moved from place to place. What is never written to takes no memory.
+    pub fn reserve(&mut self, spares: &Spares) {
+        let mut json = spares.buffer(MAX_BATCH_BYTES);
+        json.bytes.extend_from_slice(&self.json.bytes);
+        self.json = Arc::new(json);
+    }
+
+    fn json_mut(&mut self) -> &mut Vec<u8> {
+        &mut Arc::make_mut(&mut self.json).bytes
     }
 
     /// Adds a row, which must fit ([`has_room_for`](Self::has_room_for)).
@@ -152,14 +159,15 @@ impl Batch {
             is_row(row),
             "a row has its time and its batch id in their places"
         );
-        let json = Arc::make_mut(&mut self.json);
+        let json = self.json_mut();
         if let Some(last) = json.last_mut().filter(|last| **last == b']') {
             *last = b',';
         }
         let start = json.len();
         json.extend_from_slice(row);
-        self.rows.push(position(start)..position(json.len()));
+        let end = json.len();
         json.push(b']');
+        self.rows.push(position(start)..position(end));
     }
 
     /// Writes the time and the id of a push into every row. The id is cut or filled to
@@ -167,7 +175,7 @@ impl Batch {
     pub fn stamp(&mut self, time: DateTime<Utc>, id: &str) {
         self.id = format!("{id:0<BATCH_ID_BYTES$.BATCH_ID_BYTES$}");
         let time = time_text(time);
-        let json = Arc::make_mut(&mut self.json);
+        let json = &mut Arc::make_mut(&mut self.json).bytes;
         for row in &self.rows {
             let at = row.start as usize + ROW_HEAD.len();
             json[at..at + TIME_BYTES].copy_from_slice(time.as_bytes());
@@ -182,7 +190,7 @@ impl Batch {
     }
 
     fn stamp_id(&mut self) {
-        let json = Arc::make_mut(&mut self.json);
+        let json = &mut Arc::make_mut(&mut self.json).bytes;
         for row in &self.rows {
             let end = row.end as usize - 2;
             json[end - BATCH_ID_BYTES..end].copy_from_slice(self.id.as_bytes());

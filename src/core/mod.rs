@@ -27,4 +27,5 @@ pub mod schema;
 pub mod shorten;
 pub mod sift;
 pub mod snapshot;
+pub mod spare;
 pub mod window;

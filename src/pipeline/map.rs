@@ -21,6 +21,7 @@ use crate::{
         row::{Looked, RowSource},
         sift::{Sift, Verdict, sent_by, verdict},
         snapshot::{Since, content_of, hash_of},
+        spare::Spares,
     },
     source::LookedUp,
     storage::Original,
@@ -67,6 +68,7 @@ pub(super) struct Desk {
     pub(super) first: BTreeMap<i64, Vec<u64>>,
     /// New records that something has to be looked up about first.
     pub(super) fresh: Vec<Found>,
+    spares: Spares,
     /// The row that is being written.
     row: String,
 }
@@ -94,6 +96,7 @@ impl Desk {
             sent: Seen::default(),
             first: BTreeMap::new(),
             fresh: Vec::new(),
+            spares: Spares::default(),
             row: String::new(),
         }
     }
@@ -132,7 +135,7 @@ impl Desk {
             self.full.push_back(full);
         }
         if self.batch.is_empty() {
-            self.batch.reserve();
+            self.batch.reserve(&self.spares);
         }
         self.batch.add(row);
         self.open.add(mark, change);

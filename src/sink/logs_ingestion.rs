@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +18,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{PushError, Room, Sink};
 use crate::{
-    core::batch::{Batch, MAX_BATCH_BYTES},
+    core::{
+        batch::{Batch, MAX_BATCH_BYTES},
+        spare::Spares,
+    },
     error::{Error, Kind, Result},
     io::{
         clock::{SharedClock, timeout},
@@ -63,6 +65,8 @@ pub struct LogsIngestion {
     tokens: SharedTokens,
     transport: SharedTransport,
     clock: SharedClock,
+    /// For what is compressed.
+    spares: Spares,
 }
 
 impl LogsIngestion {
@@ -78,6 +82,7 @@ impl LogsIngestion {
             tokens,
             transport,
             clock,
+            spares: Spares::default(),
         }
     }
 
@@ -182,7 +187,7 @@ impl Sink for LogsIngestion {
         if batch.is_empty() {
             return Ok(());
         }
-        let body = compressed(batch).await?;
+        let body = compressed(batch, &self.spares).await?;
         self.push_sent(target, batch, &body).await
     }
 
@@ -192,7 +197,7 @@ impl Sink for LogsIngestion {
         if batch.is_empty() {
             return Ok(());
         }
-        let body = compressed(batch).await?;
+        let body = compressed(batch, &self.spares).await?;
         batch.let_go();
         drop(room);
         let pushed = self.push_sent(target, batch, &body).await;
@@ -246,21 +251,22 @@ impl Sent {
 }
 
 /// Off the async threads: a megabyte takes its time.
-async fn compressed(batch: &Batch) -> Result<Sent> {
+async fn compressed(batch: &Batch, spares: &Spares) -> Result<Sent> {
     let json = batch.shared_json();
-    // Most rows shrink to less; and taken here, not on whichever thread does the work.
-    let zipped = Vec::with_capacity(json.len() / 3);
+    // Most rows shrink to less.
+    let zipped = spares.buffer(batch.bytes() / 3);
     let sent = tokio::task::spawn_blocking(move || {
         let mut encoder = GzEncoder::new(zipped, Compression::fast());
-        let zipped = encoder.write_all(&json).and_then(|()| encoder.finish());
+        let json = (*json).as_ref();
+        let zipped = encoder.write_all(json).and_then(|()| encoder.finish());
         match zipped {
             // What can't be compressed must not grow over the limit.
-            Ok(zipped) if zipped.len() < json.len() => Sent {
-                bytes: zipped.into(),
+            Ok(zipped) if zipped.bytes.len() < json.len() => Sent {
+                bytes: Bytes::from_owner(zipped),
                 compressed: true,
             },
             _ => Sent {
-                bytes: Arc::unwrap_or_clone(json).into(),
+                bytes: Bytes::copy_from_slice(json),
                 compressed: false,
             },
         }
@@ -311,7 +317,7 @@ mod tests {
                 batch.add([ROW_HEAD, time, &note, ROW_TAIL].concat().as_bytes());
             }
             let mut held = batch.clone();
-            let sent = compressed(&held).await.unwrap();
+            let sent = compressed(&held, &Spares::default()).await.unwrap();
             held.let_go();
             assert_eq!(held.len(), rows);
             held.give_back(sent.json().await.unwrap());
