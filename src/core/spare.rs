@@ -2,7 +2,7 @@
 //! each thread its own, so that a run would hold many times what it needs.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -51,16 +51,6 @@ impl From<Vec<u8>> for Buffer {
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl io::Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -6,13 +6,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
+    io::Read,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::{Compress, Compression, FlushCompress, Status, read::GzDecoder};
 use http::{HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -20,7 +21,7 @@ use super::{PushError, Room, Sink};
 use crate::{
     core::{
         batch::{Batch, MAX_BATCH_BYTES},
-        spare::Spares,
+        spare::{Buffer, Spares},
     },
     error::{Error, Kind, Result},
     io::{
@@ -35,6 +36,9 @@ mod answer;
 use answer::Seen;
 
 const API_VERSION: &str = "2023-01-01";
+
+/// The largest window of gzip.
+const WINDOW_BITS: u8 = 15;
 
 /// How long one call may take: a megabyte over a slow line.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,8 +69,7 @@ pub struct LogsIngestion {
     tokens: SharedTokens,
     transport: SharedTransport,
     clock: SharedClock,
-    /// For what is compressed.
-    spares: Spares,
+    packer: Packer,
 }
 
 impl LogsIngestion {
@@ -82,7 +85,7 @@ impl LogsIngestion {
             tokens,
             transport,
             clock,
-            spares: Spares::default(),
+            packer: Packer::default(),
         }
     }
 
@@ -187,7 +190,7 @@ impl Sink for LogsIngestion {
         if batch.is_empty() {
             return Ok(());
         }
-        let body = compressed(batch, &self.spares).await?;
+        let body = self.packer.packed(batch).await?;
         self.push_sent(target, batch, &body).await
     }
 
@@ -197,7 +200,7 @@ impl Sink for LogsIngestion {
         if batch.is_empty() {
             return Ok(());
         }
-        let body = compressed(batch, &self.spares).await?;
+        let body = self.packer.packed(batch).await?;
         batch.let_go();
         drop(room);
         let pushed = self.push_sent(target, batch, &body).await;
@@ -250,28 +253,54 @@ impl Sent {
     }
 }
 
-/// Off the async threads: a megabyte takes its time.
-async fn compressed(batch: &Batch, spares: &Spares) -> Result<Sent> {
-    let json = batch.shared_json();
-    // Most rows shrink to less.
-    let zipped = spares.buffer(batch.bytes() / 3);
-    let sent = tokio::task::spawn_blocking(move || {
-        let mut encoder = GzEncoder::new(zipped, Compression::fast());
-        let json = (*json).as_ref();
-        let zipped = encoder.write_all(json).and_then(|()| encoder.finish());
-        match zipped {
-            // What can't be compressed must not grow over the limit.
-            Ok(zipped) if zipped.bytes.len() < json.len() => Sent {
-                bytes: Bytes::from_owner(zipped),
-                compressed: true,
-            },
-            _ => Sent {
-                bytes: Bytes::copy_from_slice(json),
-                compressed: false,
-            },
-        }
-    });
-    sent.await.map_err(|_| stopped())
+/// Compresses, and keeps the memory that it needs for that.
+#[derive(Clone, Default)]
+struct Packer {
+    spares: Spares,
+    idle: Arc<Mutex<Vec<Compress>>>,
+}
+
+impl Packer {
+    /// Off the async threads: a megabyte takes its time.
+    async fn packed(&self, batch: &Batch) -> Result<Sent> {
+        let (packer, json) = (self.clone(), batch.shared_json());
+        let sent = tokio::task::spawn_blocking(move || {
+            let json = (*json).as_ref();
+            packer.pack(json).map_or_else(
+                || Sent {
+                    bytes: Bytes::copy_from_slice(json),
+                    compressed: false,
+                },
+                |packed| Sent {
+                    bytes: Bytes::from_owner(packed),
+                    compressed: true,
+                },
+            )
+        });
+        sent.await.map_err(|_| stopped())
+    }
+
+    /// What can't be compressed must not grow over the limit: `None` when it would not be shorter.
+    fn pack(&self, json: &[u8]) -> Option<Buffer> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let zip = idle().pop();
+        let mut zip = zip.unwrap_or_else(|| Compress::new_gzip(Compression::fast(), WINDOW_BITS));
+        // Most rows shrink to less.
+        let room = json.len() / 3 + 64;
+        let mut packed = self.spares.buffer(room);
+        let is_whole = loop {
+            let done = usize::try_from(zip.total_in()).unwrap_or(usize::MAX);
+            let rest = json.get(done..).unwrap_or_default();
+            match zip.compress_vec(rest, &mut packed.bytes, FlushCompress::Finish) {
+                Ok(Status::StreamEnd) => break true,
+                Ok(_) if packed.bytes.len() < json.len() => packed.bytes.reserve_exact(room),
+                Ok(_) | Err(_) => break false,
+            }
+        };
+        zip.reset();
+        idle().push(zip);
+        (is_whole && packed.bytes.len() < json.len()).then_some(packed)
+    }
 }
 
 fn stopped() -> Error {
@@ -306,6 +335,31 @@ mod tests {
     use super::*;
     use crate::core::batch::{ROW_HEAD, ROW_TAIL};
 
+    #[test]
+    fn one_packer_packs_one_text_after_the_other() {
+        let packer = Packer::default();
+        let noise: Vec<u8> = (0..4_000_u32)
+            .flat_map(|at| xxhash_rust::xxh3::xxh3_64(&at.to_le_bytes()).to_le_bytes())
+            .collect();
+        // Short, long, poorly compressible, and not at all.
+        let half = [&noise[..], &b"x".repeat(30_000)].concat();
+        for text in [
+            &b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"[..],
+            &b"y".repeat(700_000),
+            &half,
+        ] {
+            let packed = packer.pack(text).unwrap();
+            let mut plain = Vec::new();
+            GzDecoder::new(packed.as_ref())
+                .read_to_end(&mut plain)
+                .unwrap();
+            assert!(plain == text);
+        }
+        assert!(packer.pack(&noise).is_none() && packer.pack(b"[]").is_none());
+        assert!(packer.pack(&half).is_some());
+        assert_eq!(packer.idle.lock().unwrap().len(), 1);
+    }
+
     #[tokio::test]
     async fn what_was_compressed_is_given_back_to_the_byte() {
         // Of one row little is saved, of many much.
@@ -317,7 +371,7 @@ mod tests {
                 batch.add([ROW_HEAD, time, &note, ROW_TAIL].concat().as_bytes());
             }
             let mut held = batch.clone();
-            let sent = compressed(&held, &Spares::default()).await.unwrap();
+            let sent = Packer::default().packed(&held).await.unwrap();
             held.let_go();
             assert_eq!(held.len(), rows);
             held.give_back(sent.json().await.unwrap());
