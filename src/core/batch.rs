@@ -149,25 +149,20 @@ impl Batch {
         self.json = Arc::new(json);
     }
 
-    fn json_mut(&mut self) -> &mut Vec<u8> {
-        &mut Arc::make_mut(&mut self.json).bytes
-    }
-
     /// Adds a row, which must fit ([`has_room_for`](Self::has_room_for)).
     pub fn add(&mut self, row: &[u8]) {
         debug_assert!(
             is_row(row),
             "a row has its time and its batch id in their places"
         );
-        let json = self.json_mut();
+        let json = &mut Arc::make_mut(&mut self.json).bytes;
         if let Some(last) = json.last_mut().filter(|last| **last == b']') {
             *last = b',';
         }
         let start = json.len();
         json.extend_from_slice(row);
-        let end = json.len();
+        self.rows.push(position(start)..position(json.len()));
         json.push(b']');
-        self.rows.push(position(start)..position(end));
     }
 
     /// Writes the time and the id of a push into every row. The id is cut or filled to

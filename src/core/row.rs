@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL, UNSTAMPED},
+    cursor::StreamKey,
     endpoint::Endpoint,
     layout::Layout,
     mapping::Rule,
@@ -230,19 +231,7 @@ impl RowSource {
     /// Ends it with what names its stream and its record.
     fn close(&self, facts: &Facts, json: &mut String) {
         json.push_str(&self.fragment);
-        for (name, value) in [("recordId", &facts.id), ("recordVersion", &facts.version)] {
-            push_name(json, name);
-            let start = json.len();
-            push_text(json, value);
-            if json.len() - start > MAX_VALUE_BYTES {
-                json.truncate(start);
-                json.push_str(&shorten(&quoted(value), MAX_VALUE_BYTES));
-            }
-        }
-        if let Some(time) = facts.time {
-            push_name(json, "eventTime");
-            push_text(json, &time_text(time));
-        }
+        push_facts(json, facts);
         json.push(',');
         json.push_str(ROW_TAIL);
     }
@@ -269,19 +258,16 @@ impl Rest<'_> {
     }
 }
 
-/// A row that comes from no record: `fields` (a JSON object) is what it says.
-pub fn health_row(
+/// A row that comes from no record: `facts` name it, and `fields` (a JSON object) is what it says.
+pub fn own_row(
     provider: &str,
-    connection: &str,
-    stream: &str,
-    id: &str,
+    key: &StreamKey,
+    facts: &Facts,
     fields: &str,
     now: DateTime<Utc>,
 ) -> Vec<u8> {
-    let mut cells = source_cells(provider, connection, stream);
-    push_cell(&mut cells, "recordId", &quoted(id));
-    push_cell(&mut cells, "recordVersion", &quoted(id));
-    push_cell(&mut cells, "eventTime", &quoted(&time_text(now)));
+    let mut cells = source_cells(provider, &key.connection, &key.stream);
+    push_facts(&mut cells, facts);
     push_cell(&mut cells, ADDITIONAL, &shorten(fields, MAX_VALUE_BYTES));
     let time = batch::time_text(now);
     [ROW_HEAD, &time, "\"", &cells, ",", ROW_TAIL]
@@ -296,6 +282,23 @@ fn source_cells(provider: &str, connection: &str, stream: &str) -> String {
     push_cell(&mut cells, "connectionName", &quoted(connection));
     push_cell(&mut cells, "streamName", &quoted(stream));
     cells
+}
+
+/// The columns that name a record.
+fn push_facts(row: &mut String, facts: &Facts) {
+    for (name, value) in [("recordId", &facts.id), ("recordVersion", &facts.version)] {
+        push_name(row, name);
+        let start = row.len();
+        push_text(row, value);
+        if row.len() - start > MAX_VALUE_BYTES {
+            row.truncate(start);
+            row.push_str(&shorten(&quoted(value), MAX_VALUE_BYTES));
+        }
+    }
+    if let Some(time) = facts.time {
+        push_name(row, "eventTime");
+        push_text(row, &time_text(time));
+    }
 }
 
 fn push_cell(row: &mut String, column: &str, json: &str) {

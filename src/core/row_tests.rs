@@ -460,7 +460,12 @@ fn the_time_of_a_row_is_the_events_only_where_the_service_takes_it() {
 #[test]
 fn a_health_row_is_a_row_of_the_detections_table() {
     let fields = json!({"run": {"landed": 3}}).to_string();
-    let json = health_row("p\"", "c", "s", "id", &fields, at(NOW));
+    let facts = Facts {
+        id: "id".to_owned(),
+        version: "id".to_owned(),
+        time: Some(at(NOW)),
+    };
+    let json = own_row("p\"", &StreamKey::new("c", "s"), &facts, &fields, at(NOW));
     let row = Row {
         json,
         shortened: false,

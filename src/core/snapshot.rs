@@ -8,10 +8,9 @@ use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    batch::{self, ROW_HEAD, ROW_TAIL},
     cursor::StreamKey,
-    record::{Members, time_text},
-    shorten::quoted,
+    record::{Facts, Members, time_text},
+    row::own_row,
 };
 
 /// One record as a pass has seen it.
@@ -115,29 +114,14 @@ pub fn gone_row(
     at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Vec<u8> {
-    let at = time_text(at);
-    let fields = json!({ "gone": true, "goneSince": at }).to_string();
-    let mut row = Vec::with_capacity(512);
-    row.extend_from_slice(ROW_HEAD.as_bytes());
-    row.extend_from_slice(batch::time_text(now).as_bytes());
-    row.push(b'"');
-    for (column, json) in [
-        ("providerName", quoted(provider)),
-        ("connectionName", quoted(&key.connection)),
-        ("streamName", quoted(&key.stream)),
-        ("recordId", quoted(id)),
-        ("recordVersion", quoted(&format!("gone {at}"))),
-        ("eventTime", quoted(&at)),
-        ("additionalFields", fields),
-    ] {
-        row.extend_from_slice(b",\"");
-        row.extend_from_slice(column.as_bytes());
-        row.extend_from_slice(b"\":");
-        row.extend_from_slice(json.as_bytes());
-    }
-    row.push(b',');
-    row.extend_from_slice(ROW_TAIL.as_bytes());
-    row
+    let since = time_text(at);
+    let fields = json!({ "gone": true, "goneSince": since }).to_string();
+    let facts = Facts {
+        id: id.to_owned(),
+        version: format!("gone {since}"),
+        time: Some(at),
+    };
+    own_row(provider, key, &facts, &fields, now)
 }
 
 /// Sightings as bytes, one after the other.

@@ -5,7 +5,13 @@ use serde_json::json;
 
 use super::{Job, Parts, Report, land};
 use crate::{
-    core::{batch::Batch, columns, cursor::StreamKey, record::canonical_hash, row::health_row},
+    core::{
+        batch::Batch,
+        columns,
+        cursor::StreamKey,
+        record::{Facts, canonical_hash},
+        row::own_row,
+    },
     error::Error,
     io::expiry,
     sink::PushError,
@@ -23,7 +29,17 @@ pub const PROBE: &str = "connector.probe";
 /// A row that every table of this version takes: it says that somebody tried.
 pub(super) fn probe(now: DateTime<Utc>) -> Vec<u8> {
     let fields = json!({ "version": env!("CARGO_PKG_VERSION"), "probe": true }).to_string();
-    health_row(PROVIDER, "all", PROBE, PROBE, &fields, now)
+    row(&StreamKey::new("all", PROBE), PROBE, &fields, now)
+}
+
+/// A row of ours, which has one version.
+fn row(key: &StreamKey, id: &str, fields: &str, now: DateTime<Utc>) -> Vec<u8> {
+    let facts = Facts {
+        id: id.to_owned(),
+        version: id.to_owned(),
+        time: Some(now),
+    };
+    own_row(PROVIDER, key, &facts, fields, now)
 }
 
 /// Writes the row. In an outage of the sink it waits in the outbox, so that all runs can be added up
@@ -42,15 +58,13 @@ pub(super) async fn write(job: &Job, parts: &Parts, report: &Report) {
     }
     let fields = fields.to_string();
     let id = format!("{:016x}", canonical_hash(fields.as_bytes()));
-    let row = health_row(PROVIDER, &job.key.connection, STREAM, &id, &fields, now);
+    let about = StreamKey::new(&job.key.connection, STREAM);
+    let row = row(&about, &id, &fields, now);
     let mut batch = Batch::new(columns::DETECTIONS.name);
     batch.add(&row);
     batch.stamp(now, &id);
     let written = match parts.sink.push(&batch).await {
-        Err(PushError::Later { why, .. }) => {
-            let about = StreamKey::new(&job.key.connection, STREAM);
-            land::park(parts, &about, &batch, why).await
-        }
+        Err(PushError::Later { why, .. }) => land::park(parts, &about, &batch, why).await,
         Err(PushError::Failed(error)) => Err(error),
         Err(error) => Err(Error::contract(error.to_string())),
         Ok(()) => Ok(()),
