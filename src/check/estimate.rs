@@ -15,8 +15,8 @@ use crate::{
         estimate::{Estimate, Seen, Total, of_count, of_day, of_snapshot},
         page::Cutter,
         paging::{Frame, Next, Paging, Tally, next},
-        record::{Facts, Members},
-        row::{Looked, RowSource},
+        record::Facts,
+        row::{Draft, Looked, RowSource},
         sift::{Verdict, verdict},
         window::{Window, delta},
     },
@@ -198,19 +198,17 @@ impl Looker<'_> {
 
     fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut Seen, tally: &mut Tally) {
         let identity = &self.job.source.endpoint().identity;
-        let mut row = String::new();
-        let mut members = Members::default();
+        let mut row = Draft::default();
         for at in 0..chunk.handy() {
-            if chunk.members(at, &mut members).is_err() {
+            let Ok(members) = chunk.members(at) else {
                 continue;
-            }
-            let facts = Facts::of(chunk.record(at), &members, identity);
+            };
+            let facts = Facts::of(&members, identity);
             let kept = verdict(self.job.sifts, &members) == Verdict::Keep;
-            row.clear();
             if kept {
                 rows.write(&members, &facts, Looked::default(), self.now, &mut row);
             }
-            seen.see(facts.time, kept.then_some(row.len()));
+            seen.see(facts.time, kept.then_some(row.json.len()));
             tally.see(facts.time);
         }
     }

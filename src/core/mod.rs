@@ -10,6 +10,7 @@ pub mod cursor;
 pub mod dedupe;
 pub mod endpoint;
 pub mod estimate;
+pub mod identity;
 pub mod import;
 pub mod layout;
 pub mod lines;

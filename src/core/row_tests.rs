@@ -64,7 +64,7 @@ fn row_in(
     event_time: bool,
 ) -> Row {
     let members = Members::of(record.as_bytes()).unwrap();
-    let facts = Facts::of(record.as_bytes(), &members, &endpoint.identity);
+    let facts = Facts::of(&members, &endpoint.identity);
     RowSource::new(endpoint, layout, "default", event_time).row(&members, &facts, looked, at(NOW))
 }
 

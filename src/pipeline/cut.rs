@@ -13,7 +13,7 @@ use crate::{
         lines::LineCutter,
         page::Cutter,
         paging::{FilePage, Frame, Paging, Tally},
-        record::{Members, parse_time},
+        record::parse_time,
     },
     error::{Error, Result},
 };
@@ -262,10 +262,9 @@ fn count(tally: &mut Tally, chunk: &Chunk, time: Option<&str>) {
         tally.add(chunk.len() as u64);
         return;
     };
-    let mut members = Members::default();
     for at in 0..chunk.handy() {
-        let read = chunk.members(at, &mut members).ok();
-        let text = read.and_then(|()| members.text(member));
+        let members = chunk.members(at).ok();
+        let text = members.and_then(|members| members.text(member));
         tally.see(text.and_then(|text| parse_time(&text)));
     }
     for _ in &chunk.oversized {
