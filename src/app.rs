@@ -286,8 +286,9 @@ impl App {
             ..self.parts.clone()
         };
         if function == PUSH {
-            // The embedded sink is never out of reach, so nothing waits for it.
-            if self.sink_is_embedded {
+            // The embedded sink is never out of reach: only what somebody put back waits for it.
+            let nothing_waits = matches!(parts.storage.outbox_size().await, Ok((0, _)));
+            if self.sink_is_embedded && nothing_waits {
                 return Vec::new();
             }
             let report = push::drain(&parts, self.event_time, &limits).await;
