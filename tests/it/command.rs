@@ -4,10 +4,13 @@ use std::{path::PathBuf, process::Command};
 
 use chrono::{DateTime, Utc};
 use sentinel_connector::{
-    core::{batch::UNSTAMPED, cursor::StreamKey},
+    core::{
+        batch::UNSTAMPED,
+        cursor::{Gap, Position, StreamKey, StreamState},
+    },
     embedded::EmbeddedFile,
     sink::workspace::Workspace,
-    storage::{DeadLetter, DeadLetters, Outbox, Parked, sqlite::SqliteStorage},
+    storage::{DeadLetter, DeadLetters, Outbox, Parked, StateStore, sqlite::SqliteStorage},
 };
 use tempfile::TempDir;
 
@@ -235,4 +238,44 @@ async fn dead_letters_are_shown_tried_again_and_dropped_by_their_names() {
         "{printed}"
     );
     assert_eq!(store.letters().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_reset_forgets_the_position_and_neither_gaps_nor_a_pause() {
+    let store = Store::new();
+    let gap = Gap {
+        from: began(),
+        to: at("2026-03-02T09:00:00Z"),
+        why: "a token was refused".to_owned(),
+    };
+    let state = StreamState {
+        position: Some(Position::Time(began())),
+        good: Some(began()),
+        floor: Some(began()),
+        paused: Some(began()),
+        gaps: vec![gap.clone()],
+        ..StreamState::default()
+    };
+    store.storage().save(&key(), &state, None).await.unwrap();
+    let printed = store.well(&["cursor", "reset", "eset.detections"]);
+    assert!(
+        printed.contains("the next run is a first run, once it is resumed"),
+        "{printed}"
+    );
+    let (state, _) = store.storage().load(&key()).await.unwrap().unwrap();
+    let kept = StreamState {
+        paused: Some(began()),
+        gaps: vec![gap],
+        ..StreamState::default()
+    };
+    assert_eq!(state, kept);
+    let shown = store.well(&["cursor", "show"]);
+    for sentence in ["is paused since", "a token was refused"] {
+        assert!(shown.contains(sentence), "{shown}");
+    }
+
+    // Without a pause the next run comes by itself.
+    store.well(&["cursor", "resume", "eset.detections"]);
+    let printed = store.well(&["cursor", "reset", "eset.detections"]);
+    assert!(printed.trim_end().ends_with("a first run"), "{printed}");
 }
