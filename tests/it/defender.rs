@@ -26,6 +26,7 @@ use crate::world::{START, folder, told};
 
 mod days;
 mod faults;
+mod paused;
 mod routed;
 mod snapshots;
 mod tenants;
