@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::world::{START, folder, told};
 
+mod checked;
 mod days;
 mod faults;
 mod paused;
