@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write, fs, path::Path, process::Command, s
 
 use chrono::Utc;
 use sentinel_connector::{
-    app::FUNCTIONS,
+    app::{FUNCTIONS, endpoints},
     config::{SETTINGS, Scope},
     io::clock::SystemClock,
     simulator::{Options, Simulator},
@@ -51,6 +51,19 @@ fn the_readme_names_every_function_and_command() {
         "serve", "assets", "routes", "columns",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
+    }
+}
+
+#[test]
+fn the_role_that_is_enough_for_a_stream_is_told_wherever_roles_are() {
+    let readme = file("README.md");
+    let table = readme.split("## Microsoft Defender").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let of_defender = endpoints().filter(|one| one.stream.starts_with("defender."));
+    for endpoint in of_defender {
+        let role = format!("`{}`", endpoint.roles[0]);
+        assert!(table.contains(&role), "{}: {role}", endpoint.stream);
+        assert!(endpoint.fix.contains(&role), "{}: {role}", endpoint.stream);
     }
 }
 
