@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub pass: Option<WindowQuery>,
     /// What a pass over all records is compared with.
     pub snapshot: Option<Snapshot>,
+    /// The application roles of which one opens it, the one that is enough first.
+    pub roles: &'static [&'static str],
     /// How the account gets to see it: the end of a sentence.
     pub fix: &'static str,
     /// What to do when the source does not offer it: the end of a sentence.

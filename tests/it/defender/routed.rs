@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::endpoints,
-    check::{self, Finding, Found, estimate},
+    check::estimate,
     core::{estimate::Estimate, layout::Layout, row::restore},
     io::http::{Request, Response, SharedTransport, Transport, TransportError},
 };
@@ -226,31 +226,4 @@ async fn an_estimate_is_near_the_truth_takes_three_calls_a_stream_and_moves_noth
     for (key, estimate) in &found {
         assert!(!estimate.as_ref().unwrap().how.is_empty(), "{key}");
     }
-}
-
-#[tokio::test]
-async fn check_names_roles_that_reading_does_not_take() {
-    let notes = |tenant: Tenant| async move {
-        let mut notes = Vec::new();
-        let mut tell = |finding: Finding| {
-            if finding.found == Found::Note && finding.what.contains("login") {
-                notes.push(finding.text);
-            }
-        };
-        check::dependencies(&tenant.app(), &mut tell).await;
-        notes
-    };
-    assert_eq!(notes(Tenant::new("machines,alerts")).await, [""; 0]);
-    let broad = Tenant::with("machines,alerts", |options| {
-        let roles = &mut options.defender.roles;
-        roles.insert("Machine.ReadWrite.All".to_owned());
-        // Those of Graph stay unread.
-        roles.insert("SecurityAlert.ReadWrite.All".to_owned());
-    });
-    let notes = notes(broad).await;
-    assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(
-        notes[0].ends_with("take away `Machine.ReadWrite.All`"),
-        "{notes:?}"
-    );
 }
