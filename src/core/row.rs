@@ -20,6 +20,7 @@ use super::{
 mod cells;
 mod convert;
 mod object;
+mod picked;
 mod plan;
 mod restore;
 
@@ -27,6 +28,7 @@ pub use restore::restore;
 
 use cells::{Cells, Left};
 use object::{Object, push_text};
+use picked::Picker;
 use plan::{Plan, Slot, Slots};
 
 /// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
@@ -66,6 +68,7 @@ pub struct RowSource {
     plan: Plan,
     details: Plan,
     constants: Vec<(Slot, &'static str)>,
+    picker: Option<Picker>,
     /// Where the name of a device goes, if the table has a column for it.
     device_name: Option<Slot>,
     additional: Slot,
@@ -106,6 +109,8 @@ impl RowSource {
             constants: constants
                 .map(|(column, json)| (slots.of(column), *json))
                 .collect(),
+            picker: (layout.picks.as_ref())
+                .map(|picks| Picker::new(picks, layout.rules, &mut slots)),
             device_name: layout
                 .column(DEVICE_NAME)
                 .map(|column| slots.of(column.name)),
@@ -148,6 +153,9 @@ impl RowSource {
             && !cells.has(slot)
         {
             cells.add_looked_up(slot, quoted(name));
+        }
+        if let Some(picker) = &self.picker {
+            picker.fill(record, &mut cells);
         }
 
         let start = json.len();

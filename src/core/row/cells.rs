@@ -32,6 +32,8 @@ enum Origin<'a> {
     Usual,
     /// The member of this step, in place of the usual one.
     Other(&'a Step),
+    /// An element of this list, in place of the usual member.
+    Picked(&'static str),
     /// What was looked up: it is no part of the record.
     LookedUp,
 }
@@ -185,6 +187,16 @@ impl<'a> Cells<'a> {
         self.fill_in(slot, json.into(), Origin::LookedUp);
     }
 
+    /// Fills a column from an element of a list: `from`, when a member usually fills it.
+    pub(super) fn add_picked(
+        &mut self,
+        slot: Slot,
+        json: Cow<'a, str>,
+        from: Option<&'static str>,
+    ) {
+        self.fill_in(slot, json, from.map_or(Origin::Usual, Origin::Picked));
+    }
+
     /// Says, if there is anything to say, which columns were not filled by their usual member, and
     /// by what.
     pub(super) fn push_origins(&self, rules: &[Rule], object: &mut Object<'_>) {
@@ -203,6 +215,7 @@ impl<'a> Cells<'a> {
         for cell in &self.filled {
             match cell.origin {
                 Origin::Other(step) => from.push_text(cell.column, &step.path),
+                Origin::Picked(list) => from.push_text(cell.column, list),
                 Origin::LookedUp if usually_fill(rules, cell.column) => looked_up.push(cell.column),
                 // Columns that no member of a record fills need not be told apart.
                 Origin::Usual | Origin::LookedUp => {}
@@ -308,7 +321,7 @@ fn says(record: &Members<'_>, key: &str, value: Raw<'_>) -> bool {
 }
 
 /// True when one of the rules fills the column without a note of its own in [`FROM`].
-fn usually_fill(rules: &[Rule], column: &str) -> bool {
+pub(super) fn usually_fill(rules: &[Rule], column: &str) -> bool {
     rules.iter().any(|rule| match rule.to {
         To::Column(name, _) => name == column && !rule.alternate,
         To::Members { rest, rules } => rest == Some(column) || usually_fill(rules, column),
