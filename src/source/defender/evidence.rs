@@ -25,10 +25,14 @@ const GRAPH_DEVICE: Thing = &[
     kind("fileEvidence", &[fill(DEVICE, Text(&["mdeDeviceId"]))]),
 ];
 
-const GRAPH_USER: Thing = &[kind(
-    "userEvidence",
-    &[fill("userNameBase", Account("userAccount"))],
-)];
+const GRAPH_ACCOUNT: &[Fill] = &[fill("userNameBase", Account("userAccount"))];
+
+/// The user, else whose process or mailbox it is.
+const GRAPH_USER: Thing = &[
+    kind("userEvidence", GRAPH_ACCOUNT),
+    kind("processEvidence", GRAPH_ACCOUNT),
+    kind("mailboxEvidence", GRAPH_ACCOUNT),
+];
 
 const GRAPH_PROCESS: Thing = &[kind(
     "processEvidence",
