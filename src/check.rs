@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub mod estimate;
+mod sample;
 
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -18,6 +18,7 @@ pub mod mapping;
 pub mod odata;
 pub mod page;
 pub mod paging;
+pub mod pick;
 pub mod record;
 pub mod request;
 pub mod retry;

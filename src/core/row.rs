@@ -21,6 +21,7 @@ use super::{
 mod cells;
 mod convert;
 mod object;
+mod picked;
 mod plan;
 mod restore;
 
@@ -28,6 +29,7 @@ pub use restore::restore;
 
 use cells::{Cells, Left};
 use object::{Object, push_text};
+use picked::Picker;
 use plan::{Plan, Slot, Slots};
 
 /// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
@@ -69,6 +71,7 @@ pub struct RowSource {
     constants: Vec<(Slot, &'static str)>,
     /// What stands before the value of a column, by its place.
     heads: Vec<String>,
+    picker: Option<Picker>,
     /// Where the name of a device goes, if the table has a column for it.
     device_name: Option<Slot>,
     additional: Slot,
@@ -119,6 +122,8 @@ impl RowSource {
                 .map(|(column, json)| (slots.of(column), *json))
                 .collect(),
             heads: Vec::new(),
+            picker: (layout.picks.as_ref())
+                .map(|picks| Picker::new(picks, layout.rules, &mut slots)),
             device_name: device_name.map(|column| slots.of(column.name)),
             additional: slots.of(ADDITIONAL),
             truncated: slots.of(TRUNCATED),
@@ -161,6 +166,9 @@ impl RowSource {
             && !cells.has(slot)
         {
             cells.add_looked_up(slot, quoted(name));
+        }
+        if let Some(picker) = &self.picker {
+            picker.fill(record, &mut cells);
         }
 
         let json = &mut draft.json;

@@ -14,6 +14,9 @@ use crate::{
     source::eset::{CLOUD_OFFICE, DETECTIONS, INCIDENTS},
 };
 
+#[path = "row_pick_tests.rs"]
+mod picks;
+
 #[path = "row_property_tests.rs"]
 mod properties;
 

@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import functools
 import json
 import pathlib
 import re
@@ -79,14 +80,20 @@ def evidence(row):
     return (row["context"] or {}).get("evidence") or [] if defender(row) else []
 
 
+def told(row, kind, *path):
+    """What the first evidence of a kind says."""
+    for one in evidence(row):
+        if one["@odata.type"].endswith(f".{kind}"):
+            return functools.reduce(lambda found, name: (found or {}).get(name), path, one) or ""
+    return ""
+
+
 def device(row):
-    return row["deviceUuid"] or next((one["mdeDeviceId"] for one in evidence(row) if one.get("mdeDeviceId")), "")
+    return told(row, "deviceEvidence", "mdeDeviceId") if defender(row) else row["deviceUuid"]
 
 
 def user(row):
-    accounts = (one.get("userAccount") or {} for one in evidence(row))
-    upn = next((one["userPrincipalName"] for one in accounts if one.get("userPrincipalName")), "")
-    name = row["userNameBase"] or upn
+    name = told(row, "userEvidence", "userAccount", "userPrincipalName") if defender(row) else row["userNameBase"] or ""
     return "" if name.startswith("NT AUTHORITY") else name.rpartition("\\")[2].partition("@")[0].lower()
 
 
@@ -136,6 +143,24 @@ class Demo(unittest.TestCase):
             " | extend Account = tolower(tostring(split(UserName, '@')[0])) | summarize n = count() by DeviceId, Account"
         )
         self.assertEqual({(row["DeviceId"], row["Account"]): row["n"] for row in rows}, people)
+
+    def test_an_alert_reads_as_its_evidence_does(self):
+        def says(row):
+            process = told(row, "processEvidence", "imageFile", "sha1")
+            return {
+                "DeviceName": told(row, "deviceEvidence", "deviceDnsName"),
+                "FileHash": told(row, "fileEvidence", "fileDetails", "sha1") or process,
+                "RemoteAddress": told(row, "ipEvidence", "ipAddress"),
+                "processCommandline": told(row, "processEvidence", "processCommandLine"),
+                "objectUrl": told(row, "urlEvidence", "url"),
+            }
+
+        expected = {row["recordId"]: says(row) for row in DETECTIONS if defender(row)}
+        rows = WORKSPACE.run("IntegrationDetections() | where Provider == 'Microsoft Defender'")
+        found = {row["DetectionId"]: {name: row[name] or "" for name in next(iter(expected.values()))} for row in rows}
+        self.assertEqual(found, expected)
+        for name in next(iter(expected.values())):
+            self.assertTrue(any(one[name] for one in expected.values()), name)
 
     def test_each_incident_is_there_once(self):
         ids = {row["uuid"] for row in ROWS["IntegrationTableIncidents_CL"]}

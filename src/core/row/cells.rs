@@ -33,6 +33,8 @@ enum Origin<'a> {
     Usual,
     /// The member of this step, in place of the usual one.
     Other(&'a Step),
+    /// An element of this list, in place of the usual member.
+    Picked(&'static str),
     /// What was looked up: it is no part of the record.
     LookedUp,
 }
@@ -191,6 +193,16 @@ impl<'a, 'w> Cells<'a, 'w> {
         self.fill_in(slot, json.into(), Origin::LookedUp);
     }
 
+    /// Fills a column from an element of a list: `from`, when a member usually fills it.
+    pub(super) fn add_picked(
+        &mut self,
+        slot: Slot,
+        json: Cow<'a, str>,
+        from: Option<&'static str>,
+    ) {
+        self.fill_in(slot, json, from.map_or(Origin::Usual, Origin::Picked));
+    }
+
     /// Says, if there is anything to say, which columns were not filled by their usual member, and
     /// by what.
     pub(super) fn push_origins(&self, rules: &[Rule], object: &mut Object<'_>) {
@@ -209,6 +221,7 @@ impl<'a, 'w> Cells<'a, 'w> {
         for cell in &self.filled {
             match cell.origin {
                 Origin::Other(step) => from.push_text(cell.slot.column, &step.path),
+                Origin::Picked(list) => from.push_text(cell.slot.column, list),
                 Origin::LookedUp if usually_fill(rules, cell.slot.column) => {
                     looked_up.push(cell.slot.column);
                 }
@@ -347,7 +360,7 @@ fn says(record: &Members<'_>, key: &str, value: Raw<'_>) -> bool {
 }
 
 /// True when one of the rules fills the column without a note of its own in [`FROM`].
-fn usually_fill(rules: &[Rule], column: &str) -> bool {
+pub(super) fn usually_fill(rules: &[Rule], column: &str) -> bool {
     rules.iter().any(|rule| match rule.to {
         To::Column(name, _) => name == column && !rule.alternate,
         To::Members { rest, rules } => rest == Some(column) || usually_fill(rules, column),

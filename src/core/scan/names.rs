@@ -163,7 +163,7 @@ mod tests {
     fn found(walker: &mut Walker, text: &str) -> (Vec<String>, Vec<u64>, bool) {
         let (mut names, mut keys) = (Vec::new(), Vec::new());
         let object = walker.object::<false>(text.as_bytes(), |found| {
-            names.push(text[found.name].to_owned());
+            names.push(text.get(found.name).unwrap().to_owned());
             keys.push(found.key);
         });
         (names, keys, object.unwrap().plain)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::evidence;
 use crate::core::{
     assets::{Asset, Form, Key, Kind},
     columns,
@@ -79,6 +80,7 @@ pub(crate) const fn plain() -> Endpoint {
         rules: &[],
         details: &[],
         constants: &[],
+        picks: None,
         asset: None,
         pace: UPDATES,
     }
@@ -347,6 +349,7 @@ pub static ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
+    picks: Some(evidence::GRAPH),
     asset: Some(Asset {
         kind: Kind::Alert,
         keys: &[Key::Each("evidence", "mdeDeviceId")],
@@ -406,6 +409,7 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("Resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
+    picks: Some(evidence::MDE),
     asset: Some(Asset {
         kind: Kind::Alert,
         keys: &[Key::Text("machineId")],

@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod endpoints;
+mod evidence;
 mod export;
 mod users;
 

@@ -179,6 +179,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     rules: V1,
     details: V2,
     constants: GROUP_SIZE,
+    picks: None,
     asset: None,
     pace: DETECTION_PACE,
 };
@@ -213,6 +214,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     rules: V2,
     details: &[],
     constants: GROUP_SIZE,
+    picks: None,
     asset: None,
     pace: DETECTION_PACE,
 };
@@ -249,6 +251,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     rules: INCIDENT,
     details: INCIDENT_DETAILS,
     constants: &[],
+    picks: None,
     asset: None,
     pace: Pace {
         every: MINUTE,

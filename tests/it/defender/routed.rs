@@ -211,6 +211,16 @@ async fn an_estimate_is_near_the_truth_takes_three_calls_a_stream_and_moves_noth
         vulnerabilities,
         Some(world.vulnerability_ids(now).len() as u64)
     );
+    let software = of("defender.software-vulnerabilities");
+    let baseline = world.software_ids(now).0.len() as u64;
+    let first = software.at_first.unwrap();
+    assert!(
+        first.abs_diff(baseline) <= baseline / 4,
+        "{first} of {baseline}: {}",
+        software.how
+    );
+    assert!(software.rows < baseline / 4, "{} a day", software.rows);
+    assert!(software.how.ends_with("from the first of 2 files"));
     let incidents = world.incident_versions(day, now).len() as u64;
     assert!(of("defender.incidents").rows.abs_diff(incidents) <= incidents / 2 + 2);
     for table in ["DeviceEvents", "EmailEvents"] {
