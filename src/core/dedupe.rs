@@ -7,8 +7,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{endpoint::Sameness, record::Facts};
 
-/// How much time one bucket of fingerprints covers.
-pub const BUCKET_SECONDS: i64 = 6 * 60 * 60;
+/// How much time one bucket of fingerprints covers: the least that a run holds of them, however many
+/// records there are.
+pub const BUCKET_SECONDS: i64 = 2 * 60 * 60;
 
 /// The bucket of records without a time, within a run. They are kept by when they were handled, see
 /// [`generations`].
@@ -23,7 +24,7 @@ pub fn sets(connection: &str, name: &str) -> [String; 2] {
 }
 
 /// How many buckets a generation of records without a time covers: 30 days.
-const GENERATION: i64 = 120;
+const GENERATION: i64 = 360;
 
 /// The first bucket of the generation that records without a time belong to when they are handled at
 /// `now`, and that of the one before. What is older than both was handled more than 30 days ago.
@@ -99,55 +100,72 @@ impl Seen {
     }
 }
 
-/// Fingerprints in little more than their own bytes: sorted, in as many lists as their first byte has
-/// values, so that there is little to move for a new one.
-#[derive(Debug)]
-struct Bucket {
-    lists: Vec<Vec<u64>>,
-    used: u64,
-}
+/// How many new fingerprints of a bucket are kept apart: few enough to move for each new one, and so
+/// many that all others are seldom moved.
+const FRESH: usize = 2_048;
 
-impl Default for Bucket {
-    fn default() -> Self {
-        Self {
-            lists: vec![Vec::new(); 256],
-            used: 0,
-        }
-    }
+/// Fingerprints in little more than their own bytes, in one piece of memory that grows where it is.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// In their order.
+    sorted: Vec<u64>,
+    /// Those that came last, in their order.
+    fresh: Vec<u64>,
+    used: u64,
 }
 
 impl Bucket {
     fn len(&self) -> usize {
-        self.lists.iter().map(Vec::len).sum()
+        self.sorted.len() + self.fresh.len()
     }
 
-    fn load(&mut self, fingerprints: Vec<u64>) {
-        for fingerprint in fingerprints {
-            self.insert(fingerprint);
+    fn load(&mut self, mut fingerprints: Vec<u64>) {
+        if self.len() > 0 {
+            for fingerprint in fingerprints {
+                self.insert(fingerprint);
+            }
+            return;
         }
+        fingerprints.sort_unstable();
+        fingerprints.dedup();
+        fingerprints.shrink_to_fit();
+        self.sorted = fingerprints;
     }
 
     fn holds(&self, fingerprint: u64) -> bool {
-        let list = &self.lists[first_byte(fingerprint)];
-        list.binary_search(&fingerprint).is_ok()
+        let lists = [&self.fresh, &self.sorted];
+        lists
+            .iter()
+            .any(|list| list.binary_search(&fingerprint).is_ok())
     }
 
     fn insert(&mut self, fingerprint: u64) -> bool {
-        let list = &mut self.lists[first_byte(fingerprint)];
-        let Err(at) = list.binary_search(&fingerprint) else {
+        let Err(at) = self.fresh.binary_search(&fingerprint) else {
             return false;
         };
-        // A list that doubles would be half empty: there are many.
-        if list.len() == list.capacity() {
-            list.reserve_exact(8.max(list.len() / 8));
+        if self.sorted.binary_search(&fingerprint).is_ok() {
+            return false;
         }
-        list.insert(at, fingerprint);
+        self.fresh.insert(at, fingerprint);
+        if self.fresh.len() == FRESH {
+            self.settle();
+        }
         true
     }
-}
 
-fn first_byte(fingerprint: u64) -> usize {
-    usize::from(fingerprint.to_be_bytes()[0])
+    /// Moves the new ones to their places among the others, from the last to the first.
+    fn settle(&mut self) {
+        let mut old = self.sorted.len();
+        self.sorted.reserve_exact(self.fresh.len());
+        self.sorted.resize(old + self.fresh.len(), 0);
+        while let Some(last) = self.fresh.pop() {
+            let before = self.fresh.len();
+            let at = self.sorted[..old].partition_point(|one| *one < last);
+            self.sorted.copy_within(at..old, at + before + 1);
+            self.sorted[at + before] = last;
+            old = at;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -189,8 +207,8 @@ mod tests {
     #[test]
     fn buckets_are_half_open() {
         let at = |text: &str| bucket_of(Some(text.parse().unwrap()));
-        assert_eq!(at("2026-01-01T00:00:00Z"), at("2026-01-01T05:59:59.999Z"));
-        assert_ne!(at("2026-01-01T00:00:00Z"), at("2026-01-01T06:00:00Z"));
+        assert_eq!(at("2026-01-01T00:00:00Z"), at("2026-01-01T01:59:59.999Z"));
+        assert_ne!(at("2026-01-01T00:00:00Z"), at("2026-01-01T02:00:00Z"));
         assert_eq!(at("1969-12-31T23:59:59Z"), -1);
         assert_eq!(bucket_of(None), UNDATED);
     }

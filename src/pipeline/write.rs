@@ -50,8 +50,8 @@ const LOOKED_UP_TOGETHER: usize = 100;
 /// a set may be that far apart.
 const KEPT_LONGER: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
-/// Fingerprints that are held between two chunks: a megabyte, or a bucket.
-const HELD_FINGERPRINTS: usize = 128 << 10;
+/// Fingerprints that are held between two chunks: three quarters of a megabyte, or a bucket.
+const HELD_FINGERPRINTS: usize = 96 << 10;
 
 /// A batch under way to the sink.
 type Push = AbortOnDropHandle<Landed>;

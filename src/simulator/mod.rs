@@ -257,13 +257,14 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
         Err(answer) => return answer.into_response(&inner.clock),
     };
     let place = Place::of(&incoming);
-    if !inner.options.latency.is_zero() {
-        inner.clock.sleep(inner.options.latency).await;
-    }
+    let there = inner.options.latency / 2;
+    let back = inner.options.latency - there;
+    inner.wait(there).await;
     let answer = match &place {
         Some(place) => inner.play(place, &incoming).await,
         None => Answer::not_found(),
     };
+    inner.wait(back).await;
     let date = inner.clock.now().format("%a, %d %b %Y %H:%M:%S GMT");
     let answer = answer.with_header("date", date.to_string());
     let answer = answer.with_header("request-id", inner.fresh_id(ids::Kind::Request));
@@ -282,6 +283,12 @@ impl Inner {
     /// What answers in place of the company, if anything does.
     pub(crate) fn made(&self) -> Option<&Made> {
         self.bulk.as_ref().map(Bulk::made)
+    }
+
+    async fn wait(&self, duration: Duration) {
+        if !duration.is_zero() {
+            self.clock.sleep(duration).await;
+        }
     }
 
     fn fresh_id(&self, kind: ids::Kind) -> String {

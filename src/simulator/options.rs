@@ -166,7 +166,7 @@ pub struct Options {
     pub size_limit: SizeLimit,
     /// Whether received rows are kept, or only counted.
     pub keep_rows: bool,
-    /// How long each call waits before it is answered.
+    /// How much longer each call takes: half of it on the way there, half on the way back, as on a line.
     pub latency: Duration,
     /// In place of what the company has of these so many that are alike: they cost next to nothing to
     /// make, and rows are counted by record instead of being kept.

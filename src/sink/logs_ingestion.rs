@@ -40,6 +40,10 @@ const API_VERSION: &str = "2023-01-01";
 /// The largest window of gzip.
 const WINDOW_BITS: u8 = 15;
 
+/// So much is compressed before those who read get their turn, where there are few processors: the
+/// sooner an answer is read, the sooner the next one is asked for.
+const AT_ONCE: usize = 32 << 10;
+
 /// How long one call may take: a megabyte over a slow line.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -291,10 +295,20 @@ impl Packer {
         let is_whole = loop {
             let done = usize::try_from(zip.total_in()).unwrap_or(usize::MAX);
             let rest = json.get(done..).unwrap_or_default();
-            match zip.compress_vec(rest, &mut packed.bytes, FlushCompress::Finish) {
+            let (now, later) = rest.split_at(rest.len().min(AT_ONCE));
+            let flush = if later.is_empty() {
+                FlushCompress::Finish
+            } else {
+                FlushCompress::None
+            };
+            match zip.compress_vec(now, &mut packed.bytes, flush) {
                 Ok(Status::StreamEnd) => break true,
-                Ok(_) if packed.bytes.len() < json.len() => packed.bytes.reserve_exact(room),
-                Ok(_) | Err(_) => break false,
+                Ok(_) if packed.bytes.len() >= json.len() => break false,
+                Ok(_) if packed.bytes.len() == packed.bytes.capacity() => {
+                    packed.bytes.reserve_exact(room);
+                }
+                Ok(_) => std::thread::yield_now(),
+                Err(_) => break false,
             }
         };
         zip.reset();
