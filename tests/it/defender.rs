@@ -341,6 +341,56 @@ impl Tenant {
         self.assert_accounts(stream, context).await;
     }
 
+    /// What was vulnerable at the last baseline, and each change since then: which it was and when.
+    pub(crate) async fn assert_software_complete(&self, context: &str) {
+        let stream = "defender.software-vulnerabilities";
+        let world = self.simulator.world().defender();
+        let (last, ended) = *self.looks.last().unwrap();
+        let passed = self.state(stream).await.passed.unwrap();
+        let (ids, written) = world.software_ids(passed);
+        self.assert_has(stream, &ids, context).await;
+
+        let rows = "SELECT recordId, json_extract(additionalFields, '$.status'), occurTime \
+                    FROM IntegrationTable_CL WHERE streamName = 'defender.software-vulnerabilities' \
+                    AND json_extract(additionalFields, '$.status') IS NOT NULL";
+        let rows = self.rows(rows).await.into_iter();
+        let landed: Vec<(String, String, String)> = rows
+            .map(|mut row| {
+                let mut take = |at: usize| row[at].take().unwrap();
+                (take(0), take(1), take(2))
+            })
+            .collect();
+        let changes: BTreeSet<_> = landed.iter().cloned().collect();
+        assert_eq!(
+            changes.len(),
+            landed.len(),
+            "{context}: a change landed twice"
+        );
+        let must = world.software_changes(written, last);
+        let missing: Vec<_> = must.difference(&changes).collect();
+        assert!(missing.is_empty(), "{context}: changes lack {missing:?}");
+        assert!(!must.is_empty(), "{context}: nothing has changed");
+        let history = TimeDelta::hours(12);
+        let may = world.software_changes(self.looks[0].0 - history, ended);
+        let strange: Vec<_> = changes
+            .difference(&may)
+            .filter(|(id, ..)| !is_nameless(id, context))
+            .collect();
+        // One that moved is both.
+        let both = |id: &str| {
+            let of = |status| {
+                strange
+                    .iter()
+                    .any(|change| change.0 == id && change.1 == status)
+            };
+            context.contains("rbac-move") && of("Fixed") && of("New")
+        };
+        let well = strange.iter().all(|(id, ..)| both(id));
+        assert!(well, "{context}: changes have {strange:?}");
+        let moved = context.contains("rbac-move");
+        assert!(!moved || !strange.is_empty(), "{context}: nothing moved");
+    }
+
     /// What of a stream was true at one of the looks.
     pub(crate) fn ever(&self, ids: impl Fn(DateTime<Utc>) -> BTreeSet<String>) -> BTreeSet<String> {
         let looks = self.looks.iter().flat_map(|(began, ended)| [began, ended]);

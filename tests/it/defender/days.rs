@@ -55,15 +55,14 @@ async fn two_days_of_timers_land_every_stream() {
     tenant
         .assert_has("defender.vulnerabilities", &vulnerabilities, context)
         .await;
-    let (software, _) = world.software_ids(tenant.looks[0].0);
-    tenant
-        .assert_has("defender.software-vulnerabilities", &software, "baseline")
+    tenant.assert_software_complete(context).await;
+    let fixed = tenant
+        .rows(
+            "SELECT 1 FROM IntegrationTable_CL WHERE resolved = 1 \
+             AND streamName = 'defender.software-vulnerabilities'",
+        )
         .await;
-    let changes = world.software_changes(tenant.looks[0].0, began - TimeDelta::hours(6));
-    let changed: BTreeSet<String> = changes.into_iter().map(|(id, _, _)| id).collect();
-    tenant
-        .assert_has("defender.software-vulnerabilities", &changed, "changes")
-        .await;
+    assert!(!fixed.is_empty(), "something is fixed in two days");
     let refused: Vec<_> = tenant
         .simulator
         .calls()

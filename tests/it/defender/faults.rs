@@ -121,6 +121,7 @@ async fn assert_complete(tenant: &Tenant, target: Target, context: &str) {
             tenant
                 .assert_is("defender.software-vulnerabilities", &must, &may, context)
                 .await;
+            tenant.assert_software_complete(context).await;
         }
         Target::DefenderAlerts => {
             tenant
