@@ -81,6 +81,8 @@ impl Kind {
                 | Self::Gated
                 | Self::Moving
                 | Self::NullIngestion
+                | Self::RowCap(_)
+                | Self::Bunched(_)
                 | Self::NoRoles
         )
     }

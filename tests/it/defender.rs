@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -25,7 +25,10 @@ use sentinel_connector::{
     pipeline::{self, Job, Outcome, Report},
     simulator::{Fault, Options, Simulator},
     sink::workspace::Workspace,
-    source::defender::Defender,
+    source::{
+        defender::Defender,
+        hunting::{self, Hunting, HuntingTable},
+    },
 };
 use tempfile::TempDir;
 
@@ -45,7 +48,11 @@ fn is_nameless(id: &str, context: &str) -> bool {
 }
 
 /// The simulator, as long as no token goes to a host that is not its.
-struct AtHome(Router);
+struct AtHome {
+    simulator: Router,
+    /// The queries of advanced hunting.
+    queries: Arc<Mutex<Vec<String>>>,
+}
 
 #[async_trait]
 impl Transport for AtHome {
@@ -53,7 +60,11 @@ impl Transport for AtHome {
         let bears = request.headers().contains_key("authorization");
         let host = request.uri().host();
         assert!(!bears || host == Some("sim"), "a token went to {host:?}");
-        self.0.send(request).await
+        if request.uri().path().ends_with("/runHuntingQuery") {
+            let query = String::from_utf8(request.body().to_vec()).unwrap();
+            self.queries.lock().unwrap().push(query);
+        }
+        self.simulator.send(request).await
     }
 }
 
@@ -67,30 +78,38 @@ async fn run_in_pages(app: &App, most: u32) -> Vec<Report> {
             at_once: true,
             ..job.clone()
         };
-        let endpoint = job.source.endpoint();
-        if !endpoint.stream.starts_with("defender.hunting.") {
-            let connection = Arc::clone(app.defender(&job.key.connection).unwrap());
-            job.source = Arc::new(Defender::new(connection, in_pages(endpoint, most)));
-        }
+        let connection = Arc::clone(app.defender(&job.key.connection).unwrap());
+        let endpoint = in_pages(job.source.endpoint(), most);
+        job.source = match endpoint.stream.strip_prefix("defender.hunting.") {
+            Some(name) => {
+                let table = HuntingTable {
+                    endpoint,
+                    ..*hunting::table(name).unwrap()
+                };
+                Arc::new(Hunting::new(connection, Box::leak(Box::new(table))))
+            }
+            None => Arc::new(Defender::new(connection, Box::leak(Box::new(endpoint)))),
+        };
         reports.push(pipeline::run(&job, app.parts(), &limits).await);
     }
     reports
 }
 
-fn in_pages(endpoint: &Endpoint, most: u32) -> &'static Endpoint {
+fn in_pages(endpoint: &Endpoint, most: u32) -> Endpoint {
     let list = |list: WindowQuery| WindowQuery {
         paging: match list.paging {
             Paging::Skip { .. } => Paging::Skip { top: most },
             Paging::Boundary { ordered, .. } => Paging::Boundary { top: most, ordered },
+            Paging::Whole { .. } => Paging::Whole { cap: most },
             other => other,
         },
         ..list
     };
-    Box::leak(Box::new(Endpoint {
+    Endpoint {
         window: list(endpoint.window),
         pass: endpoint.pass.map(list),
         ..*endpoint
-    }))
+    }
 }
 
 /// One tenant, one connector.
@@ -101,6 +120,8 @@ pub(crate) struct Tenant {
     settings: BTreeMap<String, String>,
     /// The most records that are asked for at a time, when it is not the lists' own.
     pub(crate) page: Option<u32>,
+    /// What advanced hunting was asked.
+    pub(crate) queries: Arc<Mutex<Vec<String>>>,
     pub(crate) reports: Vec<Report>,
     /// When each run began and ended.
     pub(crate) looks: Vec<(DateTime<Utc>, DateTime<Utc>)>,
@@ -139,6 +160,7 @@ impl Tenant {
             folder,
             settings,
             page: None,
+            queries: Arc::default(),
             reports: Vec::new(),
             looks: Vec::new(),
             first_done: None,
@@ -167,7 +189,10 @@ impl Tenant {
 
     /// What a new process builds.
     pub(crate) fn app(&self) -> App {
-        let transport: SharedTransport = Arc::new(AtHome(self.simulator.router()));
+        let transport: SharedTransport = Arc::new(AtHome {
+            simulator: self.simulator.router(),
+            queries: Arc::clone(&self.queries),
+        });
         self.app_through(&transport)
     }
 

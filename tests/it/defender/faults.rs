@@ -15,7 +15,8 @@ fn striking() -> Vec<Entry> {
             && !matches!(target, Target::DefenderMachine | Target::DefenderSoftware)
     };
     let mut entries = Fault::catalogue();
-    entries.retain(|entry| asked(entry.target));
+    // A table is bunched from the beginning or never: that is told of with the large windows.
+    entries.retain(|entry| asked(entry.target) && entry.kind != "bunched=3");
     assert!(entries.len() > 150, "{}", entries.len());
     entries
 }
@@ -55,8 +56,11 @@ fn struck(entry: &Entry) -> Tenant {
         Target::DefenderChanges => tenant.inject("defender.software.changes:page-size=2x*"),
         _ => {}
     }
-    if entry.kind == "expand-500" {
-        tenant.set("DEFENDER_INCIDENT_ALERTS", "yes");
+    match entry.kind {
+        "expand-500" => tenant.set("DEFENDER_INCIDENT_ALERTS", "yes"),
+        // More rows than it gives, and than are asked for.
+        "row-cap=20" => tenant.set("DEFENDER_HUNTING_DEVICEEVENTS_STEP", "24h"),
+        _ => {}
     }
     tenant
 }
@@ -75,6 +79,7 @@ fn page(tenant: &Tenant, entry: &Entry) -> Option<u32> {
         ("empty-404", Target::DefenderVulnerabilities) => count(&world.vulnerability_ids(now)),
         ("empty-404", _) => count(&world.catalogue_versions(now)),
         (_, Target::DefenderMachines) => 10,
+        (_, Target::DefenderHunting) => 20,
         (_, Target::DefenderVulnerabilities) => 80,
         (_, Target::DefenderCatalogue) => 40,
         // Fewer records of a list in no order may be in one by chance.
