@@ -429,6 +429,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_quota_belongs_to_tenant_app_and_api() {
+        let account = |tenant: &str, client: &str| Account {
+            tenant: tenant.to_owned(),
+            client: client.to_owned(),
+            mde_url: String::new(),
+            mde_scope: String::new(),
+            xdr_url: String::new(),
+            xdr_scope: String::new(),
+            graph_url: String::new(),
+            graph_scope: String::new(),
+            severities: Vec::new(),
+            endpoint_alerts: false,
+        };
+        let clock: SharedClock = Arc::new(crate::io::clock::SystemClock);
+        let quotas = Quotas::default();
+        let of = |tenant, client, api| quotas.of(&account(tenant, client), api, &clock);
+        let limiter = of("contoso", "app", MDE);
+        assert!(Arc::ptr_eq(&limiter, &of("contoso", "app", MDE)));
+        for other in [
+            of("fabrikam", "app", MDE),
+            of("contoso", "another", MDE),
+            of("contoso", "app", GRAPH),
+        ] {
+            assert!(!Arc::ptr_eq(&limiter, &other));
+        }
+        // The share of hunting is the tenant's, whichever app asks.
+        let rest = quotas.rest("contoso");
+        assert!(Arc::ptr_eq(&rest, &quotas.rest("contoso")));
+        assert!(!Arc::ptr_eq(&rest, &quotas.rest("fabrikam")));
+    }
+
+    #[test]
     fn the_token_goes_to_no_foreign_host() {
         const GEO: &str = "https://eu.api.security.microsoft.com";
         const GOV: &str = "https://api-gov.securitycenter.microsoft.us";
