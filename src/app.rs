@@ -1,6 +1,6 @@
 //! The composition root: settings → concrete parts, function name → its streams.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,10 @@ pub use routed::{Routed, Tables};
 
 use crate::{
     config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings},
-    core::{columns::TABLES, cursor::StreamKey, endpoint::Endpoint, sift::Sift, window::delta},
+    core::{
+        columns::TABLES, cursor::StreamKey, endpoint::Endpoint, roles::Beyond, sift::Sift,
+        window::delta,
+    },
     error::{Error, Result},
     io::{
         clock::SharedClock,
@@ -58,6 +61,16 @@ pub struct App {
     event_time: bool,
     sink_is_embedded: bool,
     tables: Vec<String>,
+}
+
+/// An access token that streams of Defender need.
+pub struct DefenderLogin {
+    /// Their connection.
+    pub connection: String,
+    /// The application whose roles it names.
+    pub resource: &'static str,
+    /// The application roles in it that none of them needs, or why there is no token.
+    pub beyond: Result<Vec<Beyond>>,
 }
 
 /// Told of every step of every stream.
@@ -185,25 +198,26 @@ impl App {
         }
     }
 
-    /// Asks for the access tokens that the streams of Defender need: connection, API, and what came
-    /// of it; when there is one, the application roles that reading does not take.
-    pub async fn defender_logins(&self) -> Vec<(String, &'static str, Result<Vec<String>>)> {
-        let mut logins: Vec<(String, &'static str, Result<Vec<String>>)> = Vec::new();
+    /// Asks for the access tokens that the streams of Defender need, each once.
+    pub async fn defender_logins(&self) -> Vec<DefenderLogin> {
+        let mut logins = Vec::new();
         for (name, connection) in &self.defenders {
+            let mut tokens: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
             let jobs = self
                 .jobs(DEFENDER)
                 .filter(|job| job.key.connection == *name);
             for endpoint in jobs.map(|job| job.source.endpoint()) {
-                let known = |(other, api, _): &(String, &str, Result<Vec<String>>)| {
-                    other == name && *api == endpoint.domain
-                };
-                if !logins.iter().any(known) {
-                    let login = match connection.log_in(endpoint).await {
-                        Ok(()) => connection.roles_beyond(endpoint).await,
-                        Err(error) => Err(error),
-                    };
-                    logins.push((name.clone(), endpoint.domain, login));
-                }
+                let opened = tokens.entry(connection.scope(endpoint)).or_default();
+                opened.push(endpoint);
+            }
+            for endpoints in tokens.values() {
+                logins.push(DefenderLogin {
+                    connection: name.clone(),
+                    resource: endpoints
+                        .first()
+                        .map_or("", |first| defender::resource(first)),
+                    beyond: connection.roles_beyond(endpoints).await,
+                });
             }
         }
         logins
@@ -286,8 +300,9 @@ impl App {
             ..self.parts.clone()
         };
         if function == PUSH {
-            // The embedded sink is never out of reach, so nothing waits for it.
-            if self.sink_is_embedded {
+            // The embedded sink is never out of reach: only what somebody put back waits for it.
+            let nothing_waits = matches!(parts.storage.outbox_size().await, Ok((0, _)));
+            if self.sink_is_embedded && nothing_waits {
                 return Vec::new();
             }
             let report = push::drain(&parts, self.event_time, &limits).await;

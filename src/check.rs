@@ -15,6 +15,7 @@ use crate::{
     core::{
         batch::Batch,
         cursor::{Slice, StreamState},
+        roles::Beyond,
         window::{Passes, Window, delta},
     },
     io::{
@@ -28,6 +29,7 @@ use crate::{
 };
 
 pub mod estimate;
+mod sample;
 
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -175,18 +177,14 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }
-    for (name, api, login) in app.defender_logins().await {
+    for login in app.defender_logins().await {
         logins += 1;
-        let what = format!("{name}: login for {api}");
-        match login {
+        let what = format!("{}: login for {}", login.connection, login.resource);
+        match login.beyond {
             Ok(beyond) => {
                 findings.ok(&what, "Entra granted an access token");
-                if !beyond.is_empty() {
-                    let roles = format!(
-                        "the app holds roles that reading does not take: take away `{}`",
-                        beyond.join("`, `")
-                    );
-                    findings.note(&what, &roles);
+                for role in &beyond {
+                    findings.note(&what, &role_note(role));
                 }
             }
             Err(error) => findings.bad(&what, &error.to_string()),
@@ -307,6 +305,26 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
             );
         }
         Err(error) => findings.bad(&what, &error.to_string()),
+    }
+}
+
+/// What to say of a role that no stream needs.
+fn role_note(beyond: &Beyond) -> String {
+    let role = &beyond.role;
+    let more = if beyond.is_more_than_reading() {
+        " (more than reading)"
+    } else {
+        ""
+    };
+    match beyond.instead {
+        Some(enough) => {
+            format!(
+                "the app holds `{role}`{more} where `{enough}` is enough: grant that in its place"
+            )
+        }
+        None => format!(
+            "the app holds `{role}`{more}, and no stream that is pulled needs it: take it away"
+        ),
     }
 }
 

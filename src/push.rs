@@ -1,6 +1,6 @@
 //! `SentinelPush`: brings the outbox to the sink, oldest first, under a lease of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 
@@ -50,8 +50,13 @@ async fn leased(
             return Ok(Outcome::Busy);
         }
     };
-    let lander = Lander::new(parts.clone(), limits.clone(), event_time, None);
-    let end = entries(parts, &lander, limits, report).await;
+    let landers = Landers {
+        parts,
+        event_time,
+        limits,
+        known: BTreeMap::new(),
+    };
+    let end = entries(parts, landers, limits, report).await;
     let released = held
         .release(end.as_ref().err().map(ToString::to_string))
         .await;
@@ -60,7 +65,7 @@ async fn leased(
 
 async fn entries(
     parts: &Parts,
-    lander: &Lander,
+    mut landers: Landers<'_>,
     limits: &Limits,
     report: &mut Report,
 ) -> Result<Outcome> {
@@ -88,12 +93,34 @@ async fn entries(
             if limits.stop.is_cancelled() || parts.clock.now() >= limits.deadline {
                 return blocked.error.map_or(Ok(Outcome::Behind), Err);
             }
-            match push(parts, lander, &entry.id, report).await {
+            match push(parts, landers.of(&entry), &entry.id, report).await {
                 Err(error) if error.kind() != Kind::Transient => blocked.add(&entry, error),
                 end => end?,
             }
             (parts.progress)(report);
         }
+    }
+}
+
+/// One for each stream and table: that the rows of one stream are taken says nothing of another's.
+struct Landers<'a> {
+    parts: &'a Parts,
+    event_time: bool,
+    limits: &'a Limits,
+    known: BTreeMap<(StreamKey, String), Lander>,
+}
+
+impl Landers<'_> {
+    fn of(&mut self, entry: &Parked) -> &Lander {
+        let rows = (entry.key.clone(), entry.table.clone());
+        self.known.entry(rows).or_insert_with(|| {
+            Lander::new(
+                self.parts.clone(),
+                self.limits.clone(),
+                self.event_time,
+                None,
+            )
+        })
     }
 }
 

@@ -6,17 +6,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::sample;
 use crate::{
     app::{App, FUNCTIONS, endpoints},
     config::{DefenderStream, Product, Settings, Source},
     core::{
         chunk::Chunk,
         cursor::{Slice, StreamKey},
-        estimate::{Estimate, Seen, Total, of_count, of_day, of_snapshot},
+        estimate::{Estimate, Part, Seen, Total, of_count, of_day, of_export, of_snapshot},
         page::Cutter,
-        paging::{Frame, Next, Paging, Tally, next},
-        record::{Facts, Members},
-        row::{Looked, RowSource},
+        paging::{FilePage, Frame, Next, Paging, Tally, next},
+        record::Facts,
+        row::{Draft, Looked, RowSource},
         sift::{Verdict, verdict},
         window::{Window, delta},
     },
@@ -35,6 +36,9 @@ const CALLS: usize = 3;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 const DAY: TimeDelta = TimeDelta::hours(24);
+
+/// How much of a file of an export is looked at, in bytes as they were before they were compressed.
+const FILE_BYTES: u64 = 16 << 20;
 
 /// How many rows of a table are looked at for their size.
 const SAMPLE: u64 = 1_000;
@@ -90,9 +94,12 @@ impl Looker<'_> {
             from: self.now - DAY,
             to: self.now,
         };
+        if list.paging == Paging::Files {
+            return self.exported(day).await;
+        }
         match self.job.source.count(day, self.limits).await? {
             Some(count) => self.sampled(count, day).await,
-            None => self.listed(day).await,
+            None => self.listed(day, CALLS).await,
         }
     }
 
@@ -130,12 +137,41 @@ impl Looker<'_> {
         Ok(of_count(count, &seen))
     }
 
-    /// The last day's list, as far as the calls reach.
-    async fn listed(&self, day: Window) -> Result<Estimate> {
+    /// The export that the first run reads, by its first file; and the changes of a day.
+    async fn exported(&self, day: Window) -> Result<Estimate> {
+        let mut seen = Seen::default();
+        let listed = self.page(&Slice::Pass, "", &mut seen).await?;
+        let file = match &listed {
+            Next::Page(page) => FilePage::of(page).map(|file| (page, file.files)),
+            _ => None,
+        };
+        let (files, part) = match file {
+            Some((page, files)) => (files, Some(self.file(page, &mut seen).await?)),
+            None => (0, None),
+        };
+        let changes = self.listed(day, CALLS - 2).await?;
+        Ok(of_export(files as u64, part, &seen, &changes))
+    }
+
+    /// Adds the beginning of a file of an export to what was seen.
+    async fn file(&self, page: &str, seen: &mut Seen) -> Result<Part> {
+        let (response, _) = self.ask(&Slice::Pass, page).await?;
+        let rows = self.rows();
+        let mut tally = Tally::default();
+        let takes_hash = self.job.source.endpoint().identity.takes_hash();
+        sample::file(response, FILE_BYTES, takes_hash, |chunk| {
+            self.see(chunk, &rows, seen, &mut tally);
+        })
+        .await
+        .map_err(|error| error.context(&self.job.key))
+    }
+
+    /// The last day's list, as far as so many calls reach.
+    async fn listed(&self, day: Window, calls: usize) -> Result<Estimate> {
         let slice = Slice::Window(day);
         let mut seen = Seen::default();
         let mut page = String::new();
-        for _ in 0..CALLS {
+        for _ in 0..calls {
             match self.page(&slice, &page, &mut seen).await? {
                 Next::Page(after) => page = after,
                 Next::Done => return Ok(of_day(&seen, true)),
@@ -147,23 +183,31 @@ impl Looker<'_> {
 
     /// Adds a page to what was seen.
     async fn page(&self, slice: &Slice, page: &str, seen: &mut Seen) -> Result<Next> {
+        let (response, records) = self.ask(slice, page).await?;
+        let mut tally = Tally::default();
+        let frame = self.read(response, records, seen, &mut tally).await?;
+        let paging = self.job.source.endpoint().list(slice).paging;
+        Ok(next(paging, slice.window(), page, &frame, &tally))
+    }
+
+    async fn ask(&self, slice: &Slice, page: &str) -> Result<(Response, &'static str)> {
         let endpoint = self.job.source.endpoint();
         let (reply, records) = self.job.source.page(slice, page, self.limits).await?;
-        let response = match reply {
-            Reply::Answer(response) => response,
-            Reply::NotOffered(how) => {
-                return Err(Error::config(format!("{how}: {}", endpoint.off_fix)));
-            }
-            Reply::Forbidden(how) => return Err(Error::config(format!("{how}: {}", endpoint.fix))),
+        match reply {
+            Reply::Answer(response) => Ok((response, records)),
+            Reply::NotOffered(how) => Err(Error::config(format!("{how}: {}", endpoint.off_fix))),
+            Reply::Forbidden(how) => Err(Error::config(format!("{how}: {}", endpoint.fix))),
             Reply::TooLarge(how)
             | Reply::UsedUp(how)
             | Reply::PositionRefused(how)
-            | Reply::Unexpected(how, _) => return Err(Error::transient(how)),
-        };
-        let mut tally = Tally::default();
-        let frame = self.read(response, records, seen, &mut tally).await?;
-        let paging = endpoint.list(slice).paging;
-        Ok(next(paging, slice.window(), page, &frame, &tally))
+            | Reply::Unexpected(how, _) => Err(Error::transient(how)),
+        }
+    }
+
+    fn rows(&self) -> RowSource {
+        let job = self.job;
+        let endpoint = job.source.endpoint();
+        RowSource::new(endpoint, &job.layout, &job.key.connection, false)
     }
 
     async fn read(
@@ -174,12 +218,7 @@ impl Looker<'_> {
         tally: &mut Tally,
     ) -> Result<Frame> {
         let job = self.job;
-        let rows = RowSource::new(
-            job.source.endpoint(),
-            &job.layout,
-            &job.key.connection,
-            false,
-        );
+        let rows = self.rows();
         let mut body = response.body;
         let takes_hash = job.source.endpoint().identity.takes_hash();
         let mut cutter = Cutter::new(records).hashed(takes_hash);
@@ -198,19 +237,17 @@ impl Looker<'_> {
 
     fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut Seen, tally: &mut Tally) {
         let identity = &self.job.source.endpoint().identity;
-        let mut row = String::new();
-        let mut members = Members::default();
+        let mut row = Draft::default();
         for at in 0..chunk.handy() {
-            if chunk.members(at, &mut members).is_err() {
+            let Ok(members) = chunk.members(at) else {
                 continue;
-            }
-            let facts = Facts::of(chunk.record(at), &members, identity);
+            };
+            let facts = Facts::of(&members, identity);
             let kept = verdict(self.job.sifts, &members) == Verdict::Keep;
-            row.clear();
             if kept {
                 rows.write(&members, &facts, Looked::default(), self.now, &mut row);
             }
-            seen.see(facts.time, kept.then_some(row.len()));
+            seen.see(facts.time, kept.then_some(row.json.len()));
             tally.see(facts.time);
         }
     }

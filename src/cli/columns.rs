@@ -7,6 +7,7 @@ use crate::{
         columns::ADDED,
         endpoint::{Endpoint, TimeFilter},
         mapping::{As, Rule, To},
+        pick::{Picks, With},
         schema,
     },
 };
@@ -22,6 +23,10 @@ Every row also has `TimeGenerated`, ";
 const TAIL: &str = "What no column takes is in
 `additionalFields`, and so is what a column holds in another form than the record; a record can be rebuilt
 from its row.
+
+A column that is filled *as well* has its value from the first element of that kind in a list, which stays
+whole where it goes. Columns that tell of one thing (a device, a user, a process, a file) are filled from one
+element, where no other member fills one of them; a kind with *else* counts where there is none of those above it.
 
 A stream that `ROUTES` sends to a table of its own has the columns that are listed last: its source's own,
 with those of every row. Streams of ESET keep the columns of the shared tables.
@@ -57,6 +62,9 @@ fn section(page: &mut String, endpoint: &Endpoint) {
         endpoint.table.name
     )]);
     rules(page, endpoint.rules, "");
+    if let Some(picks) = &endpoint.picks {
+        picked(page, picks);
+    }
     for (column, value) in endpoint.constants {
         page.extend([format!("| | `{column}` | always {value} |\n")]);
     }
@@ -96,6 +104,49 @@ fn rules(page: &mut String, all: &[Rule], path: &str) {
                 }
             }
         }
+    }
+}
+
+/// What the elements of a list fill.
+fn picked(page: &mut String, picks: &Picks) {
+    for thing in picks.things {
+        for (at, kind) in thing.iter().enumerate() {
+            for fill in kind.fills {
+                let otherwise = if at == 0 { "" } else { ", else" };
+                let (member, how) = taken(fill.with);
+                let path = [picks.list, kind.name, member].map(|name| format!(".{name}"));
+                let path = path.concat();
+                let path = path.trim_matches('.');
+                page.extend([format!(
+                    "| `{path}` | `{}` | as well{otherwise}{how} |\n",
+                    fill.column
+                )]);
+            }
+        }
+    }
+}
+
+/// Which member of an element a column gets, and how.
+fn taken(with: With) -> (&'static str, String) {
+    match with {
+        With::Text([first]) => (first, String::new()),
+        With::Text(paths) => {
+            let others: Vec<String> = paths
+                .iter()
+                .skip(1)
+                .map(|path| format!("`{path}`"))
+                .collect();
+            let first = paths.first().copied().unwrap_or_default();
+            (first, format!("; or {}", others.join(", ")))
+        }
+        With::Integer(path) => (path, String::new()),
+        With::File(path) => (path, ": `filePath` and `fileName`".to_owned()),
+        With::Account(path) => (
+            path,
+            ": `userPrincipalName`, or `domainName` and `accountName`".to_owned(),
+        ),
+        With::Remote(path) => (path, ": as `remoteIpAddress`, a public one".to_owned()),
+        With::Always(text) => ("", format!(": `{text}`")),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) enum Command {
         #[arg(long, default_value = DEFAULT_CONNECTION)]
         connection: String,
     },
-    /// Forget a stream's position: the next run is a first run
+    /// Forget a stream's position: the next run is a first run. Gaps and a pause stay
     Reset {
         /// The stream, such as eset.detections
         stream: String,
@@ -149,15 +149,18 @@ pub(super) async fn cursor(
             again,
         } => {
             let key = key(&connection, &stream, storage).await?;
+            let mut paused = false;
             change(storage, &key, &*clock, |state| {
-                *state = StreamState::default();
+                state.reset();
+                paused = state.paused.is_some();
             })
             .await?;
             if again {
                 forget(storage, &key).await?;
             }
+            let when = if paused { ", once it is resumed" } else { "" };
             line(format!(
-                "{}: forgotten; the next run is a first run",
+                "{}: forgotten; the next run is a first run{when}",
                 named(&key)
             ));
             Ok(())

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{screen, stop_on_signal};
 use crate::{
-    app::{App, FUNCTIONS, RunOptions, failed},
+    app::{App, FUNCTIONS, PUSH, RunOptions, failed},
     config::Settings,
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -44,14 +44,14 @@ pub(super) async fn run(
         settings.keep_connection(name)?;
     }
     let app = App::build(&settings, &clock)?;
+    let pulls = |function: &&'static str| app.jobs(function).next().is_some();
     if arguments.connection.is_some() && arguments.functions.is_empty() {
         // The outbox is everybody's.
-        functions.retain(|function| app.jobs(function).next().is_some());
+        functions.retain(pulls);
     }
-    if functions
-        .iter()
-        .all(|function| app.jobs(function).next().is_none())
-    {
+    // The push needs no connection; but whoever names nothing wants something pulled.
+    let pushes = arguments.functions.iter().any(|name| name == PUSH);
+    if !pushes && !functions.iter().any(pulls) {
         return Err(Error::config(
             "no connection is configured: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD` in \
              the environment or in ./local.settings.json, or try `sentinel-connector demo`",

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    record::Members,
+    record::{Members, Span},
     scan::{Found, Walker},
 };
 
@@ -68,36 +68,6 @@ struct Object {
     plain: bool,
 }
 
-/// Where a member stands in its record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
-    /// Its name, without the quotes.
-    name: Range<u32>,
-    value: Range<u32>,
-    /// The hash of its value, if it was asked for.
-    pub(super) hash: u64,
-}
-
-impl Span {
-    pub(super) fn name(&self) -> Range<usize> {
-        within(&self.name)
-    }
-
-    pub(super) fn value(&self) -> Range<usize> {
-        within(&self.value)
-    }
-}
-
-impl From<Found> for Span {
-    fn from(found: Found) -> Self {
-        Self {
-            name: position(found.name.start)..position(found.name.end),
-            value: position(found.value.start)..position(found.value.end),
-            hash: found.hash,
-        }
-    }
-}
-
 impl Chunk {
     /// How many records there are.
     pub fn len(&self) -> usize {
@@ -127,12 +97,8 @@ impl Chunk {
             .unwrap_or_default()
     }
 
-    /// Fills `members` with those of a record. Anything but an object is an error.
-    pub fn members<'c>(
-        &'c self,
-        at: usize,
-        members: &mut Members<'c>,
-    ) -> Result<(), serde_json::Error> {
+    /// The members of a record. Anything but an object is an error.
+    pub fn members(&self, at: usize) -> Result<Members<'_>, serde_json::Error> {
         let text = self.record(at);
         if let Some(Record {
             object: Some(object),
@@ -140,13 +106,12 @@ impl Chunk {
         }) = self.records.get(at)
             && let Some(spans) = self.spans.get(within(&object.spans))
             && let Ok(text) = simdutf8::basic::from_utf8(text)
-            && members.fill(text, spans, object.hash, object.plain)
+            && let Some(noted) = Members::noted(text, spans, object.hash, object.plain)
         {
-            return Ok(());
+            return Ok(noted);
         }
         // It is no object, or says why not.
-        *members = Members::of(text)?;
-        Ok(())
+        Members::of(text)
     }
 
     /// One that will be filled like this one was.
@@ -211,7 +176,7 @@ impl Chunk {
     fn walk(&mut self, text: &[u8], walk: &mut Walk) -> Option<(Object, usize)> {
         let before = self.spans.len();
         let spans = &mut self.spans;
-        let note = |found: Found| spans.push(found.into());
+        let note = |found: Found| spans.push(Span::of(text, &found));
         let found = if walk.hashed {
             walk.walker.object::<true>(text, note)
         } else {
@@ -243,12 +208,12 @@ pub(super) struct Walk {
     pub(super) walker: Walker,
 }
 
-fn within(range: &Range<u32>) -> Range<usize> {
+pub(super) fn within(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
 }
 
 /// A place in a chunk, which is far shorter than 4 GiB.
-fn position(at: usize) -> u32 {
+pub(super) fn position(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
@@ -264,24 +229,20 @@ pub(super) mod tests {
     };
 
     /// All that members say. Of members that were noted with hashes, the hashes are those.
-    fn said(text: &[u8], members: &Members<'_>) -> (Vec<(String, String)>, u64, Facts) {
+    fn said(members: &Members<'_>) -> (Vec<(String, String)>, u64, Facts) {
         let named = members.iter();
         let named = named.map(|(name, value)| (name.to_owned(), value.get().to_owned()));
-        let facts = Facts::of(text, members, &Identity::PLAIN);
+        let facts = Facts::of(members, &Identity::PLAIN);
         (named.collect(), content_of(members, &["a"]), facts)
     }
 
     /// Holds what was noted of each record against what its text says.
     pub(in crate::core) fn judge(chunk: &Chunk) {
-        let mut members = Members::default();
         for at in 0..chunk.handy() {
             let text = chunk.record(at);
-            let noted = chunk.members(at, &mut members);
+            let noted = chunk.members(at);
             match Members::of(text) {
-                Ok(members_of) => {
-                    noted.unwrap();
-                    assert_eq!(said(text, &members), said(text, &members_of));
-                }
+                Ok(members) => assert_eq!(said(&noted.unwrap()), said(&members)),
                 Err(error) => assert_eq!(noted.unwrap_err().to_string(), error.to_string()),
             }
         }
@@ -334,8 +295,7 @@ pub(super) mod tests {
         let text = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
         let chunk = Chunk::of(&[text]);
         judge(&chunk);
-        let mut members = Members::default();
-        chunk.members(0, &mut members).unwrap();
+        let members = chunk.members(0).unwrap();
         assert_eq!(members.iter().count(), 300);
         assert_eq!(members.text("k7").unwrap(), "307");
     }

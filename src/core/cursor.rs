@@ -403,6 +403,15 @@ impl StreamState {
         }
     }
 
+    /// Forgets everything but what somebody has to know or has asked for: gaps, and a pause.
+    pub fn reset(&mut self) {
+        *self = Self {
+            paused: self.paused,
+            gaps: std::mem::take(&mut self.gaps),
+            ..Self::default()
+        };
+    }
+
     /// Makes the next run read from a time on, whatever it has read already.
     pub fn rewind(&mut self, to: DateTime<Utc>) {
         self.open = None;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    assets::Asset, columns::Table, cursor::Slice, mapping::Rule, paging::Paging, record::Identity,
-    window::Pace,
+    assets::Asset, columns::Table, cursor::Slice, mapping::Rule, paging::Paging, pick::Picks,
+    record::Identity, window::Pace,
 };
 
 /// One stream: what to ask, what comes back, and where it goes.
@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub pass: Option<WindowQuery>,
     /// What a pass over all records is compared with.
     pub snapshot: Option<Snapshot>,
+    /// The application roles of which one opens it, the one that is enough first.
+    pub roles: &'static [&'static str],
     /// How the account gets to see it: the end of a sentence.
     pub fix: &'static str,
     /// What to do when the source does not offer it: the end of a sentence.
@@ -46,6 +48,8 @@ pub struct Endpoint {
     pub details: &'static [Rule],
     /// Columns that say the same in every row, as JSON, unless a record fills them.
     pub constants: &'static [(&'static str, &'static str)],
+    /// Columns that an element of a list fills as well.
+    pub picks: Option<Picks>,
     /// What of its records is an asset, or belongs to one.
     pub asset: Option<Asset>,
     /// How it is read in time, unless settings say otherwise.

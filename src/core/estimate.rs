@@ -121,6 +121,52 @@ pub fn of_snapshot(total: &Total, seen: &Seen, rewrite: TimeDelta) -> Estimate {
     }
 }
 
+/// How much of a file was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Bytes of it, as they came.
+    pub read: u64,
+    /// How many it has; `None` when nobody says so.
+    pub length: Option<u64>,
+    /// It was read to its end.
+    pub whole: bool,
+}
+
+impl Part {
+    /// How many rows a file has of which this part has so many, and how that was found.
+    fn file(&self, rows: u64) -> (u64, String) {
+        match self.length.filter(|length| *length > self.read) {
+            _ if self.whole => (rows, String::new()),
+            Some(length) => {
+                let percent = share(100, self.read, length).max(1);
+                let how = format!(", of which {percent} % were read");
+                (share(rows, length, self.read), how)
+            }
+            None => (
+                rows,
+                ", of which the beginning was read: at least".to_owned(),
+            ),
+        }
+    }
+}
+
+/// From an export in `files`, which the first run reads, and what has changed in a day since. `seen` is
+/// what was read of the first file: no `part`, no file.
+pub fn of_export(files: u64, part: Option<Part>, seen: &Seen, changes: &Estimate) -> Estimate {
+    let (each, how) = part.map_or((0, String::new()), |part| part.file(seen.rows));
+    let at_first = each.saturating_mul(files);
+    let megabytes = seen.bytes_of(at_first).div_ceil(1_000_000);
+    Estimate {
+        at_first: Some(at_first),
+        rows: changes.rows,
+        bytes: changes.bytes,
+        how: format!(
+            "a day from changes, {}; the first run ({megabytes} MB) from the first of {files} files{how}",
+            changes.how
+        ),
+    }
+}
+
 /// How many records a list has, narrowed down page by page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Total {
@@ -222,6 +268,39 @@ mod tests {
         // A third of it is left out.
         assert_eq!((estimate.at_first, estimate.rows), (Some(1_400), 200));
         assert_eq!(estimate.bytes, 200_000);
+    }
+
+    #[test]
+    fn an_export_is_its_first_file_as_often_as_there_are_files() {
+        let changes = of_day(&seen(), true);
+        let of = |part| of_export(4, part, &seen(), &changes);
+        let part = |read, length, whole| {
+            Some(Part {
+                read,
+                length,
+                whole,
+            })
+        };
+        let whole = of(part(900, None, true));
+        assert_eq!(
+            (whole.at_first, whole.rows, whole.bytes),
+            (Some(8), 2, 2_000)
+        );
+        assert_eq!(
+            whole.how,
+            "a day from changes, all of the last 24 hours; the first run (1 MB) from the first of 4 files"
+        );
+        let begun = of(part(900, Some(9_000), false));
+        assert_eq!(begun.at_first, Some(80));
+        assert!(
+            begun.how.ends_with(", of which 10 % were read"),
+            "{}",
+            begun.how
+        );
+        let unknown = of(part(900, None, false));
+        assert_eq!(unknown.at_first, Some(8));
+        assert!(unknown.how.ends_with("at least"), "{}", unknown.how);
+        assert_eq!(of(None).at_first, Some(0));
     }
 
     proptest! {

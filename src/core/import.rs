@@ -89,12 +89,8 @@ impl Resume {
     /// Makes the next run of the stream read from there on. A stream that follows a feed takes its
     /// token first, then reads the time between by window. That it is paused, and its gaps, stay.
     pub fn apply(&self, state: &mut StreamState) {
-        *state = StreamState {
-            paused: state.paused,
-            gaps: std::mem::take(&mut state.gaps),
-            // A stream without a floor reads from the position itself: the lookback is in it.
-            ..StreamState::default()
-        };
+        // A stream without a floor reads from the position itself: the lookback is in it.
+        state.reset();
         if let Some(gap) = &self.gap {
             state.add_gap(gap.clone());
         }

@@ -1,6 +1,6 @@
 //! What the rows of a stream look like: the columns of their table, and how records fill them.
 
-use super::{columns::Column, endpoint::Endpoint, mapping::Rule, schema};
+use super::{columns::Column, endpoint::Endpoint, mapping::Rule, pick::Picks, schema};
 
 /// The form of a stream's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Layout {
     pub details: &'static [Rule],
     /// Columns that say the same in every row, as JSON, unless a record fills them.
     pub constants: &'static [(&'static str, &'static str)],
+    /// Columns that an element of a list fills as well.
+    pub picks: Option<Picks>,
 }
 
 impl Layout {
@@ -23,6 +25,7 @@ impl Layout {
             rules: endpoint.rules,
             details: endpoint.details,
             constants: endpoint.constants,
+            picks: endpoint.picks,
         }
     }
 
@@ -36,6 +39,7 @@ impl Layout {
                 rules: schema.rules,
                 details: &[],
                 constants: &[],
+                picks: None,
             },
         }
     }

@@ -168,9 +168,9 @@ fn refusals_are_understood_by_their_words() {
         .collect();
     insta::assert_snapshot!(told.join("\n"), @"
     List: answered 401 Unauthorized → Authorize
-    List: answered 401 Unauthorized: the tenant has no licence for this, or has not set it up → NotOffered
+    List: answered 401 Unauthorized (`No Tvm license`): the tenant has no licence of Microsoft Defender Vulnerability Management → NotOffered
     List: answered 403 Forbidden: the app lacks the role SecurityIncident.Read.All or SecurityIncident.ReadWrite.All → Forbidden
-    List: answered 403 Forbidden: the tenant has no licence for this, or has not set it up → NotOffered
+    List: answered 403 Forbidden (`Account is not provisioned`): Microsoft Defender XDR is not set up in the tenant → NotOffered
     List: answered 403 Authorization_RequestDenied → Forbidden
     File: answered 403 Forbidden → PositionRefused
     Snapshot: answered 404 ResourceNotFound → Empty

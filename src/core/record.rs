@@ -8,14 +8,16 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    chunk::Span,
-    scan::{Found, Walker, is_plain},
+    chunk::{position, within},
+    scan::{Found, Walker, is_plain, key_of},
 };
 
-pub use super::canonical::canonical_hash;
+pub use super::{
+    canonical::canonical_hash,
+    identity::{Facts, Identity},
+};
 
 /// A JSON value as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +40,79 @@ impl<'a> Raw<'a> {
 /// name the last counts, as in every common parser.
 #[derive(Debug, Default)]
 pub struct Members<'a> {
-    named: Vec<Member<'a>>,
+    text: &'a str,
+    spans: Cow<'a, [Span]>,
+    /// What names with escapes mean, by where their values begin.
+    meant: Vec<(u32, String)>,
     /// The [`canonical_hash`] of the object, when it was asked for.
     hash: Option<u64>,
 }
 
-/// One of them.
-#[derive(Debug)]
-pub(super) struct Member<'a> {
-    pub(super) name: Cow<'a, str>,
-    pub(super) value: Raw<'a>,
-    /// Name, colon and value as they are written, where they stand in one text.
-    pub(super) written: Option<&'a str>,
-    is_empty: bool,
-    /// The [`canonical_hash`] of the value, when the object's was asked for.
+/// Where a member stands in the text of its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Its name, without the quotes.
+    name: Range<u32>,
+    value: Range<u32>,
+    /// The [`key_of`] its name.
+    key: u64,
+    /// The [`canonical_hash`] of its value, when the object's was asked for.
     hash: u64,
+    is_empty: bool,
+}
+
+impl Span {
+    /// A member of `text`.
+    #[inline]
+    pub(super) fn of(text: &[u8], found: &Found) -> Self {
+        Self {
+            name: position(found.name.start)..position(found.name.end),
+            is_empty: text.get(found.value.clone()).is_some_and(is_empty),
+            value: position(found.value.start)..position(found.value.end),
+            key: found.key,
+            hash: found.hash,
+        }
+    }
+}
+
+/// A member.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'m, 'a> {
+    members: &'m Members<'a>,
+    span: &'m Span,
+}
+
+impl<'m, 'a> Member<'m, 'a> {
+    pub(super) fn name(self) -> &'m str {
+        self.members.name(self.span)
+    }
+
+    /// True when its name is `name`, whose [`key_of`] is `key`.
+    pub(super) fn is(self, name: &str, key: u64) -> bool {
+        self.span.key == key && self.name() == name
+    }
+
+    /// The [`key_of`] its name.
+    pub(super) fn key(self) -> u64 {
+        self.span.key
+    }
+
+    pub(super) fn value(self) -> Raw<'a> {
+        self.members.value(self.span)
+    }
+
+    /// False when its name surely begins with another byte.
+    pub(super) fn may_begin_with(self, byte: u8) -> bool {
+        let first = self.span.name.start as usize;
+        !self.members.meant.is_empty() || self.members.text.as_bytes().get(first) == Some(&byte)
+    }
+
+    /// Where its name, colon and value stand as they are written, if they do.
+    pub(super) fn written(self) -> Option<Range<usize>> {
+        let start = self.span.name.start.checked_sub(1)?;
+        let is_plain = self.members.meant.is_empty();
+        is_plain.then(|| within(&(start..self.span.value.end)))
+    }
 }
 
 impl<'a> Members<'a> {
@@ -60,111 +120,162 @@ impl<'a> Members<'a> {
     pub fn of(text: &'a [u8]) -> Result<Self, serde_json::Error> {
         // One look at the whole text is cheaper than one at each of its values.
         match simdutf8::basic::from_utf8(text) {
-            Ok(text) => Self::of_text(text),
-            Err(_) => serde_json::from_slice(text),
+            Ok(text) => Self::of_text(text, &mut Walker::default()),
+            Err(error) => Err(serde_json::from_slice::<&RawValue>(text)
+                .err()
+                .unwrap_or_else(|| serde::de::Error::custom(error))),
         }
     }
 
     /// The members of `value`, when it is an object.
     pub fn of_value(value: impl Into<Raw<'a>>) -> Option<Self> {
-        let text = value.into().get();
+        Self::walked_value(value.into(), &mut Walker::default())
+    }
+
+    /// The same by a walker that has been over objects like this one.
+    pub(super) fn walked_value(value: Raw<'a>, walker: &mut Walker) -> Option<Self> {
+        let text = value.get();
         text.starts_with('{')
-            .then(|| Self::of_text(text).ok())
+            .then(|| Self::of_text(text, walker).ok())
             .flatten()
     }
 
-    fn of_text(text: &'a str) -> Result<Self, serde_json::Error> {
-        match Self::walked(text) {
+    fn of_text(text: &'a str, walker: &mut Walker) -> Result<Self, serde_json::Error> {
+        match Self::walked(text, walker) {
             Some(members) => Ok(members),
-            None => serde_json::from_str(text),
+            None => Self::parsed(text),
         }
     }
 
     /// `None` in doubt.
-    fn walked(text: &'a str) -> Option<Self> {
-        let mut members = Self {
-            named: Vec::with_capacity(24),
-            hash: None,
-        };
-        let mut sure = true;
-        let object = Walker::default().object::<false>(text.as_bytes(), |found: Found| {
-            sure &= members.push(text, found.name, found.value, 0);
-        })?;
+    fn walked(text: &'a str, walker: &mut Walker) -> Option<Self> {
+        let mut spans = Vec::with_capacity(24);
+        let bytes = text.as_bytes();
+        let object = walker.object::<false>(bytes, |found| spans.push(Span::of(bytes, &found)))?;
         let rest = text.get(object.end..)?;
-        sure &= rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
-        (sure && (object.plain || members.tidy())).then_some(members)
+        let is_all = rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
+        let members = Self {
+            text,
+            spans: spans.into(),
+            ..Self::default()
+        };
+        members.sure(object.plain).filter(|_| is_all)
     }
 
-    /// Takes the members of the object `text` in the place of others. False in doubt.
-    pub(super) fn fill(
-        &mut self,
+    /// The members of the object `text`, where a walk has found them. `None` in doubt.
+    pub(super) fn noted(
         text: &'a str,
-        spans: &[Span],
+        spans: &'a [Span],
         hash: Option<u64>,
         plain: bool,
-    ) -> bool {
-        self.named.clear();
-        self.hash = hash;
-        let mut spans = spans.iter();
-        spans.all(|span| self.push(text, span.name(), span.value(), span.hash))
-            && (plain || self.tidy())
-    }
-
-    fn push(&mut self, text: &'a str, name: Range<usize>, value: Range<usize>, hash: u64) -> bool {
-        let with_quote = name.start.saturating_sub(1);
-        let written = text.get(with_quote..value.end);
-        let (Some(name), Some(value)) = (text.get(name), text.get(value)) else {
-            return false;
-        };
-        let value = Raw(value);
-        self.named.push(Member {
-            name: name.into(),
-            value,
-            written,
-            is_empty: is_empty(value),
+    ) -> Option<Self> {
+        let members = Self {
+            text,
+            spans: spans.into(),
+            meant: Vec::new(),
             hash,
-        });
-        true
+        };
+        members.sure(plain)
     }
 
-    /// Makes names of what is written, of which the last ones of each count. False in doubt.
-    fn tidy(&mut self) -> bool {
-        for member in &mut self.named {
-            if member.name.contains('\\') {
-                let Ok(name) = serde_json::from_str(&format!("\"{}\"", member.name)) else {
-                    return false;
-                };
-                member.name = Cow::Owned(name);
+    /// The slow way, which is never in doubt.
+    fn parsed(text: &'a str) -> Result<Self, serde_json::Error> {
+        let Pairs(pairs) = serde_json::from_str(text)?;
+        let range = |part: &str| {
+            let start = part.as_ptr().addr() - text.as_ptr().addr();
+            start..start + part.len()
+        };
+        let mut members = Self {
+            text,
+            ..Self::default()
+        };
+        for (name, value) in pairs {
+            let value = range(value.get());
+            let (key, hash) = (key_of(&name), 0);
+            let name = match name {
+                Cow::Borrowed(name) => range(name),
+                Cow::Owned(name) => {
+                    members.meant.push((position(value.start), name));
+                    0..0
+                }
+            };
+            let found = Found {
+                name,
+                key,
+                value,
+                hash,
+            };
+            members
+                .spans
+                .to_mut()
+                .push(Span::of(text.as_bytes(), &found));
+        }
+        members.keep_last();
+        Ok(members)
+    }
+
+    /// The same; unless `plain`, with names as they are meant, of which the last ones of each count.
+    /// `None` in doubt.
+    fn sure(mut self, plain: bool) -> Option<Self> {
+        if plain {
+            return Some(self);
+        }
+        for span in self.spans.to_mut() {
+            let name = self.text.get(within(&span.name))?;
+            if name.contains('\\') {
+                let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
+                span.key = key_of(&name);
+                self.meant.push((span.value.start, name));
             }
         }
         self.keep_last();
-        true
+        Some(self)
     }
 
     /// Keeps the last of the members with the same name.
     fn keep_last(&mut self) {
-        let mut hashes: Vec<u64> = self.named.iter().map(Member::print).collect();
-        hashes.sort_unstable();
-        if hashes.windows(2).all(|two| two[0] != two[1]) {
+        let mut keys: Vec<u64> = self.spans.iter().map(|span| span.key).collect();
+        keys.sort_unstable();
+        if keys.windows(2).all(|two| two[0] != two[1]) {
             return;
         }
-        let mut seen: HashSet<String> = HashSet::with_capacity(self.named.len());
-        self.named.reverse();
-        self.named
-            .retain(|member| seen.insert(member.name.clone().into_owned()));
-        self.named.reverse();
+        let mut seen: HashSet<&str> = HashSet::with_capacity(self.spans.len());
+        let spans = self.spans.iter().rev();
+        let mut kept: Vec<Span> = spans
+            .filter(|span| seen.insert(self.name(span)))
+            .cloned()
+            .collect();
+        kept.reverse();
+        self.spans = kept.into();
+    }
+
+    fn name<'m>(&'m self, span: &Span) -> &'m str {
+        let mut meant = self.meant.iter();
+        match meant.find(|(value, _)| *value == span.value.start) {
+            Some((_, name)) => name,
+            None => self.text.get(within(&span.name)).unwrap_or_default(),
+        }
+    }
+
+    fn value(&self, span: &Span) -> Raw<'a> {
+        Raw(self.text.get(within(&span.value)).unwrap_or("null"))
+    }
+
+    fn find(&self, name: &str) -> Option<&Span> {
+        let key = key_of(name);
+        let mut spans = self.spans.iter();
+        spans.find(|span| span.key == key && self.name(span) == name)
     }
 
     /// The value of a member, unless it is absent, null or empty.
     pub fn get(&self, name: &str) -> Option<Raw<'a>> {
-        let named = self.named.iter().find(|member| member.name == name)?;
-        (!named.is_empty).then_some(named.value)
+        let span = self.find(name).filter(|span| !span.is_empty)?;
+        Some(self.value(span))
     }
 
     /// The value of a member, whatever it says.
     pub fn raw(&self, name: &str) -> Option<Raw<'a>> {
-        let named = self.named.iter().find(|member| member.name == name);
-        named.map(|member| member.value)
+        self.find(name).map(|span| self.value(span))
     }
 
     /// A member's text: a string's content, or a number as it is written.
@@ -174,40 +285,67 @@ impl<'a> Members<'a> {
 
     /// The members that say something.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
-        self.saying().map(|member| (&*member.name, member.value))
+        let members = self.saying().map(|(_, member)| member);
+        members.map(|member| (member.name(), member.value()))
     }
 
     /// The same with the [`canonical_hash`] of each value.
     pub(super) fn hashes(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.saying().map(|member| {
+        self.saying().map(|(_, member)| {
             let hash = match self.hash {
-                Some(_) => member.hash,
-                None => canonical_hash(member.value.get().as_bytes()),
+                Some(_) => member.span.hash,
+                None => canonical_hash(member.value().get().as_bytes()),
             };
-            (&*member.name, hash)
+            (member.name(), hash)
         })
     }
 
-    /// The same, as they are written.
-    pub(super) fn saying(&self) -> impl Iterator<Item = &Member<'a>> {
-        self.named.iter().filter(|member| !member.is_empty)
+    /// The same with the place of each.
+    pub(super) fn saying(&self) -> impl Iterator<Item = (u32, Member<'_, 'a>)> {
+        let spans = (0..).zip(self.spans.iter());
+        spans
+            .filter(|(_, span)| !span.is_empty)
+            .map(move |(place, span)| {
+                let members = self;
+                (place, Member { members, span })
+            })
     }
 
-    /// Leaves out what `OData` says about other members; `text` is the record's.
-    pub fn leave_out_annotations(&mut self, text: &[u8]) {
+    /// How many places of members there are.
+    pub(super) fn places(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// The value of the member at a place.
+    pub(super) fn at(&self, place: u32) -> Option<Raw<'a>> {
+        let span = self.spans.get(place as usize)?;
+        Some(self.value(span))
+    }
+
+    /// The [`canonical_hash`] of the object.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+            .unwrap_or_else(|| canonical_hash(self.text.as_bytes()))
+    }
+
+    /// The text of the object.
+    pub(super) fn as_written(&self) -> &'a str {
+        self.text
+    }
+
+    /// Leaves out what `OData` says about other members.
+    pub fn leave_out_annotations(&mut self) {
         const SIGN: &str = "@odata.";
-        let escaped = |member: &Member<'_>| matches!(member.name, Cow::Owned(_));
         // One look at the whole text is cheaper than one at each name, and finds hardly ever anything.
-        let found = memchr::memmem::find(text, SIGN.as_bytes()).is_some();
-        if found || self.named.iter().any(escaped) {
-            self.named.retain(|member| !member.name.contains(SIGN));
+        let found = memchr::memmem::find(self.text.as_bytes(), SIGN.as_bytes()).is_some();
+        if found || !self.meant.is_empty() {
+            let spans = self.spans.iter();
+            let kept: Vec<Span> = spans
+                .filter(|span| !self.name(span).contains(SIGN))
+                .cloned()
+                .collect();
+            self.spans = kept.into();
         }
-    }
-}
-
-impl Member<'_> {
-    fn print(&self) -> u64 {
-        xxh3_64(self.name.as_bytes())
     }
 }
 
@@ -230,10 +368,9 @@ pub fn text_of(value: Raw<'_>) -> Option<Cow<'_, str>> {
 }
 
 /// True for the values that say nothing: null, `""`, `[]`, `{}`.
-fn is_empty(value: Raw<'_>) -> bool {
-    let text = value.get();
-    match text.as_bytes() {
-        b"null" | b"\"\"" | b"[]" | b"{}" => true,
+fn is_empty(value: &[u8]) -> bool {
+    match value {
+        [b'n', ..] | [b'"', b'"'] => true,
         [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => {
             inner.iter().all(u8::is_ascii_whitespace)
         }
@@ -241,12 +378,15 @@ fn is_empty(value: Raw<'_>) -> bool {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+/// The names and values of an object.
+struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
 
         impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
+            type Value = Pairs<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -256,137 +396,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 #[derive(Deserialize)]
                 struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
 
-                let mut members = Members::default();
-                while let Some((Key(name), value)) = map.next_entry::<_, &RawValue>()? {
-                    let value = value.into();
-                    members.named.push(Member {
-                        name,
-                        value,
-                        written: None,
-                        is_empty: is_empty(value),
-                        hash: 0,
-                    });
+                let mut pairs = Vec::new();
+                while let Some((Key(name), value)) = map.next_entry()? {
+                    pairs.push((name, value));
                 }
-                members.keep_last();
-                Ok(members)
+                Ok(Pairs(pairs))
             }
         }
 
         deserializer.deserialize_map(Object)
-    }
-}
-
-/// Which members of a stream's records say what they are.
-#[derive(Debug, Clone, Copy)]
-pub struct Identity {
-    /// The member that names the record.
-    pub id: &'static str,
-    /// The member that says when it was changed last, when there is one.
-    pub version: Option<&'static str>,
-    /// The member that says when it happened.
-    pub time: &'static str,
-    /// Further members that name it: the `recordId` joins them by `|`.
-    pub also: &'static [&'static str],
-    /// A further member that tells versions of one time apart.
-    pub version_also: Option<&'static str>,
-    /// Members may begin with a capital, too.
-    pub capitals: bool,
-}
-
-impl Identity {
-    /// No further members.
-    pub const PLAIN: Self = Self {
-        id: "",
-        version: None,
-        time: "",
-        also: &[],
-        version_also: None,
-        capitals: false,
-    };
-}
-
-impl Identity {
-    /// True when every record's [`Facts`] take a hash of it, which its walk may then find as well.
-    pub fn takes_hash(&self) -> bool {
-        self.version.is_none()
-    }
-
-    /// A member's text, under either spelling when the source has two.
-    fn text<'a>(&self, members: &Members<'a>, name: &str) -> Option<Cow<'a, str>> {
-        members.text(name).or_else(|| {
-            // Names of another length need no closer look.
-            let mut others = members.named.iter().filter(|_| self.capitals);
-            let is_other = |key: &str| key.len() == name.len() && is_capitalised(key, name);
-            let found = others.find(|member| is_other(&member.name))?;
-            text_of(found.value).filter(|_| !found.is_empty)
-        })
-    }
-}
-
-/// `deviceId` → `DeviceId`.
-pub fn capitalised(name: &str) -> String {
-    let mut letters = name.chars();
-    let first = letters.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
-}
-
-/// True when `text` is `name` with a capital.
-pub fn is_capitalised(text: &str, name: &str) -> bool {
-    match (text.as_bytes(), name.as_bytes()) {
-        ([first, rest @ ..], [small, others @ ..]) => {
-            *first == small.to_ascii_uppercase() && rest == others
-        }
-        (text, name) => text == name,
-    }
-}
-
-/// What identifies a record, taken from it before anything is added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// `recordId`: the source's id, else a hash of the record.
-    pub id: String,
-    /// `recordVersion`: the update time where there is one, else a hash of the record.
-    pub version: String,
-    /// `eventTime`.
-    pub time: Option<DateTime<Utc>>,
-}
-
-/// A time has many spellings; a version that is one must not become another one by its digits.
-fn one_spelling(version: &str) -> String {
-    parse_time(version).map_or_else(
-        || version.to_owned(),
-        |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-    )
-}
-
-impl Facts {
-    /// The facts of the record `text`, whose members are `members`.
-    pub fn of(text: &[u8], members: &Members<'_>, identity: &Identity) -> Self {
-        let hash = || {
-            let hash = members.hash.unwrap_or_else(|| canonical_hash(text));
-            format!("{hash:016x}")
-        };
-        let named = |member: &str| identity.text(members, member).map(Cow::into_owned);
-        let mut id = named(identity.id).unwrap_or_else(hash);
-        for member in identity.also {
-            id.push('|');
-            id.push_str(&identity.text(members, member).unwrap_or_default());
-        }
-        let mut version = identity
-            .version
-            .and_then(named)
-            .map_or_else(hash, |version| one_spelling(&version));
-        if let Some(also) = identity.version_also.and_then(named) {
-            version.push('|');
-            version.push_str(&also);
-        }
-        Self {
-            id,
-            version,
-            time: identity
-                .text(members, identity.time)
-                .and_then(|text| parse_time(&text)),
-        }
     }
 }
 
@@ -425,33 +443,8 @@ pub fn time_text(time: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
 
     use super::*;
-
-    const IDENTITY: Identity = Identity {
-        id: "uuid",
-        version: Some("updateTime"),
-        time: "t",
-        ..Identity::PLAIN
-    };
-
-    fn facts(value: &Value) -> Facts {
-        let text = value.to_string();
-        Facts::of(
-            text.as_bytes(),
-            &Members::of(text.as_bytes()).unwrap(),
-            &IDENTITY,
-        )
-    }
-
-    #[test]
-    fn facts_come_from_the_named_members() {
-        let facts =
-            facts(&json!({"uuid": "u-1", "updateTime": "v", "t": "2026-01-01T10:00+02:00"}));
-        assert_eq!((facts.id.as_str(), facts.version.as_str()), ("u-1", "v"));
-        assert_eq!(facts.time, parse_time("2026-01-01T08:00:00Z"));
-    }
 
     #[test]
     fn what_odata_says_about_members_is_no_member() {
@@ -461,28 +454,10 @@ mod tests {
             r#"{"a":1,"b@x":2}"#,
         ] {
             let mut members = Members::of(text.as_bytes()).unwrap();
-            members.leave_out_annotations(text.as_bytes());
+            members.leave_out_annotations();
             let names: Vec<&str> = members.iter().map(|(name, _)| name).collect();
             assert_eq!(names, ["a", "b@x"], "{text}");
         }
-    }
-
-    #[test]
-    fn a_capital_makes_another_spelling() {
-        for name in ["", "d", "deviceId", "DeviceId", "ähnlich"] {
-            assert!(is_capitalised(&capitalised(name), name), "{name}");
-        }
-        for text in ["deviceId", "Deviceid", "DeviceIds", "DeviceI", ""] {
-            assert!(!is_capitalised(text, "deviceId"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_record_without_an_id_is_named_by_its_content() {
-        let one = facts(&json!({"uuid": null, "a": 1}));
-        assert_eq!(one.id.len(), 16);
-        assert_eq!(one.id, one.version);
-        assert_ne!(one, facts(&json!({"uuid": "", "a": 2})));
     }
 
     #[test]
@@ -523,7 +498,7 @@ mod tests {
     fn depth_is_no_danger() {
         let deep = format!("{}1{}", r#"{"a":["#.repeat(5_000), "]}".repeat(5_000));
         let members = Members::of(deep.as_bytes()).unwrap();
-        let facts = Facts::of(deep.as_bytes(), &members, &IDENTITY);
+        let facts = Facts::of(&members, &Identity::PLAIN);
         assert_eq!(facts.id.len(), 16);
     }
 

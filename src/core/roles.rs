@@ -17,11 +17,48 @@ pub fn claimed(token: &str) -> Option<Vec<String>> {
     Some(claims.roles)
 }
 
-/// The roles beyond those that are `enough`.
-pub fn beyond(roles: Vec<String>, enough: &[&str]) -> Vec<String> {
-    let mut beyond = roles;
-    beyond.retain(|role| !enough.contains(&role.as_str()));
-    beyond.sort_unstable();
+/// A role that an app holds, and that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beyond {
+    /// The role.
+    pub role: String,
+    /// The one that would be enough, where so far this one opens what is read.
+    pub instead: Option<&'static str>,
+}
+
+impl Beyond {
+    /// True when it allows more than to read.
+    pub fn is_more_than_reading(&self) -> bool {
+        !self.role.contains(".Read.")
+    }
+}
+
+/// The roles of `held` that are not needed, those that allow more than to read first. `opens` names
+/// for each thing that is read the roles of which one opens it, the one that is enough first.
+pub fn beyond(held: &[String], opens: &[&'static [&'static str]]) -> Vec<Beyond> {
+    let holds = |role: &str| held.iter().any(|one| one == role);
+    let is_enough = |role: &String| {
+        opens
+            .iter()
+            .any(|roles| roles.first() == Some(&role.as_str()))
+    };
+    let lives_on = |role: &str| {
+        let mut living = opens.iter().filter(|roles| roles.contains(&role));
+        living.find_map(|roles| roles.first().copied().filter(|enough| !holds(enough)))
+    };
+    let mut beyond: Vec<Beyond> = held
+        .iter()
+        .filter(|role| !is_enough(role))
+        .map(|role| Beyond {
+            role: role.clone(),
+            instead: lives_on(role),
+        })
+        .collect();
+    beyond.sort_unstable_by(|one, other| {
+        let order = |one: &Beyond| (!one.is_more_than_reading(), one.role.clone());
+        order(one).cmp(&order(other))
+    });
+    beyond.dedup();
     beyond
 }
 
@@ -35,12 +72,36 @@ mod tests {
         let roles = claimed(&token(
             r#"{"aud":"x","roles":["A.Read.All","A.ReadWrite.All"]}"#,
         ));
-        let roles = roles.unwrap();
-        assert_eq!(roles, ["A.Read.All", "A.ReadWrite.All"]);
-        assert_eq!(beyond(roles, &["A.Read.All"]), ["A.ReadWrite.All"]);
+        assert_eq!(roles.unwrap(), ["A.Read.All", "A.ReadWrite.All"]);
         assert_eq!(claimed(&token("{}")), Some(Vec::new()));
         for strange in ["", "opaque", "a.b.c", &token(r#"{"roles":7}"#)] {
             assert_eq!(claimed(strange), None, "{strange}");
         }
+    }
+
+    #[test]
+    fn what_nothing_needs_is_told_and_what_something_lives_on_has_a_substitute() {
+        const A: &[&str] = &["A.Read.All", "A.ReadWrite.All", "B.Read.All"];
+        const B: &[&str] = &["B.Read.All"];
+        let told = |held: &[&str], opens: &[&'static [&'static str]]| {
+            let held: Vec<String> = held.iter().map(|role| (*role).to_owned()).collect();
+            let beyond = beyond(&held, opens).into_iter();
+            let told = |one: Beyond| format!("{} {}", one.role, one.instead.unwrap_or("-"));
+            beyond.map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["A.Read.All", "B.Read.All"], &[A, B]), [""; 0]);
+        assert_eq!(
+            told(&["Z.Read.All", "A.ReadWrite.All", "A.Read.All"], &[A]),
+            ["A.ReadWrite.All -", "Z.Read.All -"]
+        );
+        // It is the only one that opens A.
+        assert_eq!(
+            told(&["A.ReadWrite.All"], &[A]),
+            ["A.ReadWrite.All A.Read.All"]
+        );
+        assert_eq!(told(&["B.Read.All"], &[A]), ["B.Read.All A.Read.All"]);
+        // B is read by it, too.
+        assert_eq!(told(&["B.Read.All"], &[A, B]), [""; 0]);
+        assert_eq!(told(&["A.Read.All"], &[]), ["A.Read.All -"]);
     }
 }

@@ -14,12 +14,14 @@ use super::{
     layout::Layout,
     mapping::Rule,
     record::{Facts, Members, time_text},
+    scan::Walker,
     shorten::{MAX_VALUE_BYTES, quoted, shorten},
 };
 
 mod cells;
 mod convert;
 mod object;
+mod picked;
 mod plan;
 mod restore;
 
@@ -27,6 +29,7 @@ pub use restore::restore;
 
 use cells::{Cells, Left};
 use object::{Object, push_text};
+use picked::Picker;
 use plan::{Plan, Slot, Slots};
 
 /// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
@@ -66,6 +69,9 @@ pub struct RowSource {
     plan: Plan,
     details: Plan,
     constants: Vec<(Slot, &'static str)>,
+    /// What stands before the value of a column, by its place.
+    heads: Vec<String>,
+    picker: Option<Picker>,
     /// Where the name of a device goes, if the table has a column for it.
     device_name: Option<Slot>,
     additional: Slot,
@@ -92,13 +98,22 @@ pub struct Row {
     pub shortened: bool,
 }
 
+/// A row that is being written, and what is kept from one to the next.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The row.
+    pub json: String,
+    walker: Walker,
+}
+
 impl RowSource {
     /// Rows of the endpoint's stream, of `connection`, in this form. With `event_time` their `TimeGenerated` is
     /// the time of the event, as far as the service accepts it.
     pub fn new(endpoint: &Endpoint, layout: &Layout, connection: &str, event_time: bool) -> Self {
         let mut slots = Slots::default();
         let constants = layout.constants.iter();
-        Self {
+        let device_name = layout.column(DEVICE_NAME);
+        let mut source = Self {
             fragment: source_cells(endpoint.provider, connection, endpoint.stream),
             rules: layout.rules,
             plan: Plan::new(layout.rules, &mut slots),
@@ -106,13 +121,16 @@ impl RowSource {
             constants: constants
                 .map(|(column, json)| (slots.of(column), *json))
                 .collect(),
-            device_name: layout
-                .column(DEVICE_NAME)
-                .map(|column| slots.of(column.name)),
+            heads: Vec::new(),
+            picker: (layout.picks.as_ref())
+                .map(|picks| Picker::new(picks, layout.rules, &mut slots)),
+            device_name: device_name.map(|column| slots.of(column.name)),
             additional: slots.of(ADDITIONAL),
             truncated: slots.of(TRUNCATED),
             event_time,
-        }
+        };
+        source.heads = slots.heads();
+        source
     }
 
     /// The row of a record.
@@ -123,15 +141,15 @@ impl RowSource {
         looked: Looked<'_>,
         now: DateTime<Utc>,
     ) -> Row {
-        let mut json = String::new();
-        let shortened = self.write(record, facts, looked, now, &mut json);
+        let mut draft = Draft::default();
+        let shortened = self.write(record, facts, looked, now, &mut draft);
         Row {
-            json: json.into_bytes(),
+            json: draft.json.into_bytes(),
             shortened,
         }
     }
 
-    /// Writes the row of a record behind what is in `json`. True when a value was cut: then the
+    /// Writes the row of a record in the place of another one. True when a value was cut: then the
     /// record has to be kept whole elsewhere.
     pub fn write(
         &self,
@@ -139,9 +157,9 @@ impl RowSource {
         facts: &Facts,
         looked: Looked<'_>,
         now: DateTime<Utc>,
-        json: &mut String,
+        draft: &mut Draft,
     ) -> bool {
-        let mut cells = Cells::new();
+        let mut cells = Cells::new(&mut draft.walker);
         let left = cells.fill(record, &self.plan);
         let details = cells.look_up(looked, record, &self.details);
         if let Some((slot, name)) = self.device_name.zip(looked.device_name)
@@ -149,11 +167,15 @@ impl RowSource {
         {
             cells.add_looked_up(slot, quoted(name));
         }
+        if let Some(picker) = &self.picker {
+            picker.fill(record, &mut cells);
+        }
 
-        let start = json.len();
+        let json = &mut draft.json;
+        json.clear();
         self.open(facts, now, json);
         for cell in &cells.filled {
-            push_cell(json, cell.column, &cell.json);
+            self.push(cell.slot, &cell.json, json);
         }
         let behind_cells = json.len();
         let rest = Rest {
@@ -161,21 +183,20 @@ impl RowSource {
             details,
             rules: self.rules,
         };
-        push_name(json, self.additional.column);
+        self.push(self.additional, "", json);
         if !rest.write(record, &cells, json) {
             json.truncate(behind_cells);
         }
         for (slot, constant) in &self.constants {
             if !cells.has(*slot) {
-                push_cell(json, slot.column, constant);
+                self.push(*slot, constant, json);
             }
         }
         self.close(facts, json);
         // What is shorter than the longest value has no value that is too long.
-        if json.len() - start <= MAX_VALUE_BYTES {
+        if json.len() <= MAX_VALUE_BYTES {
             return false;
         }
-        json.truncate(start);
         self.write_long(record, facts, cells, &rest, now, json)
     }
 
@@ -184,8 +205,8 @@ impl RowSource {
         &'a self,
         record: &Members<'a>,
         facts: &Facts,
-        mut cells: Cells<'a>,
-        rest: &Rest<'_>,
+        mut cells: Cells<'a, '_>,
+        rest: &Rest,
         now: DateTime<Utc>,
         json: &mut String,
     ) -> bool {
@@ -198,21 +219,26 @@ impl RowSource {
                 cells.add(*slot, *constant);
             }
         }
-        let start = json.len();
+        json.clear();
         self.open(facts, now, json);
         self.close(facts, json);
-        let around = json.len() - start;
-        json.truncate(start);
-        let cut = cells.shorten(MAX_ROW_BYTES - around);
+        let cut = cells.shorten(MAX_ROW_BYTES - json.len());
         if !cut.is_empty() {
             cells.add(self.truncated, Value::from(cut.clone()).to_string());
         }
+        json.clear();
         self.open(facts, now, json);
         for cell in &cells.filled {
-            push_cell(json, cell.column, &cell.json);
+            self.push(cell.slot, &cell.json, json);
         }
         self.close(facts, json);
         !cut.is_empty()
+    }
+
+    /// Writes a column.
+    fn push(&self, slot: Slot, value: &str, json: &mut String) {
+        json.push_str(self.heads.get(slot.place).map_or("", String::as_str));
+        json.push_str(value);
     }
 
     /// Begins a row.
@@ -238,16 +264,16 @@ impl RowSource {
 }
 
 /// What goes to `additionalFields`.
-struct Rest<'a> {
-    left: Left<'a>,
+struct Rest {
+    left: Left,
     /// What was looked up and no column took.
     details: Option<String>,
     rules: &'static [Rule],
 }
 
-impl Rest<'_> {
+impl Rest {
     /// Writes it. False when there is nothing.
-    fn write(&self, record: &Members<'_>, cells: &Cells<'_>, json: &mut String) -> bool {
+    fn write(&self, record: &Members<'_>, cells: &Cells<'_, '_>, json: &mut String) -> bool {
         let mut object = Object::new(json);
         self.left.write(record, &mut object);
         if let Some(details) = &self.details {

@@ -5,7 +5,10 @@ use serde_json::{Map, json};
 
 use super::{super::*, checked_in, row_in};
 use crate::{
-    core::mapping::{As, To},
+    core::{
+        mapping::{As, To},
+        pick::{Picks, With},
+    },
     source::{defender::ENDPOINTS, eset::STREAMS, hunting},
 };
 
@@ -170,6 +173,73 @@ fn records(rules: &'static [Rule]) -> BoxedStrategy<Map<String, Value>> {
         .boxed()
 }
 
+/// A value at a path of an element.
+fn put(element: &mut Value, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => element[path] = value,
+        Some((outer, inner)) => {
+            if !element[outer].is_object() {
+                element[outer] = json!({});
+            }
+            put(&mut element[outer], inner, value);
+        }
+    }
+}
+
+/// A list with elements of each kind that something is picked from, more than once, and of others.
+fn elements(picks: Picks) -> BoxedStrategy<Value> {
+    let kinds: Vec<_> = picks.things.iter().flat_map(|kinds| kinds.iter()).collect();
+    let element = select(kinds).prop_flat_map(move |kind| {
+        let paths = kind.fills.iter().flat_map(|fill| match fill.with {
+            With::Text(paths) => paths.iter().map(|path| (*path).to_owned()).collect(),
+            With::Integer(path) | With::Remote(path) => vec![path.to_owned()],
+            With::File(path) => ["filePath", "fileName"]
+                .map(|name| format!("{path}.{name}"))
+                .into(),
+            With::Account(path) => ["userPrincipalName", "domainName", "accountName"]
+                .map(|name| format!("{path}.{name}"))
+                .into(),
+            With::Always(_) => Vec::new(),
+        });
+        let paths: Vec<String> = paths.collect();
+        let spelt = select(vec!["", "#microsoft.graph.security.", "x"]);
+        let value = prop_oneof![
+            4 => text(),
+            1 => Just(json!("203.0.113.9")),
+            1 => (0..9_000_000_000u64).prop_map(Value::from),
+            1 => anything(),
+        ];
+        let values = prop::collection::vec(prop::option::of(value), paths.len());
+        (spelt, values).prop_map(move |(spelt, values)| {
+            let mut element = json!({ picks.kind: format!("{spelt}{}", kind.name) });
+            for (path, value) in paths.iter().zip(values) {
+                if let Some(value) = value {
+                    put(&mut element, path.trim_start_matches('.'), value);
+                }
+            }
+            element
+        })
+    });
+    let element = prop_oneof![6 => element, 1 => anything()];
+    prop::collection::vec(element, 0..8)
+        .prop_map(Value::from)
+        .boxed()
+}
+
+/// Records of a layout, whose lists hold what is picked from them.
+fn records_of(layout: &Layout) -> BoxedStrategy<Map<String, Value>> {
+    let plain = records(layout.rules);
+    let Some(picks) = layout.picks else {
+        return plain;
+    };
+    (plain, prop::option::of(elements(picks)))
+        .prop_map(move |(mut record, list)| {
+            record.extend(list.map(|list| (picks.list.to_owned(), list)));
+            record
+        })
+        .boxed()
+}
+
 /// Each stream, in the shared tables and in tables of its own.
 fn forms() -> Vec<(&'static Endpoint, Layout)> {
     let tables = hunting::tables().iter().map(|table| &table.endpoint);
@@ -192,7 +262,7 @@ type Case = (
 /// Any endpoint with a record of it, in some form of its text, and what was looked up.
 fn cases() -> impl Strategy<Value = Case> {
     let streams = select(forms()).prop_flat_map(|(endpoint, layout)| {
-        (records(layout.rules), records(layout.details))
+        (records_of(&layout), records(layout.details))
             .prop_map(move |(record, details)| ((endpoint, layout), record, details))
     });
     let looked = (any::<bool>(), prop::option::of(Just("ws-17".to_owned())));

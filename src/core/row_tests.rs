@@ -14,6 +14,9 @@ use crate::{
     source::eset::{CLOUD_OFFICE, DETECTIONS, INCIDENTS},
 };
 
+#[path = "row_pick_tests.rs"]
+mod picks;
+
 #[path = "row_property_tests.rs"]
 mod properties;
 
@@ -64,7 +67,7 @@ fn row_in(
     event_time: bool,
 ) -> Row {
     let members = Members::of(record.as_bytes()).unwrap();
-    let facts = Facts::of(record.as_bytes(), &members, &endpoint.identity);
+    let facts = Facts::of(&members, &endpoint.identity);
     RowSource::new(endpoint, layout, "default", event_time).row(&members, &facts, looked, at(NOW))
 }
 

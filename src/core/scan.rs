@@ -8,14 +8,18 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+mod names;
+
+use names::{Met, Names};
+
 /// Deeper than any record is, and no danger to the stack.
 const MAX_DEPTH: u32 = 128;
 
 /// A hash of a JSON text that does not depend on white space, on how a string is escaped, or on the
 /// order of an object's members. `None` in doubt.
 pub(super) fn hash(text: &[u8]) -> Option<u64> {
-    let mut scratch = Vec::new();
-    let mut walk = Walk::new(text, &mut scratch);
+    let mut walker = Walker::default();
+    let mut walk = Walk::new(text, &mut walker);
     let hash = walk.value::<true>(MAX_DEPTH)?;
     walk.next().is_none().then_some(hash)
 }
@@ -25,7 +29,10 @@ pub(super) fn hash(text: &[u8]) -> Option<u64> {
 pub(super) struct Walker {
     /// The last string that had to be unescaped.
     scratch: Vec<u8>,
+    /// The names of the objects themselves.
     names: Names,
+    /// Those of the objects further in.
+    inner: Names,
     /// How many bytes were walked over.
     #[cfg(test)]
     pub(super) walked: usize,
@@ -36,6 +43,8 @@ pub(super) struct Walker {
 pub(super) struct Found {
     /// Where its name stands, without the quotes.
     pub(super) name: Range<usize>,
+    /// The [`key_of`] its name, as far as that has no escapes.
+    pub(super) key: u64,
     pub(super) value: Range<usize>,
     /// The [`hash`] of its value, if that was asked for.
     pub(super) hash: u64,
@@ -58,79 +67,31 @@ impl Walker {
     pub(super) fn object<const HASH: bool>(
         &mut self,
         text: &[u8],
-        mut each: impl FnMut(Found),
+        each: impl FnMut(Found),
     ) -> Option<Object> {
-        let names = &mut self.names;
-        names.clear();
-        let mut walk = Walk::new(text, &mut self.scratch);
+        let mut walk = Walk::new(text, self);
         let hash = match walk.next() {
-            Some(b'{') => walk.object::<HASH>(MAX_DEPTH, |found, key, escaped| {
-                let key = match (HASH, text.get(found.name.clone())) {
-                    (false, Some(name)) => xxh3_64(name),
-                    _ => key,
-                };
-                names.add(key, escaped);
-                each(found);
-            }),
+            Some(b'{') => walk.object::<HASH, true>(MAX_DEPTH, each),
             _ => None,
         };
+        let end = walk.at;
         #[cfg(test)]
         {
-            self.walked += walk.at;
+            self.walked += end;
         }
         Some(Object {
-            end: walk.at,
+            end,
             hash: HASH.then_some(hash?),
-            plain: names.plain,
+            plain: self.names.plain,
         })
     }
-}
 
-/// The names of an object, by their hashes.
-#[derive(Debug)]
-struct Names {
-    hashes: [u32; 128],
-    count: usize,
-    /// A bit for each hash: most are found to be new by that alone.
-    bits: [u64; 16],
-    plain: bool,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self {
-            hashes: [0; 128],
-            count: 0,
-            bits: [0; 16],
-            plain: true,
-        }
-    }
-}
-
-impl Names {
-    fn clear(&mut self) {
-        (self.count, self.bits, self.plain) = (0, [0; 16], true);
-    }
-
-    fn add(&mut self, hash: u64, escaped: bool) {
-        let bit = 1 << (hash % 64);
-        let [.., word, _] = hash.to_be_bytes();
-        let bits = &mut self.bits[usize::from(word % 16)];
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "the half that the bit does not use"
-        )]
-        let hash = (hash >> 32) as u32;
-        let (before, rest) = self.hashes.split_at_mut(self.count);
-        let repeated = *bits & bit != 0 && before.contains(&hash);
-        match rest.first_mut() {
-            Some(next) if !repeated && !escaped => {
-                *next = hash;
-                *bits |= bit;
-                self.count += 1;
-            }
-            // There are too many to tell, as well.
-            _ => self.plain = false,
+    /// The names of the objects themselves, or of those further in.
+    fn names<const OUTER: bool>(&mut self) -> &mut Names {
+        if OUTER {
+            &mut self.names
+        } else {
+            &mut self.inner
         }
     }
 }
@@ -138,6 +99,11 @@ impl Names {
 /// One step of a hash over ordered parts.
 fn mix(state: u64, part: u64) -> u64 {
     (state.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The hash of a name by what it means.
+pub(super) fn key_of(name: &str) -> u64 {
+    text_hash(name.as_bytes())
 }
 
 /// The hash of a string by what it means.
@@ -152,16 +118,16 @@ struct Walk<'a> {
     at: usize,
     /// The last string had escapes.
     escaped: bool,
-    scratch: &'a mut Vec<u8>,
+    walker: &'a mut Walker,
 }
 
 impl<'a> Walk<'a> {
-    fn new(text: &'a [u8], scratch: &'a mut Vec<u8>) -> Self {
+    fn new(text: &'a [u8], walker: &'a mut Walker) -> Self {
         Self {
             text,
             at: 0,
             escaped: false,
-            scratch,
+            walker,
         }
     }
 
@@ -186,50 +152,76 @@ impl<'a> Walk<'a> {
     fn value<const HASH: bool>(&mut self, depth: u32) -> Option<u64> {
         match self.next()? {
             b'"' => self.string::<HASH>(),
-            b'{' => self.object::<HASH>(depth.checked_sub(1)?, |_, _, _| ()),
+            b'{' => self.object::<HASH, false>(depth.checked_sub(1)?, |_| ()),
             b'[' => self.array::<HASH>(depth.checked_sub(1)?),
             b'-' | b'0'..=b'9' => self.number::<HASH>(),
             _ => self.word(),
         }
     }
 
-    /// An object. `each` is told of every member, of its name's hash, and whether that has escapes.
-    fn object<const HASH: bool>(
+    /// An object, which is no member of another if `OUTER`. `each` is told of every member.
+    fn object<const HASH: bool, const OUTER: bool>(
         &mut self,
         depth: u32,
-        mut each: impl FnMut(Found, u64, bool),
+        mut each: impl FnMut(Found),
     ) -> Option<u64> {
         let mut sum = 9_u64;
         self.at += 1;
+        if OUTER {
+            self.walker.names.begin();
+        }
         if self.next()? == b'}' {
             self.at += 1;
             return Some(mix(sum, 11));
         }
         loop {
-            if self.next()? != b'"' {
-                return None;
-            }
-            let start = self.at;
-            let key = self.string::<HASH>()?;
-            let (name, escaped) = (start + 1..self.at - 1, self.escaped);
-            if self.take()? != b':' {
-                return None;
-            }
-            self.next()?;
-            let start = self.at;
+            let Met { name, key, value } = self.name::<HASH, OUTER>()?;
+            self.at = value;
             let hash = self.value::<HASH>(depth)?;
             if HASH {
                 // A sum, so that the order of the members does not matter.
                 sum = sum.wrapping_add(mix(mix(10, key), hash));
             }
-            let value = start..self.at;
-            each(Found { name, value, hash }, key, escaped);
+            let value = value..self.at;
+            each(Found {
+                name,
+                key,
+                value,
+                hash,
+            });
             match self.take()? {
                 b',' => {}
                 b'}' => return Some(mix(sum, 11)),
                 _ => return None,
             }
         }
+    }
+
+    /// A name and its colon.
+    #[inline]
+    fn name<const HASH: bool, const OUTER: bool>(&mut self) -> Option<Met> {
+        if let Some(met) = self.walker.names::<OUTER>().expected(self.text, self.at) {
+            return Some(met);
+        }
+        if self.next()? != b'"' {
+            return None;
+        }
+        let start = self.at;
+        let hash = self.string::<HASH>()?;
+        let (name, escaped) = (start + 1..self.at - 1, self.escaped);
+        let key = if HASH {
+            hash
+        } else {
+            text_hash(self.text.get(name.clone())?)
+        };
+        if self.take()? != b':' {
+            return None;
+        }
+        self.next()?;
+        let value = self.at;
+        let met = Met { name, key, value };
+        self.walker.names::<OUTER>().learn(&met, self.text, escaped);
+        Some(met)
     }
 
     fn array<const HASH: bool>(&mut self, depth: u32) -> Option<u64> {
@@ -267,9 +259,9 @@ impl<'a> Walk<'a> {
     fn escaped<const HASH: bool>(&mut self, inner: &'a [u8], mut at: usize) -> Option<u64> {
         // Escapes of more than a letter: few are.
         let mut coded = false;
-        self.scratch.clear();
+        self.walker.scratch.clear();
         if HASH {
-            self.scratch.extend_from_slice(inner.get(..at)?);
+            self.walker.scratch.extend_from_slice(inner.get(..at)?);
         }
         loop {
             let meant = match *inner.get(at)? {
@@ -296,7 +288,7 @@ impl<'a> Walk<'a> {
             };
             at += 2;
             if HASH {
-                self.scratch.push(meant);
+                self.walker.scratch.push(meant);
                 at += self.copy(inner.get(at..)?)?;
             } else {
                 at += special(inner.get(at..)?)?;
@@ -307,7 +299,7 @@ impl<'a> Walk<'a> {
         Some(match HASH {
             false => 0,
             true if coded => text_hash(serde_json::from_slice::<String>(text).ok()?.as_bytes()),
-            true => text_hash(self.scratch),
+            true => text_hash(&self.walker.scratch),
         })
     }
 
@@ -315,18 +307,18 @@ impl<'a> Walk<'a> {
     /// since from one escape to the next it is often not far.
     fn copy(&mut self, text: &[u8]) -> Option<usize> {
         let (words, rest) = text.as_chunks::<8>();
-        let before = self.scratch.len();
+        let before = self.walker.scratch.len();
         for (at, word) in words.iter().enumerate() {
-            self.scratch.extend_from_slice(word);
+            self.walker.scratch.extend_from_slice(word);
             let found = specials(u64::from_le_bytes(*word));
             if found != 0 {
                 let length = at * 8 + found.trailing_zeros() as usize / 8;
-                self.scratch.truncate(before + length);
+                self.walker.scratch.truncate(before + length);
                 return Some(length);
             }
         }
         let length = special(rest)?;
-        self.scratch.extend_from_slice(rest.get(..length)?);
+        self.walker.scratch.extend_from_slice(rest.get(..length)?);
         Some(words.len() * 8 + length)
     }
 

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::{
     columns::{ADDED, Column, TIME, Type, safe_name},
+    identity::capitalised,
     mapping::{As, Rule, or_take, take},
-    record::capitalised,
 };
 
 /// The tables of advanced hunting, and the records of the lists.

@@ -77,7 +77,7 @@ fn cut_string(json: &str, limit: usize) -> String {
 }
 
 fn object_parts(json: &str) -> Vec<Cow<'_, str>> {
-    let Ok(members) = serde_json::from_str::<Members<'_>>(json) else {
+    let Ok(members) = Members::of(json.as_bytes()) else {
         return Vec::new();
     };
     members

@@ -13,7 +13,7 @@ use crate::{
         lines::LineCutter,
         page::Cutter,
         paging::{FilePage, Frame, Paging, Tally},
-        record::{Members, parse_time},
+        record::parse_time,
     },
     error::{Error, Result},
 };
@@ -262,10 +262,9 @@ fn count(tally: &mut Tally, chunk: &Chunk, time: Option<&str>) {
         tally.add(chunk.len() as u64);
         return;
     };
-    let mut members = Members::default();
     for at in 0..chunk.handy() {
-        let read = chunk.members(at, &mut members).ok();
-        let text = read.and_then(|()| members.text(member));
+        let members = chunk.members(at).ok();
+        let text = members.and_then(|members| members.text(member));
         tally.see(text.and_then(|text| parse_time(&text)));
     }
     for _ in &chunk.oversized {
@@ -275,13 +274,13 @@ fn count(tally: &mut Tally, chunk: &Chunk, time: Option<&str>) {
 
 /// Bytes as they were before they were compressed, if they were.
 #[derive(Default)]
-struct Plain {
+pub(crate) struct Plain {
     begun: bool,
     decoder: Option<MultiGzDecoder<Vec<u8>>>,
 }
 
 impl Plain {
-    fn of<'p>(&'p mut self, part: &'p [u8]) -> Result<&'p [u8]> {
+    pub(crate) fn of<'p>(&'p mut self, part: &'p [u8]) -> Result<&'p [u8]> {
         if !self.begun && !part.is_empty() {
             self.begun = true;
             // The first byte of a compressed file, and of no JSON.
@@ -298,7 +297,7 @@ impl Plain {
     }
 
     /// What the decoder has held back. A file that ends too early is an error.
-    fn finish(&mut self) -> Result<&[u8]> {
+    pub(crate) fn finish(&mut self) -> Result<&[u8]> {
         let Some(decoder) = &mut self.decoder else {
             return Ok(&[]);
         };

@@ -1,6 +1,9 @@
 //! Batches → sink: retried, halved, what is refused isolated, and what an outage leaves parked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use chrono::TimeDelta;
 use tokio::sync::Mutex;
@@ -16,6 +19,10 @@ use crate::{
 
 /// How often a push is tried while the sink asks for patience.
 const PATIENCE: u32 = 8;
+
+/// So many rows that are refused alone and alike, before any has landed, are not at fault. Fewer don't
+/// tell: a run that has no more makes dead letters of them, which can be tried again.
+const ALIKE: usize = 20;
 
 /// Pulling pauses: what is pulled now could not be kept.
 pub(crate) fn outbox_is_full(held: u64, most: u64) -> Error {
@@ -65,14 +72,26 @@ impl Landed {
     }
 }
 
-/// Pushes a run's batches, and remembers how the sink took them.
+/// What is known of the sink while it has refused rows alone, and taken none.
+#[derive(Debug, Default)]
+struct Doubts {
+    /// It has taken the row that is surely good.
+    probed: bool,
+    /// How many rows it has refused, by what it said.
+    refused: BTreeMap<String, usize>,
+}
+
+/// Pushes the batches that a run has for one stream, and remembers how the sink took them.
 pub(crate) struct Lander {
     parts: Parts,
     limits: Limits,
     event_time: bool,
     /// The stream that rows are parked for; without one an outage is an error.
     parks_for: Option<StreamKey>,
+    /// The sink has taken a row of the stream.
     taken: AtomicBool,
+    /// Held while the row that is surely good is tried, so that it is tried once.
+    doubts: Mutex<Doubts>,
     /// The sink has not taken a batch in all its patience: the next ones are parked at once.
     outage: AtomicBool,
     /// Held from looking for room until it is filled: pushes go on beside each other.
@@ -92,6 +111,7 @@ impl Lander {
             event_time,
             parks_for,
             taken: AtomicBool::new(false),
+            doubts: Mutex::default(),
             outage: AtomicBool::new(false),
             room: Mutex::new(()),
         }
@@ -140,20 +160,37 @@ impl Lander {
         Ok(())
     }
 
-    /// Whose mistake is a row that is refused alone? While the sink has taken nothing, a row that is
-    /// surely good is tried; when that is refused as well, the table or the rule is not as this
-    /// version knows it, and no row is at fault.
+    /// Whose mistake is a row that is refused alone? Once a row of the stream has been taken, the
+    /// row's own. Before, a row that is surely good is tried: when that is refused as well, or when
+    /// so many are refused alike, the table or the rule is not as this version knows it, and no row
+    /// is at fault. One column of another type refuses all rows but the one that leaves it out.
     async fn doubt(&self, table: &str, reason: &str) -> Result<()> {
+        let mut doubts = self.doubts.lock().await;
         if self.taken.load(Ordering::Relaxed) {
             return Ok(());
         }
+        if !doubts.probed {
+            self.probe(table, reason).await?;
+            doubts.probed = true;
+        }
+        let alike = doubts.refused.entry(reason.to_owned()).or_default();
+        *alike += 1;
+        if *alike < ALIKE {
+            return Ok(());
+        }
+        Err(Error::contract(format!(
+            "{table}: {ALIKE} rows are refused alike ({reason}), and none of this stream has been \
+             taken in this run; compare the columns of the table and of the rule, and their types, \
+             with those of this version"
+        )))
+    }
+
+    /// Tries a row that is surely good.
+    async fn probe(&self, table: &str, reason: &str) -> Result<()> {
         let mut probe = Batch::new(table);
         probe.add(&health::probe(self.parts.clock.now()));
         match self.push(&mut probe, None).await {
-            Ok(()) => {
-                self.taken.store(true, Ordering::Relaxed);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(PushError::Refused(_) | PushError::TooLarge(_)) => Err(Error::contract(format!(
                 "{table}: rows are refused alone ({reason}), and so is one that holds nothing but \
                  its own name; compare the table's columns with those of this version"

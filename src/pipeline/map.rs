@@ -16,9 +16,10 @@ use crate::{
         cursor::StreamKey,
         dedupe::{Seen, UNDATED, bucket_of, fingerprint},
         endpoint::{Endpoint, TimeFilter},
+        identity::Identifier,
         layout::Layout,
         record::{Facts, Members, canonical_hash},
-        row::{Looked, RowSource},
+        row::{Draft, Looked, RowSource},
         sift::{Sift, Verdict, sent_by, verdict},
         snapshot::{Since, content_of, hash_of},
         spare::Spares,
@@ -70,7 +71,7 @@ pub(super) struct Desk {
     pub(super) fresh: Vec<Found>,
     spares: Spares,
     /// The row that is being written.
-    row: String,
+    row: Draft,
 }
 
 /// What became of records that are no rows.
@@ -97,7 +98,7 @@ impl Desk {
             first: BTreeMap::new(),
             fresh: Vec::new(),
             spares: Spares::default(),
-            row: String::new(),
+            row: Draft::default(),
         }
     }
 
@@ -124,7 +125,7 @@ impl Desk {
     /// Puts the row that was written into the open batch.
     fn add(&mut self, mark: Mark, change: Option<Change>) {
         let row = std::mem::take(&mut self.row);
-        self.add_row(row.as_bytes(), mark, change);
+        self.add_row(row.json.as_bytes(), mark, change);
         self.row = row;
     }
 
@@ -156,6 +157,7 @@ pub(super) enum Sifted {
 /// Maps the records of one stream.
 pub(super) struct Mapper {
     endpoint: &'static Endpoint,
+    identifier: Identifier,
     key: StreamKey,
     rows: RowSource,
     /// Rows have to wait for what is looked up.
@@ -187,6 +189,7 @@ impl Mapper {
         let rows = RowSource::new(endpoint, layout, &key.connection, event_time);
         Self {
             endpoint,
+            identifier: Identifier::new(&endpoint.identity),
             key: key.clone(),
             rows,
             looks_up,
@@ -205,12 +208,14 @@ impl Mapper {
         desk: &mut Desk,
         now: DateTime<Utc>,
     ) -> Sifted {
-        let mut members = Members::default();
         for at in from..chunk.len() {
-            let (text, read) = self.record(chunk, at, &mut members);
-            let read = read.map(|()| Facts::of(text, &members, &self.endpoint.identity));
+            let (text, read) = self.record(chunk, at);
+            let read = read.map(|members| {
+                let facts = self.identifier.facts(&members);
+                (members, facts)
+            });
             let fate = match &read {
-                Ok(facts) => self.fate(at, &members, facts, way, desk),
+                Ok((members, facts)) => self.fate(at, members, facts, way, desk),
                 Err(_) => once(at, (UNDATED, canonical_hash(text)), desk),
             };
             let mark = match fate {
@@ -219,8 +224,8 @@ impl Mapper {
                 Fate::Stop(sifted) => return sifted,
             };
             match read {
-                Ok(facts) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
-                Ok(facts) => {
+                Ok((_, facts)) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
+                Ok((members, facts)) => {
                     self.row(text, &members, &facts, Looked::default(), now, desk);
                     desk.add(mark, self.asset(&facts.id, &members));
                 }
@@ -284,14 +289,8 @@ impl Mapper {
         fate
     }
 
-    /// The text at a place, whose members are then in `members`, or why it is no record. What was too
-    /// long comes last.
-    fn record<'c>(
-        &self,
-        chunk: &'c Chunk,
-        at: usize,
-        members: &mut Members<'c>,
-    ) -> (&'c [u8], Result<(), String>) {
+    /// The text at a place, and its members, or why it is no record. What was too long comes last.
+    fn record<'c>(&self, chunk: &'c Chunk, at: usize) -> (&'c [u8], Result<Members<'c>, String>) {
         let place = at.checked_sub(chunk.handy());
         if let Some(oversized) = place.and_then(|place| chunk.oversized.get(place)) {
             let reason = format!(
@@ -300,12 +299,14 @@ impl Mapper {
             );
             return (&oversized.prefix, Err(reason));
         }
-        let text = chunk.record(at);
-        let read = chunk.members(at, members);
-        if self.annotated && read.is_ok() {
-            members.leave_out_annotations(text);
+        let mut read = chunk.members(at);
+        if let (true, Ok(members)) = (self.annotated, &mut read) {
+            members.leave_out_annotations();
         }
-        (text, read.map_err(|error| format!("not a record: {error}")))
+        (
+            chunk.record(at),
+            read.map_err(|error| format!("not a record: {error}")),
+        )
     }
 
     /// The rows of records that something was looked up about, one answer each.
@@ -317,10 +318,9 @@ impl Mapper {
         now: DateTime<Utc>,
         desk: &mut Desk,
     ) {
-        let mut members = Members::default();
         for (place, Found { at, facts, mark }) in group.iter().enumerate() {
             // Its facts are known.
-            let (text, Ok(())) = self.record(chunk, *at, &mut members) else {
+            let (text, Ok(members)) = self.record(chunk, *at) else {
                 continue;
             };
             let looked = looked
@@ -349,7 +349,6 @@ impl Mapper {
         now: DateTime<Utc>,
         desk: &mut Desk,
     ) {
-        desk.row.clear();
         let shortened = self.rows.write(members, facts, looked, now, &mut desk.row);
         if shortened {
             desk.originals.push(Original {

@@ -52,6 +52,7 @@ mod write;
 
 pub use report::{Counts, Outcome, Report};
 
+pub(crate) use cut::Plain;
 pub(crate) use land::Lander;
 pub(crate) use lease::{Held, Taken};
 

@@ -211,7 +211,6 @@ impl Inner {
             "exp": expiry,
         });
         let granted = has_roles && app != App::Main;
-        // Those of Graph are nobody's to look into.
         if let Some(held) = roles_of(audience, &self.options.defender.roles).filter(|_| granted) {
             claims["roles"] = held;
         }
@@ -269,16 +268,16 @@ fn refuse(status: StatusCode, error: &str, code: u32, text: &str) -> Answer {
     Answer::json(status, body)
 }
 
-/// The roles that the app holds at one of Defender's own APIs.
+/// The roles that the app holds at one of the APIs that read Defender.
 fn roles_of(audience: &str, roles: &BTreeSet<String>) -> Option<Value> {
-    let of_xdr = |role: &str| role.starts_with("Incident.");
-    let of_graph = |role: &str| role.starts_with("Security") || role.starts_with("ThreatHunting");
-    let xdr = audience.contains("api.security.microsoft.com");
-    if !xdr && !audience.contains("securitycenter") {
-        return None;
-    }
-    let mine = |role: &&String| !of_graph(role) && of_xdr(role) == xdr;
-    let roles: Vec<&String> = roles.iter().filter(mine).collect();
+    let audiences = ["graph.", "api.security.microsoft.com", "securitycenter"];
+    let api = audiences.iter().position(|part| audience.contains(part))?;
+    let api_of = |role: &str| match role {
+        _ if role.starts_with("Security") || role.starts_with("ThreatHunting") => 0,
+        _ if role.starts_with("Incident.") => 1,
+        _ => 2,
+    };
+    let roles: Vec<&String> = roles.iter().filter(|role| api_of(role) == api).collect();
     Some(json!(roles))
 }
 

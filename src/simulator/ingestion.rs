@@ -123,6 +123,18 @@ impl Inner {
     }
 }
 
+/// True when the rows of a call are not only the connector's own, about its runs.
+pub(crate) fn holds_records(incoming: &Incoming) -> bool {
+    let rows = inflated(incoming).ok();
+    let rows: Option<Vec<Map<String, Value>>> =
+        rows.and_then(|body| serde_json::from_slice(&body).ok());
+    let mut rows = rows.into_iter().flatten();
+    rows.any(|row| {
+        row.get("providerName")
+            .is_none_or(|name| name != "sentinel-connector")
+    })
+}
+
 /// Everything that was received, by stream.
 pub(crate) type ReceivedByStream = BTreeMap<String, Received>;
 

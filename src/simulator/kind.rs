@@ -74,6 +74,7 @@ pub(crate) enum Kind {
     Late,
     NoRefreshToken,
     LostAnswer,
+    WrongType,
     SlowBody(u64),
     NoRoles,
     DeadToken,
@@ -168,6 +169,11 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
         "lost-answer",
         Group::Ingestion,
         "the rows are taken, then the connection dies",
+    ),
+    (
+        "wrong-type",
+        Group::Ingestion,
+        "400 to rows of records, as when a column has another type; rows about runs are taken",
     ),
     (
         "202",
@@ -419,6 +425,7 @@ impl Kind {
             "cut" => Self::Cut,
             "stalled" => Self::Stalled,
             "lost-answer" => Self::LostAnswer,
+            "wrong-type" => Self::WrongType,
             "202" => Self::Pending,
             "202-dead" => Self::PendingDead,
             "202-forever" => Self::PendingForever,

@@ -377,6 +377,7 @@ impl Inner {
             Kind::ExpiredDelta | Kind::ExpiredPage => Answer::bad_request(),
             Kind::NoDelta => Answer::not_found(),
             Kind::Rubbish => Answer::rubbish(),
+            Kind::WrongType => effect::refusal(place.target(), 400, None),
             Kind::EmptyOk => Answer::status(StatusCode::OK),
             Kind::Never => {
                 self.kept_waiting.send_modify(|calls| *calls += 1);

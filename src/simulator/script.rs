@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{answer::Incoming, defender, fault::Fault, kind::Kind, target::Target};
+use super::{answer::Incoming, defender, fault::Fault, ingestion, kind::Kind, target::Target};
 
 /// A lock whose holder can't leave anything half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,6 +102,7 @@ impl Kind {
                 | Self::NoDelta
                 | Self::Rubbish
                 | Self::EmptyOk
+                | Self::WrongType
                 | Self::DeadToken
                 | Self::Quota(_)
                 | Self::NoLicence
@@ -138,6 +139,7 @@ impl Kind {
                     .is_some_and(|token| token != "latest"),
                 // The first call of a delta feed has no records to cut into pages.
                 Self::PageSize(_) => incoming.parameter("deltaToken") != Some("latest"),
+                Self::WrongType => ingestion::holds_records(incoming),
                 kind => defender::could_refuse(kind, incoming),
             }
     }

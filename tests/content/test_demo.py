@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import functools
 import json
 import pathlib
 import re
@@ -23,7 +24,7 @@ def setUpModule():
     WORKSPACE = engine.Workspace(ROWS, datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None))
     eset = STREAMS["eset.detections"] + STREAMS["eset.cloud-office"]
     latest = {row["recordId"]: row for row in eset}
-    alerts = sorted(STREAMS["defender.alerts"], key=lambda row: row["eventTime"].ljust(28, "0"))
+    alerts = sorted(STREAMS["defender.alerts"], key=lambda row: moment(row["eventTime"]))
     latest |= {row["recordId"]: row for row in alerts}
     DETECTIONS = list(latest.values())
 
@@ -61,9 +62,14 @@ def action(row):
     return "Blocked" if any("terminat" in text for text in said) else "None"
 
 
-def day(row):
-    """When it happened. An alert's own time is that of its last update."""
-    return datetime.datetime.fromisoformat((row["occurTime"] if defender(row) else row["eventTime"])[:19])
+def moment(text):
+    """A time, as fine as the engine's. Its digits vary: as texts, those of one second have no order."""
+    return datetime.datetime.fromisoformat(text.removesuffix("Z"))
+
+
+def happened(row):
+    """An alert's own time is that of its last update."""
+    return moment(row["occurTime"] if defender(row) else row["eventTime"])
 
 
 def defender(row):
@@ -74,14 +80,20 @@ def evidence(row):
     return (row["context"] or {}).get("evidence") or [] if defender(row) else []
 
 
+def told(row, kind, *path):
+    """What the first evidence of a kind says."""
+    for one in evidence(row):
+        if one["@odata.type"].endswith(f".{kind}"):
+            return functools.reduce(lambda found, name: (found or {}).get(name), path, one) or ""
+    return ""
+
+
 def device(row):
-    return row["deviceUuid"] or next((one["mdeDeviceId"] for one in evidence(row) if one.get("mdeDeviceId")), "")
+    return told(row, "deviceEvidence", "mdeDeviceId") if defender(row) else row["deviceUuid"]
 
 
 def user(row):
-    accounts = (one.get("userAccount") or {} for one in evidence(row))
-    upn = next((one["userPrincipalName"] for one in accounts if one.get("userPrincipalName")), "")
-    name = row["userNameBase"] or upn
+    name = told(row, "userEvidence", "userAccount", "userPrincipalName") if defender(row) else row["userNameBase"] or ""
     return "" if name.startswith("NT AUTHORITY") else name.rpartition("\\")[2].partition("@")[0].lower()
 
 
@@ -109,9 +121,10 @@ def weaknesses():
     last = {}
     for row in STREAMS["defender.software-vulnerabilities"]:
         # Of a baseline and what has changed since, all in one run.
-        if row["recordId"] not in last or (row["eventTime"] or "") > (last[row["recordId"]]["eventTime"] or ""):
-            last[row["recordId"]] = row
-    for row in last.values():
+        told = moment(row["eventTime"]) if row["eventTime"] else datetime.datetime.min
+        if row["recordId"] not in last or told > last[row["recordId"]][0]:
+            last[row["recordId"]] = told, row
+    for _, row in last.values():
         if row["typeName"] and not row["resolved"]:
             key = (row["deviceUuid"], row["typeName"], row["objectName"], member(row, "softwareVersion"))
             found[key] = max(found[key], LEVELS.index(member(row, "exploitabilityLevel")))
@@ -130,6 +143,24 @@ class Demo(unittest.TestCase):
             " | extend Account = tolower(tostring(split(UserName, '@')[0])) | summarize n = count() by DeviceId, Account"
         )
         self.assertEqual({(row["DeviceId"], row["Account"]): row["n"] for row in rows}, people)
+
+    def test_an_alert_reads_as_its_evidence_does(self):
+        def says(row):
+            process = told(row, "processEvidence", "imageFile", "sha1")
+            return {
+                "DeviceName": told(row, "deviceEvidence", "deviceDnsName"),
+                "FileHash": told(row, "fileEvidence", "fileDetails", "sha1") or process,
+                "RemoteAddress": told(row, "ipEvidence", "ipAddress"),
+                "processCommandline": told(row, "processEvidence", "processCommandLine"),
+                "objectUrl": told(row, "urlEvidence", "url"),
+            }
+
+        expected = {row["recordId"]: says(row) for row in DETECTIONS if defender(row)}
+        rows = WORKSPACE.run("IntegrationDetections() | where Provider == 'Microsoft Defender'")
+        found = {row["DetectionId"]: {name: row[name] or "" for name in next(iter(expected.values()))} for row in rows}
+        self.assertEqual(found, expected)
+        for name in next(iter(expected.values())):
+            self.assertTrue(any(one[name] for one in expected.values()), name)
 
     def test_each_incident_is_there_once(self):
         ids = {row["uuid"] for row in ROWS["IntegrationTableIncidents_CL"]}
@@ -159,7 +190,7 @@ class Demo(unittest.TestCase):
         versions = collections.defaultdict(list)
         for row in ROWS["IntegrationTableIncidents_CL"]:
             closed = row["status"].lower().endswith(("closed", "resolved", "redirected"))
-            versions[row["uuid"]].append((row["updateTime"].removesuffix("Z").ljust(28, "0"), closed))
+            versions[row["uuid"]].append((moment(row["updateTime"]), closed))
         expected = [
             uuid for uuid, all_of in versions.items()
             if not max(all_of)[1] and any(closed for _, closed in all_of)
@@ -234,7 +265,7 @@ class Demo(unittest.TestCase):
         blocked = {}
         for row in rows:
             if action(row) != "None":
-                blocked[key(row)] = min(row["eventTime"], blocked.get(key(row), row["eventTime"]))
+                blocked[key(row)] = min(happened(row), blocked.get(key(row), happened(row)))
 
         def ran(row):
             rules = ("DETECTION_CATEGORY_EDR_RULE", "DETECTION_CATEGORY_CORRELATION_RULE")
@@ -243,7 +274,7 @@ class Demo(unittest.TestCase):
 
         expected = sorted(
             row["recordId"] for row in rows
-            if action(row) == "None" and ran(row) and key(row) in blocked and row["eventTime"] > blocked[key(row)]
+            if action(row) == "None" and ran(row) and key(row) in blocked and happened(row) > blocked[key(row)]
         )
         self.assertEqual(found("BlockedThenExecuted", "DetectionId"), expected)
 
@@ -252,7 +283,7 @@ class Demo(unittest.TestCase):
         for row in DETECTIONS:
             if row["displayName"]:
                 key = (defender(row), row["displayName"])
-                first[key] = min(day(row), first.get(key, day(row)))
+                first[key] = min(happened(row), first.get(key, happened(row)))
         yesterday = WORKSPACE.now - datetime.timedelta(days=1)
         self.assertEqual(found("NewThreats", "Name"), sorted(name for (_, name), at in first.items() if at > yesterday))
 

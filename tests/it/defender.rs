@@ -34,8 +34,10 @@ use tempfile::TempDir;
 
 use crate::world::{START, folder, told};
 
+mod checked;
 mod days;
 mod faults;
+mod paused;
 mod routed;
 mod snapshots;
 mod tenants;

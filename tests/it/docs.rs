@@ -1,10 +1,10 @@
 //! What is written down, held against the program.
 
-use std::{fmt::Write, fs, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write, fs, path::Path, process::Command, sync::Arc};
 
 use chrono::Utc;
 use sentinel_connector::{
-    app::FUNCTIONS,
+    app::{FUNCTIONS, endpoints},
     config::{SETTINGS, Scope},
     io::clock::SystemClock,
     simulator::{Options, Simulator},
@@ -51,6 +51,51 @@ fn the_readme_names_every_function_and_command() {
         "serve", "assets", "routes", "columns",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
+    }
+}
+
+#[test]
+fn the_role_that_is_enough_for_a_stream_is_told_wherever_roles_are() {
+    let readme = file("README.md");
+    let table = readme.split("## Microsoft Defender").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let of_defender = endpoints().filter(|one| one.stream.starts_with("defender."));
+    for endpoint in of_defender {
+        let role = format!("`{}`", endpoint.roles[0]);
+        assert!(table.contains(&role), "{}: {role}", endpoint.stream);
+        assert!(endpoint.fix.contains(&role), "{}: {role}", endpoint.stream);
+    }
+}
+
+/// The settings that `function.json` names, such as `%ESET_SCHEDULE%`: without one of them the host
+/// does not index its function.
+fn named_by_functions() -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for folder in fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let function = folder.unwrap().path().join("function.json");
+        let Ok(text) = fs::read_to_string(function) else {
+            continue;
+        };
+        // Every second part lies between two of the signs.
+        named.extend(text.split('%').skip(1).step_by(2).map(str::to_owned));
+    }
+    named
+}
+
+#[test]
+fn whoever_takes_over_or_begins_is_told_every_setting_that_a_function_names() {
+    let named = named_by_functions();
+    assert!(named.contains("PUSH_SCHEDULE"), "{named:?}");
+    let readme = file("README.md");
+    let section = readme.split("## From the stock connector").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with('|'));
+    let changes: String = rows.filter_map(|row| row.split('|').nth(1)).collect();
+    let example: serde_json::Value =
+        serde_json::from_str(&file("local.settings.json.example")).unwrap();
+    for name in named {
+        assert!(changes.contains(&format!("`{name}`")), "{name}: {changes}");
+        assert!(example["Values"][&name].is_string(), "{name}");
     }
 }
 

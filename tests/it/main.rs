@@ -16,6 +16,8 @@ mod binary;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod command;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod defender;

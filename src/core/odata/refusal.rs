@@ -52,12 +52,26 @@ fn problem(body: &[u8]) -> Problem {
         .error
 }
 
-/// Words that say that the account lacks a licence, which a new token does not change.
-const UNLICENSED: &[&str] = &[
-    "No Tvm license",
-    "Account mode is inactive",
-    "Account is not provisioned",
-    "does not have the required license",
+/// Words that say that the tenant lacks a licence or a product, which a new token does not change,
+/// and what they say.
+const UNLICENSED: &[(&str, &str)] = &[
+    (
+        "No Tvm license",
+        "the tenant has no licence of Microsoft Defender Vulnerability Management",
+    ),
+    (
+        "Account mode is inactive",
+        "Microsoft Defender for Endpoint is not active in the tenant: it has no licence of it, or \
+         one that has ended",
+    ),
+    (
+        "Account is not provisioned",
+        "Microsoft Defender XDR is not set up in the tenant",
+    ),
+    (
+        "does not have the required license",
+        "the tenant has no licence of what this reads",
+    ),
 ];
 
 /// Words that say that an answer would be too much.
@@ -82,7 +96,7 @@ const USED_UP: &str = "exceeded processing resources";
 ///
 /// | answer | action |
 /// |---|---|
-/// | 401 or 403 in words of a licence | not offered |
+/// | 401 or 403 in words of a licence | not offered, with the words and the product |
 /// | 403 | forbidden, with the roles that it names |
 /// | 404 that says that there is nothing | of what there is now: empty; else retry |
 /// | 400, 413, 504 in words of size or time; 413 and 504 of a query | too large |
@@ -101,12 +115,15 @@ pub fn refusal(asks: Asks, status: StatusCode, sent: Sent, body: &[u8]) -> Refus
         wait: None,
         what: what.clone(),
     };
+    let unlicensed = UNLICENSED.iter().find(|(words, _)| says(words));
+    if let (401 | 403, Some((words, means))) = (status.as_u16(), unlicensed) {
+        return Refusal {
+            what: format!("{what} (`{words}`): {means}"),
+            ..plain(Action::NotOffered)
+        };
+    }
     match status.as_u16() {
         403 if asks == Asks::File => plain(Action::PositionRefused),
-        401 | 403 if UNLICENSED.iter().any(|words| says(words)) => Refusal {
-            what: format!("{what}: the tenant has no licence for this, or has not set it up"),
-            ..plain(Action::NotOffered)
-        },
         403 => Refusal {
             what: match roles(&message) {
                 Some(roles) => format!("{what}: the app lacks the role {roles}"),

@@ -14,13 +14,14 @@ use super::{
 };
 use crate::core::{
     mapping::{Rule, To},
-    record::{Member, Members, Raw, canonical_hash},
+    record::{Members, Raw, canonical_hash},
+    scan::Walker,
     shorten::{MAX_VALUE_BYTES, length, shorten},
 };
 
 /// One column's value.
 pub(super) struct Cell<'a> {
-    pub(super) column: &'static str,
+    pub(super) slot: Slot,
     pub(super) json: Cow<'a, str>,
     origin: Origin<'a>,
 }
@@ -32,38 +33,43 @@ enum Origin<'a> {
     Usual,
     /// The member of this step, in place of the usual one.
     Other(&'a Step),
+    /// An element of this list, in place of the usual member.
+    Picked(&'static str),
     /// What was looked up: it is no part of the record.
     LookedUp,
 }
 
 /// What became of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
+    /// No rule has come to it.
+    Open,
     /// A column holds all of it.
     Taken,
-    /// Columns hold some of its members; these are left.
-    Partly(String),
+    /// Columns hold some of its members; what is left of it is the part with this number.
+    Partly(usize),
     /// It is left over as it is.
     Kept,
 }
 
-/// The members of one object, each with what became of it: room for those of most records.
-type Outcomes<'a> = SmallVec<[(Raw<'a>, Option<Outcome>); 32]>;
-
 /// The columns of a row that are filled.
-pub(super) struct Cells<'a> {
+pub(super) struct Cells<'a, 'w> {
     pub(super) filled: SmallVec<[Cell<'a>; 24]>,
     /// Which places are filled.
     has: SmallVec<[bool; 64]>,
     /// What is filled now was looked up: it must not be restored.
     looked_up: bool,
+    /// Finds the members of members.
+    walker: &'w mut Walker,
 }
 
-impl<'a> Cells<'a> {
-    pub(super) fn new() -> Self {
+impl<'a, 'w> Cells<'a, 'w> {
+    pub(super) fn new(walker: &'w mut Walker) -> Self {
         Self {
             filled: SmallVec::new(),
             has: SmallVec::new(),
             looked_up: false,
+            walker,
         }
     }
 
@@ -83,7 +89,7 @@ impl<'a> Cells<'a> {
             *has = true;
         }
         self.filled.push(Cell {
-            column: slot.column,
+            slot,
             json,
             origin: if self.looked_up {
                 Origin::LookedUp
@@ -94,28 +100,27 @@ impl<'a> Cells<'a> {
     }
 
     /// Fills columns by `plan`, and says what became of each member.
-    pub(super) fn fill(&mut self, record: &Members<'a>, plan: &'a Plan) -> Left<'a> {
+    pub(super) fn fill(&mut self, record: &Members<'a>, plan: &'a Plan) -> Left {
         const ABSENT: u32 = u32::MAX;
         let mut found: SmallVec<[u32; 64]> = SmallVec::from_elem(ABSENT, plan.names());
-        let mut outcomes = Outcomes::new();
-        for (at, (name, value)) in (0..).zip(record.iter()) {
-            if let Some(found) = plan.name(name).and_then(|name| found.get_mut(name)) {
+        let mut left = Left::all(record);
+        for (at, member) in record.saying() {
+            if let Some(found) = plan.name(member).and_then(|name| found.get_mut(name)) {
                 *found = at;
             }
-            outcomes.push((value, None));
         }
         // Rules in their order, not the members in theirs: the first rule of a column wins.
         for step in &plan.steps {
             let at = found.get(step.name).copied().unwrap_or(ABSENT);
-            if let Some((value, outcome)) = outcomes.get_mut(at as usize) {
-                let followed = self.follow(step, *value);
-                outcome.get_or_insert(followed);
+            if let Some(value) = record.at(at) {
+                let outcome = self.follow(step, value, &mut left.parts);
+                left.note(at, outcome);
             }
         }
-        Left(outcomes)
+        left
     }
 
-    fn follow(&mut self, step: &'a Step, value: Raw<'a>) -> Outcome {
+    fn follow(&mut self, step: &'a Step, value: Raw<'a>, parts: &mut Vec<String>) -> Outcome {
         match &step.way {
             Way::Column(slot, _) if !self.looked_up && self.has(*slot) => Outcome::Kept,
             Way::Column(slot, how) => {
@@ -124,7 +129,7 @@ impl<'a> Cells<'a> {
                 };
                 if self.has(*slot) {
                     // What was looked up and is there already is not paid for twice.
-                    let held = self.filled.iter().find(|cell| cell.column == slot.column);
+                    let held = self.filled.iter().find(|cell| cell.slot == *slot);
                     if held.is_none_or(|cell| cell.json != json) {
                         return Outcome::Kept;
                     }
@@ -139,7 +144,7 @@ impl<'a> Cells<'a> {
                 if exact { Outcome::Taken } else { Outcome::Kept }
             }
             Way::Members(rest, plan) => {
-                let Some(members) = Members::of_value(value) else {
+                let Some(members) = Members::walked_value(value, self.walker) else {
                     return Outcome::Kept;
                 };
                 let left = self.fill(&members, plan).text(&members);
@@ -149,7 +154,10 @@ impl<'a> Cells<'a> {
                         self.fill_in(*slot, left.into(), Origin::Usual);
                         Outcome::Taken
                     }
-                    (Some(left), _) => Outcome::Partly(left),
+                    (Some(left), _) => {
+                        parts.push(left);
+                        Outcome::Partly(parts.len() - 1)
+                    }
                 }
             }
         }
@@ -185,6 +193,16 @@ impl<'a> Cells<'a> {
         self.fill_in(slot, json.into(), Origin::LookedUp);
     }
 
+    /// Fills a column from an element of a list: `from`, when a member usually fills it.
+    pub(super) fn add_picked(
+        &mut self,
+        slot: Slot,
+        json: Cow<'a, str>,
+        from: Option<&'static str>,
+    ) {
+        self.fill_in(slot, json, from.map_or(Origin::Usual, Origin::Picked));
+    }
+
     /// Says, if there is anything to say, which columns were not filled by their usual member, and
     /// by what.
     pub(super) fn push_origins(&self, rules: &[Rule], object: &mut Object<'_>) {
@@ -202,8 +220,11 @@ impl<'a> Cells<'a> {
         let mut looked_up: Vec<&str> = Vec::new();
         for cell in &self.filled {
             match cell.origin {
-                Origin::Other(step) => from.push_text(cell.column, &step.path),
-                Origin::LookedUp if usually_fill(rules, cell.column) => looked_up.push(cell.column),
+                Origin::Other(step) => from.push_text(cell.slot.column, &step.path),
+                Origin::Picked(list) => from.push_text(cell.slot.column, list),
+                Origin::LookedUp if usually_fill(rules, cell.slot.column) => {
+                    looked_up.push(cell.slot.column);
+                }
                 // Columns that no member of a record fills need not be told apart.
                 Origin::Usual | Origin::LookedUp => {}
             }
@@ -219,7 +240,7 @@ impl<'a> Cells<'a> {
     fn bytes(&self) -> usize {
         self.filled
             .iter()
-            .map(|cell| cell.column.len() + cell.json.len() + 4)
+            .map(|cell| cell.slot.column.len() + cell.json.len() + 4)
             .sum()
     }
 
@@ -232,7 +253,7 @@ impl<'a> Cells<'a> {
         for cell in &mut self.filled {
             if length(&cell.json) > MAX_VALUE_BYTES {
                 cell.json = shorten(&cell.json, MAX_VALUE_BYTES).into_owned().into();
-                names.push(cell.column);
+                names.push(cell.slot.column);
             }
         }
         while self.bytes() > limit {
@@ -241,8 +262,8 @@ impl<'a> Cells<'a> {
             };
             let half = length(&cell.json) / 2;
             cell.json = shorten(&cell.json, half).into_owned().into();
-            if !names.contains(&cell.column) {
-                names.push(cell.column);
+            if !names.contains(&cell.slot.column) {
+                names.push(cell.slot.column);
             }
         }
         names
@@ -250,45 +271,76 @@ impl<'a> Cells<'a> {
 }
 
 /// What became of the members of one object.
-pub(super) struct Left<'a>(Outcomes<'a>);
+pub(super) struct Left {
+    /// By the places of the members: room for those of most records.
+    outcomes: SmallVec<[Outcome; 32]>,
+    /// What is left of members of which columns hold some.
+    parts: Vec<String>,
+}
 
-impl Left<'_> {
+impl Left {
+    fn all(record: &Members<'_>) -> Self {
+        Self {
+            outcomes: SmallVec::from_elem(Outcome::Open, record.places()),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Of two rules for a member the first says what became of it.
+    fn note(&mut self, at: u32, outcome: Outcome) {
+        let noted = self.outcomes.get_mut(at as usize);
+        if let Some(noted) = noted.filter(|noted| **noted == Outcome::Open) {
+            *noted = outcome;
+        }
+    }
+
     /// Writes what no column took of the members of `record`. Names of ours are made to differ.
     pub(super) fn write(&self, record: &Members<'_>, object: &mut Object<'_>) {
-        self.each(record, |member, partly| match partly {
-            Some(left) => object.push(&member.name, left),
-            None if is_ours(&member.name) => {
-                object.push(&format!("@{}", member.name), member.value.get());
-            }
-            None => object.push_member(member),
-        });
+        self.each::<true>(record, object);
     }
 
     /// The same of an inner object, as text; `None` when nothing is left.
     fn text(&self, record: &Members<'_>) -> Option<String> {
-        let mut bytes = 1;
-        self.each(record, |member, partly| {
-            let value = partly.map_or(member.value.get().len(), str::len);
-            bytes += member.name.len() + value + 4;
-        });
-        let mut text = String::with_capacity(bytes);
+        let mut text = String::new();
         let mut object = Object::new(&mut text);
-        self.each(record, |member, partly| match partly {
-            Some(left) => object.push(&member.name, left),
-            None => object.push_member(member),
-        });
+        self.each::<false>(record, &mut object);
         object.close().then_some(text)
     }
 
-    /// Tells of each member that is left, and of what is left of those that are so in part.
-    fn each(&self, record: &Members<'_>, mut each: impl FnMut(&Member<'_>, Option<&str>)) {
-        for (member, (_, outcome)) in record.saying().zip(&self.0) {
-            match outcome {
-                Some(Outcome::Taken) => {}
-                Some(Outcome::Partly(left)) => each(member, Some(left)),
-                Some(Outcome::Kept) | None => each(member, None),
+    /// Members that are left side by side are written at once.
+    fn each<const OUTER: bool>(&self, record: &Members<'_>, object: &mut Object<'_>) {
+        let text = record.as_written();
+        let mut run = 0..0;
+        for (at, member) in record.saying() {
+            let part = match self.outcomes.get(at as usize) {
+                Some(Outcome::Taken) => continue,
+                Some(Outcome::Partly(part)) => self.parts.get(*part),
+                _ => None,
+            };
+            let is_ours = OUTER && member.may_begin_with(b'@') && is_ours(member.name());
+            if let Some(written) = member.written()
+                && part.is_none()
+                && !is_ours
+            {
+                let is_next = written.start == run.end + 1 && !run.is_empty();
+                if is_next && text.as_bytes().get(run.end) == Some(&b',') {
+                    run.end = written.end;
+                } else {
+                    object.push_written(text.get(run).unwrap_or_default());
+                    run = written;
+                }
+                continue;
+            }
+            object.push_written(text.get(run).unwrap_or_default());
+            run = 0..0;
+            let value = part.map_or(member.value().get(), String::as_str);
+            if part.is_none() && is_ours {
+                object.push(&format!("@{}", member.name()), value);
+            } else {
+                object.push(member.name(), value);
             }
         }
+        object.push_written(text.get(run).unwrap_or_default());
     }
 }
 
@@ -308,7 +360,7 @@ fn says(record: &Members<'_>, key: &str, value: Raw<'_>) -> bool {
 }
 
 /// True when one of the rules fills the column without a note of its own in [`FROM`].
-fn usually_fill(rules: &[Rule], column: &str) -> bool {
+pub(super) fn usually_fill(rules: &[Rule], column: &str) -> bool {
     rules.iter().any(|rule| match rule.to {
         To::Column(name, _) => name == column && !rule.alternate,
         To::Members { rest, rules } => rest == Some(column) || usually_fill(rules, column),

@@ -1,6 +1,6 @@
 //! JSON that is written behind what is there.
 
-use crate::core::{record::Member, scan::is_plain, shorten::quoted};
+use crate::core::{scan::is_plain, shorten::quoted};
 
 /// Writes `text` as a JSON string.
 pub(super) fn push_text(json: &mut String, text: &str) {
@@ -34,14 +34,11 @@ impl<'o> Object<'o> {
         self.json.push_str(json);
     }
 
-    /// Adds a member of a record, as it is written there.
-    pub(super) fn push_member(&mut self, member: &Member<'_>) {
-        match member.written {
-            Some(written) => {
-                self.separate();
-                self.json.push_str(written);
-            }
-            None => self.push(&member.name, member.value.get()),
+    /// Adds members as they are written in a record, if there are any.
+    pub(super) fn push_written(&mut self, members: &str) {
+        if !members.is_empty() {
+            self.separate();
+            self.json.push_str(members);
         }
     }
 

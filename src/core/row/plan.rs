@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::core::{
+    identity::is_capitalised,
     mapping::{As, Rule, To},
-    record::is_capitalised,
+    record::Member,
+    scan::key_of,
 };
 
 /// A column that may be filled.
@@ -31,6 +33,12 @@ impl Slots {
             self.0.len() - 1
         });
         Slot { column, place }
+    }
+
+    /// What stands before the value of each, behind another one.
+    pub(super) fn heads(&self) -> Vec<String> {
+        let columns = self.0.iter();
+        columns.map(|column| format!(",\"{column}\":")).collect()
     }
 }
 
@@ -62,7 +70,10 @@ pub(super) struct Step {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    names: HashMap<&'static str, usize, FixedState>,
+    /// Names and their numbers, by their keys.
+    names: HashMap<u64, (&'static str, usize), FixedState>,
+    /// A bit for each key: most of other names are told by that alone.
+    bits: u64,
 }
 
 impl Plan {
@@ -85,7 +96,10 @@ impl Plan {
                 }
             };
             steps.push(Step {
-                name: *names.entry(rule.member).or_insert(next),
+                name: names
+                    .entry(key_of(rule.member))
+                    .or_insert((rule.member, next))
+                    .1,
                 // What lies further in is no twin of what does not.
                 twin: above.is_empty() && is_twin(rule, rules),
                 alternate: rule.alternate,
@@ -93,7 +107,8 @@ impl Plan {
                 way,
             });
         }
-        Self { steps, names }
+        let bits = names.keys().fold(0, |bits, key| bits | bit(*key));
+        Self { steps, names, bits }
     }
 
     /// How many names there are.
@@ -101,10 +116,19 @@ impl Plan {
         self.names.len()
     }
 
-    /// Which of the names this is.
-    pub(super) fn name(&self, name: &str) -> Option<usize> {
-        self.names.get(name).copied()
+    /// Which of the names this member has.
+    pub(super) fn name(&self, member: Member<'_, '_>) -> Option<usize> {
+        let key = member.key();
+        if self.bits & bit(key) == 0 {
+            return None;
+        }
+        let (name, number) = self.names.get(&key)?;
+        (member.name() == *name).then_some(*number)
     }
+}
+
+fn bit(key: u64) -> u64 {
+    1 << (key >> 58)
 }
 
 /// True when `rule` is the only one beside the usual rule of its column, and the two members differ

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::evidence;
 use crate::core::{
     assets::{Asset, Form, Key, Kind},
     columns,
@@ -66,6 +67,7 @@ pub(crate) const fn plain() -> Endpoint {
         window: LIST,
         pass: None,
         snapshot: None,
+        roles: &[],
         fix: "",
         off_fix: "get the licence or set the product up, or take the stream out of `DEFENDER_STREAMS`; it \
               is asked for again after a day",
@@ -78,6 +80,7 @@ pub(crate) const fn plain() -> Endpoint {
         rules: &[],
         details: &[],
         constants: &[],
+        picks: None,
         asset: None,
         pace: UPDATES,
     }
@@ -98,6 +101,7 @@ pub static MACHINES: Endpoint = Endpoint {
         // Set by every report of a device.
         ignored: &["lastSeen"],
     }),
+    roles: &["Machine.Read.All", "Machine.ReadWrite.All"],
     fix: "grant the app the application role `Machine.Read.All` of `WindowsDefenderATP`, with admin \
           consent, or take `machines` out of `DEFENDER_STREAMS`",
     identity: Identity {
@@ -152,6 +156,7 @@ pub static MACHINES: Endpoint = Endpoint {
     ..plain()
 };
 
+const TVM_ROLES: &[&str] = &["Vulnerability.Read.All"];
 const TVM_FIX: &str = "grant the app the application role `Vulnerability.Read.All` of \
      `WindowsDefenderATP`, with admin consent, or take the stream out of `DEFENDER_STREAMS`";
 
@@ -166,6 +171,7 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
     window: VULNERABILITY_LIST,
     pass: Some(VULNERABILITY_LIST),
     snapshot: Some(Snapshot { ignored: &[] }),
+    roles: TVM_ROLES,
     fix: TVM_FIX,
     identity: Identity {
         id: "id",
@@ -211,6 +217,7 @@ pub static CATALOGUE: Endpoint = Endpoint {
         // Counted anew every day; the other stream says which devices they are.
         ignored: &["exposedMachines"],
     }),
+    roles: TVM_ROLES,
     fix: TVM_FIX,
     identity: Identity {
         id: "id",
@@ -258,6 +265,7 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
         paging: Paging::Files,
         ..LIST
     }),
+    roles: TVM_ROLES,
     fix: TVM_FIX,
     identity: Identity {
         id: "id",
@@ -317,6 +325,12 @@ pub static ALERTS: Endpoint = Endpoint {
         },
         ..LIST
     },
+    roles: &[
+        "SecurityAlert.Read.All",
+        "SecurityAlert.ReadWrite.All",
+        "SecurityIncident.Read.All",
+        "SecurityIncident.ReadWrite.All",
+    ],
     fix: "grant the app the application role `SecurityAlert.Read.All` of Microsoft Graph, with admin \
           consent, or set `DEFENDER_ALERTS_API=mde` for an app that holds `Alert.Read.All`",
     identity: Identity {
@@ -338,6 +352,7 @@ pub static ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
+    picks: Some(evidence::GRAPH),
     asset: Some(Asset {
         kind: Kind::Alert,
         keys: &[Key::Each("evidence", "mdeDeviceId")],
@@ -373,6 +388,7 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
         },
         ..LIST
     },
+    roles: &["Alert.Read.All", "Alert.ReadWrite.All"],
     fix: "grant the app the application role `Alert.Read.All` of `WindowsDefenderATP`, with admin \
           consent, or set `DEFENDER_ALERTS_API=graph` for an app that holds `SecurityAlert.Read.All`",
     identity: Identity {
@@ -399,6 +415,7 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("Resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
+    picks: Some(evidence::MDE),
     asset: Some(Asset {
         kind: Kind::Alert,
         keys: &[Key::Text("machineId")],
@@ -446,6 +463,10 @@ const fn incidents() -> Endpoint {
         stream: "defender.incidents",
         domain: super::GRAPH,
         window: INCIDENT_LIST,
+        roles: &[
+            "SecurityIncident.Read.All",
+            "SecurityIncident.ReadWrite.All",
+        ],
         fix: "grant the app the application role `SecurityIncident.Read.All` of Microsoft Graph, with \
           admin consent, or set `DEFENDER_INCIDENTS_API=xdr` for an app that holds \
           `Incident.Read.All`",
@@ -492,6 +513,7 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
         },
         ..LIST
     },
+    roles: &["Incident.Read.All", "Incident.ReadWrite.All"],
     fix: "grant the app the application role `Incident.Read.All` of `Microsoft Threat Protection`, \
           with admin consent, or set `DEFENDER_INCIDENTS_API=graph` for an app that holds \
           `SecurityIncident.Read.All`",

@@ -22,7 +22,7 @@ use crate::{
         endpoint::Endpoint,
         odata::{Asks, page_query},
         paging::{FilePage, Paging, Part},
-        roles,
+        roles::{self, Beyond},
     },
     error::Result,
     io::{
@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod endpoints;
+mod evidence;
 mod export;
 mod users;
 
@@ -55,6 +56,15 @@ pub(crate) const XDR: &str = "xdr";
 pub(crate) const HUNTING: &str = "hunting";
 /// Files behind links of their own, which want no token.
 pub(crate) const FILES: &str = "files";
+
+/// The application whose roles open an endpoint's API, as portals call it.
+pub fn resource(endpoint: &Endpoint) -> &'static str {
+    match endpoint.domain {
+        GRAPH | HUNTING => "Microsoft Graph",
+        XDR => "Microsoft Threat Protection",
+        _ => "WindowsDefenderATP",
+    }
+}
 
 /// How many calls an API takes of one app in one tenant.
 fn quotas(api: &str) -> &'static [(u32, Duration)] {
@@ -240,29 +250,24 @@ impl Connection {
         &self.clock
     }
 
-    /// Asks for the access token that an endpoint's API wants, unless there is one.
-    pub async fn log_in(&self, endpoint: &Endpoint) -> Result<()> {
-        let scope = self.account.scope(endpoint.domain);
-        self.tokens.token(scope).await.map(drop)
+    /// The scope of the token that opens an endpoint's API.
+    pub fn scope(&self, endpoint: &Endpoint) -> &str {
+        self.account.scope(endpoint.domain)
     }
 
-    /// The application roles beyond those that reading takes. A token of Graph is not looked into:
-    /// that is nobody's business but Graph's.
-    pub async fn roles_beyond(&self, endpoint: &Endpoint) -> Result<Vec<String>> {
-        let enough: &[&str] = match endpoint.domain {
-            GRAPH | HUNTING => return Ok(Vec::new()),
-            XDR => &["Incident.Read.All"],
-            _ => &[
-                "Machine.Read.All",
-                "Vulnerability.Read.All",
-                "Alert.Read.All",
-                "User.Read.All",
-            ],
+    /// The application roles that none of these endpoints needs, which one token opens. A token that
+    /// can't be looked into says nothing.
+    pub async fn roles_beyond(&self, endpoints: &[&Endpoint]) -> Result<Vec<Beyond>> {
+        let Some(first) = endpoints.first() else {
+            return Ok(Vec::new());
         };
-        let scope = self.account.scope(endpoint.domain);
-        let token = self.tokens.token(scope).await?;
-        let roles = roles::claimed(token.expose_secret()).unwrap_or_default();
-        Ok(roles::beyond(roles, enough))
+        let mut opens: Vec<_> = endpoints.iter().map(|endpoint| endpoint.roles).collect();
+        if endpoints.iter().any(|one| one.stream == MACHINES.stream) {
+            opens.push(users::ROLES);
+        }
+        let token = self.tokens.token(self.scope(first)).await?;
+        let held = roles::claimed(token.expose_secret()).unwrap_or_default();
+        Ok(roles::beyond(&held, &opens))
     }
 
     pub(crate) async fn ask(

@@ -11,6 +11,9 @@ use crate::{
     io::exchange::{Limits, Reply},
 };
 
+/// The application role that opens it.
+pub(super) const ROLES: &[&str] = &["User.Read.All"];
+
 /// How the app gets to ask.
 const FIX: &str = "grant the app the application role `User.Read.All` of `WindowsDefenderATP`, with \
                    admin consent";

@@ -166,6 +166,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     },
     pass: None,
     snapshot: None,
+    roles: &[],
     fix: FIX,
     off_fix: OFF_FIX,
     rest: Duration::ZERO,
@@ -178,6 +179,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     rules: V1,
     details: V2,
     constants: GROUP_SIZE,
+    picks: None,
     asset: None,
     pace: DETECTION_PACE,
 };
@@ -200,6 +202,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     },
     pass: None,
     snapshot: None,
+    roles: &[],
     fix: FIX,
     off_fix: OFF_FIX,
     rest: Duration::ZERO,
@@ -211,6 +214,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     rules: V2,
     details: &[],
     constants: GROUP_SIZE,
+    picks: None,
     asset: None,
     pace: DETECTION_PACE,
 };
@@ -230,6 +234,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     },
     pass: None,
     snapshot: None,
+    roles: &[],
     fix: FIX,
     off_fix: OFF_FIX,
     rest: Duration::ZERO,
@@ -246,6 +251,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     rules: INCIDENT,
     details: INCIDENT_DETAILS,
     constants: &[],
+    picks: None,
     asset: None,
     pace: Pace {
         every: MINUTE,

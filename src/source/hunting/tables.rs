@@ -101,6 +101,9 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
             },
             fix: "grant the app the application role `ThreatHunting.Read.All` of Microsoft Graph, \
                   with admin consent, or empty `DEFENDER_HUNTING_TABLES`",
+            off_fix: "get the licence or set the product up, or take the table out of \
+                      `DEFENDER_HUNTING_TABLES`; it is asked for again after a day",
+            roles: &["ThreatHunting.Read.All"],
             identity: Identity {
                 // Without columns of its own a row is known by all that it says.
                 id: id.copied().unwrap_or_default(),

@@ -68,8 +68,10 @@ async fn a_fault_of_the_sink_over_the_emulator_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_faults_of_the_sink_or_its_login_lose_nothing() {
     // Three 400 are told of below: they may single out a row.
+    let singles_out = ["400", "wrong-type"];
     let entries = catalogue().into_iter();
-    let entries = entries.filter(|entry| entry.target != Target::Ingestion || entry.kind != "400");
+    let entries = entries
+        .filter(|entry| entry.target != Target::Ingestion || !singles_out.contains(&entry.kind));
     each(entries.map(|entry| heals(Cloud::in_memory(small), entry, "x3"))).await;
 }
 
@@ -132,6 +134,39 @@ async fn a_refused_access_moves_nothing_until_somebody_acts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_are_all_refused_alike_are_not_dead() {
     everything_stays("ingestion:400x*", Kind::Contract, "rows are refused alone").await;
+}
+
+/// One column has another type: records are refused, and a row that holds next to nothing is taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_refused_alike_beside_a_row_that_is_taken_are_not_dead() {
+    everything_stays(
+        "ingestion:wrong-typex*",
+        Kind::Contract,
+        "are refused alike",
+    )
+    .await;
+}
+
+/// What waits has met such a rule: it waits on, and no row is given up for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_gives_up_no_rows_that_are_refused_alike() {
+    let mut cloud = Cloud::in_memory(|options| options.scale = 0.2);
+    let streams = &mut cloud.world.streams;
+    streams.retain(|endpoint| endpoint.stream == DETECTIONS);
+    cloud.world.inject("ingestion:503x*");
+    cloud.run().await;
+    let (waiting, _) = cloud.storage.outbox_size().await.unwrap();
+    assert!(waiting > 0);
+    cloud.world.simulator.heal();
+    cloud.world.inject("ingestion:wrong-typex*");
+    // Rows about runs land meanwhile, and prove nothing of records.
+    let report = cloud.drain().await;
+    assert_eq!(report.error_kind, Some(Kind::Contract), "{report:?}");
+    let letters = cloud.storage.count_dead_letters().await.unwrap();
+    assert_eq!(letters, 0, "{report:?}");
+    cloud.world.simulator.heal();
+    cloud.run_until_done().await;
+    cloud.assert_complete("a rule of another type").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::endpoints,
-    check::{self, Finding, Found, estimate},
+    check::estimate,
     core::{estimate::Estimate, layout::Layout, row::restore},
     io::http::{Request, Response, SharedTransport, Transport, TransportError},
 };
@@ -211,6 +211,16 @@ async fn an_estimate_is_near_the_truth_takes_three_calls_a_stream_and_moves_noth
         vulnerabilities,
         Some(world.vulnerability_ids(now).len() as u64)
     );
+    let software = of("defender.software-vulnerabilities");
+    let baseline = world.software_ids(now).0.len() as u64;
+    let first = software.at_first.unwrap();
+    assert!(
+        first.abs_diff(baseline) <= baseline / 4,
+        "{first} of {baseline}: {}",
+        software.how
+    );
+    assert!(software.rows < baseline / 4, "{} a day", software.rows);
+    assert!(software.how.ends_with("from the first of 2 files"));
     let incidents = world.incident_versions(day, now).len() as u64;
     assert!(of("defender.incidents").rows.abs_diff(incidents) <= incidents / 2 + 2);
     for table in ["DeviceEvents", "EmailEvents"] {
@@ -226,31 +236,4 @@ async fn an_estimate_is_near_the_truth_takes_three_calls_a_stream_and_moves_noth
     for (key, estimate) in &found {
         assert!(!estimate.as_ref().unwrap().how.is_empty(), "{key}");
     }
-}
-
-#[tokio::test]
-async fn check_names_roles_that_reading_does_not_take() {
-    let notes = |tenant: Tenant| async move {
-        let mut notes = Vec::new();
-        let mut tell = |finding: Finding| {
-            if finding.found == Found::Note && finding.what.contains("login") {
-                notes.push(finding.text);
-            }
-        };
-        check::dependencies(&tenant.app(), &mut tell).await;
-        notes
-    };
-    assert_eq!(notes(Tenant::new("machines,alerts")).await, [""; 0]);
-    let broad = Tenant::with("machines,alerts", |options| {
-        let roles = &mut options.defender.roles;
-        roles.insert("Machine.ReadWrite.All".to_owned());
-        // Those of Graph stay unread.
-        roles.insert("SecurityAlert.ReadWrite.All".to_owned());
-    });
-    let notes = notes(broad).await;
-    assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(
-        notes[0].ends_with("take away `Machine.ReadWrite.All`"),
-        "{notes:?}"
-    );
 }

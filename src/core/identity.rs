@@ -1,0 +1,267 @@
+//! What identifies a record.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use smallvec::SmallVec;
+
+use super::{
+    record::{Members, Raw, parse_time, text_of},
+    scan::key_of,
+};
+
+/// Which members of a stream's records say what they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// The member that names the record.
+    pub id: &'static str,
+    /// The member that says when it was changed last, when there is one.
+    pub version: Option<&'static str>,
+    /// The member that says when it happened.
+    pub time: &'static str,
+    /// Further members that name it: the `recordId` joins them by `|`.
+    pub also: &'static [&'static str],
+    /// A further member that tells versions of one time apart.
+    pub version_also: Option<&'static str>,
+    /// Members may begin with a capital, too.
+    pub capitals: bool,
+}
+
+impl Identity {
+    /// No further members.
+    pub const PLAIN: Self = Self {
+        id: "",
+        version: None,
+        time: "",
+        also: &[],
+        version_also: None,
+        capitals: false,
+    };
+}
+
+impl Identity {
+    /// True when every record's [`Facts`] take a hash of it, which its walk may then find as well.
+    pub fn takes_hash(&self) -> bool {
+        self.version.is_none()
+    }
+}
+
+/// `deviceId` → `DeviceId`.
+pub fn capitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// True when `text` is `name` with a capital.
+pub fn is_capitalised(text: &str, name: &str) -> bool {
+    match (text.as_bytes(), name.as_bytes()) {
+        ([first, rest @ ..], [small, others @ ..]) => {
+            *first == small.to_ascii_uppercase() && rest == others
+        }
+        (text, name) => text == name,
+    }
+}
+
+/// What identifies a record, taken from it before anything is added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `recordId`: the source's id, else a hash of the record.
+    pub id: String,
+    /// `recordVersion`: the update time where there is one, else a hash of the record.
+    pub version: String,
+    /// `eventTime`.
+    pub time: Option<DateTime<Utc>>,
+}
+
+/// A time has many spellings; a version that is one must not become another one by its digits.
+fn one_spelling(version: &str) -> String {
+    parse_time(version).map_or_else(
+        || version.to_owned(),
+        |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+    )
+}
+
+impl Facts {
+    /// The facts of the record whose members are `members`.
+    pub fn of(members: &Members<'_>, identity: &Identity) -> Self {
+        Identifier::new(identity).facts(members)
+    }
+}
+
+/// Finds the [`Facts`] of a stream's records by one look at each of their members.
+#[derive(Debug, Clone)]
+pub struct Identifier {
+    names: Vec<Name>,
+    /// A bit for each key: most of other names are told by that alone.
+    bits: u64,
+    id: Wanted,
+    version: Option<Wanted>,
+    time: Wanted,
+    also: Vec<Wanted>,
+    version_also: Option<Wanted>,
+}
+
+#[derive(Debug, Clone)]
+struct Name {
+    key: u64,
+    text: String,
+}
+
+/// The places of a name's spellings among the names.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    plain: usize,
+    /// Nothing, where there is one spelling.
+    capital: Option<usize>,
+}
+
+/// The values of the names of an [`Identifier`].
+type Values<'a> = SmallVec<[Option<Raw<'a>>; 10]>;
+
+impl Wanted {
+    /// The member's text, under either spelling.
+    fn text<'a>(self, values: &Values<'a>) -> Option<Cow<'a, str>> {
+        let text = |place: usize| values.get(place).copied().flatten().and_then(text_of);
+        text(self.plain).or_else(|| text(self.capital?))
+    }
+}
+
+impl Identifier {
+    /// Finds what `identity` names.
+    pub fn new(identity: &Identity) -> Self {
+        let mut names: Vec<Name> = Vec::new();
+        let mut place = |text: String| {
+            names.push(Name {
+                key: key_of(&text),
+                text,
+            });
+            names.len() - 1
+        };
+        let mut wanted = |name: &str| Wanted {
+            plain: place(name.to_owned()),
+            capital: identity.capitals.then(|| place(capitalised(name))),
+        };
+        let id = wanted(identity.id);
+        let version = identity.version.map(&mut wanted);
+        let time = wanted(identity.time);
+        let also = identity.also.iter().map(|name| wanted(name)).collect();
+        let version_also = identity.version_also.map(&mut wanted);
+        Self {
+            bits: names.iter().fold(0, |bits, name| bits | bit(name.key)),
+            names,
+            id,
+            version,
+            time,
+            also,
+            version_also,
+        }
+    }
+
+    /// The facts of the record whose members are `members`.
+    pub fn facts(&self, members: &Members<'_>) -> Facts {
+        let mut values = Values::from_elem(None, self.names.len());
+        for (_, member) in members.saying() {
+            if self.bits & bit(member.key()) == 0 {
+                continue;
+            }
+            for (value, name) in values.iter_mut().zip(&self.names) {
+                if member.is(&name.text, name.key) {
+                    *value = Some(member.value());
+                }
+            }
+        }
+        let hash = || hexadecimal(members.hash());
+        let text = |wanted: Wanted| wanted.text(&values);
+        let mut id = text(self.id).map_or_else(hash, Cow::into_owned);
+        for wanted in &self.also {
+            id.push('|');
+            id.push_str(&text(*wanted).unwrap_or_default());
+        }
+        let version = self.version.and_then(text);
+        let mut version = version.map_or_else(hash, |version| one_spelling(&version));
+        if let Some(also) = self.version_also.and_then(text) {
+            version.push('|');
+            version.push_str(&also);
+        }
+        Facts {
+            id,
+            version,
+            time: text(self.time).and_then(|text| parse_time(&text)),
+        }
+    }
+}
+
+fn bit(key: u64) -> u64 {
+    1 << (key >> 58)
+}
+
+/// Sixteen digits.
+fn hexadecimal(hash: u64) -> String {
+    let mut text = String::with_capacity(16);
+    let bytes = hash.to_be_bytes().into_iter();
+    let digits = bytes.flat_map(|byte| [byte >> 4, byte & 15]);
+    text.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const IDENTITY: Identity = Identity {
+        id: "uuid",
+        version: Some("updateTime"),
+        time: "t",
+        ..Identity::PLAIN
+    };
+
+    fn facts(value: &Value) -> Facts {
+        let text = value.to_string();
+        Facts::of(&Members::of(text.as_bytes()).unwrap(), &IDENTITY)
+    }
+
+    #[test]
+    fn facts_come_from_the_named_members() {
+        let facts =
+            facts(&json!({"uuid": "u-1", "updateTime": "v", "t": "2026-01-01T10:00+02:00"}));
+        assert_eq!((facts.id.as_str(), facts.version.as_str()), ("u-1", "v"));
+        assert_eq!(facts.time, parse_time("2026-01-01T08:00:00Z"));
+    }
+
+    #[test]
+    fn a_capital_makes_another_spelling() {
+        for name in ["", "d", "deviceId", "DeviceId", "ähnlich"] {
+            assert!(is_capitalised(&capitalised(name), name), "{name}");
+        }
+        for text in ["deviceId", "Deviceid", "DeviceIds", "DeviceI", ""] {
+            assert!(!is_capitalised(text, "deviceId"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_record_without_an_id_is_named_by_its_content() {
+        let one = facts(&json!({"uuid": null, "a": 1}));
+        assert_eq!(one.id.len(), 16);
+        assert_eq!(one.id, one.version);
+        assert_ne!(one, facts(&json!({"uuid": "", "a": 2})));
+    }
+
+    #[test]
+    fn a_member_with_a_capital_stands_in_for_one_that_says_nothing() {
+        let identity = Identity {
+            version_also: Some("status"),
+            also: &["part"],
+            capitals: true,
+            ..IDENTITY
+        };
+        let facts = |text: &str| Facts::of(&Members::of(text.as_bytes()).unwrap(), &identity);
+        let both = facts(r#"{"Uuid":"B","uuid":"a","Status":"New","part":"","Part":7}"#);
+        assert_eq!(both.id, "a|7");
+        assert!(both.version.ends_with("|New"));
+        assert_eq!(facts(r#"{"Uuid":"B","uuid":null}"#).id, "B|");
+        assert_eq!(facts(r#"{"UUID":"B","UpdateTime":"v"}"#).version, "v");
+    }
+}

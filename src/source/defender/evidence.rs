@@ -1,0 +1,130 @@
+//! What the evidence of an alert says in the words of the stock columns.
+
+use crate::core::pick::{
+    Fill, Kind, Picks, Thing,
+    With::{Account, Always, File, Integer, Remote, Text},
+    fill,
+};
+
+const fn kind(name: &'static str, fills: &'static [Fill]) -> Kind {
+    Kind { name, fills }
+}
+
+const DEVICE: &str = "deviceUuid";
+
+/// The device. Where there is none, a file or a process says on which it was found.
+const GRAPH_DEVICE: Thing = &[
+    kind(
+        "deviceEvidence",
+        &[
+            fill(DEVICE, Text(&["mdeDeviceId"])),
+            fill("deviceDisplayName", Text(&["deviceDnsName", "hostName"])),
+        ],
+    ),
+    kind("processEvidence", &[fill(DEVICE, Text(&["mdeDeviceId"]))]),
+    kind("fileEvidence", &[fill(DEVICE, Text(&["mdeDeviceId"]))]),
+];
+
+const GRAPH_ACCOUNT: &[Fill] = &[fill("userNameBase", Account("userAccount"))];
+
+/// The user, else whose process or mailbox it is.
+const GRAPH_USER: Thing = &[
+    kind("userEvidence", GRAPH_ACCOUNT),
+    kind("processEvidence", GRAPH_ACCOUNT),
+    kind("mailboxEvidence", GRAPH_ACCOUNT),
+];
+
+const GRAPH_PROCESS: Thing = &[kind(
+    "processEvidence",
+    &[
+        fill("processPath", File("imageFile")),
+        fill("processCommandline", Text(&["processCommandLine"])),
+    ],
+)];
+
+/// What was found: a file, else what runs.
+const GRAPH_OBJECT: Thing = &[
+    kind(
+        "fileEvidence",
+        &[
+            fill("objectName", File("fileDetails")),
+            fill("objectHashSha1", Text(&["fileDetails.sha1"])),
+            fill("objectSizeBytes", Integer("fileDetails.fileSize")),
+            fill("objectTypeName", Always("File")),
+        ],
+    ),
+    kind(
+        "processEvidence",
+        &[
+            fill("objectName", File("imageFile")),
+            fill("objectHashSha1", Text(&["imageFile.sha1"])),
+            fill("objectSizeBytes", Integer("imageFile.fileSize")),
+            fill("objectTypeName", Always("Process")),
+        ],
+    ),
+];
+
+const GRAPH_URL: Thing = &[kind("urlEvidence", &[fill("objectUrl", Text(&["url"]))])];
+
+const GRAPH_ADDRESS: Thing = &[kind(
+    "ipEvidence",
+    &[fill("networkCommunication", Remote("ipAddress"))],
+)];
+
+/// Evidence as Graph tells it.
+pub(super) const GRAPH: Picks = Picks {
+    list: "evidence",
+    kind: "@odata.type",
+    things: &[
+        GRAPH_DEVICE,
+        GRAPH_USER,
+        GRAPH_PROCESS,
+        GRAPH_OBJECT,
+        GRAPH_URL,
+        GRAPH_ADDRESS,
+    ],
+};
+
+/// The alert itself names the device, and often the user.
+const MDE_USER: Thing = &[kind("User", &[fill("userNameBase", Account(""))])];
+
+const MDE_PROCESS: Thing = &[kind(
+    "Process",
+    &[
+        fill("processPath", File("")),
+        fill("processCommandline", Text(&["processCommandLine"])),
+    ],
+)];
+
+const MDE_OBJECT: Thing = &[
+    kind(
+        "File",
+        &[
+            fill("objectName", File("")),
+            fill("objectHashSha1", Text(&["sha1"])),
+            fill("objectTypeName", Always("File")),
+        ],
+    ),
+    kind(
+        "Process",
+        &[
+            fill("objectName", File("")),
+            fill("objectHashSha1", Text(&["sha1"])),
+            fill("objectTypeName", Always("Process")),
+        ],
+    ),
+];
+
+const MDE_URL: Thing = &[kind("Url", &[fill("objectUrl", Text(&["url"]))])];
+
+const MDE_ADDRESS: Thing = &[kind(
+    "Ip",
+    &[fill("networkCommunication", Remote("ipAddress"))],
+)];
+
+/// Evidence as Defender for Endpoint tells it.
+pub(super) const MDE: Picks = Picks {
+    list: "evidence",
+    kind: "entityType",
+    things: &[MDE_USER, MDE_PROCESS, MDE_OBJECT, MDE_URL, MDE_ADDRESS],
+};

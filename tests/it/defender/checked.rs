@@ -1,0 +1,130 @@
+//! What `check` says of a tenant: what is missing, by its name, and what is too much.
+
+use sentinel_connector::check::{self, Finding, Found};
+
+use super::Tenant;
+
+async fn findings(tenant: &Tenant) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut tell = |finding| findings.push(finding);
+    check::dependencies(&tenant.app(), &mut tell).await;
+    findings
+}
+
+/// What is said of roles, connection and API before it.
+async fn notes(tenant: &Tenant) -> Vec<String> {
+    let found = findings(tenant).await.into_iter();
+    found
+        .filter(|one| one.found == Found::Note && one.what.contains("login"))
+        .map(|one| format!("{}: {}", one.what, one.text))
+        .collect()
+}
+
+/// The company, of which these streams are read by an app that holds these roles.
+fn holding(streams: &str, roles: &[&str]) -> Tenant {
+    Tenant::with(streams, |options| {
+        options.defender.roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    })
+}
+
+#[tokio::test]
+async fn a_missing_licence_or_role_is_named_exactly() {
+    let mut tenant = Tenant::new("machines,vulnerabilities,alerts,incidents");
+    tenant.set("DEFENDER_ALERTS_API", "mde");
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    for fault in [
+        "defender.vulnerabilities:no-licence",
+        "defender.catalogue:no-licence",
+        "defender.alerts.mde:no-licence",
+        "defender.machines:missing-role",
+        "defender.incidents:missing-role",
+        "defender.hunting:not-provisioned",
+    ] {
+        tenant.inject(&format!("{fault}x*"));
+    }
+    let found = findings(&tenant).await;
+    let bad: Vec<String> = found
+        .iter()
+        .filter(|one| one.found == Found::Bad)
+        .map(|one| format!("{}: {}", one.what, one.text))
+        .collect();
+    insta::assert_snapshot!(bad.join("\n"), @"
+    default/defender.machines: answered 403 Forbidden: the app lacks the role Machine.Read.All or Machine.ReadWrite.All: grant the app the application role `Machine.Read.All` of `WindowsDefenderATP`, with admin consent, or take `machines` out of `DEFENDER_STREAMS`
+    default/defender.vulnerabilities: answered 401 Unauthorized (`No Tvm license`): the tenant has no licence of Microsoft Defender Vulnerability Management: get the licence or set the product up, or take the stream out of `DEFENDER_STREAMS`; it is asked for again after a day
+    default/defender.vulnerability-catalogue: answered 401 Unauthorized (`No Tvm license`): the tenant has no licence of Microsoft Defender Vulnerability Management: get the licence or set the product up, or take the stream out of `DEFENDER_STREAMS`; it is asked for again after a day
+    default/defender.alerts: answered 401 Unauthorized (`Account mode is inactive`): Microsoft Defender for Endpoint is not active in the tenant: it has no licence of it, or one that has ended: get the licence or set the product up, or take the stream out of `DEFENDER_STREAMS`; it is asked for again after a day
+    default/defender.incidents: answered 403 Forbidden: the app lacks the role SecurityIncident.Read.All or SecurityIncident.ReadWrite.All: grant the app the application role `SecurityIncident.Read.All` of Microsoft Graph, with admin consent, or set `DEFENDER_INCIDENTS_API=xdr` for an app that holds `Incident.Read.All`
+    default/defender.hunting.DeviceEvents: answered 403 Forbidden (`Account is not provisioned`): Microsoft Defender XDR is not set up in the tenant: get the licence or set the product up, or take the table out of `DEFENDER_HUNTING_TABLES`; it is asked for again after a day
+    ");
+}
+
+#[tokio::test]
+async fn roles_that_no_stream_needs_are_named_once() {
+    // As the README's table has it, each stream finds its own role and no other.
+    let mut tenant = holding(
+        "machines,vulnerabilities,software-vulnerabilities,alerts,incidents",
+        &[
+            "Machine.Read.All",
+            "User.Read.All",
+            "Vulnerability.Read.All",
+            "SecurityAlert.Read.All",
+            "SecurityIncident.Read.All",
+            "ThreatHunting.Read.All",
+        ],
+    );
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    assert_eq!(notes(&tenant).await, [""; 0]);
+
+    // Alerts come from Graph and nobody hunts; what can change things is told first.
+    let tenant = holding(
+        "machines,vulnerabilities,software-vulnerabilities,alerts",
+        &[
+            "Alert.Read.All",
+            "Machine.Read.All",
+            "Machine.ReadWrite.All",
+            "Vulnerability.Read.All",
+            "SecurityAlert.Read.All",
+            "SecurityAlert.ReadWrite.All",
+            "ThreatHunting.Read.All",
+        ],
+    );
+    insta::assert_snapshot!(notes(&tenant).await.join("\n"), @"
+    default: login for WindowsDefenderATP: the app holds `Machine.ReadWrite.All` (more than reading), and no stream that is pulled needs it: take it away
+    default: login for WindowsDefenderATP: the app holds `Alert.Read.All`, and no stream that is pulled needs it: take it away
+    default: login for Microsoft Graph: the app holds `SecurityAlert.ReadWrite.All` (more than reading), and no stream that is pulled needs it: take it away
+    default: login for Microsoft Graph: the app holds `ThreatHunting.Read.All`, and no stream that is pulled needs it: take it away
+    ");
+
+    // The same app, of which other things are wanted.
+    let mut tenant = holding(
+        "alerts,incidents",
+        &[
+            "Alert.Read.All",
+            "Incident.Read.All",
+            "Incident.ReadWrite.All",
+        ],
+    );
+    tenant.set("DEFENDER_ALERTS_API", "mde");
+    tenant.set("DEFENDER_INCIDENTS_API", "xdr");
+    insta::assert_snapshot!(notes(&tenant).await.join("\n"), @"default: login for Microsoft Threat Protection: the app holds `Incident.ReadWrite.All` (more than reading), and no stream that is pulled needs it: take it away");
+}
+
+#[tokio::test]
+async fn a_broad_role_that_a_stream_lives_on_is_to_be_replaced() {
+    let tenant = holding(
+        "machines,alerts",
+        &["Machine.ReadWrite.All", "SecurityIncident.Read.All"],
+    );
+    insta::assert_snapshot!(notes(&tenant).await.join("\n"), @"
+    default: login for WindowsDefenderATP: the app holds `Machine.ReadWrite.All` (more than reading) where `Machine.Read.All` is enough: grant that in its place
+    default: login for Microsoft Graph: the app holds `SecurityIncident.Read.All` where `SecurityAlert.Read.All` is enough: grant that in its place
+    ");
+}
+
+/// A token that says nothing of its roles is no reason to say anything.
+#[tokio::test]
+async fn without_consent_there_is_nothing_too_much() {
+    let tenant = Tenant::new("machines,alerts");
+    tenant.inject("entra.token:no-rolesx*");
+    assert_eq!(notes(&tenant).await, [""; 0]);
+}
