@@ -253,9 +253,9 @@ impl App {
     }
 
     /// A connection to Defender.
-    pub fn defender(&self, name: &str) -> Option<&defender::Connection> {
+    pub fn defender(&self, name: &str) -> Option<&Arc<defender::Connection>> {
         let found = self.defenders.iter().find(|(known, _)| known == name);
-        found.map(|(_, connection)| &**connection)
+        found.map(|(_, connection)| connection)
     }
 
     /// The connections that are set to pull devices.

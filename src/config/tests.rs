@@ -8,6 +8,7 @@ use super::*;
 use crate::logging::Format;
 
 mod connections;
+mod defender;
 mod example;
 
 const CANARY: &str = "canary-7f3a";

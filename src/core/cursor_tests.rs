@@ -495,6 +495,68 @@ fn a_table_that_loses_or_gains_a_time_is_read_again_where_the_other_one_was_blin
     assert!(window.from <= at(now - 3 * DAY), "{window:?}");
 }
 
+/// Changes that the source keeps for 13 days, of which a bucket is read again.
+fn changes() -> Pace {
+    Pace {
+        lookback: seconds(6 * HOUR),
+        step: seconds(20 * DAY),
+        passes: Passes::Behind(seconds(13 * DAY)),
+        ..pace()
+    }
+}
+
+#[test]
+fn a_cursor_that_changes_do_not_reach_back_to_costs_a_new_baseline_and_a_gap() {
+    let pace = changes();
+    let due = |state: &StreamState, now| state.next(false, &pace, FRESH, at(now));
+    let due = |state: &StreamState, now| due(state, now).map(|open| open.slice);
+    // An export is written before it is asked for.
+    let exported = |state: &mut StreamState, now| {
+        let change = Move::Slice {
+            slice: Slice::Pass,
+            token: Some(at(now - HOUR).to_rfc3339()),
+            began: at(now),
+        };
+        state.apply(&change, &pace);
+        assert_eq!(state.position, Some(Position::Time(at(now - HOUR))));
+        assert_eq!(state.good, Some(at(now)));
+    };
+    let mut state = StreamState::default();
+    assert_eq!(due(&state, 0), Some(Slice::Pass));
+    exported(&mut state, 0);
+    assert_eq!(state.gaps, []);
+
+    // As long as they are kept, changes follow it.
+    let kept = 13 * DAY - HOUR;
+    let after = |from, to| Some(Slice::Window(window(from, to)));
+    assert_eq!(due(&state, kept), after(-7 * HOUR, kept));
+    let late = kept + 1;
+    assert_eq!(due(&state, late), Some(Slice::Pass));
+    exported(&mut state, late);
+    let [gap] = state.gaps.as_slice() else {
+        panic!("one gap: {:?}", state.gaps);
+    };
+    assert_eq!((gap.from, gap.to), (at(-HOUR), at(late)));
+    insta::assert_snapshot!(gap.why, @"the cursor was older than the source keeps changes; everything was read again as it is now, and what came and went in between is missing");
+    assert_eq!(
+        due(&state, late + HOUR),
+        after(late - 7 * HOUR, late + HOUR)
+    );
+}
+
+#[test]
+fn an_export_that_does_not_say_of_when_it_is_may_be_half_a_day_old() {
+    let pace = changes();
+    let mut state = StreamState::default();
+    let change = Move::Slice {
+        slice: Slice::Pass,
+        token: None,
+        began: at(0),
+    };
+    state.apply(&change, &pace);
+    assert_eq!(state.position, Some(Position::Time(at(-12 * HOUR))));
+}
+
 #[test]
 fn a_state_of_a_newer_version_is_refused() {
     assert!(StreamState::default().checked().is_ok());

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// One stream: what to ask, what comes back, and where it goes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Endpoint {
     /// The stream's name, such as `eset.detections`.
     pub stream: &'static str,

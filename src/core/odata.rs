@@ -37,7 +37,7 @@ pub fn page_query(list: &WindowQuery, slice: &Slice, page: &str, clauses: &[Stri
         query.insert(0, ("$filter", filter.join(" and ")));
     }
     match (list.paging, &part) {
-        (Paging::Boundary { top }, Some(part)) => {
+        (Paging::Boundary { top, .. }, Some(part)) => {
             query.push(("$top", part.top.unwrap_or(top).to_string()));
             if part.skip > 0 {
                 query.push(("$skip", part.skip.to_string()));

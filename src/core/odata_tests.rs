@@ -11,7 +11,10 @@ const LIST: WindowQuery = WindowQuery {
         ("$orderby", "lastUpdateDateTime asc"),
         ("$expand", "alerts"),
     ],
-    paging: Paging::Boundary { top: 50 },
+    paging: Paging::Boundary {
+        top: 50,
+        ordered: true,
+    },
 };
 
 fn window() -> Slice {

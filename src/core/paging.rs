@@ -30,6 +30,9 @@ pub enum Paging {
     Boundary {
         /// The most records of a page.
         top: u32,
+        /// The list was asked for in the order of time. One that was not may look like it: the
+        /// newest records come first, and somebody has closed them from the top.
+        ordered: bool,
     },
     /// `$top` and `$skip` under the same filter, until a page is not full. Links are not followed:
     /// they loop, and lose the filter (defender.md 2.1).
@@ -168,18 +171,20 @@ pub fn next(
         (Paging::Token, _) => named(frame.next_page()),
         (Paging::Link, _) => named(said(frame.next_link.as_deref())),
         (Paging::Files, _) => FilePage::after(page, frame.generated.as_deref(), frame.file_count()),
-        (Paging::Boundary { top }, Some(window)) => {
+        (Paging::Boundary { top, ordered }, Some(window)) => {
             let linked = said(frame.next_link.as_deref()).is_some();
-            Part::of(window, page).after_boundary(window, top, linked, tally)
+            let part = Part::of(window, page);
+            part.after_boundary(window, (top, ordered), linked, tally)
         }
         (Paging::Whole { cap }, Some(window)) => {
             Part::of(window, page).after_whole(window, cap, tally)
         }
-        (Paging::Skip { top } | Paging::Boundary { top } | Paging::Whole { cap: top }, _) => {
+        (Paging::Skip { top } | Paging::Boundary { top, .. } | Paging::Whole { cap: top }, _) => {
             if tally.count() < u64::from(top) {
                 return Next::Done;
             }
-            Next::Page((skipped(page) + tally.count()).to_string())
+            // Not by what came: a page that repeats a record holds more than was asked for.
+            Next::Page((skipped(page) + u64::from(top)).to_string())
         }
     }
 }
@@ -200,7 +205,7 @@ pub fn skipped(page: &str) -> u64 {
 pub fn smaller(paging: Paging, window: Option<Window>, page: &str) -> Option<String> {
     let part = Part::of(window?, page);
     match paging {
-        Paging::Boundary { top } => part.with_less(top),
+        Paging::Boundary { top, .. } => part.with_less(top),
         Paging::Whole { .. } => part.narrower(),
         _ => None,
     }

@@ -9,13 +9,22 @@ fn at(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_767_225_600_000 + millis).unwrap()
 }
 
+/// In which order a service gives its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
+    /// By something else than the time.
+    Other,
+}
+
 /// A service with records at these times; the id of a record is its place.
 #[derive(Debug)]
 struct Service {
     times: Vec<i64>,
     /// The most records that it gives, whatever it is asked for.
     clamp: u64,
-    sorted: bool,
+    order: Order,
     links: bool,
     /// More than this it does not skip.
     wall: u64,
@@ -41,14 +50,12 @@ impl Service {
             time >= part.window.from && time < part.window.to && share
         };
         let mut ids: Vec<usize> = (0..self.times.len()).filter(inside).collect();
-        // Who ignores `$orderby` gives the newest first.
-        ids.sort_by_key(|id| {
-            if self.sorted {
-                self.times[*id]
-            } else {
-                -self.times[*id]
-            }
-        });
+        match self.order {
+            Order::OldestFirst => ids.sort_by_key(|id| self.times[*id]),
+            // Who ignores `$orderby`.
+            Order::NewestFirst => ids.sort_by_key(|id| -self.times[*id]),
+            Order::Other => {}
+        }
         ids
     }
 
@@ -88,7 +95,7 @@ impl Service {
         for _ in 0..100_000 {
             assert!(pages.insert(page.clone()), "{page} twice");
             let part = Part::of(window, &page);
-            let (Paging::Boundary { top } | Paging::Whole { cap: top }) = paging else {
+            let (Paging::Boundary { top, .. } | Paging::Whole { cap: top }) = paging else {
                 panic!("a window");
             };
             let asked = u64::from(part.top.unwrap_or(top));
@@ -120,20 +127,21 @@ impl Service {
 }
 
 fn services() -> impl Strategy<Value = Service> {
+    use Order::{NewestFirst, OldestFirst, Other};
     (
         // Few instants, so that many records share one.
         prop::collection::vec(prop_oneof![0i64..20, 0i64..60_000], 0..120),
         1u64..40,
-        any::<bool>(),
+        select(vec![OldestFirst, NewestFirst, Other]),
         select(vec![10, u64::MAX]),
         select(vec![0, 1, 7, u64::MAX]),
     )
-        .prop_map(|(times, clamp, sorted, wall, heavy)| Service {
+        .prop_map(|(times, clamp, order, wall, heavy)| Service {
             times,
             // A service that gives less than it is asked for says that there is more.
             links: clamp < 20,
             clamp,
-            sorted,
+            order,
             wall,
             heavy,
         })
@@ -145,7 +153,8 @@ proptest! {
     #[test]
     fn a_boundary_reads_every_record_or_says_which_not(service in services()) {
         let window = Window { from: at(0), to: at(60_000) };
-        let (seen, left_out) = service.walk(Paging::Boundary { top: 20 }, window);
+        let ordered = service.order != Order::Other;
+        let (seen, left_out) = service.walk(Paging::Boundary { top: 20, ordered }, window);
         for (id, time) in service.times.iter().enumerate() {
             let given_up = left_out.iter().any(|w| at(*time) >= w.from && at(*time) < w.to);
             prop_assert!(seen.contains(&id) || given_up, "{id} of {:?}", service.times);
@@ -161,7 +170,7 @@ proptest! {
         cap in 3u32..40,
     ) {
         let service = Service {
-            times, clamp: u64::MAX, sorted: false, links: false, wall: 0, heavy: u64::MAX,
+            times, clamp: u64::MAX, order: Order::Other, links: false, wall: 0, heavy: u64::MAX,
         };
         let window = Window { from: at(0), to: at(60_000) };
         let (seen, left_out) = service.walk(Paging::Whole { cap }, window);
@@ -202,18 +211,48 @@ proptest! {
 #[test]
 fn a_tie_at_the_edge_of_a_page_is_read_again() {
     let mut tally = Tally::default();
-    for time in [1, 2, 5, 5] {
+    for time in [1, 2, 2, 3, 4, 4, 5, 5] {
         tally.see(Some(at(time)));
     }
+    let page = after(true, 8, &tally);
+    assert_eq!(page, "2026-01-01T00:00:00.005Z/2026-01-01T00:01:00Z");
+}
+
+/// The page after a first one over a minute.
+fn after(ordered: bool, top: u32, tally: &Tally) -> String {
     let window = Window {
         from: at(0),
         to: at(60_000),
     };
-    let paging = Paging::Boundary { top: 4 };
-    let Next::Page(page) = next(paging, Some(window), "", &Frame::default(), &tally) else {
-        panic!("more");
+    let paging = Paging::Boundary { top, ordered };
+    match next(paging, Some(window), "", &Frame::default(), tally) {
+        Next::Page(page) => page,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// It goes on at the half of the window, and so misses nothing between the records.
+#[test]
+fn a_list_that_is_in_order_by_chance_is_a_set() {
+    let half = "2026-01-01T00:00:00Z/2026-01-01T00:00:30Z";
+    let tally = |count| {
+        let mut tally = Tally::default();
+        (1..=count).for_each(|time| tally.see(Some(at(time))));
+        tally
     };
-    assert_eq!(page, "2026-01-01T00:00:00.005Z/2026-01-01T00:01:00Z");
+    assert_eq!(after(false, 100, &tally(100)), half, "nobody asked for it");
+    let few = after(true, 3, &tally(3));
+    assert!(few.starts_with(half), "three are too few to tell: {few}");
+}
+
+/// A page that repeats a record, or brings more than it was asked for, hides nothing of the next.
+#[test]
+fn what_is_skipped_is_what_was_asked_for() {
+    let mut tally = Tally::default();
+    tally.add(13);
+    let paging = Paging::Skip { top: 10 };
+    let after = next(paging, None, "20", &Frame::default(), &tally);
+    assert_eq!(after, Next::Page("30".to_owned()));
 }
 
 #[test]

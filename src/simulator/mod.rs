@@ -172,6 +172,11 @@ impl Simulator {
         self.0.script.inject(fault);
     }
 
+    /// The faults that have not struck once so far.
+    pub fn unplayed(&self) -> Vec<Fault> {
+        self.0.script.unplayed()
+    }
+
     /// Comes back when `calls` calls in all have been met by a fault that never answers.
     pub async fn kept_waiting(&self, calls: u64) {
         let mut kept = self.0.kept_waiting.subscribe();

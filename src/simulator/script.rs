@@ -29,6 +29,13 @@ impl Script {
         });
     }
 
+    /// The faults that have met no call that they could strike.
+    pub(crate) fn unplayed(&self) -> Vec<Fault> {
+        let waiting = lock(&self.0);
+        let unplayed = waiting.iter().filter(|waiting| waiting.played == 0);
+        unplayed.map(|waiting| waiting.fault.clone()).collect()
+    }
+
     pub(crate) fn clear(&self) {
         lock(&self.0).clear();
     }
@@ -74,6 +81,8 @@ impl Kind {
                 | Self::Gated
                 | Self::Moving
                 | Self::NullIngestion
+                | Self::RowCap(_)
+                | Self::Bunched(_)
                 | Self::NoRoles
         )
     }

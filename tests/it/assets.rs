@@ -577,7 +577,8 @@ async fn the_command_tells_people_and_exits_by_what_it_found() {
 }
 
 #[tokio::test]
-#[ignore = "a figure to look at: `cargo test --test it a_hundred_thousand -- --ignored --nocapture`"]
+#[ignore = "a figure to look at: `cargo test --test it a_hundred_thousand -- --ignored --nocapture`; \
+            that the number of machines does not matter is tested beside the statements"]
 async fn a_hundred_thousand_machines_are_searched_in_milliseconds() {
     let company = Company::new("machines", |_| {});
     let storage = &company.app.parts().storage;

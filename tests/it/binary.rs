@@ -311,6 +311,79 @@ async fn run_and_cursor_work_from_local_settings() {
     );
 }
 
+/// Two connections, of which a command takes one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_keep_to_the_connection_that_they_are_given() {
+    let mut tenant = Tenant::new(|_| {}).await;
+    let folder = data(&tenant);
+    for (name, value) in [
+        ("CONNECTOR_DATA", folder.to_str().unwrap()),
+        ("STORAGE", "embedded"),
+        ("SINK", "embedded"),
+        ("DEFENDER_STREAMS", "machines"),
+        (
+            "CONNECTIONS",
+            r#"[{"name":"home","source":"eset"},{"name":"clinic","source":"defender"}]"#,
+        ),
+    ] {
+        tenant.set(name, value);
+    }
+    let command = |arguments: &[&str]| {
+        let output = tenant.run(arguments);
+        let (out, err) = (output.stdout, output.stderr);
+        let printed = [out, err].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), printed.concat())
+    };
+    let (code, printed) = command(&["run", "--once", "--connection", "clinic"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let workspace = Workspace::new(EmbeddedFile::open(&folder).unwrap()).unwrap();
+    let landed = "SELECT DISTINCT connectionName, streamName FROM IntegrationTable_CL \
+                  WHERE streamName <> 'connector.health'";
+    let rows = workspace.query(landed).await.unwrap().rows;
+    let row = ["clinic", "defender.machines"].map(|text| Some(text.to_owned()));
+    assert_eq!(rows, [row.to_vec()]);
+
+    let (code, printed) = command(&["check", "--connection", "clinic"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let asked = |printed: &str, connection: &str| printed.contains(&format!("{connection}: "));
+    assert!(
+        asked(&printed, "clinic") && !asked(&printed, "home"),
+        "{printed}"
+    );
+    let (_, printed) = command(&["check"]);
+    assert!(
+        asked(&printed, "clinic") && asked(&printed, "home"),
+        "{printed}"
+    );
+
+    for of_one in ["run", "check"] {
+        let (code, printed) = command(&[of_one, "--connection", "nobody"]);
+        assert_eq!(code, Some(1), "{printed}");
+        let known = "there is no connection `nobody`; there are `home`, `clinic`";
+        assert!(printed.contains(known), "{printed}");
+    }
+
+    let (code, printed) = command(&["check", "--estimate", "--connection", "clinic"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("defender.machines"), "{printed}");
+    assert!(
+        !printed.contains("defender.alerts") && !printed.contains("eset."),
+        "{printed}"
+    );
+    let (code, printed) = command(&["check", "--estimate", "--all-streams"]);
+    assert_eq!(code, Some(0), "{printed}");
+    for stream in [
+        "eset.incidents",
+        "defender.vulnerabilities",
+        "defender.hunting.EmailEvents",
+    ] {
+        assert!(printed.contains(stream), "{stream}: {printed}");
+    }
+    // It is not switched on by that.
+    let (code, _) = command(&["check", "--all-streams"]);
+    assert_eq!(code, Some(2), "only an estimate can be of all");
+}
+
 fn plain(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sentinel-connector"))
         .args(arguments)

@@ -2,23 +2,33 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use async_trait::async_trait;
+use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::{App, RunOptions},
     config::{Mode, Settings},
-    core::cursor::{StreamKey, StreamState},
+    core::{
+        cursor::{StreamKey, StreamState},
+        endpoint::{Endpoint, WindowQuery},
+        paging::Paging,
+    },
     embedded::EmbeddedFile,
     io::{
         clock::{Clock, SharedClock, VirtualClock},
-        http::SharedTransport,
+        http::{Request, Response, SharedTransport, Transport, TransportError},
     },
-    pipeline::{Outcome, Report},
+    pipeline::{self, Job, Outcome, Report},
     simulator::{Fault, Options, Simulator},
     sink::workspace::Workspace,
+    source::{
+        defender::Defender,
+        hunting::{self, Hunting, HuntingTable},
+    },
 };
 use tempfile::TempDir;
 
@@ -39,12 +49,81 @@ fn is_nameless(id: &str, context: &str) -> bool {
     context.contains("bad-record") && id.len() == 16
 }
 
+/// The simulator, as long as no token goes to a host that is not its.
+struct AtHome {
+    simulator: Router,
+    /// The queries of advanced hunting.
+    queries: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Transport for AtHome {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let bears = request.headers().contains_key("authorization");
+        let host = request.uri().host();
+        assert!(!bears || host == Some("sim"), "a token went to {host:?}");
+        if request.uri().path().ends_with("/runHuntingQuery") {
+            let query = String::from_utf8(request.body().to_vec()).unwrap();
+            self.queries.lock().unwrap().push(query);
+        }
+        self.simulator.send(request).await
+    }
+}
+
+/// All lists once, in pages of so many records: no tenant that tests can wait for fills those of the
+/// lists.
+async fn run_in_pages(app: &App, most: u32) -> Vec<Report> {
+    let limits = app.limits(RunOptions::default().stop);
+    let mut reports = Vec::new();
+    for job in app.jobs(FUNCTION) {
+        let mut job = Job {
+            at_once: true,
+            ..job.clone()
+        };
+        let connection = Arc::clone(app.defender(&job.key.connection).unwrap());
+        let endpoint = in_pages(job.source.endpoint(), most);
+        job.source = match endpoint.stream.strip_prefix("defender.hunting.") {
+            Some(name) => {
+                let table = HuntingTable {
+                    endpoint,
+                    ..*hunting::table(name).unwrap()
+                };
+                Arc::new(Hunting::new(connection, Box::leak(Box::new(table))))
+            }
+            None => Arc::new(Defender::new(connection, Box::leak(Box::new(endpoint)))),
+        };
+        reports.push(pipeline::run(&job, app.parts(), &limits).await);
+    }
+    reports
+}
+
+fn in_pages(endpoint: &Endpoint, most: u32) -> Endpoint {
+    let list = |list: WindowQuery| WindowQuery {
+        paging: match list.paging {
+            Paging::Skip { .. } => Paging::Skip { top: most },
+            Paging::Boundary { ordered, .. } => Paging::Boundary { top: most, ordered },
+            Paging::Whole { .. } => Paging::Whole { cap: most },
+            other => other,
+        },
+        ..list
+    };
+    Endpoint {
+        window: list(endpoint.window),
+        pass: endpoint.pass.map(list),
+        ..*endpoint
+    }
+}
+
 /// One tenant, one connector.
 pub(crate) struct Tenant {
     pub(crate) clock: VirtualClock,
     pub(crate) simulator: Simulator,
     folder: TempDir,
     settings: BTreeMap<String, String>,
+    /// The most records that are asked for at a time, when it is not the lists' own.
+    pub(crate) page: Option<u32>,
+    /// What advanced hunting was asked.
+    pub(crate) queries: Arc<Mutex<Vec<String>>>,
     pub(crate) reports: Vec<Report>,
     /// When each run began and ended.
     pub(crate) looks: Vec<(DateTime<Utc>, DateTime<Utc>)>,
@@ -82,6 +161,8 @@ impl Tenant {
             simulator,
             folder,
             settings,
+            page: None,
+            queries: Arc::default(),
             reports: Vec::new(),
             looks: Vec::new(),
             first_done: None,
@@ -110,7 +191,10 @@ impl Tenant {
 
     /// What a new process builds.
     pub(crate) fn app(&self) -> App {
-        let transport: SharedTransport = Arc::new(self.simulator.router());
+        let transport: SharedTransport = Arc::new(AtHome {
+            simulator: self.simulator.router(),
+            queries: Arc::clone(&self.queries),
+        });
         self.app_through(&transport)
     }
 
@@ -133,7 +217,10 @@ impl Tenant {
             at_once: true,
             ..RunOptions::default()
         };
-        let reports = app.run(FUNCTION, &options).await;
+        let reports = match self.page {
+            None => app.run(FUNCTION, &options).await,
+            Some(most) => run_in_pages(&app, most).await,
+        };
         for report in &reports {
             assert!(report.counts.balance(), "{report:?}");
         }
@@ -279,6 +366,56 @@ impl Tenant {
         assert!(strange.is_empty(), "{context}: {stream} has {strange:?}");
         assert!(!must.is_empty(), "{context}: {stream} had nothing to prove");
         self.assert_accounts(stream, context).await;
+    }
+
+    /// What was vulnerable at the last baseline, and each change since then: which it was and when.
+    pub(crate) async fn assert_software_complete(&self, context: &str) {
+        let stream = "defender.software-vulnerabilities";
+        let world = self.simulator.world().defender();
+        let (last, ended) = *self.looks.last().unwrap();
+        let passed = self.state(stream).await.passed.unwrap();
+        let (ids, written) = world.software_ids(passed);
+        self.assert_has(stream, &ids, context).await;
+
+        let rows = "SELECT recordId, json_extract(additionalFields, '$.status'), occurTime \
+                    FROM IntegrationTable_CL WHERE streamName = 'defender.software-vulnerabilities' \
+                    AND json_extract(additionalFields, '$.status') IS NOT NULL";
+        let rows = self.rows(rows).await.into_iter();
+        let landed: Vec<(String, String, String)> = rows
+            .map(|mut row| {
+                let mut take = |at: usize| row[at].take().unwrap();
+                (take(0), take(1), take(2))
+            })
+            .collect();
+        let changes: BTreeSet<_> = landed.iter().cloned().collect();
+        assert_eq!(
+            changes.len(),
+            landed.len(),
+            "{context}: a change landed twice"
+        );
+        let must = world.software_changes(written, last);
+        let missing: Vec<_> = must.difference(&changes).collect();
+        assert!(missing.is_empty(), "{context}: changes lack {missing:?}");
+        assert!(!must.is_empty(), "{context}: nothing has changed");
+        let history = TimeDelta::hours(12);
+        let may = world.software_changes(self.looks[0].0 - history, ended);
+        let strange: Vec<_> = changes
+            .difference(&may)
+            .filter(|(id, ..)| !is_nameless(id, context))
+            .collect();
+        // One that moved is both.
+        let both = |id: &str| {
+            let of = |status| {
+                strange
+                    .iter()
+                    .any(|change| change.0 == id && change.1 == status)
+            };
+            context.contains("rbac-move") && of("Fixed") && of("New")
+        };
+        let well = strange.iter().all(|(id, ..)| both(id));
+        assert!(well, "{context}: changes have {strange:?}");
+        let moved = context.contains("rbac-move");
+        assert!(!moved || !strange.is_empty(), "{context}: nothing moved");
     }
 
     /// What of a stream was true at one of the looks.

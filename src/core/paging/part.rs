@@ -16,6 +16,9 @@ const TICK: TimeDelta = TimeDelta::nanoseconds(100);
 /// One second that still is too much is split so often at most.
 const MOST_SHARES: u32 = 1 << 12;
 
+/// Fewer records than this are in the order of time by chance, now and then.
+const TELLING: u64 = 8;
+
 /// What a page asks for: `from/to`, then as far as they differ from nothing `+skip`, `*top`,
 /// `#share/shares`, and `!` for a page without what makes it heavy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +144,7 @@ impl Part {
     pub(super) fn after_boundary(
         &self,
         window: Window,
-        top: u32,
+        (top, ordered): (u32, bool),
         linked: bool,
         tally: &Tally,
     ) -> Next {
@@ -161,7 +164,8 @@ impl Part {
         let within =
             tally.least >= Some(floor(self.window.from)) && tally.greatest < Some(self.window.to);
         // Of one instant nobody can tell which way the list is sorted.
-        let rises = tally.sorted && tally.least < tally.greatest;
+        let rises =
+            ordered && tally.sorted && tally.least < tally.greatest && tally.count >= TELLING;
         let next = match tally.greatest.map(floor) {
             Some(greatest) if rises && within && greatest > self.window.from => self.from(greatest),
             // All of the first instant: only here `$skip` is safe enough, and the lookback reads it

@@ -25,6 +25,9 @@ const CONTEXT: &str = "graph/v1.0/$metadata#microsoft.graph.security.huntingQuer
 /// How far back anybody can see.
 const REACH: i64 = 30 * DAY;
 
+/// The smallest step of time.
+const TICK: i64 = 100;
+
 /// How many rows the size of an answer is estimated from.
 const SAMPLE: usize = 8;
 
@@ -98,10 +101,10 @@ impl Inner {
         let (from, to) = question.window;
         let nulls = bends.has(Kind::NullIngestion);
         // Comparing with null is never true.
-        let window = if nulls && question.basis == Basis::Ingested {
-            (0, 0)
-        } else {
-            (from, to)
+        let window = match (question.basis, bends.bunch()) {
+            (Basis::Ingested, _) if nulls => (0, 0),
+            (Basis::Ingested, Some(bunch)) => (bunched(from, bunch), bunched(to, bunch)),
+            _ => (from, to),
         };
         let reach = |number: &u64| table.happened(*number) > now - span;
         let numbers = table
@@ -134,7 +137,8 @@ impl Inner {
                         "Failed to resolve scalar expression named 'DeviceId'. Fix semantic errors in your query.",
                     ));
                 }
-                let most = take.min(self.options.defender.hunting_rows);
+                let most = self.options.defender.hunting_rows.min(bends.row_cap());
+                let most = take.min(most);
                 let numbers: Vec<u64> = numbers.filter(mine).take(most).collect();
                 self.rows(table, numbers, incoming)
             }
@@ -226,6 +230,11 @@ fn span(text: Option<&str>) -> Option<i64> {
         }
     };
     Some((hours * DAY / 24).min(REACH))
+}
+
+/// From when on rows are ingested at `time` or later, when all of a bunch are at its end.
+fn bunched(time: i64, bunch: i64) -> i64 {
+    (time - 1).div_euclid(bunch) * bunch + TICK
 }
 
 impl Question {

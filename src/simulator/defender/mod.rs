@@ -22,7 +22,7 @@ use super::{
     Inner,
     answer::{Answer, Incoming},
     kind::Kind,
-    world::lane::nanos,
+    world::lane::{HOUR, nanos},
 };
 
 pub(super) use self::{
@@ -56,6 +56,23 @@ impl Default for Bends {
 impl Bends {
     fn has(&self, kind: Kind) -> bool {
         self.kinds.contains(&kind)
+    }
+
+    /// The most rows of an answer of advanced hunting.
+    fn row_cap(&self) -> usize {
+        let caps = self.kinds.iter().filter_map(|kind| match kind {
+            Kind::RowCap(most) => usize::try_from(*most).ok(),
+            _ => None,
+        });
+        caps.min().unwrap_or(usize::MAX)
+    }
+
+    /// How much time's rows are ingested at one instant.
+    fn bunch(&self) -> Option<i64> {
+        self.kinds.iter().find_map(|kind| match kind {
+            Kind::Bunched(hours) => Some(i64::try_from(*hours).ok()? * HOUR),
+            _ => None,
+        })
     }
 }
 

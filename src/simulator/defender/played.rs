@@ -83,6 +83,12 @@ pub(in crate::simulator) fn could_refuse(kind: Kind, incoming: &Incoming) -> boo
         Kind::ExpandBreaks => incoming.parameter("$expand").is_some(),
         Kind::Moving => number("$skip").is_some_and(|skip| skip > 0),
         Kind::NullIngestion => asked(incoming).contains("ingestion_time()"),
+        Kind::Bunched(_) => asked(incoming).contains("| where ingestion_time()"),
+        Kind::RowCap(most) => {
+            let query = asked(incoming);
+            let take = query.rsplit_once("| take ");
+            take.and_then(|(_, take)| take.parse::<u64>().ok()) >= Some(most)
+        }
         _ => true,
     }
 }

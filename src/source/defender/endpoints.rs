@@ -319,7 +319,10 @@ pub static ALERTS: Endpoint = Endpoint {
         path: "/v1.0/security/alerts_v2",
         filter: TimeFilter::OData("lastUpdateDateTime"),
         parameters: OLDEST_FIRST,
-        paging: Paging::Boundary { top: GRAPH_ALERTS },
+        paging: Paging::Boundary {
+            top: GRAPH_ALERTS,
+            ordered: true,
+        },
         ..LIST
     },
     roles: &[
@@ -379,7 +382,10 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
         path: "/api/alerts",
         filter: TimeFilter::OData("lastUpdateTime"),
         parameters: &[("$orderby", "lastUpdateTime asc"), ("$expand", "evidence")],
-        paging: Paging::Boundary { top: 1_000 },
+        paging: Paging::Boundary {
+            top: 1_000,
+            ordered: true,
+        },
         ..LIST
     },
     roles: &["Alert.Read.All", "Alert.ReadWrite.All"],
@@ -445,7 +451,10 @@ const INCIDENT_LIST: WindowQuery = WindowQuery {
     filter: TimeFilter::OData("lastUpdateDateTime"),
     parameters: OLDEST_FIRST,
     // More than 50 are refused by some tenants.
-    paging: Paging::Boundary { top: 50 },
+    paging: Paging::Boundary {
+        top: 50,
+        ordered: true,
+    },
     ..LIST
 };
 
@@ -496,8 +505,12 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
     window: WindowQuery {
         path: "/api/incidents",
         filter: TimeFilter::OData("lastUpdateTime"),
+        // It takes no `$orderby`.
         parameters: &[],
-        paging: Paging::Boundary { top: 100 },
+        paging: Paging::Boundary {
+            top: 100,
+            ordered: false,
+        },
         ..LIST
     },
     roles: &["Incident.Read.All", "Incident.ReadWrite.All"],

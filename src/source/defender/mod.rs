@@ -285,29 +285,32 @@ impl Connection {
     pub(crate) fn url(&self, api: &str, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.account.url(api))
     }
+}
 
-    /// True when a link that an answer holds leads to where the token may go.
-    fn admits(&self, api: &str, link: &str) -> bool {
-        const TRUSTED: &[&str] = &[
-            ".security.microsoft.com",
-            ".securitycenter.microsoft.com",
-            ".securitycenter.windows.com",
-            ".securitycenter.microsoft.us",
-            ".security.microsoft.us",
-        ];
-        let (Ok(link), Ok(base)) = (link.parse::<Uri>(), self.account.url(api).parse::<Uri>())
-        else {
-            return false;
-        };
-        let same = link.scheme() == base.scheme() && link.authority() == base.authority();
-        let (host, base_host) = (
-            link.host().unwrap_or_default(),
-            base.host().unwrap_or_default(),
-        );
-        let is_trusted = |host: &str| TRUSTED.iter().any(|suffix| host.ends_with(suffix));
-        let by_name = link.scheme_str() == Some("https") && link.port().is_none();
-        same || by_name && is_trusted(host) && is_trusted(base_host)
-    }
+/// The hosts of the service, cloud by cloud: the next page may lie on another than was asked.
+const TRUSTED: &[&[&str]] = &[
+    &[
+        ".security.microsoft.com",
+        ".securitycenter.microsoft.com",
+        ".securitycenter.windows.com",
+    ],
+    &[".securitycenter.microsoft.us", ".security.microsoft.us"],
+];
+
+/// True when a link that an answer of `base` holds leads to where the token may go.
+fn admits(base: &str, link: &str) -> bool {
+    let (Ok(link), Ok(base)) = (link.parse::<Uri>(), base.parse::<Uri>()) else {
+        return false;
+    };
+    let same = link.scheme() == base.scheme() && link.authority() == base.authority();
+    let (host, base_host) = (
+        link.host().unwrap_or_default(),
+        base.host().unwrap_or_default(),
+    );
+    let is_of = |cloud: &[&str], host: &str| cloud.iter().any(|suffix| host.ends_with(suffix));
+    let mut clouds = TRUSTED.iter();
+    let one_cloud = clouds.any(|cloud| is_of(cloud, host) && is_of(cloud, base_host));
+    same || link.scheme_str() == Some("https") && link.port().is_none() && one_cloud
 }
 
 /// A question as these services want it to be asked.
@@ -396,7 +399,7 @@ impl Source for Defender {
         let is_heavy = self.endpoint.stream == INCIDENTS.stream
             && list.parameters.iter().any(|(name, _)| *name == "$expand");
         let question = if list.paging == Paging::Link && !page.is_empty() {
-            if !self.connection.admits(api, page) {
+            if !admits(self.connection.account.url(api), page) {
                 let refused = "the next page lies on a host that is not the service's";
                 return Ok((Reply::PositionRefused(refused.to_owned()), list.records));
             }
@@ -423,5 +426,123 @@ impl Source for Defender {
         };
         let reply = self.connection.ask(api, &question, limits).await?;
         Ok((reply, list.records))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_belongs_to_tenant_app_and_api() {
+        let account = |tenant: &str, client: &str| Account {
+            tenant: tenant.to_owned(),
+            client: client.to_owned(),
+            mde_url: String::new(),
+            mde_scope: String::new(),
+            xdr_url: String::new(),
+            xdr_scope: String::new(),
+            graph_url: String::new(),
+            graph_scope: String::new(),
+            severities: Vec::new(),
+            endpoint_alerts: false,
+        };
+        let clock: SharedClock = Arc::new(crate::io::clock::SystemClock);
+        let quotas = Quotas::default();
+        let of = |tenant, client, api| quotas.of(&account(tenant, client), api, &clock);
+        let limiter = of("contoso", "app", MDE);
+        assert!(Arc::ptr_eq(&limiter, &of("contoso", "app", MDE)));
+        for other in [
+            of("fabrikam", "app", MDE),
+            of("contoso", "another", MDE),
+            of("contoso", "app", GRAPH),
+        ] {
+            assert!(!Arc::ptr_eq(&limiter, &other));
+        }
+        // The share of hunting is the tenant's, whichever app asks.
+        let rest = quotas.rest("contoso");
+        assert!(Arc::ptr_eq(&rest, &quotas.rest("contoso")));
+        assert!(!Arc::ptr_eq(&rest, &quotas.rest("fabrikam")));
+    }
+
+    #[test]
+    fn the_token_goes_to_no_foreign_host() {
+        const GEO: &str = "https://eu.api.security.microsoft.com";
+        const GOV: &str = "https://api-gov.securitycenter.microsoft.us";
+        const GRAPH: &str = "https://graph.microsoft.com";
+        for (base, link, admitted) in [
+            (
+                GEO,
+                "https://eu.api.security.microsoft.com/api/x?$skiptoken=1",
+                true,
+            ),
+            (GEO, "https://api.security.microsoft.com/api/x", true),
+            (
+                GEO,
+                "https://api-eu3.securitycenter.microsoft.com/api/x",
+                true,
+            ),
+            (GEO, "https://api.securitycenter.windows.com/api/x", true),
+            (
+                GOV,
+                "https://api-gcc.securitycenter.microsoft.us/api/x",
+                true,
+            ),
+            (GRAPH, "https://graph.microsoft.com/v1.0/x", true),
+            (
+                "https://sim:8443/defender",
+                "https://sim:8443/defender/x",
+                true,
+            ),
+            // Another host, however it is spelled.
+            (GEO, "https://collector.example/api/x", false),
+            (
+                GEO,
+                "https://api.security.microsoft.com.collector.example/x",
+                false,
+            ),
+            (GEO, "https://api-security.microsoft.com/x", false),
+            (
+                GEO,
+                "https://api.security.microsoft.com@collector.example/x",
+                false,
+            ),
+            (
+                GEO,
+                "https://collector.example/?x=.security.microsoft.com",
+                false,
+            ),
+            (
+                GEO,
+                "https://collector.example#.security.microsoft.com",
+                false,
+            ),
+            (GEO, "https://wdatpprd.cloudapp.net/api/x", false),
+            // Another cloud, port or protocol, or none.
+            (
+                GEO,
+                "https://api-gov.securitycenter.microsoft.us/api/x",
+                false,
+            ),
+            (GOV, "https://api.security.microsoft.com/api/x", false),
+            (
+                GEO,
+                "https://eu.api.security.microsoft.com:8443/api/x",
+                false,
+            ),
+            (GEO, "http://eu.api.security.microsoft.com/api/x", false),
+            (GRAPH, "https://api.security.microsoft.com/api/x", false),
+            ("https://sim:8443/defender", "https://sim/defender/x", false),
+            (
+                "https://sim",
+                "https://api.security.microsoft.com/api/x",
+                false,
+            ),
+            (GEO, "//api.security.microsoft.com/api/x", false),
+            (GEO, "/api/x", false),
+            (GEO, "", false),
+        ] {
+            assert_eq!(admits(base, link), admitted, "from {base} to {link}");
+        }
     }
 }

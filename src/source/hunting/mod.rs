@@ -18,7 +18,7 @@ use crate::{
         cursor::{Basis, Slice},
         endpoint::Endpoint,
         odata::{Asks, literal},
-        paging::Part,
+        paging::{Paging, Part},
         window::Window,
     },
     error::{Error, Result},
@@ -130,7 +130,11 @@ fn rows(table: &HuntingTable, part: &Part, by_ingestion: bool) -> String {
             table.share_by
         );
     }
-    format!("{query} | take {CAP}")
+    let cap = match table.endpoint.window.paging {
+        Paging::Whole { cap } => cap,
+        _ => CAP,
+    };
+    format!("{query} | take {cap}")
 }
 
 /// How many rows there are, and of how many the time of ingestion is known.

@@ -14,11 +14,12 @@ use crate::{
     source::defender::{HUNTING, plain},
 };
 
-/// The most rows of one answer. The service gives 100,000 and 50 MB; a row of a device is 1.5 KB.
+/// The most rows of one answer. The service gives 100,000 and 50 MB; a row of a device is 1.5 KB. It
+/// does not say that it has cut an answer: what is asked for has to be less than it gives.
 pub const CAP: u32 = 30_000;
 
 /// One table.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct HuntingTable {
     /// Its name.
     pub name: &'static str,

@@ -120,6 +120,8 @@ fn drop_entry(change: &Transaction<'_>, name: &Name) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::embedded::EmbeddedFile;
 
@@ -148,5 +150,62 @@ mod tests {
                 assert!(by_key, "{sql}: {plan:?}");
             }
         }
+    }
+
+    /// The steps that the engine takes to the entries and their keys.
+    fn steps(connection: &Connection, key: &str) -> (usize, i32) {
+        let mut found = 0;
+        let mut find = connection.prepare(FIND).unwrap();
+        let mut keys = connection.prepare(KEYS).unwrap();
+        let mut entries = find.query(params![Kind::Machine.name(), key]).unwrap();
+        while let Some(entry) = entries.next().unwrap() {
+            let mut of_entry = keys.query([entry.get::<_, i64>(3).unwrap()]).unwrap();
+            while of_entry.next().unwrap().is_some() {
+                found += 1;
+            }
+        }
+        drop(entries);
+        let step = rusqlite::StatementStatus::VmStep;
+        (found, find.get_status(step) + keys.get_status(step))
+    }
+
+    #[tokio::test]
+    async fn a_machine_among_a_hundred_thousand_takes_no_more_steps_than_one_of_ten() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = EmbeddedFile::open(folder.path()).unwrap();
+        let storage = SqliteStorage::new(std::sync::Arc::clone(&file)).unwrap();
+        let name = Name {
+            connection: "default".to_owned(),
+            kind: Kind::Machine,
+            id: "one".to_owned(),
+        };
+        let one = Entry {
+            name,
+            keys: ["one", "10.1.2.3", "pc-17"].map(str::to_owned).into(),
+            body: "{}".to_owned(),
+        };
+        storage.file_assets(&[Change::Kept(one)]).await.unwrap();
+        let ask = || file.with(|connection| Ok(steps(connection, "10.1.2.3")));
+        // Statistics, if anybody takes them, must not lead astray either.
+        let fill = |from: u32, to: u32| {
+            let more = format!(
+                "WITH RECURSIVE n (n) AS (SELECT {from} UNION ALL SELECT n + 1 FROM n WHERE n < {to})
+                 INSERT INTO connector_assets SELECT n, 'machine', 'default', 'id' || n, '{{}}' FROM n;
+                 INSERT INTO connector_asset_keys SELECT kind, prefix || id, seq FROM connector_assets, (
+                     SELECT '' AS prefix UNION SELECT '10.' UNION SELECT 'pc-' UNION SELECT 'aad-'
+                 ) WHERE seq >= {from};
+                 ANALYZE;"
+            );
+            file.with(move |connection| connection.execute_batch(&more))
+        };
+        fill(2, 10).await.unwrap();
+        let (keys, few) = ask().await.unwrap();
+        assert!(keys == 3 && few > 0, "{keys} keys, {few} steps");
+        fill(11, 100_000).await.unwrap();
+        let count = "SELECT count(*) FROM connector_asset_keys";
+        let filled =
+            file.with(|connection| connection.query_row(count, [], |row| row.get::<_, i64>(0)));
+        assert_eq!(filled.await.unwrap(), 3 + 4 * 99_999);
+        assert_eq!(ask().await.unwrap(), (keys, few));
     }
 }

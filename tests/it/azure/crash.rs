@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use sentinel_connector::{pipeline::Outcome, push};
+use sentinel_connector::{pipeline::Outcome, push, simulator::Options};
 
 use super::Cloud;
 use crate::{
@@ -19,9 +19,20 @@ const TROUBLES: [Trouble; 4] = [
     Trouble::Transient(Moment::After),
 ];
 
+/// What is kept is kept in memory, for tests that need many worlds, or in the emulator.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    InMemory,
+    InEmulator,
+}
+
 /// Four hours of records, and a sink that is away.
-async fn in_outage(scale: f64) -> Cloud {
-    let mut cloud = Cloud::in_memory(|options| options.scale = scale);
+async fn in_outage(kept: Kept, scale: f64) -> Cloud {
+    let scaled = |options: &mut Options| options.scale = scale;
+    let mut cloud = match kept {
+        Kept::InMemory => Cloud::in_memory(scaled),
+        Kept::InEmulator => Cloud::new(scaled),
+    };
     cloud.run_until_done().await;
     cloud.world.pass(240);
     cloud.world.inject("ingestion:503x*");
@@ -29,8 +40,8 @@ async fn in_outage(scale: f64) -> Cloud {
 }
 
 /// Two entries of each stream wait for a sink that is back, and takes a half of one of them.
-async fn after_outage() -> Cloud {
-    let mut cloud = in_outage(0.1).await;
+async fn after_outage(kept: Kept) -> Cloud {
+    let mut cloud = in_outage(kept, 0.1).await;
     for _ in 0..2 {
         for report in cloud.run().await {
             assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
@@ -47,11 +58,17 @@ async fn after_outage() -> Cloud {
 
 /// All that is known has landed, at most twice, and twice only what was pushed or parked and not
 /// remembered, under the same name.
-async fn assert_bounded(mut cloud: Cloud, unremembered: &[String], context: &str) {
+async fn assert_bounded(
+    mut cloud: Cloud,
+    unremembered: impl FnOnce() -> Vec<String>,
+    context: &str,
+) {
     cloud.world.simulator.heal();
     // Leases end.
     cloud.world.pass(5);
     cloud.run_until_done().await;
+    // What was on its way beside the call that stopped may have come through by now.
+    let unremembered = unremembered();
     cloud.assert_nothing_lost(&BTreeSet::new(), context);
     assert_eq!(cloud.storage.outbox_size().await.unwrap(), (0, 0));
     for stream in cloud.streams() {
@@ -66,9 +83,9 @@ async fn assert_bounded(mut cloud: Cloud, unremembered: &[String], context: &str
     }
 }
 
-async fn parking(call: Call, number: u64, trouble: Trouble) {
-    let context = format!("{trouble:?} at {call:?} {number} of an outage");
-    let mut cloud = in_outage(0.05).await;
+async fn parking(kept: Kept, call: Call, number: u64, trouble: Trouble) {
+    let context = format!("{kept:?}: {trouble:?} at {call:?} {number} of an outage");
+    let mut cloud = in_outage(kept, 0.05).await;
     let interrupt = Interrupt::new(call, number, trouble);
     let parts = interrupt.wrap(cloud.parts());
     tokio::select! {
@@ -77,14 +94,13 @@ async fn parking(call: Call, number: u64, trouble: Trouble) {
         _ = cloud.world.run_with(&parts) => {}
     }
     assert!(interrupt.is_reached() || number > 6, "{context}");
-    let unremembered = interrupt.unremembered();
     drop(parts);
-    assert_bounded(cloud, &unremembered, &context).await;
+    assert_bounded(cloud, || interrupt.unremembered(), &context).await;
 }
 
-async fn draining(call: Call, number: u64, trouble: Trouble) {
-    let context = format!("{trouble:?} at {call:?} {number} of a drain");
-    let cloud = after_outage().await;
+async fn draining(kept: Kept, call: Call, number: u64, trouble: Trouble) {
+    let context = format!("{kept:?}: {trouble:?} at {call:?} {number} of a drain");
+    let cloud = after_outage(kept).await;
     let before = landed(&cloud);
     let interrupt = Interrupt::new(call, number, trouble);
     let parts = interrupt.wrap(cloud.parts());
@@ -99,7 +115,7 @@ async fn draining(call: Call, number: u64, trouble: Trouble) {
     // At most what this drain has landed.
     let landed = landed(&cloud);
     let own: Vec<String> = landed.difference(&before).cloned().collect();
-    assert_bounded(cloud, &own, &context).await;
+    assert_bounded(cloud, || own, &context).await;
 }
 
 fn landed(cloud: &Cloud) -> BTreeSet<String> {
@@ -118,7 +134,8 @@ fn cases(calls: [(Call, u64); 4]) -> impl Iterator<Item = (Call, u64, Trouble)> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_comes_to_harm_while_it_parks_rows_loses_nothing() {
-    let mut cloud = in_outage(0.05).await;
+    let kept = Kept::InMemory;
+    let mut cloud = in_outage(kept, 0.05).await;
     let interrupt = Interrupt::none();
     let parts = interrupt.wrap(cloud.parts());
     let reports = cloud.world.run_with(&parts).await;
@@ -126,12 +143,13 @@ async fn a_run_that_comes_to_harm_while_it_parks_rows_loses_nothing() {
     // Pushes that come to harm are tested without an outage.
     let calls = [Call::Recall, Call::Park, Call::Remember, Call::Save];
     let calls = calls.map(|call| (call, interrupt.seen(call)));
-    each(cases(calls).map(|(call, number, trouble)| parking(call, number, trouble))).await;
+    each(cases(calls).map(|(call, number, trouble)| parking(kept, call, number, trouble))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_that_comes_to_harm_loses_nothing_and_repeats_what_it_has_landed_at_most() {
-    let cloud = after_outage().await;
+    let kept = Kept::InMemory;
+    let cloud = after_outage(kept).await;
     let interrupt = Interrupt::none();
     let parts = interrupt.wrap(cloud.parts());
     let limits = cloud.world.limits();
@@ -139,5 +157,31 @@ async fn a_drain_that_comes_to_harm_loses_nothing_and_repeats_what_it_has_landed
     assert!(report.counts.landed > 0, "{report:?}");
     let calls = [Call::Push, Call::Park, Call::Unpark, Call::Save];
     let calls = calls.map(|call| (call, interrupt.seen(call)));
-    each(cases(calls).map(|(call, number, trouble)| draining(call, number, trouble))).await;
+    each(cases(calls).map(|(call, number, trouble)| draining(kept, call, number, trouble))).await;
+}
+
+/// A few of the same with what is kept in the emulator: there a save is a round trip, and the rows of
+/// an entry lie apart from its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_over_the_emulator_loses_nothing_either() {
+    let kept = Kept::InEmulator;
+    let (before, after) = (Trouble::Stop(Moment::Before), Trouble::Stop(Moment::After));
+    let parked = [
+        (Call::Park, 1, before),
+        (Call::Park, 2, after),
+        (Call::Remember, 1, after),
+        (Call::Save, 2, before),
+        (Call::Save, 3, after),
+    ];
+    let parked = parked.map(|(call, number, trouble)| parking(kept, call, number, trouble));
+    Box::pin(each(parked.into_iter())).await;
+    let drained = [
+        (Call::Push, 2, after),
+        (Call::Park, 1, after),
+        (Call::Unpark, 1, before),
+        (Call::Unpark, 2, after),
+        (Call::Save, 2, before),
+    ];
+    let drained = drained.map(|(call, number, trouble)| draining(kept, call, number, trouble));
+    Box::pin(each(drained.into_iter())).await;
 }

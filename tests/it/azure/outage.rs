@@ -1,11 +1,11 @@
 //! An outage of the sink for hours: rows wait, pulling pauses when there is no more room, and then
 //! everything lands in its order.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     error::Kind,
     pipeline::{Outcome, Report, health},
 };
-
 use serde_json::Value;
 
 use super::{Cloud, name_of, small};
@@ -79,6 +79,7 @@ async fn an_outage_of_hours_fills_the_outbox_pauses_pulling_and_then_all_lands_i
     let order = waiting(&cloud).await;
     assert_eq!(cloud.rows().len(), before);
     cloud.world.simulator.heal();
+    let began = cloud.world.now();
     let drained = cloud.drain().await;
     assert_eq!(drained.outcome, Outcome::UpToDate, "{drained:?}");
     assert_eq!(drained.counts.landed, order.len() as u64);
@@ -111,10 +112,23 @@ async fn an_outage_of_hours_fills_the_outbox_pauses_pulling_and_then_all_lands_i
             .unwrap()
             .rows;
         let rows = rows.iter().filter(|row| row["providerName"] == "ESET");
-        let names: Vec<String> = rows
-            .map(|row| name_of(row["streamName"].as_str().unwrap(), row))
-            .collect();
-        assert_eq!(names[names.len() - order.len()..], order, "{stream}");
+        let (names, stamps): (Vec<String>, Vec<DateTime<Utc>>) = rows
+            .map(|row| {
+                let text = |column: &str| row[column].as_str().unwrap();
+                let stamp = text("TimeGenerated").parse::<DateTime<Utc>>().unwrap();
+                (name_of(text("streamName"), row), stamp)
+            })
+            .unzip();
+        let drained = names.len() - order.len();
+        assert_eq!(names[drained..], order, "{stream}");
+        // They are stamped anew: Sentinel's rules look at what was generated of late.
+        let oldest = stamps[drained..].iter().min();
+        // In whole milliseconds.
+        let began = began - TimeDelta::milliseconds(1);
+        assert!(
+            oldest >= Some(&began),
+            "{stream}: {oldest:?} before {began}"
+        );
     }
 
     cloud.outbox_max = 1 << 30;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sentinel_connector::{
-    core::cursor::Basis,
+    core::cursor::{Basis, Position},
     pipeline::Outcome,
-    simulator::{Options, Target},
+    simulator::{DefenderOptions, Options, Target},
     source::hunting,
 };
 use serde_json::Value;
@@ -55,15 +55,14 @@ async fn two_days_of_timers_land_every_stream() {
     tenant
         .assert_has("defender.vulnerabilities", &vulnerabilities, context)
         .await;
-    let (software, _) = world.software_ids(tenant.looks[0].0);
-    tenant
-        .assert_has("defender.software-vulnerabilities", &software, "baseline")
+    tenant.assert_software_complete(context).await;
+    let fixed = tenant
+        .rows(
+            "SELECT 1 FROM IntegrationTable_CL WHERE resolved = 1 \
+             AND streamName = 'defender.software-vulnerabilities'",
+        )
         .await;
-    let changes = world.software_changes(tenant.looks[0].0, began - TimeDelta::hours(6));
-    let changed: BTreeSet<String> = changes.into_iter().map(|(id, _, _)| id).collect();
-    tenant
-        .assert_has("defender.software-vulnerabilities", &changed, "changes")
-        .await;
+    assert!(!fixed.is_empty(), "something is fixed in two days");
     let refused: Vec<_> = tenant
         .simulator
         .calls()
@@ -71,6 +70,44 @@ async fn two_days_of_timers_land_every_stream() {
         .filter(|call| call.status != 200)
         .collect();
     assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// The service keeps changes for two weeks.
+#[tokio::test]
+async fn a_stream_that_is_two_weeks_behind_begins_anew_and_says_what_may_be_missing() {
+    let stream = "defender.software-vulnerabilities";
+    let mut tenant = Tenant::new("software-vulnerabilities");
+    tenant.run_well().await;
+    let asked = |tenant: &Tenant, target| {
+        let calls = tenant.simulator.calls();
+        let calls = calls.iter().filter(|call| call.target == Some(target));
+        calls.count()
+    };
+    let before = tenant.state(stream).await.position;
+    let files = asked(&tenant, Target::DefenderFile);
+    tenant.pass(15 * 24 * 60);
+    let report = tenant.run_well().await.remove(0);
+    let (began, _) = *tenant.looks.last().unwrap();
+    let [gap] = report.gaps.as_slice() else {
+        panic!("one gap: {report:?}");
+    };
+    assert_eq!(Some(Position::Time(gap.from)), before);
+    assert_eq!(gap.to, began);
+    assert_eq!(asked(&tenant, Target::DefenderExport), 2);
+    assert_eq!(asked(&tenant, Target::DefenderFile), 2 * files);
+
+    // All of it lands again, as it is now, and then changes follow.
+    let world = tenant.simulator.world().defender();
+    let (now, _) = world.software_ids(began);
+    assert!(report.counts.landed >= now.len() as u64, "{report:?}");
+    assert_eq!(tenant.state(stream).await.passed, Some(began));
+    for _ in 0..4 {
+        tenant.pass(6 * 60);
+        let report = tenant.run_well().await.remove(0);
+        assert_eq!(report.gaps.len(), 1, "{report:?}");
+    }
+    assert_eq!(asked(&tenant, Target::DefenderExport), 2);
+    tenant.assert_software_complete("two weeks behind").await;
 }
 
 /// Every row that is wanted is there, once, and no other.
@@ -85,8 +122,12 @@ pub(super) async fn assert_hunted(tenant: &Tenant, table: &str, context: &str) {
         Some(Basis::Event) => (false, state.swept.unwrap()),
         _ => (true, last),
     };
-    let delay = TimeDelta::minutes(6);
-    let rows = world.hunting_rows(table, by_ingestion, start, known - delay, known);
+    let mut until = known - TimeDelta::minutes(6);
+    if context.contains("bunched") {
+        // What is ingested at the end of three hours is not there before.
+        until = until.duration_trunc(TimeDelta::hours(3)).unwrap();
+    }
+    let rows = world.hunting_rows(table, by_ingestion, start, until, known);
     // While a table goes by the other time, what happened before the first run's history is not
     // read, however late it comes.
     let both = context.contains("null-ingestion-time");
@@ -313,22 +354,61 @@ async fn what_is_expanded_is_given_up_where_it_breaks() {
         .await;
 }
 
-/// Answers are cut without a word; shares by time, then by hash, bring all of them.
+/// Answers are cut without a word; shares by time bring all of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_window_of_hunting_comes_through_whole() {
     let mut tenant = Tenant::with("machines", |options| {
         options.scale = 1.0;
-        options.defender.estate.events = 200_000.0;
+        options.defender.estate.events = 210_000.0;
         options.defender.quotas = false;
     });
+    tenant.set("DEFENDER_STREAMS", "none");
     tenant.set("DEFENDER_HUNTING_TABLES", "EmailUrlInfo");
     tenant.set("DEFENDER_HUNTING_EMAILURLINFO_STEP", "24h");
-    tenant.run_until_done("200,000 rows").await;
+    // The service gives no more than is asked for.
+    tenant.inject(&format!("defender.hunting:row-cap={}x*", hunting::CAP));
+    let reports = tenant.run_well().await;
     assert_hunted(&tenant, "EmailUrlInfo", "200,000 rows").await;
-    assert!(tenant.landed("defender.hunting.EmailUrlInfo").await.len() > 150_000);
-    let queries = tenant.simulator.calls();
-    let queries = queries
-        .iter()
-        .filter(|call| call.target == Some(Target::DefenderHunting));
-    assert!(queries.count() < 60);
+    // One window, since there is one run.
+    let rows = tenant.landed("defender.hunting.EmailUrlInfo").await.len();
+    assert!(rows >= 200_000, "{rows}: {reports:?}");
+    assert!(tenant.queries.lock().unwrap().len() < 60);
+    assert!(tenant.simulator.unplayed().is_empty(), "nothing was cut");
+}
+
+/// What no shorter time makes less is split by hash: by device where rows have one, else by all that
+/// a row says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_rows_of_one_instant_than_an_answer_holds_come_in_shares() {
+    let mut tenant = Tenant::with("none", |options| {
+        options.scale = 1.0;
+        options.defender.estate.events = 1500.0;
+        options.defender.quotas = false;
+    });
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceLogonEvents,EmailUrlInfo");
+    // Some 180 rows have one time of ingestion.
+    tenant.inject("defender.hunting:bunched=3x*");
+    tenant.inject("defender.hunting:row-cap=50x*");
+    tenant.page = Some(50);
+    tenant.run_until_done("bunched").await;
+    tenant.pass(4 * 60);
+    tenant.run_until_done("bunched").await;
+    for (table, share) in [
+        ("DeviceLogonEvents", "hash(DeviceId, 4) == 3"),
+        ("EmailUrlInfo", "hash(tostring(pack_all()), 4) == 3"),
+    ] {
+        assert_hunted(&tenant, table, "bunched").await;
+        let state = tenant.state(&format!("defender.hunting.{table}")).await;
+        assert_eq!(state.gaps, [], "{table}");
+        let queries = tenant.queries.lock().unwrap();
+        let mut queries = queries.iter().filter(|query| query.contains(table));
+        assert!(queries.any(|query| query.contains(share)), "{table}");
+    }
+}
+
+/// An answer that the service cuts below what was asked for would look whole.
+#[test]
+fn less_is_asked_of_hunting_than_the_service_gives() {
+    let given = DefenderOptions::default().hunting_rows;
+    assert!(usize::try_from(hunting::CAP).unwrap() < given, "{given}");
 }

@@ -1,16 +1,27 @@
 //! Two tenants side by side: one app, one transport, two worlds.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use axum::Router;
+use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::RunOptions,
-    io::http::{Request, Response, SharedTransport, Transport, TransportError},
+    core::cursor::StreamKey,
+    error::Kind,
+    io::{
+        http::{Request, Response, SharedTransport, Transport, TransportError},
+        identity::Certificate,
+    },
     pipeline::Outcome,
+    simulator::{Fault, Options, Simulator},
 };
 
 use super::{FUNCTION, Tenant};
+use crate::world::{START, at};
 
 /// The second tenant's id.
 const OTHER: &str = "9d2c7f10-1b34-4c5d-8e6f-7a8b9c0d1e2f";
@@ -31,13 +42,63 @@ impl Transport for Both {
     }
 }
 
+/// What has landed of a connection's stream: (id, version).
+async fn landed(tenant: &Tenant, connection: &str, stream: &str) -> BTreeSet<(String, String)> {
+    let sql = format!(
+        "SELECT recordId, recordVersion FROM IntegrationTable_CL \
+         WHERE connectionName = '{connection}' AND streamName = '{stream}'"
+    );
+    let rows = tenant.rows(&sql).await.into_iter();
+    let all: Vec<(String, String)> = rows
+        .map(|mut row| (row[0].take().unwrap(), row[1].take().unwrap()))
+        .collect();
+    let once: BTreeSet<_> = all.iter().cloned().collect();
+    assert_eq!(
+        once.len(),
+        all.len(),
+        "{connection}: {stream}: one landed twice"
+    );
+    once
+}
+
+fn ids(versions: &BTreeSet<(String, String)>) -> BTreeSet<String> {
+    versions.iter().map(|(id, _)| id.clone()).collect()
+}
+
+/// The tables hold what a tenant has, and nothing of the other.
+async fn assert_own(first: &Tenant, connection: &str, simulator: &Simulator) {
+    let world = simulator.world().defender();
+    let now = first.now();
+    let machines = landed(first, connection, "defender.machines").await;
+    assert_eq!(ids(&machines), world.machine_ids(now), "{connection}");
+    let alerts = landed(first, connection, "defender.alerts").await;
+    let own = world.alerts_of_sentinel(now);
+    let began = at(START);
+    let versions = |versions: BTreeSet<(String, String)>| -> BTreeSet<String> {
+        let spelled = |(id, version): (String, String)| {
+            let version: DateTime<Utc> = version.parse().unwrap();
+            (!own.contains(&id)).then(|| format!("{id} {version}"))
+        };
+        versions.into_iter().filter_map(spelled).collect()
+    };
+    let must = versions(world.alert_versions(
+        false,
+        began - TimeDelta::hours(23),
+        now - TimeDelta::minutes(1),
+    ));
+    let may = versions(world.alert_history(false, began - TimeDelta::hours(25), now));
+    let alerts = versions(alerts);
+    assert!(!must.is_empty() && must.is_subset(&alerts), "{connection}");
+    assert!(alerts.is_subset(&may), "{connection}");
+}
+
 #[tokio::test]
 async fn two_tenants_never_mix() {
     let mut first = Tenant::new("machines,alerts");
-    let second = Tenant::with("", |options| {
-        options.seed = 12;
-        options.tenant_id = OTHER.to_owned();
-    });
+    let mut options = Options::new(12, first.now());
+    options.scale = 0.2;
+    options.tenant_id = OTHER.to_owned();
+    let second = Simulator::new(options, Arc::new(first.clock.clone()));
     let connections = format!(
         r#"[{{"name":"one","source":"defender"}},
             {{"name":"two","source":"defender","settings":{{"DEFENDER_TENANT_ID":"{OTHER}",
@@ -46,30 +107,203 @@ async fn two_tenants_never_mix() {
     first.set("CONNECTIONS", &connections);
     let both: SharedTransport = Arc::new(Both {
         first: first.simulator.router(),
-        second: second.simulator.router(),
+        second: second.router(),
     });
-    // The second world lives on a clock of its own; both stand at the same time.
-    let app = first.app_through(&both);
     let options = RunOptions {
         at_once: true,
         ..RunOptions::default()
     };
-    let reports = app.run(FUNCTION, &options).await;
+    let run = async || first.app_through(&both).run(FUNCTION, &options).await;
+    let state = async |connection: &str, stream: &str| {
+        let key = StreamKey::new(connection, stream);
+        let storage = Arc::clone(&first.app_through(&both).parts().storage);
+        storage.load(&key).await.unwrap().unwrap().0
+    };
+    let reports = run().await;
     assert_eq!(reports.len(), 4);
     for report in &reports {
         assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
         assert!(report.counts.landed > 0, "{report:?}");
     }
-    for (connection, tenant) in [("one", &first), ("two", &second)] {
-        let sql = format!(
-            "SELECT recordId FROM IntegrationTable_CL WHERE connectionName = '{connection}' \
-             AND streamName = 'defender.machines'"
-        );
-        let rows = first.rows(&sql).await.into_iter();
-        let landed: std::collections::BTreeSet<String> =
-            rows.map(|mut row| row[0].take().unwrap()).collect();
-        let world = tenant.simulator.world().defender();
-        assert_eq!(landed, world.machine_ids(tenant.now()), "{connection}");
+    assert_own(&first, "one", &first.simulator).await;
+    assert_own(&first, "two", &second).await;
+
+    // One goes on while the other is out of reach.
+    let stood = state("two", "defender.alerts").await.position;
+    second.inject(Fault::parse("defender.alerts:503x*").unwrap());
+    first.pass(6 * 60);
+    for report in run().await {
+        let away = report.key == StreamKey::new("two", "defender.alerts");
+        let outcome = if away {
+            Outcome::Failed
+        } else {
+            Outcome::UpToDate
+        };
+        assert_eq!(report.outcome, outcome, "{report:?}");
+    }
+    assert_eq!(state("two", "defender.alerts").await.position, stood);
+    assert_ne!(state("one", "defender.alerts").await.position, stood);
+    second.heal();
+    first.pass(20);
+    for report in run().await {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+    }
+    assert_own(&first, "one", &first.simulator).await;
+    assert_own(&first, "two", &second).await;
+}
+
+/// Each stream has its pace, and each connection its own.
+#[tokio::test]
+async fn a_stream_is_asked_for_when_it_is_due_and_not_before() {
+    let mut tenant = Tenant::new("machines,alerts");
+    let connections = r#"[{"name":"often","source":"defender"},
+                          {"name":"seldom","source":"defender","every":"30m"}]"#;
+    tenant.set("CONNECTIONS", connections);
+    let run = async |tenant: &Tenant| {
+        let reports = tenant.app().run(FUNCTION, &RunOptions::default()).await;
+        let told = reports.into_iter().map(|report| {
+            let stream = report.key.stream.rsplit('.').next().unwrap().to_owned();
+            (
+                format!("{} {stream}", report.key.connection),
+                report.outcome,
+            )
+        });
+        told.collect::<BTreeMap<_, _>>()
+    };
+    let names = [
+        "often machines",
+        "often alerts",
+        "seldom machines",
+        "seldom alerts",
+    ];
+    for (minutes, due) in [
+        (0, [true, true, true, true]),
+        (10, [false, true, false, false]),
+        (20, [false, true, true, true]),
+        (31, [true, true, true, true]),
+    ] {
+        tenant.pass(minutes);
+        let calls = tenant.simulator.calls().len();
+        let outcomes = run(&tenant).await;
+        for (name, due) in names.into_iter().zip(due) {
+            let outcome = if due {
+                Outcome::UpToDate
+            } else {
+                Outcome::NotDue
+            };
+            assert_eq!(outcomes[name], outcome, "{name} after {minutes} minutes");
+        }
+        assert!(tenant.simulator.calls().len() > calls);
+    }
+    let calls = tenant.simulator.calls().len();
+    let outcomes = run(&tenant).await;
+    assert!(outcomes.values().all(|outcome| *outcome == Outcome::NotDue));
+    assert_eq!(tenant.simulator.calls().len(), calls, "nobody is asked");
+}
+
+/// The quota of an API is one of tenant and app: two connections never have it exceeded.
+#[tokio::test]
+async fn two_connections_of_one_app_share_its_quotas() {
+    let mut tenant = Tenant::new("software-vulnerabilities");
+    let connections: Vec<String> = (1..=8)
+        .map(|number| format!(r#"{{"name":"c{number}","source":"defender"}}"#))
+        .collect();
+    tenant.set("CONNECTIONS", &format!("[{}]", connections.join(",")));
+    let began = tenant.now();
+    let reports = tenant.run_well().await;
+    assert_eq!(reports.len(), 8);
+    let calls = tenant.simulator.calls();
+    assert!(calls.iter().all(|call| call.status == 200), "{calls:#?}");
+    // An export may be asked for five times a minute.
+    let waited = tenant.now() - began;
+    assert!(waited > TimeDelta::minutes(1), "{waited}");
+}
+
+/// The share of processor time is the tenant's: whoever has used it up, all tables wait.
+#[tokio::test]
+async fn a_table_that_uses_up_the_share_of_hunting_lets_the_others_rest() {
+    let mut tenant = Tenant::new("none");
+    tenant.set(
+        "DEFENDER_HUNTING_TABLES",
+        "DeviceEvents,EmailEvents,AlertInfo",
+    );
+    tenant.inject("defender.hunting:cpu-quota");
+    let app = tenant.app();
+    let options = RunOptions {
+        at_once: true,
+        ..RunOptions::default()
+    };
+    for round in ["used up", "still"] {
+        for report in app.run(FUNCTION, &options).await {
+            assert_eq!(report.outcome, Outcome::Failed, "{round}: {report:?}");
+            let reason = report.reason.as_deref().unwrap();
+            assert!(reason.contains("used up until 08:15 UTC"), "{reason}");
+            assert_eq!(report.error_kind, Some(Kind::Transient));
+        }
+        // One question has told it.
+        let asked = tenant.queries.lock().unwrap().len();
+        assert_eq!(asked, 1, "{round}");
+        tenant.pass(7);
+    }
+    tenant.pass(1);
+    for report in app.run(FUNCTION, &options).await {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+        assert!(report.counts.landed > 0, "{report:?}");
+    }
+}
+
+/// The service is asked for these severities alone, of both lists.
+#[tokio::test]
+async fn vulnerabilities_of_other_severities_are_not_asked_for() {
+    let mut all = Tenant::new("vulnerabilities");
+    let mut some = Tenant::new("vulnerabilities");
+    some.set("DEFENDER_VULNERABILITY_SEVERITIES", "high,Critical");
+    all.run_well().await;
+    some.run_well().await;
+    for stream in ["vulnerabilities", "vulnerability-catalogue"] {
+        let rows = |also: &str| {
+            format!(
+                "SELECT recordId FROM IntegrationTable_CL WHERE streamName = 'defender.{stream}' \
+                 {also} ORDER BY 1"
+            )
+        };
+        let pulled = |tenant: &Tenant| {
+            let mut reports = tenant.reports.iter();
+            let own = reports.find(|report| report.key.stream.ends_with(stream));
+            own.unwrap().counts.pulled
+        };
+        let wanted = all
+            .rows(&rows("AND severityLevel IN ('High', 'Critical')"))
+            .await;
+        let others = all
+            .rows(&rows("AND severityLevel IN ('Low', 'Medium')"))
+            .await;
+        assert!(!wanted.is_empty() && !others.is_empty(), "{stream}");
+        assert_eq!(some.rows(&rows("")).await, wanted, "{stream}");
+        assert!(pulled(&some) < pulled(&all), "{stream}: they were pulled");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_reads_defender_without_a_secret() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/app-certificate.crt"
+    );
+    let pem = std::fs::read(path).unwrap();
+    let known = Certificate::from_pem(&pem).unwrap().thumbprint().to_owned();
+    for (known, outcome) in [(Some(known), Outcome::UpToDate), (None, Outcome::Failed)] {
+        let mut tenant = Tenant::with("machines", |options| {
+            options.defender.certificate.clone_from(&known);
+        });
+        tenant.unset("DEFENDER_CLIENT_SECRET");
+        tenant.set("DEFENDER_CLIENT_CERTIFICATE_PATH", path);
+        let report = tenant.run().await.remove(0);
+        assert_eq!(report.outcome, outcome, "{report:?}");
+        if known.is_none() {
+            let reason = report.reason.unwrap();
+            assert!(reason.contains("AADSTS700027"), "{reason}");
+        }
     }
 }
 

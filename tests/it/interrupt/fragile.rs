@@ -12,7 +12,7 @@ use sentinel_connector::{
         snapshot::Sighting,
     },
     error::Result,
-    sink::{PushError, SharedSink, Sink},
+    sink::{PushError, Room, SharedSink, Sink},
     storage::{
         Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
         SaveError, SharedStorage, Sightings, Snapshots, StateStore,
@@ -187,6 +187,24 @@ impl Sink for Fragile<SharedSink> {
             self.inner.push(batch).await
         };
         self.interrupt.around(Call::Push, work).await
+    }
+
+    /// What a run and a drain do: the batch is compressed and let go before it is sent.
+    async fn push_away(&self, batch: &mut Batch, room: Room) -> std::result::Result<(), PushError> {
+        let before = batch.clone();
+        let mut landed = false;
+        let work = async {
+            self.interrupt.0.pushed.lock().unwrap().extend(rows(batch));
+            let pushed = self.inner.push_away(batch, room).await;
+            landed = pushed.is_ok();
+            pushed
+        };
+        let pushed = self.interrupt.around(Call::Push, work).await;
+        if landed && pushed.is_err() {
+            // An answer that is lost: then the batch is as it was.
+            *batch = before;
+        }
+        pushed
     }
 }
 
