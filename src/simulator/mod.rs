@@ -262,14 +262,13 @@ async fn handle(State(simulator): State<Simulator>, request: Request<Body>) -> R
         Err(answer) => return answer.into_response(&inner.clock),
     };
     let place = Place::of(&incoming);
-    let there = inner.options.latency / 2;
-    let back = inner.options.latency - there;
-    inner.wait(there).await;
+    let one_way = inner.options.latency / 2;
+    inner.wait(one_way).await;
     let answer = match &place {
         Some(place) => inner.play(place, &incoming).await,
         None => Answer::not_found(),
     };
-    inner.wait(back).await;
+    inner.wait(one_way).await;
     let date = inner.clock.now().format("%a, %d %b %Y %H:%M:%S GMT");
     let answer = answer.with_header("date", date.to_string());
     let answer = answer.with_header("request-id", inner.fresh_id(ids::Kind::Request));
