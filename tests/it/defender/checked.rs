@@ -75,7 +75,8 @@ async fn roles_that_no_stream_needs_are_named_once() {
     tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
     assert_eq!(notes(&tenant).await, [""; 0]);
 
-    // Alerts come from Graph and nobody hunts; what can change things is told first.
+    // Alerts come from Graph, and a token of Graph is nobody's business but Graph's; what can change
+    // things is told first.
     let tenant = holding(
         "machines,vulnerabilities,software-vulnerabilities,alerts",
         &[
@@ -91,8 +92,6 @@ async fn roles_that_no_stream_needs_are_named_once() {
     insta::assert_snapshot!(notes(&tenant).await.join("\n"), @"
     default: login for WindowsDefenderATP: the app holds `Machine.ReadWrite.All` (more than reading), and no stream that is pulled needs it: take it away
     default: login for WindowsDefenderATP: the app holds `Alert.Read.All`, and no stream that is pulled needs it: take it away
-    default: login for Microsoft Graph: the app holds `SecurityAlert.ReadWrite.All` (more than reading), and no stream that is pulled needs it: take it away
-    default: login for Microsoft Graph: the app holds `ThreatHunting.Read.All`, and no stream that is pulled needs it: take it away
     ");
 
     // The same app, of which other things are wanted.
@@ -115,10 +114,7 @@ async fn a_broad_role_that_a_stream_lives_on_is_to_be_replaced() {
         "machines,alerts",
         &["Machine.ReadWrite.All", "SecurityIncident.Read.All"],
     );
-    insta::assert_snapshot!(notes(&tenant).await.join("\n"), @"
-    default: login for WindowsDefenderATP: the app holds `Machine.ReadWrite.All` (more than reading) where `Machine.Read.All` is enough: grant that in its place
-    default: login for Microsoft Graph: the app holds `SecurityIncident.Read.All` where `SecurityAlert.Read.All` is enough: grant that in its place
-    ");
+    insta::assert_snapshot!(notes(&tenant).await.join("\n"), @"default: login for WindowsDefenderATP: the app holds `Machine.ReadWrite.All` (more than reading) where `Machine.Read.All` is enough: grant that in its place");
 }
 
 /// A token that says nothing of its roles is no reason to say anything.
