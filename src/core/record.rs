@@ -42,7 +42,7 @@ impl<'a> Raw<'a> {
 pub struct Members<'a> {
     text: &'a str,
     spans: Cow<'a, [Span]>,
-    /// What names with escapes mean, by where their values begin.
+    /// What names with escapes mean, by where their values begin, in that order.
     meant: Vec<(u32, String)>,
     /// The [`canonical_hash`] of the object, when it was asked for.
     hash: Option<u64>,
@@ -250,8 +250,10 @@ impl<'a> Members<'a> {
     }
 
     fn name<'m>(&'m self, span: &Span) -> &'m str {
-        let mut meant = self.meant.iter();
-        match meant.find(|(value, _)| *value == span.value.start) {
+        let meant = self
+            .meant
+            .binary_search_by_key(&span.value.start, |(value, _)| *value);
+        match meant.ok().and_then(|at| self.meant.get(at)) {
             Some((_, name)) => name,
             None => self.text.get(within(&span.name)).unwrap_or_default(),
         }

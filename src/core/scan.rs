@@ -169,6 +169,7 @@ impl<'a> Walk<'a> {
         self.at += 1;
         if OUTER {
             self.walker.names.begin();
+            self.walker.inner.begin();
         }
         if self.next()? == b'}' {
             self.at += 1;

@@ -10,6 +10,9 @@ const KEPT: usize = 128;
 /// How many names are known at most.
 const MOST: usize = 2 * KEPT;
 
+/// What is longer is no name that anybody gives: it is not kept.
+const LONGEST: usize = 256;
+
 /// The place of no name.
 const NONE: usize = usize::MAX;
 
@@ -104,35 +107,33 @@ impl Names {
 
     /// Notes a name that was not expected.
     pub(super) fn learn(&mut self, met: &Met, text: &[u8], escaped: bool) {
-        let place = match self.places.get(&met.key) {
-            Some(place) => *place,
-            None if self.known.len() == MOST => {
-                // There are too many to tell.
-                self.plain = false;
-                return;
-            }
-            None => {
-                self.places.insert(met.key, self.known.len());
-                self.known.push(Name {
-                    written: Vec::new(),
-                    length: 0,
-                    key: met.key,
-                    escaped,
-                    next: NONE,
-                    object: 0,
-                });
-                self.known.len() - 1
-            }
-        };
+        let written = text.get(met.name.start - 1..met.value).unwrap_or_default();
+        let known = self.places.get(&met.key).copied();
+        if written.len() > LONGEST || (known.is_none() && self.known.len() == MOST) {
+            // Whether it comes twice is not told.
+            self.plain = false;
+            return;
+        }
+        let place = known.unwrap_or_else(|| {
+            self.places.insert(met.key, self.known.len());
+            self.known.push(Name {
+                written: Vec::new(),
+                length: 0,
+                key: met.key,
+                escaped,
+                next: NONE,
+                object: 0,
+            });
+            self.known.len() - 1
+        });
         match self.known.get_mut(self.last) {
             Some(last) => last.next = place,
             None => self.first = place,
         }
         self.last = place;
         if let Some(name) = self.known.get_mut(place) {
-            let written = text.get(met.name.start - 1..met.value);
             name.written.clear();
-            name.written.extend_from_slice(written.unwrap_or_default());
+            name.written.extend_from_slice(written);
             (name.length, name.escaped) = (met.name.len(), escaped);
             self.plain &= name.is_new_in(self.object);
         }
@@ -181,6 +182,21 @@ mod tests {
             for (names, wide) in objects {
                 let text = object(&names, wide);
                 prop_assert_eq!(found(&mut walker, &text), found(&mut Walker::default(), &text));
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_found_and_only_short_ones_are_sure_to_differ() {
+        let mut walker = Walker::default();
+        for length in [1, 250, 300, 70_000] {
+            let name = "n".repeat(length);
+            for _ in 0..2 {
+                let text = format!(r#"{{"{name}":1,"{name}":2}}"#);
+                let (names, _, plain) = found(&mut walker, &text);
+                assert!(names == [name.as_str(); 2] && !plain);
+                let (names, _, plain) = found(&mut walker, &format!(r#"{{"{name}":1}}"#));
+                assert_eq!((names, plain), (vec![name.clone()], length < 254));
             }
         }
     }
