@@ -10,9 +10,6 @@ use crate::{
     pipeline::Plain,
 };
 
-/// What is decompressed at once: a few bytes may be many.
-const TOGETHER: usize = 4 << 10;
-
 /// Looks at the records of a file until these were `most` bytes as they were before they were
 /// compressed, and says how much of the file that was.
 pub(super) async fn file(
@@ -30,7 +27,7 @@ pub(super) async fn file(
     let broken = |error| Error::transient(format!("the answer broke off: {error}"));
     let mut whole = true;
     'parts: while let Some(part) = body.try_next().await.map_err(broken)? {
-        for bytes in part.chunks(TOGETHER) {
+        for bytes in part.chunks(Plain::TOGETHER) {
             if seen >= most {
                 whole = false;
                 break 'parts;

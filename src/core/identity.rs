@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     record::{Members, Raw, parse_time, text_of},
-    scan::key_of,
+    scan::{Keys, key_of},
 };
 
 /// Which members of a stream's records say what they are.
@@ -37,9 +37,7 @@ impl Identity {
         version_also: None,
         capitals: false,
     };
-}
 
-impl Identity {
     /// True when every record's [`Facts`] take a hash of it, which its walk may then find as well.
     pub fn takes_hash(&self) -> bool {
         self.version.is_none()
@@ -93,8 +91,7 @@ impl Facts {
 #[derive(Debug, Clone)]
 pub struct Identifier {
     names: Vec<Name>,
-    /// A bit for each key: most of other names are told by that alone.
-    bits: u64,
+    keys: Keys,
     id: Wanted,
     version: Option<Wanted>,
     time: Wanted,
@@ -148,7 +145,7 @@ impl Identifier {
         let also = identity.also.iter().map(|name| wanted(name)).collect();
         let version_also = identity.version_also.map(&mut wanted);
         Self {
-            bits: names.iter().fold(0, |bits, name| bits | bit(name.key)),
+            keys: names.iter().map(|name| name.key).collect(),
             names,
             id,
             version,
@@ -162,7 +159,7 @@ impl Identifier {
     pub fn facts(&self, members: &Members<'_>) -> Facts {
         let mut values = Values::from_elem(None, self.names.len());
         for (_, member) in members.saying() {
-            if self.bits & bit(member.key()) == 0 {
+            if !self.keys.may_hold(member.key()) {
                 continue;
             }
             for (value, name) in values.iter_mut().zip(&self.names) {
@@ -190,10 +187,6 @@ impl Identifier {
             time: text(self.time).and_then(|text| parse_time(&text)),
         }
     }
-}
-
-fn bit(key: u64) -> u64 {
-    1 << (key >> 58)
 }
 
 /// Sixteen digits.

@@ -106,6 +106,27 @@ pub(super) fn key_of(name: &str) -> u64 {
     text_hash(name.as_bytes())
 }
 
+/// The keys of some names: most other names are told from them by a bit alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys(u64);
+
+impl Keys {
+    /// False when `key` is surely none of them.
+    pub(super) fn may_hold(self, key: u64) -> bool {
+        self.0 & Self::bit(key) != 0
+    }
+
+    fn bit(key: u64) -> u64 {
+        1 << (key >> 58)
+    }
+}
+
+impl FromIterator<u64> for Keys {
+    fn from_iter<I: IntoIterator<Item = u64>>(keys: I) -> Self {
+        Self(keys.into_iter().fold(0, |bits, key| bits | Self::bit(key)))
+    }
+}
+
 /// The hash of a string by what it means.
 fn text_hash(text: &[u8]) -> u64 {
     mix(6, xxh3_64(text))

@@ -152,7 +152,7 @@ impl Cut {
     pub(super) fn together(&self) -> usize {
         match &self.cutting {
             Cutting::List(_) => usize::MAX,
-            Cutting::File(_) => 4 << 10,
+            Cutting::File(_) => Plain::TOGETHER,
         }
     }
 
@@ -280,6 +280,9 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
+    /// What is decompressed at once: a few bytes may be many.
+    pub(crate) const TOGETHER: usize = 4 << 10;
+
     pub(crate) fn of<'p>(&'p mut self, part: &'p [u8]) -> Result<&'p [u8]> {
         if !self.begun && !part.is_empty() {
             self.begun = true;

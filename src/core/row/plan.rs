@@ -8,7 +8,7 @@ use crate::core::{
     identity::is_capitalised,
     mapping::{As, Rule, To},
     record::Member,
-    scan::key_of,
+    scan::{Keys, key_of},
 };
 
 /// A column that may be filled.
@@ -72,8 +72,7 @@ pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     /// Names and their numbers, by their keys.
     names: HashMap<u64, (&'static str, usize), FixedState>,
-    /// A bit for each key: most of other names are told by that alone.
-    bits: u64,
+    keys: Keys,
 }
 
 impl Plan {
@@ -107,8 +106,8 @@ impl Plan {
                 way,
             });
         }
-        let bits = names.keys().fold(0, |bits, key| bits | bit(*key));
-        Self { steps, names, bits }
+        let keys = names.keys().copied().collect();
+        Self { steps, names, keys }
     }
 
     /// How many names there are.
@@ -119,16 +118,12 @@ impl Plan {
     /// Which of the names this member has.
     pub(super) fn name(&self, member: Member<'_, '_>) -> Option<usize> {
         let key = member.key();
-        if self.bits & bit(key) == 0 {
+        if !self.keys.may_hold(key) {
             return None;
         }
         let (name, number) = self.names.get(&key)?;
         (member.name() == *name).then_some(*number)
     }
-}
-
-fn bit(key: u64) -> u64 {
-    1 << (key >> 58)
 }
 
 /// True when `rule` is the only one beside the usual rule of its column, and the two members differ
