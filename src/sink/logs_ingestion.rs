@@ -261,7 +261,23 @@ impl Sent {
 #[derive(Clone, Default)]
 struct Packer {
     spares: Spares,
-    idle: Arc<Mutex<Vec<Compress>>>,
+    idle: Arc<Mutex<Vec<Press>>>,
+}
+
+/// A compressor, and where its output goes first: of a buffer that has never been written to it
+/// would write all of it each time.
+struct Press {
+    zip: Compress,
+    made: Box<[u8]>,
+}
+
+impl Default for Press {
+    fn default() -> Self {
+        Self {
+            zip: Compress::new_gzip(Compression::fast(), WINDOW_BITS),
+            made: vec![0; AT_ONCE].into(),
+        }
+    }
 }
 
 impl Packer {
@@ -287,32 +303,36 @@ impl Packer {
     /// What can't be compressed must not grow over the limit: `None` when it would not be shorter.
     fn pack(&self, json: &[u8]) -> Option<Buffer> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let zip = idle().pop();
-        let mut zip = zip.unwrap_or_else(|| Compress::new_gzip(Compression::fast(), WINDOW_BITS));
+        let press = idle().pop();
+        let Press { mut zip, mut made } = press.unwrap_or_default();
         // Most rows shrink to less.
         let room = json.len() / 3 + 64;
         let mut packed = self.spares.buffer(room);
+        let count = |total: u64| usize::try_from(total).unwrap_or(usize::MAX);
         let is_whole = loop {
-            let done = usize::try_from(zip.total_in()).unwrap_or(usize::MAX);
-            let rest = json.get(done..).unwrap_or_default();
+            let rest = json.get(count(zip.total_in())..).unwrap_or_default();
             let (now, later) = rest.split_at(rest.len().min(AT_ONCE));
             let flush = if later.is_empty() {
                 FlushCompress::Finish
             } else {
                 FlushCompress::None
             };
-            match zip.compress_vec(now, &mut packed.bytes, flush) {
+            let before = zip.total_out();
+            let status = zip.compress(now, &mut made, flush);
+            let made = made.get(..count(zip.total_out() - before));
+            let made = made.unwrap_or_default();
+            if packed.bytes.capacity() - packed.bytes.len() < made.len() {
+                packed.bytes.reserve_exact(room.max(made.len()));
+            }
+            packed.bytes.extend_from_slice(made);
+            match status {
                 Ok(Status::StreamEnd) => break true,
-                Ok(_) if packed.bytes.len() >= json.len() => break false,
-                Ok(_) if packed.bytes.len() == packed.bytes.capacity() => {
-                    packed.bytes.reserve_exact(room);
-                }
-                Ok(_) => std::thread::yield_now(),
-                Err(_) => break false,
+                Ok(_) if packed.bytes.len() < json.len() => std::thread::yield_now(),
+                Ok(_) | Err(_) => break false,
             }
         };
         zip.reset();
-        idle().push(zip);
+        idle().push(Press { zip, made });
         (is_whole && packed.bytes.len() < json.len()).then_some(packed)
     }
 }
