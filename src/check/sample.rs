@@ -27,19 +27,23 @@ pub(super) async fn file(
     let broken = |error| Error::transient(format!("the answer broke off: {error}"));
     let mut whole = true;
     'parts: while let Some(part) = body.try_next().await.map_err(broken)? {
-        for bytes in part.chunks(Plain::TOGETHER) {
+        let mut rest = &*part;
+        loop {
             if seen >= most {
                 whole = false;
                 break 'parts;
             }
-            let text = plain.of(bytes)?;
-            read += bytes.len() as u64;
+            let before = rest.len();
+            let Some(text) = plain.next(&mut rest)? else {
+                break;
+            };
             seen += text.len() as u64;
             cut(&mut cutter, text, &mut see);
+            read += (before - rest.len()) as u64;
         }
     }
     if whole {
-        cut(&mut cutter, plain.finish()?, &mut see);
+        plain.finish()?;
     }
     // A line that was not read to its end is no record, and is not seen.
     see(&cutter.finish()?);

@@ -1,10 +1,6 @@
 //! The cutter: a body as it arrives → chunks of whole records.
 
-use std::io::Write;
-
-use flate2::write::MultiGzDecoder;
-
-use super::{read::Piece, snapshot::Way};
+use super::{plain::Plain, read::Piece, snapshot::Way};
 use crate::{
     core::{
         chunk::Chunk,
@@ -148,22 +144,22 @@ impl Cut {
         }
     }
 
-    /// The most bytes that are fed at once: a few compressed ones may be many.
-    pub(super) fn together(&self) -> usize {
-        match &self.cutting {
-            Cutting::List(_) => usize::MAX,
-            Cutting::File(_) => Plain::TOGETHER,
-        }
-    }
-
-    /// Takes the next bytes, so many [`together`](Self::together) at most, and hands on what is whole.
-    pub(super) fn feed(&mut self, part: &[u8], whole: &mut Vec<Piece>) -> Result<()> {
+    /// Takes some of the next bytes and hands on what is whole. False when it needs further ones:
+    /// few compressed bytes may be many.
+    pub(super) fn feed(&mut self, part: &mut &[u8], whole: &mut Vec<Piece>) -> Result<bool> {
         match &mut self.cutting {
-            Cutting::List(list) => list.feed(part, self.way, whole),
-            Cutting::File(file) => {
-                let bytes = file.plain.of(part)?;
-                file.lines.feed(bytes, &self.open, self.way, whole)
+            Cutting::List(list) => {
+                list.feed(part, self.way, whole)?;
+                *part = &[];
+                Ok(false)
             }
+            Cutting::File(file) => match file.plain.next(part)? {
+                Some(text) => {
+                    file.lines.feed(text, &self.open, self.way, whole)?;
+                    Ok(true)
+                }
+                None => Ok(false),
+            },
         }
     }
 
@@ -172,8 +168,8 @@ impl Cut {
         match &mut self.cutting {
             Cutting::List(list) => list.finish(self.way, whole),
             Cutting::File(file) => {
-                let (bytes, lines) = (file.plain.finish()?, &mut file.lines);
-                lines.feed(bytes, &self.open, self.way, whole)?;
+                let lines = &mut file.lines;
+                file.plain.finish()?;
                 whole.extend(piece(lines.cutter.finish()?, self.way));
                 lines.handed_on = lines.cutter.lines();
                 Ok(Through {
@@ -269,96 +265,5 @@ fn count(tally: &mut Tally, chunk: &Chunk, time: Option<&str>) {
     }
     for _ in &chunk.oversized {
         tally.see(None);
-    }
-}
-
-/// Bytes as they were before they were compressed, if they were.
-#[derive(Default)]
-pub(crate) struct Plain {
-    begun: bool,
-    decoder: Option<MultiGzDecoder<Vec<u8>>>,
-}
-
-impl Plain {
-    /// What is decompressed at once: a few bytes may be many.
-    pub(crate) const TOGETHER: usize = 4 << 10;
-
-    pub(crate) fn of<'p>(&'p mut self, part: &'p [u8]) -> Result<&'p [u8]> {
-        if !self.begun && !part.is_empty() {
-            self.begun = true;
-            // The first byte of a compressed file, and of no JSON.
-            if part.first() == Some(&0x1f) {
-                self.decoder = Some(MultiGzDecoder::new(Vec::new()));
-            }
-        }
-        let Some(decoder) = &mut self.decoder else {
-            return Ok(part);
-        };
-        decoder.get_mut().clear();
-        decoder.write_all(part).map_err(|error| broken(&error))?;
-        Ok(decoder.get_ref())
-    }
-
-    /// What the decoder has held back. A file that ends too early is an error.
-    pub(crate) fn finish(&mut self) -> Result<&[u8]> {
-        let Some(decoder) = &mut self.decoder else {
-            return Ok(&[]);
-        };
-        decoder.get_mut().clear();
-        decoder.try_finish().map_err(|error| broken(&error))?;
-        Ok(decoder.get_ref())
-    }
-}
-
-fn broken(error: &std::io::Error) -> Error {
-    Error::transient(format!("the file is not whole: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use flate2::{Compression, write::GzEncoder};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn compressed(text: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(text).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn plain(bytes: &[u8], size: usize) -> Result<Vec<u8>> {
-        let mut plain = Plain::default();
-        let mut text = Vec::new();
-        for part in bytes.chunks(size) {
-            text.extend(plain.of(part)?);
-        }
-        text.extend(plain.finish()?);
-        Ok(text)
-    }
-
-    proptest! {
-        // Each byte of a part of its own goes through the decoder alone.
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        #[test]
-        fn a_compressed_file_is_read_to_its_last_byte(
-            lines in prop::collection::vec("[a-z0-9{}\":]{0,90}", 0..120),
-            size in 1usize..5_000,
-        ) {
-            let text = lines.join("\n").into_bytes();
-            // Also in two members, as some writers append.
-            let (first, second) = text.split_at(text.len() / 3);
-            let bytes = [compressed(first), compressed(second)].concat();
-            prop_assert_eq!(plain(&bytes, size).unwrap(), text.clone());
-            prop_assert_eq!(plain(&text, size).unwrap(), text);
-        }
-
-        #[test]
-        fn a_compressed_file_that_is_cut_is_no_file(cut in 1usize..60) {
-            let bytes = compressed(&b"{\"a\":1}\n".repeat(500));
-            let cut = cut.min(bytes.len() - 1);
-            prop_assert!(plain(&bytes[..bytes.len() - cut], 7).is_err());
-        }
     }
 }

@@ -124,22 +124,27 @@ impl Desk {
 
     /// Puts the row that was written into the open batch.
     fn add(&mut self, mark: Mark, change: Option<Change>) {
-        let row = std::mem::take(&mut self.row);
-        self.add_row(row.json.as_bytes(), mark, change);
-        self.row = row;
+        self.make_room(self.row.json.len());
+        self.batch.add(self.row.json.as_bytes());
+        self.open.add(mark, change);
     }
 
     /// Puts a row into the open batch.
     pub(super) fn add_row(&mut self, row: &[u8], mark: Mark, change: Option<Change>) {
-        if !self.batch.has_room_for(row.len()) {
+        self.make_room(row.len());
+        self.batch.add(row);
+        self.open.add(mark, change);
+    }
+
+    /// Sees that a row of so many bytes fits the open batch.
+    fn make_room(&mut self, bytes: usize) {
+        if !self.batch.has_room_for(bytes) {
             let full = self.take_batch();
             self.full.push_back(full);
         }
         if self.batch.is_empty() {
             self.batch.reserve(&self.spares);
         }
-        self.batch.add(row);
-        self.open.add(mark, change);
     }
 }
 

@@ -45,6 +45,7 @@ mod land;
 mod lease;
 mod letter;
 mod map;
+mod plain;
 mod read;
 mod report;
 mod snapshot;
@@ -52,9 +53,9 @@ mod write;
 
 pub use report::{Counts, Outcome, Report};
 
-pub(crate) use cut::Plain;
 pub(crate) use land::Lander;
 pub(crate) use lease::{Held, Taken};
+pub(crate) use plain::Plain;
 
 use land::outbox_is_full;
 use read::Reader;

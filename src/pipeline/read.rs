@@ -447,12 +447,15 @@ impl<'a> Reader<'a> {
     async fn through(&self, body: &mut Body, cut: &mut Cut) -> Result<Through> {
         let mut whole = Vec::new();
         while let Some(part) = self.part(body).await? {
-            for bytes in part.chunks(cut.together()) {
-                let fed = cut.feed(bytes, &mut whole);
+            let mut rest = &*part;
+            loop {
+                let fed = cut.feed(&mut rest, &mut whole);
                 for piece in whole.drain(..) {
                     self.hand_on(piece).await?;
                 }
-                fed?;
+                if !fed? {
+                    break;
+                }
             }
         }
         let through = cut.finish(&mut whole);
