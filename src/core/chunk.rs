@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    record::{Members, Span},
-    scan::{Found, Walker},
+    record::Members,
+    scan::{Span, Walker},
 };
 
 /// The most bytes of a chunk.
@@ -175,12 +175,10 @@ impl Chunk {
     /// Goes over the object that `text` begins with. Tells where it ends.
     fn walk(&mut self, text: &[u8], walk: &mut Walk) -> Option<(Object, usize)> {
         let before = self.spans.len();
-        let spans = &mut self.spans;
-        let note = |found: Found| spans.push(Span::of(text, &found));
         let found = if walk.hashed {
-            walk.walker.object::<true>(text, note)
+            walk.walker.object::<true>(text, &mut self.spans)
         } else {
-            walk.walker.object::<false>(text, note)
+            walk.walker.object::<false>(text, &mut self.spans)
         };
         let Some(found) = found.filter(|found| found.end <= MAX_RECORD_BYTES) else {
             self.spans.truncate(before);

@@ -158,7 +158,7 @@ impl Identifier {
     /// The facts of the record whose members are `members`.
     pub fn facts(&self, members: &Members<'_>) -> Facts {
         let mut values = Values::from_elem(None, self.names.len());
-        for (_, member) in members.saying() {
+        for member in members.saying() {
             if !self.keys.may_hold(member.key()) {
                 continue;
             }
@@ -191,10 +191,13 @@ impl Identifier {
 
 /// Sixteen digits.
 fn hexadecimal(hash: u64) -> String {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
     let mut text = String::with_capacity(16);
-    let bytes = hash.to_be_bytes().into_iter();
-    let digits = bytes.flat_map(|byte| [byte >> 4, byte & 15]);
-    text.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
+    for byte in hash.to_be_bytes() {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(DIGITS[usize::from(digit)].into());
+        }
+    }
     text
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     chunk::{position, within},
-    scan::{Found, Walker, is_plain, key_of},
+    scan::{Span, Walker, is_empty, is_plain, key_of},
 };
 
 pub use super::{
@@ -21,18 +21,25 @@ pub use super::{
 
 /// A JSON value as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Raw<'a>(&'a str);
+pub struct Raw<'a> {
+    text: &'a str,
+    /// It is a string that surely has no escapes.
+    is_plain: bool,
+}
 
 impl<'a> From<&'a RawValue> for Raw<'a> {
     fn from(value: &'a RawValue) -> Self {
-        Self(value.get())
+        Self {
+            text: value.get(),
+            is_plain: false,
+        }
     }
 }
 
 impl<'a> Raw<'a> {
     /// Its text, which is valid JSON.
     pub fn get(self) -> &'a str {
-        self.0
+        self.text
     }
 }
 
@@ -46,33 +53,6 @@ pub struct Members<'a> {
     meant: Vec<(u32, String)>,
     /// The [`canonical_hash`] of the object, when it was asked for.
     hash: Option<u64>,
-}
-
-/// Where a member stands in the text of its object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
-    /// Its name, without the quotes.
-    name: Range<u32>,
-    value: Range<u32>,
-    /// The [`key_of`] its name.
-    key: u64,
-    /// The [`canonical_hash`] of its value, when the object's was asked for.
-    hash: u64,
-    is_empty: bool,
-}
-
-impl Span {
-    /// A member of `text`.
-    #[inline]
-    pub(super) fn of(text: &[u8], found: &Found) -> Self {
-        Self {
-            name: position(found.name.start)..position(found.name.end),
-            is_empty: text.get(found.value.clone()).is_some_and(is_empty),
-            value: position(found.value.start)..position(found.value.end),
-            key: found.key,
-            hash: found.hash,
-        }
-    }
 }
 
 /// A member.
@@ -95,6 +75,11 @@ impl<'m, 'a> Member<'m, 'a> {
     /// The [`key_of`] its name.
     pub(super) fn key(self) -> u64 {
         self.span.key
+    }
+
+    /// False when its value is null or empty.
+    pub(super) fn says(self) -> bool {
+        !self.span.is_empty
     }
 
     pub(super) fn value(self) -> Raw<'a> {
@@ -151,7 +136,7 @@ impl<'a> Members<'a> {
     fn walked(text: &'a str, walker: &mut Walker) -> Option<Self> {
         let mut spans = Vec::with_capacity(24);
         let bytes = text.as_bytes();
-        let object = walker.object::<false>(bytes, |found| spans.push(Span::of(bytes, &found)))?;
+        let object = walker.object::<false>(bytes, &mut spans)?;
         let rest = text.get(object.end..)?;
         let is_all = rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
         let members = Self {
@@ -183,32 +168,30 @@ impl<'a> Members<'a> {
         let Pairs(pairs) = serde_json::from_str(text)?;
         let range = |part: &str| {
             let start = part.as_ptr().addr() - text.as_ptr().addr();
-            start..start + part.len()
+            position(start)..position(start + part.len())
         };
         let mut members = Self {
             text,
             ..Self::default()
         };
-        for (name, value) in pairs {
-            let value = range(value.get());
-            let (key, hash) = (key_of(&name), 0);
+        for (name, raw) in pairs {
+            let value = range(raw.get());
+            let key = key_of(&name);
             let name = match name {
                 Cow::Borrowed(name) => range(name),
                 Cow::Owned(name) => {
-                    members.meant.push((position(value.start), name));
+                    members.meant.push((value.start, name));
                     0..0
                 }
             };
-            let found = Found {
+            members.spans.to_mut().push(Span {
                 name,
-                key,
                 value,
-                hash,
-            };
-            members
-                .spans
-                .to_mut()
-                .push(Span::of(text.as_bytes(), &found));
+                key,
+                hash: 0,
+                is_empty: is_empty(raw.get().as_bytes()),
+                is_plain: false,
+            });
         }
         members.keep_last();
         Ok(members)
@@ -260,7 +243,10 @@ impl<'a> Members<'a> {
     }
 
     fn value(&self, span: &Span) -> Raw<'a> {
-        Raw(self.text.get(within(&span.value)).unwrap_or("null"))
+        Raw {
+            text: self.text.get(within(&span.value)).unwrap_or("null"),
+            is_plain: span.is_plain,
+        }
     }
 
     fn find(&self, name: &str) -> Option<&Span> {
@@ -287,13 +273,12 @@ impl<'a> Members<'a> {
 
     /// The members that say something.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
-        let members = self.saying().map(|(_, member)| member);
-        members.map(|member| (member.name(), member.value()))
+        self.saying().map(|member| (member.name(), member.value()))
     }
 
     /// The same with the [`canonical_hash`] of each value.
     pub(super) fn hashes(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.saying().map(|(_, member)| {
+        self.saying().map(|member| {
             let hash = match self.hash {
                 Some(_) => member.span.hash,
                 None => canonical_hash(member.value().get().as_bytes()),
@@ -302,15 +287,15 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// The same with the place of each.
-    pub(super) fn saying(&self) -> impl Iterator<Item = (u32, Member<'_, 'a>)> {
-        let spans = (0..).zip(self.spans.iter());
-        spans
-            .filter(|(_, span)| !span.is_empty)
-            .map(move |(place, span)| {
-                let members = self;
-                (place, Member { members, span })
-            })
+    /// All of them, whatever they say.
+    pub(super) fn members(&self) -> impl Iterator<Item = Member<'_, 'a>> {
+        let members = self;
+        self.spans.iter().map(move |span| Member { members, span })
+    }
+
+    /// Those that say something.
+    pub(super) fn saying(&self) -> impl Iterator<Item = Member<'_, 'a>> {
+        self.members().filter(|member| member.says())
     }
 
     /// How many places of members there are.
@@ -318,10 +303,16 @@ impl<'a> Members<'a> {
         self.spans.len()
     }
 
-    /// The value of the member at a place.
-    pub(super) fn at(&self, place: u32) -> Option<Raw<'a>> {
+    /// The member at a place, if it says something.
+    pub(super) fn at(&self, place: u32) -> Option<Member<'_, 'a>> {
         let span = self.spans.get(place as usize)?;
-        Some(self.value(span))
+        let members = self;
+        (!span.is_empty).then_some(Member { members, span })
+    }
+
+    /// The [`key_of`] each name, by the members' places.
+    pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.spans.iter().map(|span| span.key)
     }
 
     /// The [`canonical_hash`] of the object.
@@ -358,7 +349,7 @@ pub fn text_of(value: Raw<'_>) -> Option<Cow<'_, str>> {
     match value.get().as_bytes().first()? {
         b'"' => {
             let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
-            if is_plain(inner) {
+            if value.is_plain || is_plain(inner) {
                 return Some(inner.into());
             }
             let text = serde_json::from_str(value.get()).ok();
@@ -366,17 +357,6 @@ pub fn text_of(value: Raw<'_>) -> Option<Cow<'_, str>> {
         }
         b'-' | b'0'..=b'9' => Some(value.get().into()),
         _ => None,
-    }
-}
-
-/// True for the values that say nothing: null, `""`, `[]`, `{}`.
-fn is_empty(value: &[u8]) -> bool {
-    match value {
-        [b'n', ..] | [b'"', b'"'] => true,
-        [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => {
-            inner.iter().all(u8::is_ascii_whitespace)
-        }
-        _ => false,
     }
 }
 

@@ -30,7 +30,7 @@ pub use restore::restore;
 use cells::{Cells, Left};
 use object::{Object, push_text};
 use picked::Picker;
-use plan::{Plan, Slot, Slots};
+use plan::{Plan, Shape, Slot, Slots};
 
 /// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
 /// ones that were looked up are a list, [`DETAILS`].
@@ -104,6 +104,8 @@ pub struct Draft {
     /// The row.
     pub json: String,
     walker: Walker,
+    shape: Shape,
+    details: Shape,
 }
 
 impl RowSource {
@@ -159,9 +161,9 @@ impl RowSource {
         now: DateTime<Utc>,
         draft: &mut Draft,
     ) -> bool {
-        let mut cells = Cells::new(&mut draft.walker);
-        let left = cells.fill(record, &self.plan);
-        let details = cells.look_up(looked, record, &self.details);
+        let mut cells = Cells::new(self.heads.len(), &mut draft.walker);
+        let left = cells.fill(record, &self.plan, &mut draft.shape);
+        let details = cells.look_up(looked, record, &self.details, &mut draft.details);
         if let Some((slot, name)) = self.device_name.zip(looked.device_name)
             && !cells.has(slot)
         {

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::chunk::position;
+
 mod names;
 
 use names::{Met, Names};
@@ -18,10 +20,18 @@ const MAX_DEPTH: u32 = 128;
 /// A hash of a JSON text that does not depend on white space, on how a string is escaped, or on the
 /// order of an object's members. `None` in doubt.
 pub(super) fn hash(text: &[u8]) -> Option<u64> {
-    let mut walker = Walker::default();
-    let mut walk = Walk::new(text, &mut walker);
-    let hash = walk.value::<true>(MAX_DEPTH)?;
-    walk.next().is_none().then_some(hash)
+    let mut walk = Walk {
+        text: whole(text)?,
+        walker: &mut Walker::default(),
+    };
+    let (start, _) = walk.next(0)?;
+    let Step { end, hash, .. } = walk.value::<true>(start, MAX_DEPTH)?;
+    walk.next(end).is_none().then_some(hash)
+}
+
+/// A text whose places can be counted in 32 bits.
+fn whole(text: &[u8]) -> Option<&[u8]> {
+    u32::try_from(text.len()).is_ok().then_some(text)
 }
 
 /// Walks over objects, and keeps from one to the next what it needs for that.
@@ -38,16 +48,20 @@ pub(super) struct Walker {
     pub(super) walked: usize,
 }
 
-/// A member, as a walk finds it.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// Where its name stands, without the quotes.
-    pub(super) name: Range<usize>,
+/// Where a member stands in the text of its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Its name, without the quotes.
+    pub(super) name: Range<u32>,
+    pub(super) value: Range<u32>,
     /// The [`key_of`] its name, as far as that has no escapes.
     pub(super) key: u64,
-    pub(super) value: Range<usize>,
     /// The [`hash`] of its value, if that was asked for.
     pub(super) hash: u64,
+    /// The value says nothing: null, `""`, `[]`, `{}`.
+    pub(super) is_empty: bool,
+    /// The value is a string that surely has no escapes.
+    pub(super) is_plain: bool,
 }
 
 /// An object, as a walk finds it.
@@ -62,26 +76,28 @@ pub(super) struct Object {
 }
 
 impl Walker {
-    /// Goes over the object that `text` begins with, and tells `each` of its members; with hashes if
-    /// `HASH`. `None` in doubt, perhaps after some members.
+    /// Goes over the object that `text` begins with, and notes its members; with hashes if `HASH`.
+    /// `None` in doubt, perhaps after some members.
     pub(super) fn object<const HASH: bool>(
         &mut self,
         text: &[u8],
-        each: impl FnMut(Found),
+        spans: &mut Vec<Span>,
     ) -> Option<Object> {
-        let mut walk = Walk::new(text, self);
-        let hash = match walk.next() {
-            Some(b'{') => walk.object::<HASH, true>(MAX_DEPTH, each),
-            _ => None,
+        let mut walk = Walk {
+            text: whole(text)?,
+            walker: self,
         };
-        let end = walk.at;
+        let (start, b'{') = walk.next(0)? else {
+            return None;
+        };
+        let Step { end, hash, .. } = walk.object::<HASH, true>(start, MAX_DEPTH, spans)?;
         #[cfg(test)]
         {
             self.walked += end;
         }
         Some(Object {
             end,
-            hash: HASH.then_some(hash?),
+            hash: HASH.then_some(hash),
             plain: self.names.plain,
         })
     }
@@ -132,158 +148,204 @@ fn text_hash(text: &[u8]) -> u64 {
     mix(6, xxh3_64(text))
 }
 
-/// Each method that goes over something begins at its first byte, and gives back its hash if `HASH`,
-/// else anything.
+/// Something that was walked over.
+struct Step {
+    /// Where it ends.
+    end: usize,
+    /// Its hash if `HASH`, else anything.
+    hash: u64,
+    /// It is a string without escapes.
+    is_plain: bool,
+}
+
+impl Step {
+    /// Over something that is no string without escapes.
+    fn to(end: usize, hash: u64) -> Self {
+        Self {
+            end,
+            hash,
+            is_plain: false,
+        }
+    }
+}
+
+/// What comes next in an object.
+enum Next {
+    Name(Met),
+    /// The object has come to its end, which is here.
+    End(usize),
+}
+
+/// Each method that goes over something is told where its first byte is.
 struct Walk<'a> {
     text: &'a [u8],
-    at: usize,
-    /// The last string had escapes.
-    escaped: bool,
     walker: &'a mut Walker,
 }
 
 impl<'a> Walk<'a> {
-    fn new(text: &'a [u8], walker: &'a mut Walker) -> Self {
-        Self {
-            text,
-            at: 0,
-            escaped: false,
-            walker,
-        }
-    }
-
-    /// The next byte that is no white space.
-    fn next(&mut self) -> Option<u8> {
+    /// The next byte from `at` on that is no white space, and where it is.
+    #[inline]
+    fn next(&self, mut at: usize) -> Option<(usize, u8)> {
         loop {
-            let byte = *self.text.get(self.at)?;
+            let byte = *self.text.get(at)?;
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-                return Some(byte);
+                return Some((at, byte));
             }
-            self.at += 1;
+            at += 1;
         }
     }
 
-    /// The same, and goes beyond it.
-    fn take(&mut self) -> Option<u8> {
-        let byte = self.next()?;
-        self.at += 1;
-        Some(byte)
-    }
-
-    fn value<const HASH: bool>(&mut self, depth: u32) -> Option<u64> {
-        match self.next()? {
-            b'"' => self.string::<HASH>(),
-            b'{' => self.object::<HASH, false>(depth.checked_sub(1)?, |_| ()),
-            b'[' => self.array::<HASH>(depth.checked_sub(1)?),
-            b'-' | b'0'..=b'9' => self.number::<HASH>(),
-            _ => self.word(),
+    #[inline]
+    fn value<const HASH: bool>(&mut self, at: usize, depth: u32) -> Option<Step> {
+        match *self.text.get(at)? {
+            b'"' => self.string::<HASH>(at),
+            first => self.other_value::<HASH>(at, first, depth),
         }
     }
 
-    /// An object, which is no member of another if `OUTER`. `each` is told of every member.
+    #[inline(never)]
+    fn other_value<const HASH: bool>(&mut self, at: usize, first: u8, depth: u32) -> Option<Step> {
+        match first {
+            b'{' => self.object::<HASH, false>(at, depth.checked_sub(1)?, &mut Vec::new()),
+            b'[' => self.array::<HASH>(at, depth.checked_sub(1)?),
+            b'-' | b'0'..=b'9' => self.number::<HASH>(at),
+            _ => self.word(at),
+        }
+    }
+
+    /// An object, which is no member of another if `OUTER`: then its members are noted.
     fn object<const HASH: bool, const OUTER: bool>(
         &mut self,
+        start: usize,
         depth: u32,
-        mut each: impl FnMut(Found),
-    ) -> Option<u64> {
+        spans: &mut Vec<Span>,
+    ) -> Option<Step> {
         let mut sum = 9_u64;
-        self.at += 1;
+        let mut at = start;
         if OUTER {
             self.walker.names.begin();
             self.walker.inner.begin();
         }
-        if self.next()? == b'}' {
-            self.at += 1;
-            return Some(mix(sum, 11));
-        }
         loop {
-            let Met { name, key, value } = self.name::<HASH, OUTER>()?;
-            self.at = value;
-            let hash = self.value::<HASH>(depth)?;
+            let expected = self.walker.names::<OUTER>().expected(self.text, at);
+            let Met { name, key, value } = match expected {
+                Some(met) => met,
+                None => match self.other_name::<HASH, OUTER>(at, at == start)? {
+                    Next::Name(met) => met,
+                    Next::End(end) => return Some(Step::to(end, mix(sum, 11))),
+                },
+            };
+            let Step {
+                end,
+                hash,
+                is_plain,
+            } = self.value::<HASH>(value as usize, depth)?;
             if HASH {
                 // A sum, so that the order of the members does not matter.
                 sum = sum.wrapping_add(mix(mix(10, key), hash));
             }
-            let value = value..self.at;
-            each(Found {
-                name,
-                key,
-                value,
-                hash,
-            });
-            match self.take()? {
-                b',' => {}
-                b'}' => return Some(mix(sum, 11)),
-                _ => return None,
+            if OUTER {
+                spans.push(Span {
+                    name,
+                    value: value..position(end),
+                    key,
+                    hash,
+                    is_empty: self.text.get(value as usize..end).is_some_and(is_empty),
+                    is_plain,
+                });
             }
+            at = end;
         }
     }
 
-    /// A name and its colon.
-    #[inline]
-    fn name<const HASH: bool, const OUTER: bool>(&mut self) -> Option<Met> {
-        if let Some(met) = self.walker.names::<OUTER>().expected(self.text, self.at) {
-            return Some(met);
-        }
-        if self.next()? != b'"' {
+    /// What follows behind an object's beginning or one of its values, when that was not expected.
+    #[inline(never)]
+    fn other_name<const HASH: bool, const OUTER: bool>(
+        &mut self,
+        at: usize,
+        is_first: bool,
+    ) -> Option<Next> {
+        let start = match self.next(at)? {
+            (bracket, b'{') if is_first => match self.next(bracket + 1)? {
+                (end, b'}') => return Some(Next::End(end + 1)),
+                (start, _) => start,
+            },
+            (comma, b',') => self.next(comma + 1)?.0,
+            (end, b'}') => return Some(Next::End(end + 1)),
+            _ => return None,
+        };
+        if self.text.get(start) != Some(&b'"') {
             return None;
         }
-        let start = self.at;
-        let hash = self.string::<HASH>()?;
-        let (name, escaped) = (start + 1..self.at - 1, self.escaped);
+        let step = self.string::<HASH>(start)?;
+        let name = start + 1..step.end - 1;
         let key = if HASH {
-            hash
+            step.hash
         } else {
             text_hash(self.text.get(name.clone())?)
         };
-        if self.take()? != b':' {
+        let (colon, b':') = self.next(step.end)? else {
             return None;
-        }
-        self.next()?;
-        let value = self.at;
-        let met = Met { name, key, value };
-        self.walker.names::<OUTER>().learn(&met, self.text, escaped);
-        Some(met)
+        };
+        let (value, _) = self.next(colon + 1)?;
+        let written = self.text.get(at..value)?;
+        let met = Met {
+            name: position(name.start)..position(name.end),
+            key,
+            value: position(value),
+        };
+        let names = self.walker.names::<OUTER>();
+        names.learn(&met, written, !step.is_plain);
+        Some(Next::Name(met))
     }
 
-    fn array<const HASH: bool>(&mut self, depth: u32) -> Option<u64> {
+    fn array<const HASH: bool>(&mut self, at: usize, depth: u32) -> Option<Step> {
         let mut hash = 7;
-        self.at += 1;
-        if self.next()? == b']' {
-            self.at += 1;
-            return Some(mix(hash, 8));
+        let (mut at, first) = self.next(at + 1)?;
+        if first == b']' {
+            return Some(Step::to(at + 1, mix(hash, 8)));
         }
         loop {
-            let element = self.value::<HASH>(depth)?;
+            let element = self.value::<HASH>(at, depth)?;
             if HASH {
-                hash = mix(hash, element);
+                hash = mix(hash, element.hash);
             }
-            match self.take()? {
-                b',' => {}
-                b']' => return Some(mix(hash, 8)),
+            match self.next(element.end)? {
+                (end, b',') => at = self.next(end + 1)?.0,
+                (end, b']') => return Some(Step::to(end + 1, mix(hash, 8))),
                 _ => return None,
             }
         }
     }
 
-    fn string<const HASH: bool>(&mut self) -> Option<u64> {
-        let inner: &'a [u8] = self.text.get(self.at + 1..)?;
+    #[inline]
+    fn string<const HASH: bool>(&mut self, at: usize) -> Option<Step> {
+        let inner: &'a [u8] = self.text.get(at + 1..)?;
         let (plain, special) = inner.split_at(special(inner)?);
-        self.escaped = special.first() != Some(&b'"');
-        if self.escaped {
-            return self.escaped::<HASH>(inner, plain.len());
+        if special.first() != Some(&b'"') {
+            return self.escaped::<HASH>(at, inner, plain.len());
         }
-        self.at += plain.len() + 2;
-        Some(if HASH { text_hash(plain) } else { 0 })
+        Some(Step {
+            end: at + plain.len() + 2,
+            hash: if HASH { text_hash(plain) } else { 0 },
+            is_plain: true,
+        })
     }
 
-    /// A string whose inside is the beginning of `inner`, with the first escape at `at`.
-    fn escaped<const HASH: bool>(&mut self, inner: &'a [u8], mut at: usize) -> Option<u64> {
+    /// The string at `start`, whose inside is the beginning of `inner`, with the first escape at `at`.
+    #[inline(never)]
+    fn escaped<const HASH: bool>(
+        &mut self,
+        start: usize,
+        inner: &'a [u8],
+        mut at: usize,
+    ) -> Option<Step> {
         // Escapes of more than a letter: few are.
         let mut coded = false;
-        self.walker.scratch.clear();
+        let scratch = &mut self.walker.scratch;
+        scratch.clear();
         if HASH {
-            self.walker.scratch.extend_from_slice(inner.get(..at)?);
+            scratch.extend_from_slice(inner.get(..at)?);
         }
         loop {
             let meant = match *inner.get(at)? {
@@ -309,98 +371,94 @@ impl<'a> Walk<'a> {
                 _ => return None,
             };
             at += 2;
+            let rest = inner.get(at..)?;
+            let length = special(rest)?;
             if HASH {
-                self.walker.scratch.push(meant);
-                at += self.copy(inner.get(at..)?)?;
-            } else {
-                at += special(inner.get(at..)?)?;
+                scratch.push(meant);
+                scratch.extend_from_slice(rest.get(..length)?);
             }
+            at += length;
         }
-        let text = self.text.get(self.at..self.at + at + 2)?;
-        self.at += text.len();
-        Some(match HASH {
+        let end = start + at + 2;
+        let hash = match HASH {
             false => 0,
-            true if coded => text_hash(serde_json::from_slice::<String>(text).ok()?.as_bytes()),
-            true => text_hash(&self.walker.scratch),
-        })
-    }
-
-    /// Copies the bytes up to the next [`special`] one, and tells how many they are. Eight at a time,
-    /// since from one escape to the next it is often not far.
-    fn copy(&mut self, text: &[u8]) -> Option<usize> {
-        let (words, rest) = text.as_chunks::<8>();
-        let before = self.walker.scratch.len();
-        for (at, word) in words.iter().enumerate() {
-            self.walker.scratch.extend_from_slice(word);
-            let found = specials(u64::from_le_bytes(*word));
-            if found != 0 {
-                let length = at * 8 + found.trailing_zeros() as usize / 8;
-                self.walker.scratch.truncate(before + length);
-                return Some(length);
+            true if coded => {
+                let text = self.text.get(start..end)?;
+                text_hash(serde_json::from_slice::<String>(text).ok()?.as_bytes())
             }
-        }
-        let length = special(rest)?;
-        self.walker.scratch.extend_from_slice(rest.get(..length)?);
-        Some(words.len() * 8 + length)
+            true => text_hash(scratch),
+        };
+        Some(Step::to(end, hash))
     }
 
-    fn number<const HASH: bool>(&mut self) -> Option<u64> {
-        let start = self.at;
-        if self.is_at(b"-") {
-            self.at += 1;
-        }
-        let whole = self.digits()?;
-        if whole.len() > 1 && whole.first() == Some(&b'0') {
+    fn number<const HASH: bool>(&self, at: usize) -> Option<Step> {
+        let is_minus = self.text.get(at) == Some(&b'-');
+        let start = at + usize::from(is_minus);
+        let mut end = self.digits(start)?;
+        if end - start > 1 && self.text.get(start) == Some(&b'0') {
             return None;
         }
-        if self.is_at(b".") {
-            self.at += 1;
-            self.digits()?;
+        let whole = end;
+        if self.is_at(end, b".") {
+            end = self.digits(end + 1)?;
         }
-        if self.is_at(b"eE") {
-            self.at += 1;
-            if self.is_at(b"+-") {
-                self.at += 1;
-            }
-            self.digits()?;
+        if self.is_at(end, b"eE") {
+            let is_signed = self.is_at(end + 1, b"+-");
+            end = self.digits(end + 1 + usize::from(is_signed))?;
         }
         if !HASH {
-            return Some(0);
+            return Some(Step::to(end, 0));
         }
-        let text = std::str::from_utf8(self.text.get(start..self.at)?).ok()?;
-        if let Ok(number) = text.parse::<u64>() {
-            return Some(mix(4, number));
-        }
-        if let Ok(number) = text.parse::<i64>() {
-            return Some(mix(12, number.cast_unsigned()));
-        }
-        // One that no double holds is no number for everybody.
-        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-        number.map(|number| mix(5, number.to_bits()))
+        let text = std::str::from_utf8(self.text.get(at..end)?).ok()?;
+        let (is_whole, float) = (end == whole, || text.parse().ok());
+        let hash = if let Some(number) = text.parse::<u64>().ok().filter(|_| is_whole) {
+            mix(4, number)
+        } else if let Some(number) = text.parse::<i64>().ok().filter(|_| is_whole) {
+            mix(12, number.cast_unsigned())
+        } else {
+            // One that no double holds is no number for everybody.
+            let number = float().filter(|number: &f64| number.is_finite())?;
+            mix(5, number.to_bits())
+        };
+        Some(Step::to(end, hash))
     }
 
-    /// True when one of these bytes is the next one.
-    fn is_at(&self, bytes: &[u8]) -> bool {
-        let next = self.text.get(self.at);
+    /// True when one of these bytes is there.
+    fn is_at(&self, at: usize, bytes: &[u8]) -> bool {
+        let next = self.text.get(at);
         next.is_some_and(|byte| bytes.contains(byte))
     }
 
-    /// One digit or more.
-    fn digits(&mut self) -> Option<&'a [u8]> {
-        let rest: &'a [u8] = self.text.get(self.at..)?;
+    /// The end of one digit or more.
+    fn digits(&self, at: usize) -> Option<usize> {
+        let rest = self.text.get(at..)?;
         let end = rest.iter().position(|byte| !byte.is_ascii_digit());
-        let digits = rest.get(..end.unwrap_or(rest.len()))?;
-        self.at += digits.len();
-        (!digits.is_empty()).then_some(digits)
+        let digits = end.unwrap_or(rest.len());
+        (digits > 0).then_some(at + digits)
     }
 
     /// `null`, `false` or `true`.
-    fn word(&mut self) -> Option<u64> {
-        let rest = self.text.get(self.at..)?;
-        let words: [(&[u8], u64); 3] = [(b"null", 1), (b"false", 2), (b"true", 3)];
-        let (word, hash) = words.into_iter().find(|(word, _)| rest.starts_with(word))?;
-        self.at += word.len();
-        Some(hash)
+    fn word(&self, at: usize) -> Option<Step> {
+        let rest = self.text.get(at..)?;
+        let (length, hash) = match rest.first_chunk()? {
+            b"null" => (4, 1),
+            b"true" => (4, 3),
+            b"fals" if rest.get(4) == Some(&b'e') => (5, 2),
+            _ => return None,
+        };
+        Some(Step::to(at + length, hash))
+    }
+}
+
+/// True for the values that say nothing: null, `""`, `[]`, `{}`.
+#[inline]
+pub(super) fn is_empty(value: &[u8]) -> bool {
+    match value {
+        [b'n', ..] | [b'"', b'"'] => true,
+        [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => {
+            inner.iter().all(u8::is_ascii_whitespace)
+        }
+        _ => false,
     }
 }
 
@@ -409,31 +467,44 @@ pub(super) fn is_plain(text: &str) -> bool {
     special(text.as_bytes()).is_none()
 }
 
+/// How many bytes are looked at together: as many as every processor compares at once.
+const BLOCK: usize = 16;
+
 /// Where the first byte stands that means something in a string: `"`, `\`, or a control character,
-/// which must not be there. Eight bytes at a time: most strings are too short for a search that has
-/// to be set up.
+/// which must not be there. In blocks of our own, since most strings are too short for a search that
+/// has to be set up.
 fn special(text: &[u8]) -> Option<usize> {
-    let (words, rest) = text.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        let found = specials(u64::from_le_bytes(*word));
-        if found != 0 {
-            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        let marks = specials(block);
+        if marks.iter().fold(0, |any, mark| any | mark) != 0 {
+            let first = u128::from_le_bytes(marks).trailing_zeros() as usize / 8;
+            return Some(text.len() - rest.len() + first);
         }
+        rest = after;
     }
-    let found = rest
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-    found.map(|at| words.len() * 8 + at)
+    let found = rest.iter().position(|byte| is_special(*byte));
+    found.map(|at| text.len() - rest.len() + at)
 }
 
-/// The highest bit of the lowest byte that [`special`] looks for, and perhaps of higher ones: what is
-/// subtracted from a byte borrows from the next one only when that byte is one of them.
-fn specials(word: u64) -> u64 {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word;
-    let quotes = below(word ^ (EACH * u64::from(b'"')), 1);
-    let slashes = below(word ^ (EACH * u64::from(b'\\')), 1);
-    (quotes | slashes | below(word, 0x20)) & (EACH * 0x80)
+/// A mark in the place of each byte that [`special`] looks for. No branch from byte to byte, so that
+/// a compiler finds the instructions for all of them.
+#[expect(
+    clippy::inline_always,
+    reason = "a few instructions, which look like many"
+)]
+#[inline(always)]
+fn specials(block: &[u8; BLOCK]) -> [u8; BLOCK] {
+    let mut marks = [0; BLOCK];
+    for (mark, byte) in marks.iter_mut().zip(block) {
+        *mark = if is_special(*byte) { 0xff } else { 0 };
+    }
+    marks
+}
+
+#[inline]
+fn is_special(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
 }
 
 #[cfg(test)]
@@ -445,16 +516,20 @@ mod tests {
 
     use super::*;
     use crate::core::canonical::tests::{any_json, respelled};
+    use crate::core::chunk::within;
 
     /// What a walk finds, when it says yes.
     fn walked(text: &str) -> Option<Vec<(String, String)>> {
         let mut members = Vec::new();
         let mut walker = Walker::default();
-        let object = walker.object::<false>(text.as_bytes(), |found| {
-            let name = format!("\"{}\"", text.get(found.name).unwrap());
-            let value = text.get(found.value).unwrap().to_owned();
+        let mut spans = Vec::new();
+        let object = walker.object::<false>(text.as_bytes(), &mut spans)?;
+        for span in spans {
+            let name = format!("\"{}\"", text.get(within(&span.name)).unwrap());
+            let value = text.get(within(&span.value)).unwrap().to_owned();
+            assert_eq!(span.is_empty, says_nothing(&value), "{value}");
             members.push((serde_json::from_str(&name), value));
-        })?;
+        }
         let (object_text, rest) = text.split_at(object.end);
         assert!(object_text.ends_with('}'));
         let names: HashSet<&String> = members.iter().flat_map(|(name, _)| name).collect();
@@ -464,6 +539,18 @@ mod tests {
             .into_iter()
             .map(|(name, value)| Some((name.ok()?, value)));
         named.collect::<Option<_>>().filter(|_| all)
+    }
+
+    /// True for null, `""`, `[]` and `{}`, however they are written.
+    fn says_nothing(value: &str) -> bool {
+        use serde_json::Value;
+        match serde_json::from_str(value) {
+            Ok(Value::Null) => true,
+            Ok(Value::String(text)) => text.is_empty(),
+            Ok(Value::Array(list)) => list.is_empty(),
+            Ok(Value::Object(members)) => members.is_empty(),
+            _ => false,
+        }
     }
 
     /// What everybody else finds: the judge.
@@ -548,10 +635,12 @@ mod tests {
         fn the_hash_on_the_way_is_the_hash(value in any_json()) {
             for text in [value.to_string(), respelled(&value)] {
                 if value.is_object() {
-                    let object = Walker::default().object::<true>(text.as_bytes(), |found| {
-                        let value = &text.as_bytes()[found.value];
-                        assert_eq!(Some(found.hash), hash(value));
-                    });
+                    let mut spans = Vec::new();
+                    let object = Walker::default().object::<true>(text.as_bytes(), &mut spans);
+                    for span in spans {
+                        let value = &text.as_bytes()[within(&span.value)];
+                        prop_assert_eq!(Some(span.hash), hash(value));
+                    }
                     prop_assert_eq!(object.and_then(|object| object.hash), hash(text.as_bytes()));
                 }
             }

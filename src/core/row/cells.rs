@@ -10,7 +10,7 @@ use super::{
     convert::convert,
     is_ours,
     object::Object,
-    plan::{Plan, Slot, Step, Way},
+    plan::{Plan, Shape, Slot, Step, Way},
 };
 use crate::core::{
     mapping::{Rule, To},
@@ -54,7 +54,7 @@ enum Outcome {
 
 /// The columns of a row that are filled.
 pub(super) struct Cells<'a, 'w> {
-    pub(super) filled: SmallVec<[Cell<'a>; 24]>,
+    pub(super) filled: Vec<Cell<'a>>,
     /// Which places are filled.
     has: SmallVec<[bool; 64]>,
     /// What is filled now was looked up: it must not be restored.
@@ -64,10 +64,11 @@ pub(super) struct Cells<'a, 'w> {
 }
 
 impl<'a, 'w> Cells<'a, 'w> {
-    pub(super) fn new(walker: &'w mut Walker) -> Self {
+    /// None is, of so many.
+    pub(super) fn new(columns: usize, walker: &'w mut Walker) -> Self {
         Self {
-            filled: SmallVec::new(),
-            has: SmallVec::new(),
+            filled: Vec::with_capacity(columns),
+            has: SmallVec::from_elem(false, columns),
             looked_up: false,
             walker,
         }
@@ -82,9 +83,6 @@ impl<'a, 'w> Cells<'a, 'w> {
     }
 
     fn fill_in(&mut self, slot: Slot, json: Cow<'a, str>, origin: Origin<'a>) {
-        if self.has.len() <= slot.place {
-            self.has.resize(slot.place + 1, false);
-        }
         if let Some(has) = self.has.get_mut(slot.place) {
             *has = true;
         }
@@ -99,28 +97,33 @@ impl<'a, 'w> Cells<'a, 'w> {
         });
     }
 
-    /// Fills columns by `plan`, and says what became of each member.
-    pub(super) fn fill(&mut self, record: &Members<'a>, plan: &'a Plan) -> Left {
-        const ABSENT: u32 = u32::MAX;
-        let mut found: SmallVec<[u32; 64]> = SmallVec::from_elem(ABSENT, plan.names());
+    /// Fills columns by `plan`, for which `shape` is kept, and says what became of each member.
+    pub(super) fn fill(&mut self, record: &Members<'a>, plan: &'a Plan, shape: &mut Shape) -> Left {
+        shape.of(plan, record);
         let mut left = Left::all(record);
-        for (at, member) in record.saying() {
-            if let Some(found) = plan.name(member).and_then(|name| found.get_mut(name)) {
-                *found = at;
-            }
-        }
-        // Rules in their order, not the members in theirs: the first rule of a column wins.
-        for step in &plan.steps {
-            let at = found.get(step.name).copied().unwrap_or(ABSENT);
-            if let Some(value) = record.at(at) {
-                let outcome = self.follow(step, value, &mut left.parts);
+        let mut next = 0;
+        while let Some((place, at)) = shape.step(next) {
+            next += 1;
+            let step = plan.steps.get(place);
+            let named = step.zip(record.at(at));
+            if let Some((step, member)) = named.filter(|(step, member)| step.name == member.name())
+            {
+                let outcome = self.follow(step, member.value(), shape, place, &mut left.parts);
                 left.note(at, outcome);
             }
         }
         left
     }
 
-    fn follow(&mut self, step: &'a Step, value: Raw<'a>, parts: &mut Vec<String>) -> Outcome {
+    /// Fills what the step at a `place` of a plan does.
+    fn follow(
+        &mut self,
+        step: &'a Step,
+        value: Raw<'a>,
+        shape: &mut Shape,
+        place: usize,
+        parts: &mut Vec<String>,
+    ) -> Outcome {
         match &step.way {
             Way::Column(slot, _) if !self.looked_up && self.has(*slot) => Outcome::Kept,
             Way::Column(slot, how) => {
@@ -147,7 +150,8 @@ impl<'a, 'w> Cells<'a, 'w> {
                 let Some(members) = Members::walked_value(value, self.walker) else {
                     return Outcome::Kept;
                 };
-                let left = self.fill(&members, plan).text(&members);
+                let left = self.fill(&members, plan, shape.inner(place));
+                let left = left.text(&members);
                 match (left, rest) {
                     (None, _) => Outcome::Taken,
                     (Some(left), Some(slot)) if !self.has(*slot) => {
@@ -169,10 +173,11 @@ impl<'a, 'w> Cells<'a, 'w> {
         looked: Looked<'a>,
         record: &Members<'a>,
         plan: &'a Plan,
+        shape: &mut Shape,
     ) -> Option<String> {
         let details = Members::of(looked.details?).ok()?;
         self.looked_up = true;
-        let left = self.fill(&details, plan).text(&details);
+        let left = self.fill(&details, plan, shape).text(&details);
         self.looked_up = false;
         // What the record says itself is not paid for twice.
         let left = left?;
@@ -272,8 +277,8 @@ impl<'a, 'w> Cells<'a, 'w> {
 
 /// What became of the members of one object.
 pub(super) struct Left {
-    /// By the places of the members: room for those of most records.
-    outcomes: SmallVec<[Outcome; 32]>,
+    /// By the places of the members.
+    outcomes: Vec<Outcome>,
     /// What is left of members of which columns hold some.
     parts: Vec<String>,
 }
@@ -281,7 +286,7 @@ pub(super) struct Left {
 impl Left {
     fn all(record: &Members<'_>) -> Self {
         Self {
-            outcomes: SmallVec::from_elem(Outcome::Open, record.places()),
+            outcomes: vec![Outcome::Open; record.places()],
             parts: Vec::new(),
         }
     }
@@ -310,29 +315,26 @@ impl Left {
     /// Members that are left side by side are written at once.
     fn each<const OUTER: bool>(&self, record: &Members<'_>, object: &mut Object<'_>) {
         let text = record.as_written();
-        let mut run = 0..0;
-        for (at, member) in record.saying() {
-            let part = match self.outcomes.get(at as usize) {
-                Some(Outcome::Taken) => continue,
-                Some(Outcome::Partly(part)) => self.parts.get(*part),
-                _ => None,
-            };
-            let is_ours = OUTER && member.may_begin_with(b'@') && is_ours(member.name());
-            if let Some(written) = member.written()
-                && part.is_none()
-                && !is_ours
-            {
-                let is_next = written.start == run.end + 1 && !run.is_empty();
-                if is_next && text.as_bytes().get(run.end) == Some(&b',') {
-                    run.end = written.end;
-                } else {
-                    object.push_written(text.get(run).unwrap_or_default());
-                    run = written;
-                }
+        let (mut start, mut end) = (0, 0);
+        for (member, outcome) in record.members().zip(&self.outcomes) {
+            if *outcome == Outcome::Taken || !member.says() {
                 continue;
             }
-            object.push_written(text.get(run).unwrap_or_default());
-            run = 0..0;
+            let is_ours = OUTER && member.may_begin_with(b'@') && is_ours(member.name());
+            let part = match outcome {
+                Outcome::Partly(part) => self.parts.get(*part),
+                _ => None,
+            };
+            if let Some(written) = member.written().filter(|_| part.is_none() && !is_ours) {
+                if written.start != end + 1 || text.as_bytes().get(end) != Some(&b',') {
+                    object.push_written(text.get(start..end).unwrap_or_default());
+                    start = written.start;
+                }
+                end = written.end;
+                continue;
+            }
+            object.push_written(text.get(start..end).unwrap_or_default());
+            (start, end) = (0, 0);
             let value = part.map_or(member.value().get(), String::as_str);
             if part.is_none() && is_ours {
                 object.push(&format!("@{}", member.name()), value);
@@ -340,7 +342,7 @@ impl Left {
                 object.push(member.name(), value);
             }
         }
-        object.push_written(text.get(run).unwrap_or_default());
+        object.push_written(text.get(start..end).unwrap_or_default());
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn convert(value: Raw<'_>, how: As) -> Option<(Cow<'_, str>, bool)> {
         As::Inside(name) => Some((format!("{{\"{name}\":{text}}}").into(), true)),
         As::Text if is_string => Some((text.into(), true)),
         As::Text => Some((quoted(text).into(), false)),
-        As::NumberText if is_number => Some((format!("\"{text}\"").into(), true)),
+        As::NumberText if is_number => Some((["\"", text, "\""].concat().into(), true)),
         // A number that came as text could not be told from one that came as a number.
         As::NumberText if is_string => Some((text.into(), !is_number_text(&text_of(value)?))),
         As::NumberText => None,

@@ -1,13 +1,9 @@
 //! Rules, laid out so that a member's name finds its rules at once.
 
-use std::collections::HashMap;
-
-use foldhash::fast::FixedState;
-
 use crate::core::{
     identity::is_capitalised,
     mapping::{As, Rule, To},
-    record::Member,
+    record::Members,
     scan::{Keys, key_of},
 };
 
@@ -55,8 +51,8 @@ pub(super) enum Way {
 /// A rule, as part of a [`Plan`].
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// Which of the plan's names its member has.
-    pub(super) name: usize,
+    /// The name of its member.
+    pub(super) name: &'static str,
     /// The member with those around it: `context.process.path`.
     pub(super) path: String,
     pub(super) way: Way,
@@ -70,9 +66,55 @@ pub(super) struct Step {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    /// Names and their numbers, by their keys.
-    names: HashMap<u64, (&'static str, usize), FixedState>,
+    /// The keys of their names, by the steps' places.
+    names: Vec<u64>,
     keys: Keys,
+}
+
+/// Which steps of a plan a record takes, and with the members at which places. Most records of a
+/// stream have the members of the one before.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    /// The keys of the record's names.
+    keys: Vec<u64>,
+    /// The places of a step and of its member, by the steps.
+    taken: Vec<(usize, u32)>,
+    /// The shapes of the members that have a plan of their own, by the steps' places.
+    inner: Vec<Shape>,
+}
+
+impl Shape {
+    /// The same for `record`, and `plan`, which is always the same one.
+    pub(super) fn of(&mut self, plan: &Plan, record: &Members<'_>) {
+        if record.keys().eq(self.keys.iter().copied()) {
+            return;
+        }
+        self.keys.clear();
+        self.keys.extend(record.keys());
+        self.taken.clear();
+        for (place, key) in (0..).zip(&self.keys) {
+            if plan.keys.may_hold(*key) {
+                let names = (0..).zip(&plan.names);
+                let steps = names.filter(|(_, name)| *name == key);
+                self.taken.extend(steps.map(|(step, _)| (step, place)));
+            }
+        }
+        // Rules in their order, not the members in theirs: the first rule of a column wins.
+        self.taken.sort_unstable();
+    }
+
+    /// One of the steps that are taken: its place, and the one of its member.
+    pub(super) fn step(&self, at: usize) -> Option<(usize, u32)> {
+        self.taken.get(at).copied()
+    }
+
+    /// The shape of the member of a step.
+    pub(super) fn inner(&mut self, step: usize) -> &mut Self {
+        if self.inner.len() <= step {
+            self.inner.resize_with(step + 1, Self::default);
+        }
+        &mut self.inner[step]
+    }
 }
 
 impl Plan {
@@ -82,10 +124,8 @@ impl Plan {
     }
 
     fn within(above: &str, rules: &'static [Rule], slots: &mut Slots) -> Self {
-        let mut names = HashMap::with_hasher(FixedState::default());
         let mut steps = Vec::with_capacity(rules.len());
         for rule in rules {
-            let next = names.len();
             let path = format!("{above}{}", rule.member);
             let way = match rule.to {
                 To::Column(column, how) => Way::Column(slots.of(column), how),
@@ -95,10 +135,7 @@ impl Plan {
                 }
             };
             steps.push(Step {
-                name: names
-                    .entry(key_of(rule.member))
-                    .or_insert((rule.member, next))
-                    .1,
+                name: rule.member,
                 // What lies further in is no twin of what does not.
                 twin: above.is_empty() && is_twin(rule, rules),
                 alternate: rule.alternate,
@@ -106,23 +143,9 @@ impl Plan {
                 way,
             });
         }
-        let keys = names.keys().copied().collect();
+        let names: Vec<u64> = rules.iter().map(|rule| key_of(rule.member)).collect();
+        let keys = names.iter().copied().collect();
         Self { steps, names, keys }
-    }
-
-    /// How many names there are.
-    pub(super) fn names(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Which of the names this member has.
-    pub(super) fn name(&self, member: Member<'_, '_>) -> Option<usize> {
-        let key = member.key();
-        if !self.keys.may_hold(key) {
-            return None;
-        }
-        let (name, number) = self.names.get(&key)?;
-        (member.name() == *name).then_some(*number)
     }
 }
 

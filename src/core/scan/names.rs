@@ -4,6 +4,8 @@ use std::{collections::HashMap, ops::Range};
 
 use foldhash::fast::FixedState;
 
+use crate::core::chunk::position;
+
 /// How many names are kept from one object to the next.
 const KEPT: usize = 128;
 
@@ -26,6 +28,8 @@ pub(super) struct Names {
     first: usize,
     /// The place of the last one that was met.
     last: usize,
+    /// The place of the one that came here the last time.
+    expected: usize,
     /// Counts objects.
     object: u64,
     /// The names of this object mean what is written, and surely differ.
@@ -35,10 +39,14 @@ pub(super) struct Names {
 /// A name that was met.
 #[derive(Debug)]
 struct Name {
-    /// As it is written, from its first quote to its value.
+    /// As it is written, from the end of what is before it to its value.
     written: Vec<u8>,
-    /// How much of that is the name, without its quotes.
-    length: usize,
+    /// The beginning of that, and which of its bits count.
+    head: [u64; HEAD],
+    bits: [u64; HEAD],
+    /// Where the name itself begins there, without its quotes.
+    start: u32,
+    length: u32,
     key: u64,
     escaped: bool,
     /// The place of the one that came behind it the last time.
@@ -47,15 +55,21 @@ struct Name {
     object: u64,
 }
 
+/// How many words of a name are compared together: as much as most names have.
+const HEAD: usize = 4;
+
+/// How many bytes a word has.
+const WORD: usize = 8;
+
 /// A name, where it was met.
 #[derive(Debug)]
 pub(super) struct Met {
     /// Where it stands, without the quotes.
-    pub(super) name: Range<usize>,
+    pub(super) name: Range<u32>,
     /// Its hash.
     pub(super) key: u64,
     /// Where its value begins.
-    pub(super) value: usize,
+    pub(super) value: u32,
 }
 
 impl Default for Names {
@@ -65,6 +79,7 @@ impl Default for Names {
             places: HashMap::default(),
             first: NONE,
             last: NONE,
+            expected: NONE,
             object: 0,
             plain: true,
         }
@@ -81,43 +96,49 @@ impl Names {
             };
         }
         self.last = NONE;
+        self.expected = self.first;
         self.object += 1;
         self.plain = true;
     }
 
-    /// The name at `at`, if it is the one that came here the last time.
-    #[inline]
+    /// The name that begins at `at`, or behind it, if it is the one that came here the last time.
+    #[expect(
+        clippy::inline_always,
+        reason = "called once a member, for half a dozen numbers"
+    )]
+    #[inline(always)]
     pub(super) fn expected(&mut self, text: &[u8], at: usize) -> Option<Met> {
-        let place = self
-            .known
-            .get(self.last)
-            .map_or(self.first, |last| last.next);
-        let name = self.known.get_mut(place)?;
-        if !text.get(at..)?.starts_with(&name.written) {
+        let name = self.known.get_mut(self.expected)?;
+        if !name.begins(text.get(at..)?) {
             return None;
         }
-        self.last = place;
+        self.last = self.expected;
+        self.expected = name.next;
         self.plain &= name.is_new_in(self.object);
+        let start = position(at) + name.start;
         Some(Met {
-            name: at + 1..at + 1 + name.length,
+            name: start..start + name.length,
             key: name.key,
-            value: at + name.written.len(),
+            value: position(at + name.written.len()),
         })
     }
 
-    /// Notes a name that was not expected.
-    pub(super) fn learn(&mut self, met: &Met, text: &[u8], escaped: bool) {
-        let written = text.get(met.name.start - 1..met.value).unwrap_or_default();
+    /// Notes a name that was not expected, which is `written` like this.
+    pub(super) fn learn(&mut self, met: &Met, written: &[u8], escaped: bool) {
         let known = self.places.get(&met.key).copied();
         if written.len() > LONGEST || (known.is_none() && self.known.len() == MOST) {
             // Whether it comes twice is not told.
             self.plain = false;
+            self.expected = NONE;
             return;
         }
         let place = known.unwrap_or_else(|| {
             self.places.insert(met.key, self.known.len());
             self.known.push(Name {
                 written: Vec::new(),
+                head: [0; HEAD],
+                bits: [0; HEAD],
+                start: 0,
                 length: 0,
                 key: met.key,
                 escaped,
@@ -132,15 +153,51 @@ impl Names {
         }
         self.last = place;
         if let Some(name) = self.known.get_mut(place) {
-            name.written.clear();
-            name.written.extend_from_slice(written);
-            (name.length, name.escaped) = (met.name.len(), escaped);
+            name.write(met, written);
+            name.escaped = escaped;
+            self.expected = name.next;
             self.plain &= name.is_new_in(self.object);
         }
     }
 }
 
 impl Name {
+    /// True when `text` begins with it.
+    #[inline]
+    fn begins(&self, text: &[u8]) -> bool {
+        let Some(head) = text.first_chunk::<{ HEAD * WORD }>() else {
+            return self.is_all_in(text);
+        };
+        let words = head.as_chunks::<WORD>().0.iter().zip(&self.head);
+        let differs = words.zip(&self.bits).fold(0, |any, ((word, own), bits)| {
+            any | (u64::from_le_bytes(*word) ^ own) & bits
+        });
+        differs == 0 && (self.written.len() <= HEAD * WORD || self.is_all_in(text))
+    }
+
+    /// The same, whatever is how long.
+    #[inline(never)]
+    fn is_all_in(&self, text: &[u8]) -> bool {
+        text.starts_with(&self.written)
+    }
+
+    /// Takes over how it is written.
+    fn write(&mut self, met: &Met, written: &[u8]) {
+        self.written.clear();
+        self.written.extend_from_slice(written);
+        self.start = position(written.len()) - (met.value - met.name.start);
+        self.length = met.name.end - met.name.start;
+        let (mut head, mut bits) = ([0; HEAD * WORD], [0; HEAD * WORD]);
+        for ((own, counts), byte) in head.iter_mut().zip(&mut bits).zip(written) {
+            (*own, *counts) = (*byte, 0xff);
+        }
+        let words = |bytes: &[u8; HEAD * WORD]| {
+            let mut words = bytes.as_chunks::<WORD>().0.iter();
+            std::array::from_fn(|_| words.next().map_or(0, |word| u64::from_le_bytes(*word)))
+        };
+        (self.head, self.bits) = (words(&head), words(&bits));
+    }
+
     /// True when the object does not have it yet, and it means what is written.
     fn is_new_in(&mut self, object: u64) -> bool {
         std::mem::replace(&mut self.object, object) != object && !self.escaped
@@ -152,6 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Walker;
+    use crate::core::chunk::within;
 
     /// An object of these names, in one of two ways to write them.
     fn object(names: &[u16], wide: bool) -> String {
@@ -163,10 +221,12 @@ mod tests {
     /// The names that a walker finds, and whether it is sure that they differ.
     fn found(walker: &mut Walker, text: &str) -> (Vec<String>, Vec<u64>, bool) {
         let (mut names, mut keys) = (Vec::new(), Vec::new());
-        let object = walker.object::<false>(text.as_bytes(), |found| {
-            names.push(text.get(found.name).unwrap().to_owned());
-            keys.push(found.key);
-        });
+        let mut spans = Vec::new();
+        let object = walker.object::<false>(text.as_bytes(), &mut spans);
+        for span in spans {
+            names.push(text.get(within(&span.name)).unwrap().to_owned());
+            keys.push(span.key);
+        }
         (names, keys, object.unwrap().plain)
     }
 
