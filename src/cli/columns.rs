@@ -153,9 +153,14 @@ fn taken(with: With) -> (&'static str, String) {
 /// How a member becomes the column's value, when it is not taken as it is.
 fn said(how: As) -> String {
     match how {
-        As::Text | As::Json | As::Integer | As::Long | As::Real | As::Boolean | As::Time => {
-            String::new()
-        }
+        As::Text
+        | As::Name
+        | As::Json
+        | As::Integer
+        | As::Long
+        | As::Real
+        | As::Boolean
+        | As::Time => String::new(),
         As::NumberText => "text".to_owned(),
         As::TextInteger => "number".to_owned(),
         As::BareTime => "with `T` and `Z`".to_owned(),

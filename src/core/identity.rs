@@ -129,11 +129,12 @@ impl Identifier {
     pub fn new(identity: &Identity) -> Self {
         let mut names: Vec<Name> = Vec::new();
         let mut place = |text: String| {
-            names.push(Name {
-                key: key_of(&text),
-                text,
-            });
-            names.len() - 1
+            let known = names.iter().position(|name| name.text == text);
+            known.unwrap_or_else(|| {
+                let key = key_of(&text);
+                names.push(Name { key, text });
+                names.len() - 1
+            })
         };
         let mut wanted = |name: &str| Wanted {
             plain: place(name.to_owned()),
@@ -162,10 +163,10 @@ impl Identifier {
             if !self.keys.may_hold(member.key()) {
                 continue;
             }
-            for (value, name) in values.iter_mut().zip(&self.names) {
-                if member.is(&name.text, name.key) {
-                    *value = Some(member.value());
-                }
+            let mut names = self.names.iter();
+            let place = names.position(|name| member.is(&name.text, name.key));
+            if let Some(value) = place.and_then(|place| values.get_mut(place)) {
+                *value = Some(member.value());
             }
         }
         let hash = || hexadecimal(members.hash());

@@ -5,6 +5,8 @@
 pub enum As {
     /// A string stays one; anything else becomes its JSON text.
     Text,
+    /// What names a record: a string stays one, and a number becomes text.
+    Name,
     /// A number becomes text.
     NumberText,
     /// A number that fits 32 bits.

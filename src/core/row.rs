@@ -27,7 +27,7 @@ mod restore;
 
 pub use restore::restore;
 
-use cells::{Cells, Left};
+use cells::{Cells, Left, usually_fill};
 use object::{Object, push_text};
 use picked::Picker;
 use plan::{Plan, Shape, Slot, Slots};
@@ -44,6 +44,9 @@ pub const DETAILS: &str = "@details";
 
 /// The column for the name of a device that was looked up by itself.
 const DEVICE_NAME: &str = "deviceDisplayName";
+
+/// The column for what names a record.
+const RECORD_ID: &str = "recordId";
 
 /// The column for what no other one took.
 const ADDITIONAL: &str = "additionalFields";
@@ -74,6 +77,8 @@ pub struct RowSource {
     picker: Option<Picker>,
     /// Where the name of a device goes, if the table has a column for it.
     device_name: Option<Slot>,
+    /// Where what names a record goes, if a rule takes it there.
+    record_id: Option<Slot>,
     additional: Slot,
     truncated: Slot,
     /// Rows carry the time of the event as `TimeGenerated`, within what the service accepts.
@@ -127,6 +132,7 @@ impl RowSource {
             picker: (layout.picks.as_ref())
                 .map(|picks| Picker::new(picks, layout.rules, &mut slots)),
             device_name: device_name.map(|column| slots.of(column.name)),
+            record_id: usually_fill(layout.rules, RECORD_ID).then(|| slots.of(RECORD_ID)),
             additional: slots.of(ADDITIONAL),
             truncated: slots.of(TRUNCATED),
             event_time,
@@ -171,6 +177,10 @@ impl RowSource {
         }
         if let Some(picker) = &self.picker {
             picker.fill(record, &mut cells);
+        }
+        // Named by something else than the member that usually does.
+        if let Some(slot) = self.record_id.filter(|slot| !cells.has(*slot)) {
+            cells.add_looked_up(slot, quoted(&facts.id));
         }
 
         let json = &mut draft.json;
@@ -259,7 +269,10 @@ impl RowSource {
     /// Ends it with what names its stream and its record.
     fn close(&self, facts: &Facts, json: &mut String) {
         json.push_str(&self.fragment);
-        push_facts(json, facts);
+        if self.record_id.is_none() {
+            push_long(json, RECORD_ID, &facts.id);
+        }
+        push_version(json, facts);
         json.push(',');
         json.push_str(ROW_TAIL);
     }
@@ -295,7 +308,8 @@ pub fn own_row(
     now: DateTime<Utc>,
 ) -> Vec<u8> {
     let mut cells = source_cells(provider, &key.connection, &key.stream);
-    push_facts(&mut cells, facts);
+    push_long(&mut cells, RECORD_ID, &facts.id);
+    push_version(&mut cells, facts);
     push_cell(&mut cells, ADDITIONAL, &shorten(fields, MAX_VALUE_BYTES));
     let time = batch::time_text(now);
     [ROW_HEAD, &time, "\"", &cells, ",", ROW_TAIL]
@@ -312,20 +326,23 @@ fn source_cells(provider: &str, connection: &str, stream: &str) -> String {
     cells
 }
 
-/// The columns that name a record.
-fn push_facts(row: &mut String, facts: &Facts) {
-    for (name, value) in [("recordId", &facts.id), ("recordVersion", &facts.version)] {
-        push_name(row, name);
-        let start = row.len();
-        push_text(row, value);
-        if row.len() - start > MAX_VALUE_BYTES {
-            row.truncate(start);
-            row.push_str(&shorten(&quoted(value), MAX_VALUE_BYTES));
-        }
-    }
+/// The columns that say which version of a record it is, and of when.
+fn push_version(row: &mut String, facts: &Facts) {
+    push_long(row, "recordVersion", &facts.version);
     if let Some(time) = facts.time {
         push_name(row, "eventTime");
         push_text(row, &time_text(time));
+    }
+}
+
+/// A column with a text that may be too long.
+fn push_long(row: &mut String, column: &str, text: &str) {
+    push_name(row, column);
+    let start = row.len();
+    push_text(row, text);
+    if row.len() - start > MAX_VALUE_BYTES {
+        row.truncate(start);
+        row.push_str(&shorten(&quoted(text), MAX_VALUE_BYTES));
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, json};
 use super::{super::*, checked_in, row_in};
 use crate::{
     core::{
+        identity::{Identity, capitalised},
         mapping::{As, To},
         pick::{Picks, With},
     },
@@ -126,7 +127,7 @@ fn any_name() -> impl Strategy<Value = String> {
 /// A value of the type that the API documents for the member.
 fn documented(how: As) -> BoxedStrategy<Value> {
     match how {
-        As::Text | As::Time | As::BareTime | As::Is(_) => text().boxed(),
+        As::Text | As::Name | As::Time | As::BareTime | As::Is(_) => text().boxed(),
         As::Real => (-1e6..1e6).prop_map(Value::from).boxed(),
         As::NumberText | As::Integer | As::Long => any::<u8>().prop_map(Value::from).boxed(),
         As::TextInteger => any::<u32>().prop_map(|n| n.to_string().into()).boxed(),
@@ -300,6 +301,9 @@ proptest! {
         let row = row_in(endpoint, &layout, &record, looked, false);
         let columns = checked_in(&layout, &row);
         prop_assert!(!row.shortened);
+        let members = Members::of(record.as_bytes()).unwrap();
+        let Facts { id, .. } = Facts::of(&members, &endpoint.identity);
+        prop_assert_eq!(columns.get("recordId"), Some(&id.into()), "in {}", record);
         let restored = restore(&columns, layout.rules);
         let record: Value = serde_json::from_str(&record).unwrap();
         prop_assert_eq!(pruned(restored), pruned(record), "from {}", Value::from(columns));
@@ -321,4 +325,28 @@ proptest! {
             prop_assert_ne!(&restore(&columns, layout.rules), &whole, "{} is there twice", key);
         }
     }
+}
+
+#[test]
+fn only_what_names_a_record_alone_fills_the_column_for_it() {
+    let by_member = |endpoint: &&'static Endpoint| usually_fill(endpoint.rules, RECORD_ID);
+    let streams = STREAMS.iter().chain(ENDPOINTS).filter(by_member);
+    let named: Vec<&str> = streams
+        .map(|endpoint| {
+            let Identity { id, also, .. } = endpoint.identity;
+            let rules = endpoint.rules.iter();
+            let fills = |rule: &&Rule| matches!(rule.to, To::Column(RECORD_ID, As::Name));
+            let members: Vec<&str> = rules.filter(fills).map(|rule| rule.member).collect();
+            let capital = capitalised(id);
+            let spellings = [id, &capital];
+            let count = if endpoint.identity.capitals { 2 } else { 1 };
+            assert_eq!(members, spellings[..count], "{}", endpoint.stream);
+            assert!(also.is_empty(), "{}", endpoint.stream);
+            endpoint.stream
+        })
+        .collect();
+    assert_eq!(
+        named,
+        ["defender.vulnerabilities", "defender.software-vulnerabilities"]
+    );
 }

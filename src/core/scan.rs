@@ -195,10 +195,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "what most values are is told by a byte")]
+    #[inline(always)]
     fn value<const HASH: bool>(&mut self, at: usize, depth: u32) -> Option<Step> {
         match *self.text.get(at)? {
             b'"' => self.string::<HASH>(at),
+            b'n' | b't' | b'f' => self.word(at),
             first => self.other_value::<HASH>(at, first, depth),
         }
     }
@@ -209,7 +211,7 @@ impl<'a> Walk<'a> {
             b'{' => self.object::<HASH, false>(at, depth.checked_sub(1)?, &mut Vec::new()),
             b'[' => self.array::<HASH>(at, depth.checked_sub(1)?),
             b'-' | b'0'..=b'9' => self.number::<HASH>(at),
-            _ => self.word(at),
+            _ => None,
         }
     }
 
@@ -438,6 +440,7 @@ impl<'a> Walk<'a> {
     }
 
     /// `null`, `false` or `true`.
+    #[inline]
     fn word(&self, at: usize) -> Option<Step> {
         let rest = self.text.get(at..)?;
         let (length, hash) = match rest.first_chunk()? {
@@ -453,9 +456,11 @@ impl<'a> Walk<'a> {
 /// True for the values that say nothing: null, `""`, `[]`, `{}`.
 #[inline]
 pub(super) fn is_empty(value: &[u8]) -> bool {
-    match value {
-        [b'n', ..] | [b'"', b'"'] => true,
-        [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => {
+    match value.first() {
+        Some(b'n') => true,
+        Some(b'"') => value.len() == 2,
+        Some(b'[' | b'{') => {
+            let inner = value.get(1..value.len() - 1).unwrap_or_default();
             inner.iter().all(u8::is_ascii_whitespace)
         }
         _ => false,

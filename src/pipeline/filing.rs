@@ -18,8 +18,9 @@ pub(super) struct Sealed {
 impl Sealed {
     /// The batch has another row.
     pub(super) fn add(&mut self, mark: Mark, change: Option<Change>) {
-        let row = self.marks.len();
-        self.changes.extend(change.map(|change| (row, change)));
+        if let Some(change) = change {
+            self.changes.push((self.marks.len(), change));
+        }
         self.marks.push(mark);
     }
 

@@ -19,6 +19,9 @@ use crate::core::{
     shorten::{MAX_VALUE_BYTES, length, shorten},
 };
 
+/// Most rows fill fewer columns; allocators have so much at hand.
+const ROOM: usize = 12;
+
 /// One column's value.
 pub(super) struct Cell<'a> {
     pub(super) slot: Slot,
@@ -47,7 +50,7 @@ enum Outcome {
     /// A column holds all of it.
     Taken,
     /// Columns hold some of its members; what is left of it is the part with this number.
-    Partly(usize),
+    Partly(u8),
     /// It is left over as it is.
     Kept,
 }
@@ -67,7 +70,7 @@ impl<'a, 'w> Cells<'a, 'w> {
     /// None is, of so many.
     pub(super) fn new(columns: usize, walker: &'w mut Walker) -> Self {
         Self {
-            filled: Vec::with_capacity(columns),
+            filled: Vec::with_capacity(ROOM),
             has: SmallVec::from_elem(false, columns),
             looked_up: false,
             walker,
@@ -159,8 +162,12 @@ impl<'a, 'w> Cells<'a, 'w> {
                         Outcome::Taken
                     }
                     (Some(left), _) => {
+                        // No plan has so many steps.
+                        let Ok(part) = u8::try_from(parts.len()) else {
+                            return Outcome::Kept;
+                        };
                         parts.push(left);
-                        Outcome::Partly(parts.len() - 1)
+                        Outcome::Partly(part)
                     }
                 }
             }
@@ -322,7 +329,7 @@ impl Left {
             }
             let is_ours = OUTER && member.may_begin_with(b'@') && is_ours(member.name());
             let part = match outcome {
-                Outcome::Partly(part) => self.parts.get(*part),
+                Outcome::Partly(part) => self.parts.get(usize::from(*part)),
                 _ => None,
             };
             if let Some(written) = member.written().filter(|_| part.is_none() && !is_ours) {

@@ -14,13 +14,21 @@ use crate::core::{
 /// A member as a column's value, and whether it can be restored from it.
 pub(super) fn convert(value: Raw<'_>, how: As) -> Option<(Cow<'_, str>, bool)> {
     let text = value.get();
-    let is_string = text.starts_with('"');
-    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let first = text.as_bytes().first();
+    let is_string = first == Some(&b'"');
+    let is_number = first.is_some_and(|first| matches!(first, b'-' | b'0'..=b'9'));
     match how {
         As::Json => Some((text.into(), true)),
         As::Inside(name) => Some((format!("{{\"{name}\":{text}}}").into(), true)),
         As::Text if is_string => Some((text.into(), true)),
         As::Text => Some((quoted(text).into(), false)),
+        As::Name => text_of(value).map(|name| {
+            if is_string {
+                (text.into(), true)
+            } else {
+                (quoted(&name).into(), false)
+            }
+        }),
         As::NumberText if is_number => Some((["\"", text, "\""].concat().into(), true)),
         // A number that came as text could not be told from one that came as a number.
         As::NumberText if is_string => Some((text.into(), !is_number_text(&text_of(value)?))),

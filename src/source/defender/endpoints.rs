@@ -180,6 +180,7 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
     fingerprints: "defender.vulnerabilities",
     schema: Some("machine-vulnerabilities"),
     rules: &[
+        take("id", "recordId", As::Name),
         take("machineId", "deviceUuid", As::Text),
         take("cveId", "typeName", As::Text),
         take("productName", "objectName", As::Text),
@@ -279,6 +280,8 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
     schema: Some("software-vulnerabilities"),
     // Changes are written in camel case, files with capitals.
     rules: &[
+        take("id", "recordId", As::Name),
+        or_take("Id", "recordId", As::Name),
         take("deviceId", "deviceUuid", As::Text),
         or_take("DeviceId", "deviceUuid", As::Text),
         take("deviceName", "deviceDisplayName", As::Text),
