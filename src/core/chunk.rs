@@ -1,6 +1,9 @@
 //! Whole records of one answer or file, and where their members are.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{
     record::Members,
@@ -30,7 +33,59 @@ pub struct Chunk {
     spans: Vec<Span>,
     /// Records that were longer than [`MAX_RECORD_BYTES`].
     pub oversized: Vec<Oversized>,
+    shelf: Shelf,
 }
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.shelf.give(Spare {
+            bytes: std::mem::take(&mut self.bytes),
+            records: std::mem::take(&mut self.records),
+            spans: std::mem::take(&mut self.spans),
+        });
+    }
+}
+
+/// The memory of chunks of one answer that were handled: those that come later are made of it, since
+/// an allocator gives back to the system what it would be asked for again at once.
+#[derive(Debug, Clone, Default)]
+struct Shelf(Arc<Mutex<Vec<Spare>>>);
+
+#[derive(Debug)]
+struct Spare {
+    bytes: Vec<u8>,
+    records: Vec<Record>,
+    spans: Vec<Span>,
+}
+
+impl Shelf {
+    /// One is filled and one is handled: of what is given back beyond these nobody needs anything.
+    const MOST: usize = 2;
+
+    fn take(&self) -> Option<Spare> {
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spares.pop()
+    }
+
+    fn give(&self, mut spare: Spare) {
+        spare.bytes.clear();
+        spare.records.clear();
+        spare.spans.clear();
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < Self::MOST {
+            spares.push(spare);
+        }
+    }
+}
+
+/// Where chunks are kept does not make them differ.
+impl PartialEq for Shelf {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Shelf {}
 
 /// A record that was too long to handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,10 +171,21 @@ impl Chunk {
 
     /// One that will be filled like this one was.
     pub(super) fn next(&self) -> Self {
-        Self {
+        let Spare {
+            bytes,
+            records,
+            spans,
+        } = self.shelf.take().unwrap_or_else(|| Spare {
+            bytes: Vec::new(),
             records: Vec::with_capacity(self.records.len()),
             spans: Vec::with_capacity(self.spans.len() + self.spans.len() / 8),
-            ..Self::default()
+        });
+        Self {
+            bytes,
+            records,
+            spans,
+            oversized: Vec::new(),
+            shelf: self.shelf.clone(),
         }
     }
 

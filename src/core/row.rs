@@ -20,6 +20,8 @@ use super::{
 
 mod cells;
 mod convert;
+mod left;
+mod long;
 mod object;
 mod picked;
 mod plan;
@@ -27,7 +29,7 @@ mod restore;
 
 pub use restore::restore;
 
-use cells::{Cells, Left, usually_fill};
+use cells::{Cell, Cells, Origin, push_origins, usually_fill};
 use object::{Object, push_text};
 use picked::Picker;
 use plan::{Plan, Shape, Slot, Slots};
@@ -167,90 +169,74 @@ impl RowSource {
         now: DateTime<Utc>,
         draft: &mut Draft,
     ) -> bool {
-        let mut cells = Cells::new(self.heads.len(), &mut draft.walker);
+        let json = &mut draft.json;
+        json.clear();
+        self.open(facts, now, json);
+        let mut cells = Cells::new(&self.heads, json, &mut draft.walker);
         let left = cells.fill(record, &self.plan, &mut draft.shape);
         let details = cells.look_up(looked, record, &self.details, &mut draft.details);
         if let Some((slot, name)) = self.device_name.zip(looked.device_name)
             && !cells.has(slot)
         {
-            cells.add_looked_up(slot, quoted(name));
+            cells.add(slot, &quoted(name), Origin::LookedUp);
         }
         if let Some(picker) = &self.picker {
             picker.fill(record, &mut cells);
         }
         // Named by something else than the member that usually does.
         if let Some(slot) = self.record_id.filter(|slot| !cells.has(*slot)) {
-            cells.add_looked_up(slot, quoted(&facts.id));
+            cells.add(slot, &quoted(&facts.id), Origin::LookedUp);
         }
-
-        let json = &mut draft.json;
-        json.clear();
-        self.open(facts, now, json);
-        for cell in &cells.filled {
-            self.push(cell.slot, &cell.json, json);
-        }
-        let behind_cells = json.len();
-        let rest = Rest {
-            left,
-            details,
-            rules: self.rules,
-        };
-        self.push(self.additional, "", json);
-        if !rest.write(record, &cells, json) {
-            json.truncate(behind_cells);
-        }
+        let filled = std::mem::take(&mut cells.filled);
+        cells.fill_in(self.additional, Origin::Usual, |json| {
+            let mut object = Object::new(json);
+            left.write(record, &mut object);
+            if let Some(details) = &details {
+                object.push(DETAILS, details);
+            }
+            push_origins(&filled, self.rules, &mut object);
+            object.close().then_some(())
+        });
         for (slot, constant) in &self.constants {
             if !cells.has(*slot) {
-                self.push(*slot, constant, json);
+                cells.add(*slot, constant, Origin::Usual);
             }
         }
+        let further = cells.filled;
         self.close(facts, json);
         // What is shorter than the longest value has no value that is too long.
         if json.len() <= MAX_VALUE_BYTES {
             return false;
         }
-        self.write_long(record, facts, cells, &rest, now, json)
+        let all = filled.iter().chain(&further);
+        let value = |cell: &Cell<'_>| json.get(cell.value.clone()).unwrap_or("null").to_owned();
+        let cells = all.map(|cell| (cell.slot, value(cell))).collect();
+        self.write_long(cells, facts, now, json)
     }
 
     /// The same of a row in which something may be too long.
-    fn write_long<'a>(
-        &'a self,
-        record: &Members<'a>,
+    fn write_long(
+        &self,
+        mut cells: Vec<(Slot, String)>,
         facts: &Facts,
-        mut cells: Cells<'a, '_>,
-        rest: &Rest,
         now: DateTime<Utc>,
         json: &mut String,
     ) -> bool {
-        let mut additional = String::new();
-        if rest.write(record, &cells, &mut additional) {
-            cells.add(self.additional, additional);
-        }
-        for (slot, constant) in &self.constants {
-            if !cells.has(*slot) {
-                cells.add(*slot, *constant);
-            }
-        }
         json.clear();
         self.open(facts, now, json);
         self.close(facts, json);
-        let cut = cells.shorten(MAX_ROW_BYTES - json.len());
+        let cut = long::cut(&mut cells, MAX_ROW_BYTES - json.len());
         if !cut.is_empty() {
-            cells.add(self.truncated, Value::from(cut.clone()).to_string());
+            cells.push((self.truncated, Value::from(cut.clone()).to_string()));
         }
         json.clear();
         self.open(facts, now, json);
-        for cell in &cells.filled {
-            self.push(cell.slot, &cell.json, json);
+        for (slot, value) in &cells {
+            json.push_str(self.heads.get(slot.place).map_or("", String::as_str));
+            json.push_str(value);
         }
         self.close(facts, json);
         !cut.is_empty()
-    }
-
-    /// Writes a column.
-    fn push(&self, slot: Slot, value: &str, json: &mut String) {
-        json.push_str(self.heads.get(slot.place).map_or("", String::as_str));
-        json.push_str(value);
     }
 
     /// Begins a row.
@@ -275,27 +261,6 @@ impl RowSource {
         push_version(json, facts);
         json.push(',');
         json.push_str(ROW_TAIL);
-    }
-}
-
-/// What goes to `additionalFields`.
-struct Rest {
-    left: Left,
-    /// What was looked up and no column took.
-    details: Option<String>,
-    rules: &'static [Rule],
-}
-
-impl Rest {
-    /// Writes it. False when there is nothing.
-    fn write(&self, record: &Members<'_>, cells: &Cells<'_, '_>, json: &mut String) -> bool {
-        let mut object = Object::new(json);
-        self.left.write(record, &mut object);
-        if let Some(details) = &self.details {
-            object.push(DETAILS, details);
-        }
-        cells.push_origins(self.rules, &mut object);
-        object.close()
     }
 }
 

@@ -347,6 +347,9 @@ fn only_what_names_a_record_alone_fills_the_column_for_it() {
         .collect();
     assert_eq!(
         named,
-        ["defender.vulnerabilities", "defender.software-vulnerabilities"]
+        [
+            "defender.vulnerabilities",
+            "defender.software-vulnerabilities"
+        ]
     );
 }

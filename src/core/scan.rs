@@ -195,7 +195,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    #[expect(clippy::inline_always, reason = "what most values are is told by a byte")]
+    #[expect(
+        clippy::inline_always,
+        reason = "what most values are is told by a byte"
+    )]
     #[inline(always)]
     fn value<const HASH: bool>(&mut self, at: usize, depth: u32) -> Option<Step> {
         match *self.text.get(at)? {

@@ -4,8 +4,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::error::{Error, Result};
 
-/// What is decompressed at once: a few bytes may be many.
-const TOGETHER: usize = 32 << 10;
+/// What is decompressed at once: a few bytes may be many. Of each piece the last 32 KB are copied, to be
+/// looked back at.
+const TOGETHER: usize = 128 << 10;
 
 /// The largest window of gzip.
 const WINDOW_BITS: u8 = 15;

@@ -1,6 +1,6 @@
-//! The columns of one row, and what of its record no column took.
+//! The columns of one row, as they are filled.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{
     CAPITALS, DETAILS, FROM, Looked,
     convert::convert,
-    is_ours,
+    left::{Left, Outcome},
     object::Object,
     plan::{Plan, Shape, Slot, Step, Way},
 };
@@ -16,22 +16,22 @@ use crate::core::{
     mapping::{Rule, To},
     record::{Members, Raw, canonical_hash},
     scan::Walker,
-    shorten::{MAX_VALUE_BYTES, length, shorten},
 };
 
 /// Most rows fill fewer columns; allocators have so much at hand.
 const ROOM: usize = 12;
 
-/// One column's value.
+/// A column that is filled.
 pub(super) struct Cell<'a> {
     pub(super) slot: Slot,
-    pub(super) json: Cow<'a, str>,
+    /// Where its value stands in the row.
+    pub(super) value: Range<usize>,
     origin: Origin<'a>,
 }
 
 /// What filled a column.
 #[derive(Clone, Copy)]
-enum Origin<'a> {
+pub(super) enum Origin<'a> {
     /// The member that usually does.
     Usual,
     /// The member of this step, in place of the usual one.
@@ -42,21 +42,13 @@ enum Origin<'a> {
     LookedUp,
 }
 
-/// What became of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// No rule has come to it.
-    Open,
-    /// A column holds all of it.
-    Taken,
-    /// Columns hold some of its members; what is left of it is the part with this number.
-    Partly(u8),
-    /// It is left over as it is.
-    Kept,
-}
-
-/// The columns of a row that are filled.
+/// The columns of a row that is being written.
 pub(super) struct Cells<'a, 'w> {
+    /// The row so far.
+    pub(super) json: &'w mut String,
+    /// What stands before the value of a column, by its place.
+    heads: &'a [String],
+    /// Those that are filled.
     pub(super) filled: Vec<Cell<'a>>,
     /// Which places are filled.
     has: SmallVec<[bool; 64]>,
@@ -67,11 +59,13 @@ pub(super) struct Cells<'a, 'w> {
 }
 
 impl<'a, 'w> Cells<'a, 'w> {
-    /// None is, of so many.
-    pub(super) fn new(columns: usize, walker: &'w mut Walker) -> Self {
+    /// Behind what is in `json`, columns with these heads.
+    pub(super) fn new(heads: &'a [String], json: &'w mut String, walker: &'w mut Walker) -> Self {
         Self {
+            json,
+            heads,
             filled: Vec::with_capacity(ROOM),
-            has: SmallVec::from_elem(false, columns),
+            has: SmallVec::from_elem(false, heads.len()),
             looked_up: false,
             walker,
         }
@@ -81,23 +75,48 @@ impl<'a, 'w> Cells<'a, 'w> {
         self.has.get(slot.place).is_some_and(|has| *has)
     }
 
-    pub(super) fn add(&mut self, slot: Slot, json: impl Into<Cow<'a, str>>) {
-        self.fill_in(slot, json.into(), Origin::Usual);
+    /// Fills a column.
+    pub(super) fn add(&mut self, slot: Slot, json: &str, origin: Origin<'a>) {
+        self.fill_in(slot, origin, |row| {
+            row.push_str(json);
+            Some(())
+        });
     }
 
-    fn fill_in(&mut self, slot: Slot, json: Cow<'a, str>, origin: Origin<'a>) {
+    /// Fills a column with what is written; nothing, when `write` says so.
+    pub(super) fn fill_in<T>(
+        &mut self,
+        slot: Slot,
+        origin: Origin<'a>,
+        write: impl FnOnce(&mut String) -> Option<T>,
+    ) -> Option<T> {
+        let before = self.json.len();
+        self.json
+            .push_str(self.heads.get(slot.place).map_or("", String::as_str));
+        let start = self.json.len();
+        let Some(written) = write(self.json) else {
+            self.json.truncate(before);
+            return None;
+        };
         if let Some(has) = self.has.get_mut(slot.place) {
             *has = true;
         }
         self.filled.push(Cell {
             slot,
-            json,
+            value: start..self.json.len(),
             origin: if self.looked_up {
                 Origin::LookedUp
             } else {
                 origin
             },
         });
+        Some(written)
+    }
+
+    /// The value of a column that is filled.
+    fn held(&self, slot: Slot) -> Option<&str> {
+        let cell = self.filled.iter().find(|cell| cell.slot == slot)?;
+        self.json.get(cell.value.clone())
     }
 
     /// Fills columns by `plan`, for which `shape` is kept, and says what became of each member.
@@ -128,26 +147,26 @@ impl<'a, 'w> Cells<'a, 'w> {
         parts: &mut Vec<String>,
     ) -> Outcome {
         match &step.way {
-            Way::Column(slot, _) if !self.looked_up && self.has(*slot) => Outcome::Kept,
             Way::Column(slot, how) => {
-                let Some((json, exact)) = convert(value, *how) else {
-                    return Outcome::Kept;
-                };
-                if self.has(*slot) {
-                    // What was looked up and is there already is not paid for twice.
-                    let held = self.filled.iter().find(|cell| cell.slot == *slot);
-                    if held.is_none_or(|cell| cell.json != json) {
-                        return Outcome::Kept;
-                    }
-                } else {
+                let exact = if !self.has(*slot) {
                     let origin = if step.alternate {
                         Origin::Other(step)
                     } else {
                         Origin::Usual
                     };
-                    self.fill_in(*slot, json, origin);
+                    self.fill_in(*slot, origin, |row| convert(value, *how, row))
+                } else if self.looked_up {
+                    // What is there already is not paid for twice.
+                    let mut own = String::new();
+                    convert(value, *how, &mut own).filter(|_| self.held(*slot) == Some(&own))
+                } else {
+                    None
+                };
+                if exact == Some(true) {
+                    Outcome::Taken
+                } else {
+                    Outcome::Kept
                 }
-                if exact { Outcome::Taken } else { Outcome::Kept }
             }
             Way::Members(rest, plan) => {
                 let Some(members) = Members::walked_value(value, self.walker) else {
@@ -158,7 +177,7 @@ impl<'a, 'w> Cells<'a, 'w> {
                 match (left, rest) {
                     (None, _) => Outcome::Taken,
                     (Some(left), Some(slot)) if !self.has(*slot) => {
-                        self.fill_in(*slot, left.into(), Origin::Usual);
+                        self.add(*slot, &left, Origin::Usual);
                         Outcome::Taken
                     }
                     (Some(left), _) => {
@@ -199,157 +218,39 @@ impl<'a, 'w> Cells<'a, 'w> {
         }
         object.close().then_some(new)
     }
-
-    /// Fills a column by what was looked up.
-    pub(super) fn add_looked_up(&mut self, slot: Slot, json: String) {
-        self.fill_in(slot, json.into(), Origin::LookedUp);
-    }
-
-    /// Fills a column from an element of a list: `from`, when a member usually fills it.
-    pub(super) fn add_picked(
-        &mut self,
-        slot: Slot,
-        json: Cow<'a, str>,
-        from: Option<&'static str>,
-    ) {
-        self.fill_in(slot, json, from.map_or(Origin::Usual, Origin::Picked));
-    }
-
-    /// Says, if there is anything to say, which columns were not filled by their usual member, and
-    /// by what.
-    pub(super) fn push_origins(&self, rules: &[Rule], object: &mut Object<'_>) {
-        let is_usual = |cell: &Cell<'_>| matches!(cell.origin, Origin::Usual);
-        if self.filled.iter().all(is_usual) {
-            return;
-        }
-        let is_twin = |cell: &Cell<'_>| matches!(cell.origin, Origin::Other(step) if step.twin);
-        if self.filled.iter().all(is_twin) {
-            object.push_text(FROM, CAPITALS);
-            return;
-        }
-        let mut text = String::new();
-        let mut from = Object::new(&mut text);
-        let mut looked_up: Vec<&str> = Vec::new();
-        for cell in &self.filled {
-            match cell.origin {
-                Origin::Other(step) => from.push_text(cell.slot.column, &step.path),
-                Origin::Picked(list) => from.push_text(cell.slot.column, list),
-                Origin::LookedUp if usually_fill(rules, cell.slot.column) => {
-                    looked_up.push(cell.slot.column);
-                }
-                // Columns that no member of a record fills need not be told apart.
-                Origin::Usual | Origin::LookedUp => {}
-            }
-        }
-        if !looked_up.is_empty() {
-            from.push(DETAILS, &Value::from(looked_up).to_string());
-        }
-        if from.close() {
-            object.push(FROM, &text);
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.filled
-            .iter()
-            .map(|cell| cell.slot.column.len() + cell.json.len() + 4)
-            .sum()
-    }
-
-    /// Cuts what is too long for a column, then what is too long for a row of `limit` bytes. Gives
-    /// back the names of what was cut.
-    pub(super) fn shorten(&mut self, limit: usize) -> Vec<&'static str> {
-        // Room for the list of names itself.
-        let limit = limit.saturating_sub(4096);
-        let mut names: Vec<&'static str> = Vec::new();
-        for cell in &mut self.filled {
-            if length(&cell.json) > MAX_VALUE_BYTES {
-                cell.json = shorten(&cell.json, MAX_VALUE_BYTES).into_owned().into();
-                names.push(cell.slot.column);
-            }
-        }
-        while self.bytes() > limit {
-            let Some(cell) = self.filled.iter_mut().max_by_key(|cell| cell.json.len()) else {
-                break;
-            };
-            let half = length(&cell.json) / 2;
-            cell.json = shorten(&cell.json, half).into_owned().into();
-            if !names.contains(&cell.slot.column) {
-                names.push(cell.slot.column);
-            }
-        }
-        names
-    }
 }
 
-/// What became of the members of one object.
-pub(super) struct Left {
-    /// By the places of the members.
-    outcomes: Vec<Outcome>,
-    /// What is left of members of which columns hold some.
-    parts: Vec<String>,
-}
-
-impl Left {
-    fn all(record: &Members<'_>) -> Self {
-        Self {
-            outcomes: vec![Outcome::Open; record.places()],
-            parts: Vec::new(),
+/// Says, if there is anything to say, which columns were not filled by their usual member, and by
+/// what.
+pub(super) fn push_origins(filled: &[Cell<'_>], rules: &[Rule], object: &mut Object<'_>) {
+    let is_usual = |cell: &Cell<'_>| matches!(cell.origin, Origin::Usual);
+    if filled.iter().all(is_usual) {
+        return;
+    }
+    let is_twin = |cell: &Cell<'_>| matches!(cell.origin, Origin::Other(step) if step.twin);
+    if filled.iter().all(is_twin) {
+        object.push_text(FROM, CAPITALS);
+        return;
+    }
+    let mut text = String::new();
+    let mut from = Object::new(&mut text);
+    let mut looked_up: Vec<&str> = Vec::new();
+    for cell in filled {
+        match cell.origin {
+            Origin::Other(step) => from.push_text(cell.slot.column, &step.path),
+            Origin::Picked(list) => from.push_text(cell.slot.column, list),
+            Origin::LookedUp if usually_fill(rules, cell.slot.column) => {
+                looked_up.push(cell.slot.column);
+            }
+            // Columns that no member of a record fills need not be told apart.
+            Origin::Usual | Origin::LookedUp => {}
         }
     }
-
-    /// Of two rules for a member the first says what became of it.
-    fn note(&mut self, at: u32, outcome: Outcome) {
-        let noted = self.outcomes.get_mut(at as usize);
-        if let Some(noted) = noted.filter(|noted| **noted == Outcome::Open) {
-            *noted = outcome;
-        }
+    if !looked_up.is_empty() {
+        from.push(DETAILS, &Value::from(looked_up).to_string());
     }
-
-    /// Writes what no column took of the members of `record`. Names of ours are made to differ.
-    pub(super) fn write(&self, record: &Members<'_>, object: &mut Object<'_>) {
-        self.each::<true>(record, object);
-    }
-
-    /// The same of an inner object, as text; `None` when nothing is left.
-    fn text(&self, record: &Members<'_>) -> Option<String> {
-        let mut text = String::new();
-        let mut object = Object::new(&mut text);
-        self.each::<false>(record, &mut object);
-        object.close().then_some(text)
-    }
-
-    /// Members that are left side by side are written at once.
-    fn each<const OUTER: bool>(&self, record: &Members<'_>, object: &mut Object<'_>) {
-        let text = record.as_written();
-        let (mut start, mut end) = (0, 0);
-        for (member, outcome) in record.members().zip(&self.outcomes) {
-            if *outcome == Outcome::Taken || !member.says() {
-                continue;
-            }
-            let is_ours = OUTER && member.may_begin_with(b'@') && is_ours(member.name());
-            let part = match outcome {
-                Outcome::Partly(part) => self.parts.get(usize::from(*part)),
-                _ => None,
-            };
-            if let Some(written) = member.written().filter(|_| part.is_none() && !is_ours) {
-                if written.start != end + 1 || text.as_bytes().get(end) != Some(&b',') {
-                    object.push_written(text.get(start..end).unwrap_or_default());
-                    start = written.start;
-                }
-                end = written.end;
-                continue;
-            }
-            object.push_written(text.get(start..end).unwrap_or_default());
-            (start, end) = (0, 0);
-            let value = part.map_or(member.value().get(), String::as_str);
-            if part.is_none() && is_ours {
-                object.push(&format!("@{}", member.name()), value);
-            } else {
-                object.push(member.name(), value);
-            }
-        }
-        object.push_written(text.get(start..end).unwrap_or_default());
+    if from.close() {
+        object.push(FROM, &text);
     }
 }
 

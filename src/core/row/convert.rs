@@ -11,80 +11,114 @@ use crate::core::{
     shorten::quoted,
 };
 
-/// A member as a column's value, and whether it can be restored from it.
-pub(super) fn convert(value: Raw<'_>, how: As) -> Option<(Cow<'_, str>, bool)> {
+/// Writes a member as a column's value. Says whether the member can be restored from it; nothing,
+/// when the column can't take it, and then nothing is written.
+pub(super) fn convert(value: Raw<'_>, how: As, json: &mut String) -> Option<bool> {
     let text = value.get();
     let first = text.as_bytes().first();
     let is_string = first == Some(&b'"');
     let is_number = first.is_some_and(|first| matches!(first, b'-' | b'0'..=b'9'));
-    match how {
-        As::Json => Some((text.into(), true)),
-        As::Inside(name) => Some((format!("{{\"{name}\":{text}}}").into(), true)),
-        As::Text if is_string => Some((text.into(), true)),
-        As::Text => Some((quoted(text).into(), false)),
-        As::Name => text_of(value).map(|name| {
+    let exact = match how {
+        As::Json => {
+            json.push_str(text);
+            true
+        }
+        As::Inside(name) => {
+            push_all(json, &["{\"", name, "\":", text, "}"]);
+            true
+        }
+        As::Text if is_string => {
+            json.push_str(text);
+            true
+        }
+        As::Text => {
+            json.push_str(&quoted(text));
+            false
+        }
+        As::Name => {
+            let name = text_of(value)?;
             if is_string {
-                (text.into(), true)
+                json.push_str(text);
             } else {
-                (quoted(&name).into(), false)
+                json.push_str(&quoted(&name));
             }
-        }),
-        As::NumberText if is_number => Some((["\"", text, "\""].concat().into(), true)),
+            is_string
+        }
+        As::NumberText if is_number => {
+            push_all(json, &["\"", text, "\""]);
+            true
+        }
         // A number that came as text could not be told from one that came as a number.
-        As::NumberText if is_string => Some((text.into(), !is_number_text(&text_of(value)?))),
-        As::NumberText => None,
-        As::Boolean if matches!(text, "true" | "false") => Some((text.into(), true)),
+        As::NumberText if is_string => {
+            let exact = !is_number_text(&text_of(value)?);
+            json.push_str(text);
+            exact
+        }
+        As::NumberText => return None,
+        As::Boolean if matches!(text, "true" | "false") => {
+            json.push_str(text);
+            true
+        }
         // Some services write 0 and 1, and some put their values into quotes.
-        As::Boolean => match &*text_of(value)?.to_ascii_lowercase() {
-            "true" | "1" => Some(("true".into(), false)),
-            "false" | "0" => Some(("false".into(), false)),
-            _ => None,
-        },
-        As::Integer => number(value, is_string, |text| text.parse::<i32>().is_ok()),
-        As::Long => number(value, is_string, |text| text.parse::<i64>().is_ok()),
+        As::Boolean => {
+            json.push_str(match &*text_of(value)?.to_ascii_lowercase() {
+                "true" | "1" => "true",
+                "false" | "0" => "false",
+                _ => return None,
+            });
+            false
+        }
+        As::Integer => {
+            json.push_str(&number(value, |text| text.parse::<i32>().is_ok())?);
+            !is_string
+        }
+        As::Long => {
+            json.push_str(&number(value, |text| text.parse::<i64>().is_ok())?);
+            !is_string
+        }
         As::Real => {
             let finite = |text: &str| text.parse().is_ok_and(f64::is_finite);
-            let (text, exact) = number(value, is_string, finite)?;
+            let text = number(value, finite)?;
             // What a double holds of it.
             let held = format!("{:e}", text.parse::<f64>().ok()?);
-            if digits(&text) == digits(&held) {
-                Some((text, exact))
-            } else {
-                Some((held.into(), false))
-            }
+            let is_held = digits(&text) == digits(&held);
+            json.push_str(if is_held { &text } else { &held });
+            is_held && !is_string
         }
         As::TextInteger => {
             let written = text_of(value)?;
             let number: i32 = written.parse().ok()?;
-            let exact = is_string && number.to_string() == written;
-            Some((number.to_string().into(), exact))
+            let number = number.to_string();
+            json.push_str(&number);
+            is_string && number == written
         }
         As::Time => {
             let written = text_of(value).filter(|_| is_string)?;
             let time = time_text(parse_time(&written)?);
-            let exact = time == written;
-            Some((quoted(&time).into(), exact))
+            json.push_str(&quoted(&time));
+            time == written
         }
         As::BareTime => {
             let written = text_of(value).filter(|_| is_string)?;
             let time = time_text(parse_time(&written)?);
-            let exact = bare(&time) == written;
-            Some((quoted(&time).into(), exact))
+            json.push_str(&quoted(&time));
+            bare(&time) == written
         }
         As::Is(wanted) => {
             let text = text_of(value).filter(|_| is_string)?;
             let is = text.eq_ignore_ascii_case(wanted);
-            Some((if is { "true" } else { "false" }.into(), false))
+            json.push_str(if is { "true" } else { "false" });
+            false
         }
         As::Renamed(names) => {
             let members = Members::of_value(value)?;
             // A member that already has one of our names could not be told from a renamed one.
             let clash = names.iter().any(|(_, ours)| members.get(ours).is_some());
             if clash {
-                return Some((text.into(), false));
+                json.push_str(text);
+                return Some(false);
             }
-            let mut text = String::with_capacity(text.len() + 16);
-            let mut renamed = Object::new(&mut text);
+            let mut renamed = Object::new(json);
             for (key, value) in members.iter() {
                 let name = names
                     .iter()
@@ -92,23 +126,24 @@ pub(super) fn convert(value: Raw<'_>, how: As) -> Option<(Cow<'_, str>, bool)> {
                     .map_or(key, |name| name.1);
                 renamed.push(name, value.get());
             }
-            Some(if renamed.close() {
-                (text.into(), true)
-            } else {
-                ("{}".into(), true)
-            })
+            if !renamed.close() {
+                json.push_str("{}");
+            }
+            true
         }
+    };
+    Some(exact)
+}
+
+fn push_all(json: &mut String, parts: &[&str]) {
+    for part in parts {
+        json.push_str(part);
     }
 }
 
 /// A number, or text that holds one.
-fn number(
-    value: Raw<'_>,
-    is_string: bool,
-    fits: impl Fn(&str) -> bool,
-) -> Option<(Cow<'_, str>, bool)> {
-    let text = text_of(value)?;
-    (is_number_text(&text) && fits(&text)).then_some((text, !is_string))
+fn number<'a>(value: Raw<'a>, fits: impl Fn(&str) -> bool) -> Option<Cow<'a, str>> {
+    text_of(value).filter(|text| is_number_text(text) && fits(text))
 }
 
 /// The digits of a number that count.

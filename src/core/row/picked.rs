@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr};
 use serde_json::value::RawValue;
 
 use super::{
-    cells::{Cells, usually_fill},
+    cells::{Cells, Origin, usually_fill},
     plan::{Slot, Slots},
 };
 use crate::core::{
@@ -73,8 +73,12 @@ impl Picker {
                 continue;
             }
             for (column, json) in thing.pick(&elements) {
-                let from = column.has_usual.then_some(self.list);
-                cells.add_picked(column.slot, json, from);
+                let origin = if column.has_usual {
+                    Origin::Picked(self.list)
+                } else {
+                    Origin::Usual
+                };
+                cells.add(column.slot, &json, origin);
             }
         }
     }

@@ -1,0 +1,88 @@
+//! What of a record no column took.
+
+use super::{is_ours, object::Object};
+use crate::core::record::Members;
+
+/// What became of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// No rule has come to it.
+    Open,
+    /// A column holds all of it.
+    Taken,
+    /// Columns hold some of its members; what is left of it is the part with this number.
+    Partly(u8),
+    /// It is left over as it is.
+    Kept,
+}
+
+/// What became of the members of one object.
+pub(super) struct Left {
+    /// By the places of the members.
+    outcomes: Vec<Outcome>,
+    /// What is left of members of which columns hold some.
+    pub(super) parts: Vec<String>,
+}
+
+impl Left {
+    pub(super) fn all(record: &Members<'_>) -> Self {
+        Self {
+            outcomes: vec![Outcome::Open; record.places()],
+            parts: Vec::new(),
+        }
+    }
+
+    /// Of two rules for a member the first says what became of it.
+    pub(super) fn note(&mut self, at: u32, outcome: Outcome) {
+        let noted = self.outcomes.get_mut(at as usize);
+        if let Some(noted) = noted.filter(|noted| **noted == Outcome::Open) {
+            *noted = outcome;
+        }
+    }
+
+    /// Writes what no column took of the members of `record`. Names of ours are made to differ.
+    pub(super) fn write(&self, record: &Members<'_>, object: &mut Object<'_>) {
+        self.each::<true>(record, object);
+    }
+
+    /// The same of an inner object, as text; `None` when nothing is left.
+    pub(super) fn text(&self, record: &Members<'_>) -> Option<String> {
+        let mut text = String::new();
+        let mut object = Object::new(&mut text);
+        self.each::<false>(record, &mut object);
+        object.close().then_some(text)
+    }
+
+    /// Members that are left side by side are written at once.
+    fn each<const OUTER: bool>(&self, record: &Members<'_>, object: &mut Object<'_>) {
+        let text = record.as_written();
+        let (mut start, mut end) = (0, 0);
+        for (member, outcome) in record.members().zip(&self.outcomes) {
+            if *outcome == Outcome::Taken || !member.says() {
+                continue;
+            }
+            let is_ours = OUTER && member.may_begin_with(b'@') && is_ours(member.name());
+            let part = match outcome {
+                Outcome::Partly(part) => self.parts.get(usize::from(*part)),
+                _ => None,
+            };
+            if let Some(written) = member.written().filter(|_| part.is_none() && !is_ours) {
+                if written.start != end + 1 || text.as_bytes().get(end) != Some(&b',') {
+                    object.push_written(text.get(start..end).unwrap_or_default());
+                    start = written.start;
+                }
+                end = written.end;
+                continue;
+            }
+            object.push_written(text.get(start..end).unwrap_or_default());
+            (start, end) = (0, 0);
+            let value = part.map_or(member.value().get(), String::as_str);
+            if part.is_none() && is_ours {
+                object.push(&format!("@{}", member.name()), value);
+            } else {
+                object.push(member.name(), value);
+            }
+        }
+        object.push_written(text.get(start..end).unwrap_or_default());
+    }
+}
