@@ -62,7 +62,7 @@ pub fn is_capitalised(text: &str, name: &str) -> bool {
 }
 
 /// What identifies a record, taken from it before anything is added.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// `recordId`: the source's id, else a hash of the record.
     pub id: String,
@@ -83,7 +83,9 @@ fn one_spelling(version: &str) -> String {
 impl Facts {
     /// The facts of the record whose members are `members`.
     pub fn of(members: &Members<'_>, identity: &Identity) -> Self {
-        Identifier::new(identity).facts(members)
+        let mut facts = Self::default();
+        Identifier::new(identity).find(members, &mut facts);
+        facts
     }
 }
 
@@ -156,8 +158,8 @@ impl Identifier {
         }
     }
 
-    /// The facts of the record whose members are `members`.
-    pub fn facts(&self, members: &Members<'_>) -> Facts {
+    /// Finds the facts of the record whose members are `members`, in the place of those of another one.
+    pub fn find(&self, members: &Members<'_>, facts: &mut Facts) {
         let mut values = Values::from_elem(None, self.names.len());
         for member in members.saying() {
             if !self.keys.may_hold(member.key()) {
@@ -169,37 +171,37 @@ impl Identifier {
                 *value = Some(member.value());
             }
         }
-        let hash = || hexadecimal(members.hash());
         let text = |wanted: Wanted| wanted.text(&values);
-        let mut id = text(self.id).map_or_else(hash, Cow::into_owned);
+        facts.id.clear();
+        match text(self.id) {
+            Some(id) => facts.id.push_str(&id),
+            None => push_hexadecimal(&mut facts.id, members.hash()),
+        }
         for wanted in &self.also {
-            id.push('|');
-            id.push_str(&text(*wanted).unwrap_or_default());
+            facts.id.push('|');
+            facts.id.push_str(&text(*wanted).unwrap_or_default());
         }
-        let version = self.version.and_then(text);
-        let mut version = version.map_or_else(hash, |version| one_spelling(&version));
+        facts.version.clear();
+        match self.version.and_then(text) {
+            Some(version) => facts.version.push_str(&one_spelling(&version)),
+            None => push_hexadecimal(&mut facts.version, members.hash()),
+        }
         if let Some(also) = self.version_also.and_then(text) {
-            version.push('|');
-            version.push_str(&also);
+            facts.version.push('|');
+            facts.version.push_str(&also);
         }
-        Facts {
-            id,
-            version,
-            time: text(self.time).and_then(|text| parse_time(&text)),
-        }
+        facts.time = text(self.time).and_then(|text| parse_time(&text));
     }
 }
 
 /// Sixteen digits.
-fn hexadecimal(hash: u64) -> String {
+fn push_hexadecimal(text: &mut String, hash: u64) {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let mut text = String::with_capacity(16);
     for byte in hash.to_be_bytes() {
         for digit in [byte >> 4, byte & 15] {
             text.push(DIGITS[usize::from(digit)].into());
         }
     }
-    text
 }
 
 #[cfg(test)]

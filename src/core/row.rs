@@ -173,7 +173,7 @@ impl RowSource {
         json.clear();
         self.open(facts, now, json);
         let mut cells = Cells::new(&self.heads, json, &mut draft.walker);
-        let left = cells.fill(record, &self.plan, &mut draft.shape);
+        cells.fill(record, &self.plan, &mut draft.shape);
         let details = cells.look_up(looked, record, &self.details, &mut draft.details);
         if let Some((slot, name)) = self.device_name.zip(looked.device_name)
             && !cells.has(slot)
@@ -187,14 +187,13 @@ impl RowSource {
         if let Some(slot) = self.record_id.filter(|slot| !cells.has(*slot)) {
             cells.add(slot, &quoted(&facts.id), Origin::LookedUp);
         }
-        let filled = std::mem::take(&mut cells.filled);
-        cells.fill_in(self.additional, Origin::Usual, |json| {
+        cells.fill_in(self.additional, Origin::Usual, |json, filled| {
             let mut object = Object::new(json);
-            left.write(record, &mut object);
+            draft.shape.left.write(record, &mut object);
             if let Some(details) = &details {
                 object.push(DETAILS, details);
             }
-            push_origins(&filled, self.rules, &mut object);
+            push_origins(filled, self.rules, &mut object);
             object.close().then_some(())
         });
         for (slot, constant) in &self.constants {
@@ -202,15 +201,14 @@ impl RowSource {
                 cells.add(*slot, constant, Origin::Usual);
             }
         }
-        let further = cells.filled;
+        let filled = cells.filled;
         self.close(facts, json);
         // What is shorter than the longest value has no value that is too long.
         if json.len() <= MAX_VALUE_BYTES {
             return false;
         }
-        let all = filled.iter().chain(&further);
         let value = |cell: &Cell<'_>| json.get(cell.value.clone()).unwrap_or("null").to_owned();
-        let cells = all.map(|cell| (cell.slot, value(cell))).collect();
+        let cells = filled.iter().map(|cell| (cell.slot, value(cell))).collect();
         self.write_long(cells, facts, now, json)
     }
 

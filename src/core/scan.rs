@@ -376,13 +376,12 @@ impl<'a> Walk<'a> {
                 _ => return None,
             };
             at += 2;
-            let rest = inner.get(at..)?;
-            let length = special(rest)?;
             if HASH {
                 scratch.push(meant);
-                scratch.extend_from_slice(rest.get(..length)?);
+                at += copy(inner.get(at..)?, scratch)?;
+            } else {
+                at += special(inner.get(at..)?)?;
             }
-            at += length;
         }
         let end = start + at + 2;
         let hash = match HASH {
@@ -484,10 +483,8 @@ const BLOCK: usize = 16;
 fn special(text: &[u8]) -> Option<usize> {
     let mut rest = text;
     while let Some((block, after)) = rest.split_first_chunk() {
-        let marks = specials(block);
-        if marks.iter().fold(0, |any, mark| any | mark) != 0 {
-            let first = u128::from_le_bytes(marks).trailing_zeros() as usize / 8;
-            return Some(text.len() - rest.len() + first);
+        if let Some(at) = special_in(block) {
+            return Some(text.len() - rest.len() + at);
         }
         rest = after;
     }
@@ -495,19 +492,38 @@ fn special(text: &[u8]) -> Option<usize> {
     found.map(|at| text.len() - rest.len() + at)
 }
 
-/// A mark in the place of each byte that [`special`] looks for. No branch from byte to byte, so that
-/// a compiler finds the instructions for all of them.
+/// Copies the bytes up to the next [`special`] one, and tells how many they are: whole blocks, since
+/// from one escape to the next it is often not far.
+fn copy(text: &[u8], to: &mut Vec<u8>) -> Option<usize> {
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        let before = to.len();
+        to.extend_from_slice(block);
+        if let Some(at) = special_in(block) {
+            to.truncate(before + at);
+            return Some(text.len() - rest.len() + at);
+        }
+        rest = after;
+    }
+    let length = special(rest)?;
+    to.extend_from_slice(rest.get(..length)?);
+    Some(text.len() - rest.len() + length)
+}
+
+/// The same in a block. A mark is put in the place of each such byte without a branch from byte to
+/// byte, so that a compiler finds the instructions for all of them.
 #[expect(
     clippy::inline_always,
     reason = "a few instructions, which look like many"
 )]
 #[inline(always)]
-fn specials(block: &[u8; BLOCK]) -> [u8; BLOCK] {
+fn special_in(block: &[u8; BLOCK]) -> Option<usize> {
     let mut marks = [0; BLOCK];
     for (mark, byte) in marks.iter_mut().zip(block) {
         *mark = if is_special(*byte) { 0xff } else { 0 };
     }
-    marks
+    let any = marks.iter().fold(0, |any, mark| any | mark) != 0;
+    any.then(|| u128::from_le_bytes(marks).trailing_zeros() as usize / 8)
 }
 
 #[inline]

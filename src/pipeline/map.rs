@@ -213,14 +213,14 @@ impl Mapper {
         desk: &mut Desk,
         now: DateTime<Utc>,
     ) -> Sifted {
+        let mut facts = Facts::default();
         for at in from..chunk.len() {
             let (text, read) = self.record(chunk, at);
-            let read = read.map(|members| {
-                let facts = self.identifier.facts(&members);
-                (members, facts)
-            });
             let fate = match &read {
-                Ok((members, facts)) => self.fate(at, members, facts, way, desk),
+                Ok(members) => {
+                    self.identifier.find(members, &mut facts);
+                    self.fate(at, members, &facts, way, desk)
+                }
                 Err(_) => once(at, (UNDATED, canonical_hash(text)), desk),
             };
             let mark = match fate {
@@ -229,8 +229,11 @@ impl Mapper {
                 Fate::Stop(sifted) => return sifted,
             };
             match read {
-                Ok((_, facts)) if self.looks_up => desk.fresh.push(Found { at, facts, mark }),
-                Ok((members, facts)) => {
+                Ok(_) if self.looks_up => {
+                    let facts = facts.clone();
+                    desk.fresh.push(Found { at, facts, mark });
+                }
+                Ok(members) => {
                     self.row(text, &members, &facts, Looked::default(), now, desk);
                     desk.add(mark, self.asset(&facts.id, &members));
                 }

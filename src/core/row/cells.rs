@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{
     CAPITALS, DETAILS, FROM, Looked,
     convert::convert,
-    left::{Left, Outcome},
+    left::Outcome,
     object::Object,
     plan::{Plan, Shape, Slot, Step, Way},
 };
@@ -77,24 +77,25 @@ impl<'a, 'w> Cells<'a, 'w> {
 
     /// Fills a column.
     pub(super) fn add(&mut self, slot: Slot, json: &str, origin: Origin<'a>) {
-        self.fill_in(slot, origin, |row| {
+        self.fill_in(slot, origin, |row, _| {
             row.push_str(json);
             Some(())
         });
     }
 
-    /// Fills a column with what is written; nothing, when `write` says so.
+    /// Fills a column with what is written, knowing which ones are filled; nothing, when `write` says
+    /// so.
     pub(super) fn fill_in<T>(
         &mut self,
         slot: Slot,
         origin: Origin<'a>,
-        write: impl FnOnce(&mut String) -> Option<T>,
+        write: impl FnOnce(&mut String, &[Cell<'a>]) -> Option<T>,
     ) -> Option<T> {
         let before = self.json.len();
         self.json
             .push_str(self.heads.get(slot.place).map_or("", String::as_str));
         let start = self.json.len();
-        let Some(written) = write(self.json) else {
+        let Some(written) = write(self.json, &self.filled) else {
             self.json.truncate(before);
             return None;
         };
@@ -119,10 +120,9 @@ impl<'a, 'w> Cells<'a, 'w> {
         self.json.get(cell.value.clone())
     }
 
-    /// Fills columns by `plan`, for which `shape` is kept, and says what became of each member.
-    pub(super) fn fill(&mut self, record: &Members<'a>, plan: &'a Plan, shape: &mut Shape) -> Left {
+    /// Fills columns by `plan`, of which `shape` is: it says then what is left of each member.
+    pub(super) fn fill(&mut self, record: &Members<'a>, plan: &'a Plan, shape: &mut Shape) {
         shape.of(plan, record);
-        let mut left = Left::all(record);
         let mut next = 0;
         while let Some((place, at)) = shape.step(next) {
             next += 1;
@@ -130,11 +130,10 @@ impl<'a, 'w> Cells<'a, 'w> {
             let named = step.zip(record.at(at));
             if let Some((step, member)) = named.filter(|(step, member)| step.name == member.name())
             {
-                let outcome = self.follow(step, member.value(), shape, place, &mut left.parts);
-                left.note(at, outcome);
+                let outcome = self.follow(step, member.value(), shape, place);
+                shape.left.note(at, outcome);
             }
         }
-        left
     }
 
     /// Fills what the step at a `place` of a plan does.
@@ -144,7 +143,6 @@ impl<'a, 'w> Cells<'a, 'w> {
         value: Raw<'a>,
         shape: &mut Shape,
         place: usize,
-        parts: &mut Vec<String>,
     ) -> Outcome {
         match &step.way {
             Way::Column(slot, how) => {
@@ -154,7 +152,7 @@ impl<'a, 'w> Cells<'a, 'w> {
                     } else {
                         Origin::Usual
                     };
-                    self.fill_in(*slot, origin, |row| convert(value, *how, row))
+                    self.fill_in(*slot, origin, |row, _| convert(value, *how, row))
                 } else if self.looked_up {
                     // What is there already is not paid for twice.
                     let mut own = String::new();
@@ -172,22 +170,15 @@ impl<'a, 'w> Cells<'a, 'w> {
                 let Some(members) = Members::walked_value(value, self.walker) else {
                     return Outcome::Kept;
                 };
-                let left = self.fill(&members, plan, shape.inner(place));
-                let left = left.text(&members);
-                match (left, rest) {
+                let inner = shape.inner(place);
+                self.fill(&members, plan, inner);
+                match (inner.left.text(&members), rest) {
                     (None, _) => Outcome::Taken,
                     (Some(left), Some(slot)) if !self.has(*slot) => {
                         self.add(*slot, &left, Origin::Usual);
                         Outcome::Taken
                     }
-                    (Some(left), _) => {
-                        // No plan has so many steps.
-                        let Ok(part) = u8::try_from(parts.len()) else {
-                            return Outcome::Kept;
-                        };
-                        parts.push(left);
-                        Outcome::Partly(part)
-                    }
+                    (Some(left), _) => shape.left.part(left),
                 }
             }
         }
@@ -203,10 +194,10 @@ impl<'a, 'w> Cells<'a, 'w> {
     ) -> Option<String> {
         let details = Members::of(looked.details?).ok()?;
         self.looked_up = true;
-        let left = self.fill(&details, plan, shape).text(&details);
+        self.fill(&details, plan, shape);
         self.looked_up = false;
         // What the record says itself is not paid for twice.
-        let left = left?;
+        let left = shape.left.text(&details)?;
         let left = Members::of(left.as_bytes()).ok()?;
         let mut new = String::new();
         let mut object = Object::new(&mut new);

@@ -17,19 +17,29 @@ pub(super) enum Outcome {
 }
 
 /// What became of the members of one object.
+#[derive(Debug, Default)]
 pub(super) struct Left {
     /// By the places of the members.
     outcomes: Vec<Outcome>,
     /// What is left of members of which columns hold some.
-    pub(super) parts: Vec<String>,
+    parts: Vec<String>,
 }
 
 impl Left {
-    pub(super) fn all(record: &Members<'_>) -> Self {
-        Self {
-            outcomes: vec![Outcome::Open; record.places()],
-            parts: Vec::new(),
-        }
+    /// All of `record`.
+    pub(super) fn begin(&mut self, record: &Members<'_>) {
+        self.parts.clear();
+        self.outcomes.clear();
+        self.outcomes.resize(record.places(), Outcome::Open);
+    }
+
+    /// What is left of a member of which columns hold some.
+    pub(super) fn part(&mut self, left: String) -> Outcome {
+        // No plan has so many steps that this fails.
+        u8::try_from(self.parts.len()).map_or(Outcome::Kept, |part| {
+            self.parts.push(left);
+            Outcome::Partly(part)
+        })
     }
 
     /// Of two rules for a member the first says what became of it.

@@ -1,5 +1,6 @@
 //! Rules, laid out so that a member's name finds its rules at once.
 
+use super::left::Left;
 use crate::core::{
     identity::is_capitalised,
     mapping::{As, Rule, To},
@@ -71,8 +72,8 @@ pub(super) struct Plan {
     keys: Keys,
 }
 
-/// Which steps of a plan a record takes, and with the members at which places. Most records of a
-/// stream have the members of the one before.
+/// Which steps of a plan a record takes, with the members at which places, and what that leaves. Most
+/// records of a stream have the members of the one before.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
     /// The keys of the record's names.
@@ -81,11 +82,14 @@ pub(super) struct Shape {
     taken: Vec<(usize, u32)>,
     /// The shapes of the members that have a plan of their own, by the steps' places.
     inner: Vec<Shape>,
+    /// What of the record no column took.
+    pub(super) left: Left,
 }
 
 impl Shape {
     /// The same for `record`, and `plan`, which is always the same one.
     pub(super) fn of(&mut self, plan: &Plan, record: &Members<'_>) {
+        self.left.begin(record);
         if record.keys().eq(self.keys.iter().copied()) {
             return;
         }
