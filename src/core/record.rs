@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     chunk::{position, within},
-    scan::{Span, Walker, is_empty, is_plain, key_of},
+    scan::{Span, Walker, is_plain, key_of},
 };
 
 pub use super::{
@@ -357,6 +357,17 @@ pub fn text_of(value: Raw<'_>) -> Option<Cow<'_, str>> {
         }
         b'-' | b'0'..=b'9' => Some(value.get().into()),
         _ => None,
+    }
+}
+
+/// True for the values that say nothing: null, `""`, `[]`, `{}`.
+fn is_empty(value: &[u8]) -> bool {
+    match value {
+        [b'n', ..] | [b'"', b'"'] => true,
+        [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => {
+            inner.iter().all(u8::is_ascii_whitespace)
+        }
+        _ => false,
     }
 }
 

@@ -330,7 +330,7 @@ proptest! {
 #[test]
 fn only_what_names_a_record_alone_fills_the_column_for_it() {
     let by_member = |endpoint: &&'static Endpoint| usually_fill(endpoint.rules, RECORD_ID);
-    let streams = STREAMS.iter().chain(ENDPOINTS).filter(by_member);
+    let streams = STREAMS.iter().chain(&ENDPOINTS).copied().filter(by_member);
     let named: Vec<&str> = streams
         .map(|endpoint| {
             let Identity { id, also, .. } = endpoint.identity;

@@ -8,8 +8,6 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::chunk::position;
-
 mod names;
 
 use names::{Met, Names};
@@ -112,6 +110,12 @@ impl Walker {
     }
 }
 
+/// A place in a [`whole`] text.
+#[expect(clippy::cast_possible_truncation, reason = "it is shorter than that")]
+fn place(at: usize) -> u32 {
+    at as u32
+}
+
 /// One step of a hash over ordered parts.
 fn mix(state: u64, part: u64) -> u64 {
     (state.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -154,26 +158,34 @@ struct Step {
     end: usize,
     /// Its hash if `HASH`, else anything.
     hash: u64,
+    /// It says nothing: null, `""`, `[]`, `{}`.
+    is_empty: bool,
     /// It is a string without escapes.
     is_plain: bool,
 }
 
 impl Step {
-    /// Over something that is no string without escapes.
+    /// Over something that says something, and is no string without escapes.
     fn to(end: usize, hash: u64) -> Self {
         Self {
             end,
             hash,
+            is_empty: false,
             is_plain: false,
         }
+    }
+
+    /// The same over what may say nothing.
+    fn or_empty(self, is_empty: bool) -> Self {
+        Self { is_empty, ..self }
     }
 }
 
 /// What comes next in an object.
 enum Next {
     Name(Met),
-    /// The object has come to its end, which is here.
-    End(usize),
+    /// The object has come to its end, which is here; true when it has no member.
+    End(usize, bool),
 }
 
 /// Each method that goes over something is told where its first byte is.
@@ -201,10 +213,13 @@ impl<'a> Walk<'a> {
     )]
     #[inline(always)]
     fn value<const HASH: bool>(&mut self, at: usize, depth: u32) -> Option<Step> {
-        match *self.text.get(at)? {
-            b'"' => self.string::<HASH>(at),
-            b'n' | b't' | b'f' => self.word(at),
-            first => self.other_value::<HASH>(at, first, depth),
+        let first = *self.text.get(at)?;
+        if first == b'"' {
+            self.string::<HASH>(at)
+        } else if first.is_ascii_lowercase() {
+            self.word(at)
+        } else {
+            self.other_value::<HASH>(at, first, depth)
         }
     }
 
@@ -237,29 +252,27 @@ impl<'a> Walk<'a> {
                 Some(met) => met,
                 None => match self.other_name::<HASH, OUTER>(at, at == start)? {
                     Next::Name(met) => met,
-                    Next::End(end) => return Some(Step::to(end, mix(sum, 11))),
+                    Next::End(end, is_empty) => {
+                        return Some(Step::to(end, mix(sum, 11)).or_empty(is_empty));
+                    }
                 },
             };
-            let Step {
-                end,
-                hash,
-                is_plain,
-            } = self.value::<HASH>(value as usize, depth)?;
+            let step = self.value::<HASH>(value, depth)?;
             if HASH {
                 // A sum, so that the order of the members does not matter.
-                sum = sum.wrapping_add(mix(mix(10, key), hash));
+                sum = sum.wrapping_add(mix(mix(10, key), step.hash));
             }
             if OUTER {
                 spans.push(Span {
-                    name,
-                    value: value..position(end),
+                    name: place(name.start)..place(name.end),
+                    value: place(value)..place(step.end),
                     key,
-                    hash,
-                    is_empty: self.text.get(value as usize..end).is_some_and(is_empty),
-                    is_plain,
+                    hash: step.hash,
+                    is_empty: step.is_empty,
+                    is_plain: step.is_plain,
                 });
             }
-            at = end;
+            at = step.end;
         }
     }
 
@@ -272,11 +285,11 @@ impl<'a> Walk<'a> {
     ) -> Option<Next> {
         let start = match self.next(at)? {
             (bracket, b'{') if is_first => match self.next(bracket + 1)? {
-                (end, b'}') => return Some(Next::End(end + 1)),
+                (end, b'}') => return Some(Next::End(end + 1, true)),
                 (start, _) => start,
             },
             (comma, b',') => self.next(comma + 1)?.0,
-            (end, b'}') => return Some(Next::End(end + 1)),
+            (end, b'}') => return Some(Next::End(end + 1, false)),
             _ => return None,
         };
         if self.text.get(start) != Some(&b'"') {
@@ -294,11 +307,7 @@ impl<'a> Walk<'a> {
         };
         let (value, _) = self.next(colon + 1)?;
         let written = self.text.get(at..value)?;
-        let met = Met {
-            name: position(name.start)..position(name.end),
-            key,
-            value: position(value),
-        };
+        let met = Met { name, key, value };
         let names = self.walker.names::<OUTER>();
         names.learn(&met, written, !step.is_plain);
         Some(Next::Name(met))
@@ -308,7 +317,7 @@ impl<'a> Walk<'a> {
         let mut hash = 7;
         let (mut at, first) = self.next(at + 1)?;
         if first == b']' {
-            return Some(Step::to(at + 1, mix(hash, 8)));
+            return Some(Step::to(at + 1, mix(hash, 8)).or_empty(true));
         }
         loop {
             let element = self.value::<HASH>(at, depth)?;
@@ -333,6 +342,7 @@ impl<'a> Walk<'a> {
         Some(Step {
             end: at + plain.len() + 2,
             hash: if HASH { text_hash(plain) } else { 0 },
+            is_empty: plain.is_empty(),
             is_plain: true,
         })
     }
@@ -451,21 +461,7 @@ impl<'a> Walk<'a> {
             b"fals" if rest.get(4) == Some(&b'e') => (5, 2),
             _ => return None,
         };
-        Some(Step::to(at + length, hash))
-    }
-}
-
-/// True for the values that say nothing: null, `""`, `[]`, `{}`.
-#[inline]
-pub(super) fn is_empty(value: &[u8]) -> bool {
-    match value.first() {
-        Some(b'n') => true,
-        Some(b'"') => value.len() == 2,
-        Some(b'[' | b'{') => {
-            let inner = value.get(1..value.len() - 1).unwrap_or_default();
-            inner.iter().all(u8::is_ascii_whitespace)
-        }
-        _ => false,
+        Some(Step::to(at + length, hash).or_empty(hash == 1))
     }
 }
 

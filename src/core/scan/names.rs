@@ -4,8 +4,6 @@ use std::{collections::HashMap, ops::Range};
 
 use foldhash::fast::FixedState;
 
-use crate::core::chunk::position;
-
 /// How many names are kept from one object to the next.
 const KEPT: usize = 128;
 
@@ -45,8 +43,8 @@ struct Name {
     head: [u64; HEAD],
     bits: [u64; HEAD],
     /// Where the name itself begins there, without its quotes.
-    start: u32,
-    length: u32,
+    start: usize,
+    length: usize,
     key: u64,
     escaped: bool,
     /// The place of the one that came behind it the last time.
@@ -65,11 +63,11 @@ const WORD: usize = 8;
 #[derive(Debug)]
 pub(super) struct Met {
     /// Where it stands, without the quotes.
-    pub(super) name: Range<u32>,
+    pub(super) name: Range<usize>,
     /// Its hash.
     pub(super) key: u64,
     /// Where its value begins.
-    pub(super) value: u32,
+    pub(super) value: usize,
 }
 
 impl Default for Names {
@@ -115,11 +113,11 @@ impl Names {
         self.last = self.expected;
         self.expected = name.next;
         self.plain &= name.is_new_in(self.object);
-        let start = position(at) + name.start;
+        let start = at + name.start;
         Some(Met {
             name: start..start + name.length,
             key: name.key,
-            value: position(at + name.written.len()),
+            value: at + name.written.len(),
         })
     }
 
@@ -185,8 +183,8 @@ impl Name {
     fn write(&mut self, met: &Met, written: &[u8]) {
         self.written.clear();
         self.written.extend_from_slice(written);
-        self.start = position(written.len()) - (met.value - met.name.start);
-        self.length = met.name.end - met.name.start;
+        self.start = written.len() - (met.value - met.name.start);
+        self.length = met.name.len();
         let (mut head, mut bits) = ([0; HEAD * WORD], [0; HEAD * WORD]);
         for ((own, counts), byte) in head.iter_mut().zip(&mut bits).zip(written) {
             (*own, *counts) = (*byte, 0xff);
