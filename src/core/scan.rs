@@ -522,6 +522,10 @@ fn special_in(block: &[u8; BLOCK]) -> Option<usize> {
     any.then(|| u128::from_le_bytes(marks).trailing_zeros() as usize / 8)
 }
 
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a branch is what it must not have"
+)]
 #[inline]
 fn is_special(byte: u8) -> bool {
     (byte == b'"') | (byte == b'\\') | (byte < 0x20)

@@ -15,9 +15,7 @@ use crate::core::{
 /// when the column can't take it, and then nothing is written.
 pub(super) fn convert(value: Raw<'_>, how: As, json: &mut String) -> Option<bool> {
     let text = value.get();
-    let first = text.as_bytes().first();
-    let is_string = first == Some(&b'"');
-    let is_number = first.is_some_and(|first| matches!(first, b'-' | b'0'..=b'9'));
+    let is_string = text.starts_with('"');
     let exact = match how {
         As::Json => {
             json.push_str(text);
@@ -44,17 +42,6 @@ pub(super) fn convert(value: Raw<'_>, how: As, json: &mut String) -> Option<bool
             }
             is_string
         }
-        As::NumberText if is_number => {
-            push_all(json, &["\"", text, "\""]);
-            true
-        }
-        // A number that came as text could not be told from one that came as a number.
-        As::NumberText if is_string => {
-            let exact = !is_number_text(&text_of(value)?);
-            json.push_str(text);
-            exact
-        }
-        As::NumberText => return None,
         As::Boolean if matches!(text, "true" | "false") => {
             json.push_str(text);
             true
@@ -67,6 +54,48 @@ pub(super) fn convert(value: Raw<'_>, how: As, json: &mut String) -> Option<bool
                 _ => return None,
             });
             false
+        }
+        As::NumberText | As::Integer | As::Long | As::Real | As::TextInteger => {
+            return convert_number(value, how, json);
+        }
+        As::Time => {
+            let written = text_of(value).filter(|_| is_string)?;
+            let time = time_text(parse_time(&written)?);
+            json.push_str(&quoted(&time));
+            time == written
+        }
+        As::BareTime => {
+            let written = text_of(value).filter(|_| is_string)?;
+            let time = time_text(parse_time(&written)?);
+            json.push_str(&quoted(&time));
+            bare(&time) == written
+        }
+        As::Is(wanted) => {
+            let text = text_of(value).filter(|_| is_string)?;
+            let is = text.eq_ignore_ascii_case(wanted);
+            json.push_str(if is { "true" } else { "false" });
+            false
+        }
+        As::Renamed(names) => return rename(value, names, json),
+    };
+    Some(exact)
+}
+
+/// The same of columns that take a number, or text that is one.
+fn convert_number(value: Raw<'_>, how: As, json: &mut String) -> Option<bool> {
+    let text = value.get();
+    let is_string = text.starts_with('"');
+    let is_number = matches!(text.as_bytes().first(), Some(b'-' | b'0'..=b'9'));
+    let exact = match how {
+        As::NumberText if is_number => {
+            push_all(json, &["\"", text, "\""]);
+            true
+        }
+        // A number that came as text could not be told from one that came as a number.
+        As::NumberText if is_string => {
+            let exact = !is_number_text(&text_of(value)?);
+            json.push_str(text);
+            exact
         }
         As::Integer => {
             json.push_str(&number(value, |text| text.parse::<i32>().is_ok())?);
@@ -92,47 +121,29 @@ pub(super) fn convert(value: Raw<'_>, how: As, json: &mut String) -> Option<bool
             json.push_str(&number);
             is_string && number == written
         }
-        As::Time => {
-            let written = text_of(value).filter(|_| is_string)?;
-            let time = time_text(parse_time(&written)?);
-            json.push_str(&quoted(&time));
-            time == written
-        }
-        As::BareTime => {
-            let written = text_of(value).filter(|_| is_string)?;
-            let time = time_text(parse_time(&written)?);
-            json.push_str(&quoted(&time));
-            bare(&time) == written
-        }
-        As::Is(wanted) => {
-            let text = text_of(value).filter(|_| is_string)?;
-            let is = text.eq_ignore_ascii_case(wanted);
-            json.push_str(if is { "true" } else { "false" });
-            false
-        }
-        As::Renamed(names) => {
-            let members = Members::of_value(value)?;
-            // A member that already has one of our names could not be told from a renamed one.
-            let clash = names.iter().any(|(_, ours)| members.get(ours).is_some());
-            if clash {
-                json.push_str(text);
-                return Some(false);
-            }
-            let mut renamed = Object::new(json);
-            for (key, value) in members.iter() {
-                let name = names
-                    .iter()
-                    .find(|(theirs, _)| *theirs == key)
-                    .map_or(key, |name| name.1);
-                renamed.push(name, value.get());
-            }
-            if !renamed.close() {
-                json.push_str("{}");
-            }
-            true
-        }
+        _ => return None,
     };
     Some(exact)
+}
+
+/// The same of an object, some members of which have names of ours.
+fn rename(value: Raw<'_>, names: &[(&str, &str)], json: &mut String) -> Option<bool> {
+    let members = Members::of_value(value)?;
+    // A member that already has one of our names could not be told from a renamed one.
+    let clash = names.iter().any(|(_, ours)| members.get(ours).is_some());
+    if clash {
+        json.push_str(value.get());
+        return Some(false);
+    }
+    let mut renamed = Object::new(json);
+    for (key, value) in members.iter() {
+        let known = names.iter().find(|(theirs, _)| *theirs == key);
+        renamed.push(known.map_or(key, |name| name.1), value.get());
+    }
+    if !renamed.close() {
+        json.push_str("{}");
+    }
+    Some(true)
 }
 
 fn push_all(json: &mut String, parts: &[&str]) {
@@ -142,7 +153,7 @@ fn push_all(json: &mut String, parts: &[&str]) {
 }
 
 /// A number, or text that holds one.
-fn number<'a>(value: Raw<'a>, fits: impl Fn(&str) -> bool) -> Option<Cow<'a, str>> {
+fn number(value: Raw<'_>, fits: impl Fn(&str) -> bool) -> Option<Cow<'_, str>> {
     text_of(value).filter(|text| is_number_text(text) && fits(text))
 }
 
