@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency: u64,
     /// How often all is measured: the least CPU and time count, and the most memory
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Do only the work that nobody can leave out
     #[arg(long)]

@@ -3,10 +3,10 @@
 use proptest::{prelude::*, sample::select};
 use serde_json::{Map, json};
 
-use super::{super::*, checked_in, row_in};
+use super::{super::*, NOW, at, checked_in, row_in};
 use crate::{
     core::{
-        identity::{Identity, capitalised},
+        identity::{Identifier, Identity, capitalised},
         mapping::{As, To},
         pick::{Picks, With},
     },
@@ -323,6 +323,44 @@ proptest! {
             less.remove(key);
             columns.insert("additionalFields".to_owned(), less.into());
             prop_assert_ne!(&restore(&columns, layout.rules), &whole, "{} is there twice", key);
+        }
+    }
+}
+
+/// Any endpoint with some records of it, each with what was looked up.
+fn several() -> impl Strategy<Value = (&'static Endpoint, Layout, Vec<(Value, Option<Value>)>)> {
+    select(forms()).prop_flat_map(|(endpoint, layout)| {
+        let record = records_of(&layout).prop_map(Value::from);
+        let details = prop::option::of(records(layout.details).prop_map(Value::from));
+        let records = prop::collection::vec((record, details), 1..5);
+        records.prop_map(move |records| (endpoint, layout, records))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_was_written_before_changes_no_row(
+        (endpoint, layout, records) in several(),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 1..10),
+    ) {
+        let source = RowSource::new(endpoint, &layout, "default", false);
+        let identifier = Identifier::new(&endpoint.identity);
+        let (mut draft, mut facts) = (Draft::default(), Facts::default());
+        for next in order {
+            let (record, details) = next.get(&records);
+            let (record, details) = (record.to_string(), details.as_ref().map(Value::to_string));
+            let members = Members::of(record.as_bytes()).unwrap();
+            let looked = Looked {
+                details: details.as_deref().map(str::as_bytes),
+                device_name: None,
+            };
+            identifier.find(&members, &mut facts);
+            prop_assert_eq!(&facts, &Facts::of(&members, &endpoint.identity));
+            source.write(&members, &facts, looked, at(NOW), &mut draft);
+            let row = source.row(&members, &facts, looked, at(NOW));
+            prop_assert_eq!(&draft.json, &String::from_utf8(row.json).unwrap());
         }
     }
 }

@@ -42,7 +42,7 @@ const WINDOW_BITS: u8 = 15;
 
 /// So much is compressed before those who read get their turn, where there are few processors: the
 /// sooner an answer is read, the sooner the next one is asked for.
-const AT_ONCE: usize = 32 << 10;
+const AT_ONCE: usize = 64 << 10;
 
 /// How long one call may take: a megabyte over a slow line.
 const PATIENCE: Duration = Duration::from_secs(30);
