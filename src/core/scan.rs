@@ -257,7 +257,10 @@ impl<'a> Walk<'a> {
                     }
                 },
             };
-            let step = self.value::<HASH>(value, depth)?;
+            let (value, step) = match self.value::<HASH>(value, depth) {
+                Some(step) => (value, step),
+                None => self.late_value::<HASH>(value, depth)?,
+            };
             if HASH {
                 // A sum, so that the order of the members does not matter.
                 sum = sum.wrapping_add(mix(mix(10, key), step.hash));
@@ -274,6 +277,15 @@ impl<'a> Walk<'a> {
             }
             at = step.end;
         }
+    }
+
+    /// A value behind white space that was not there the last time, and where it begins.
+    #[cold]
+    fn late_value<const HASH: bool>(&mut self, at: usize, depth: u32) -> Option<(usize, Step)> {
+        let (value, _) = self.next(at)?;
+        // Where there is none, it was looked at.
+        let step = (value > at).then(|| self.value::<HASH>(value, depth))??;
+        Some((value, step))
     }
 
     /// What follows behind an object's beginning or one of its values, when that was not expected.
