@@ -1,0 +1,103 @@
+//! Bytes that mean something in a JSON string.
+
+/// True when `text` stands in JSON as it is.
+pub(in crate::core) fn is_plain(text: &str) -> bool {
+    special(text.as_bytes()).is_none()
+}
+
+/// How many bytes are looked at together: as many as every processor compares at once.
+const BLOCK: usize = 16;
+
+/// Where the first byte stands that means something in a string: `"`, `\`, or a control character,
+/// which must not be there. In blocks of our own, since most strings are too short for a search that
+/// has to be set up.
+pub(super) fn special(text: &[u8]) -> Option<usize> {
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        if let Some(at) = special_in(block) {
+            return Some(text.len() - rest.len() + at);
+        }
+        rest = after;
+    }
+    let found = rest.iter().position(|byte| is_special(*byte));
+    found.map(|at| text.len() - rest.len() + at)
+}
+
+/// Copies the bytes up to the next [`special`] one, and tells how many they are: whole blocks, since
+/// from one escape to the next it is often not far.
+pub(super) fn copy(text: &[u8], to: &mut Vec<u8>) -> Option<usize> {
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        let before = to.len();
+        to.extend_from_slice(block);
+        if let Some(at) = special_in(block) {
+            to.truncate(before + at);
+            return Some(text.len() - rest.len() + at);
+        }
+        rest = after;
+    }
+    let length = special(rest)?;
+    to.extend_from_slice(rest.get(..length)?);
+    Some(text.len() - rest.len() + length)
+}
+
+/// [`special`] in a block. A mark is put in the place of each such byte without a branch from byte to
+/// byte, so that a compiler finds the instructions for all of them.
+#[expect(
+    clippy::inline_always,
+    reason = "a few instructions, which look like many"
+)]
+#[inline(always)]
+fn special_in(block: &[u8; BLOCK]) -> Option<usize> {
+    let mut marks = [0; BLOCK];
+    for (mark, byte) in marks.iter_mut().zip(block) {
+        *mark = if is_special(*byte) { 0xff } else { 0 };
+    }
+    let any = marks.iter().fold(0, |any, mark| any | mark) != 0;
+    any.then(|| u128::from_le_bytes(marks).trailing_zeros() as usize / 8)
+}
+
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a branch is what it must not have"
+)]
+#[inline]
+fn is_special(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_means_something_in_a_string_is_found(
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+            plain in 0usize..40,
+        ) {
+            let text = [&b"\x7f\x80\xff !#[]~"[..].repeat(5)[..plain], &bytes].concat();
+            let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            prop_assert_eq!(special(&text), expected);
+        }
+
+        #[test]
+        fn what_is_before_it_is_copied(
+            before in prop::collection::vec(any::<u8>(), 0..20),
+            plain in "[ -!#-\\[\\]-~é]{0,60}",
+            end in prop::sample::select(vec!["\"", "\\", "\n", ""]),
+        ) {
+            let text = format!("{plain}{end}more text behind it");
+            let mut to = before.clone();
+            let length = copy(text.as_bytes(), &mut to);
+            if end.is_empty() {
+                prop_assert_eq!(length, None);
+            } else {
+                prop_assert_eq!(length, Some(plain.len()));
+                prop_assert_eq!(to, [before.as_slice(), plain.as_bytes()].concat());
+            }
+        }
+    }
+}
