@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     record::Members,
-    scan::{Span, Walker},
+    scan::{Outline, Span, Walker},
 };
 
 /// The most bytes of a chunk.
@@ -24,13 +24,14 @@ pub const MAX_RECORD_BYTES: usize = MAX_CHUNK_BYTES - CHUNK_BYTES;
 const KEPT_OF_OVERSIZED: usize = 64 << 10;
 
 /// Whole records of one answer, in their order.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone)]
 pub struct Chunk {
     /// The records' text, and what stood between them.
     pub(super) bytes: Vec<u8>,
     records: Vec<Record>,
     /// The members of all records.
     spans: Vec<Span>,
+    outlines: Vec<Outline>,
     /// Records that were longer than [`MAX_RECORD_BYTES`].
     pub oversized: Vec<Oversized>,
     shelf: Shelf,
@@ -78,15 +79,6 @@ impl Shelf {
     }
 }
 
-/// Where chunks are kept does not make them differ.
-impl PartialEq for Shelf {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Shelf {}
-
 /// A record that was too long to handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Oversized {
@@ -107,7 +99,7 @@ impl Oversized {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Record {
     /// Where it stands in the chunk.
     text: Range<u32>,
@@ -115,12 +107,13 @@ struct Record {
     object: Option<Object>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Object {
     /// Where its members stand in the chunk's `spans`.
     spans: Range<u32>,
     hash: Option<u64>,
-    plain: bool,
+    /// The place of its outline in the chunk's `outlines`.
+    outline: Option<u32>,
 }
 
 impl Chunk {
@@ -161,7 +154,8 @@ impl Chunk {
         }) = self.records.get(at)
             && let Some(spans) = self.spans.get(within(&object.spans))
             && let Ok(text) = simdutf8::basic::from_utf8(text)
-            && let Some(noted) = Members::noted(text, spans, object.hash, object.plain)
+            && let outline = object.outline.and_then(|at| self.outlines.get(at as usize))
+            && let Some(noted) = Members::noted(text, spans, object.hash, outline)
         {
             return Ok(noted);
         }
@@ -184,6 +178,7 @@ impl Chunk {
             bytes,
             records,
             spans,
+            outlines: Vec::new(),
             oversized: Vec::new(),
             shelf: self.shelf.clone(),
         }
@@ -200,9 +195,9 @@ impl Chunk {
     pub(crate) fn of(records: &[String]) -> Self {
         let mut chunk = Self::default();
         let bytes = records.concat().into_bytes();
-        let mut start = 0;
+        let (mut start, mut walk) = (0, Walk::default());
         for record in records {
-            chunk.add(&bytes, start..start + record.len(), &mut Walk::default());
+            chunk.add(&bytes, start..start + record.len(), &mut walk);
             start += record.len();
         }
         chunk.bytes = bytes;
@@ -250,10 +245,17 @@ impl Chunk {
             self.spans.truncate(before);
             return None;
         };
+        let outline = found.outline.map(|outline| {
+            let last = self.outlines.last();
+            if !last.is_some_and(|last| last.is(outline)) {
+                self.outlines.push(outline.clone());
+            }
+            position(self.outlines.len() - 1)
+        });
         let object = Object {
             spans: position(before)..position(self.spans.len()),
             hash: found.hash,
-            plain: found.plain,
+            outline,
         };
         Some((object, found.end))
     }

@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use smallvec::SmallVec;
 
 use super::{
-    record::{Members, Raw, parse_time, text_of},
-    scan::{Keys, key_of},
+    record::{LastNames, Members, parse_time, text_of},
+    scan::key_of,
 };
 
 /// Which members of a stream's records say what they are.
@@ -84,7 +83,7 @@ impl Facts {
     /// The facts of the record whose members are `members`.
     pub fn of(members: &Members<'_>, identity: &Identity) -> Self {
         let mut facts = Self::default();
-        Identifier::new(identity).find(members, &mut facts);
+        Identifier::new(identity).find(members, &mut Places::default(), &mut facts);
         facts
     }
 }
@@ -93,7 +92,6 @@ impl Facts {
 #[derive(Debug, Clone)]
 pub struct Identifier {
     names: Vec<Name>,
-    keys: Keys,
     id: Wanted,
     version: Option<Wanted>,
     time: Wanted,
@@ -115,14 +113,29 @@ struct Wanted {
     capital: Option<usize>,
 }
 
-/// The values of the names of an [`Identifier`].
-type Values<'a> = SmallVec<[Option<Raw<'a>>; 10]>;
+/// Where the members of a record stand that have the names of an [`Identifier`].
+#[derive(Debug, Default)]
+pub struct Places {
+    at: Vec<Option<u32>>,
+    last: LastNames,
+}
 
-impl Wanted {
-    /// The member's text, under either spelling.
-    fn text<'a>(self, values: &Values<'a>) -> Option<Cow<'a, str>> {
-        let text = |place: usize| values.get(place).copied().flatten().and_then(text_of);
-        text(self.plain).or_else(|| text(self.capital?))
+impl Places {
+    fn find(&mut self, names: &[Name], members: &Members<'_>) {
+        if !self.last.are_those_of(members) {
+            self.at.clear();
+            let place = |name: &Name| members.place(&name.text, name.key);
+            self.at.extend(names.iter().map(place));
+        }
+    }
+
+    /// The text of a member, under either spelling.
+    fn text<'a>(&self, wanted: Wanted, members: &Members<'a>) -> Option<Cow<'a, str>> {
+        let text = |place: usize| {
+            let at = self.at.get(place).copied().flatten()?;
+            text_of(members.at(at)?.value())
+        };
+        text(wanted.plain).or_else(|| text(wanted.capital?))
     }
 }
 
@@ -148,7 +161,6 @@ impl Identifier {
         let also = identity.also.iter().map(|name| wanted(name)).collect();
         let version_also = identity.version_also.map(&mut wanted);
         Self {
-            keys: names.iter().map(|name| name.key).collect(),
             names,
             id,
             version,
@@ -159,19 +171,9 @@ impl Identifier {
     }
 
     /// Finds the facts of the record whose members are `members`, in the place of those of another one.
-    pub fn find(&self, members: &Members<'_>, facts: &mut Facts) {
-        let mut values = Values::from_elem(None, self.names.len());
-        for member in members.saying() {
-            if !self.keys.may_hold(member.key()) {
-                continue;
-            }
-            let mut names = self.names.iter();
-            let place = names.position(|name| member.is(&name.text, name.key));
-            if let Some(value) = place.and_then(|place| values.get_mut(place)) {
-                *value = Some(member.value());
-            }
-        }
-        let text = |wanted: Wanted| wanted.text(&values);
+    pub fn find(&self, members: &Members<'_>, places: &mut Places, facts: &mut Facts) {
+        places.find(&self.names, members);
+        let text = |wanted: Wanted| places.text(wanted, members);
         facts.id.clear();
         match text(self.id) {
             Some(id) => facts.id.push_str(&id),
@@ -197,11 +199,8 @@ impl Identifier {
 /// Sixteen digits.
 fn push_hexadecimal(text: &mut String, hash: u64) {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    for byte in hash.to_be_bytes() {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(DIGITS[usize::from(digit)].into());
-        }
-    }
+    let digits: [u8; 16] = std::array::from_fn(|at| DIGITS[(hash >> (60 - 4 * at) & 15) as usize]);
+    text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     chunk::{position, within},
-    scan::{Span, Walker, is_plain, key_of},
+    scan::{Outline, Span, Walker, is_plain, key_of},
 };
 
 pub use super::{
@@ -53,6 +53,24 @@ pub struct Members<'a> {
     meant: Vec<(u32, String)>,
     /// The [`canonical_hash`] of the object, when it was asked for.
     hash: Option<u64>,
+    /// What its names share with those of other objects.
+    outline: Option<Cow<'a, Outline>>,
+}
+
+/// The names of the last object: what was found out about them holds for the next one that has them.
+#[derive(Debug, Default)]
+pub(super) struct LastNames(Option<Outline>);
+
+impl LastNames {
+    /// True when these members surely have the names of those before.
+    pub(super) fn are_those_of(&mut self, members: &Members<'_>) -> bool {
+        let outline = members.outline.as_deref();
+        let same = (self.0.as_ref().zip(outline)).is_some_and(|(last, this)| last.is(this));
+        if !same {
+            self.0 = outline.cloned();
+        }
+        same
+    }
 }
 
 /// A member.
@@ -67,16 +85,6 @@ impl<'m, 'a> Member<'m, 'a> {
         self.members.name(self.span)
     }
 
-    /// True when its name is `name`, whose [`key_of`] is `key`.
-    pub(super) fn is(self, name: &str, key: u64) -> bool {
-        self.span.key == key && self.name() == name
-    }
-
-    /// The [`key_of`] its name.
-    pub(super) fn key(self) -> u64 {
-        self.span.key
-    }
-
     /// False when its value is null or empty.
     pub(super) fn says(self) -> bool {
         !self.span.is_empty
@@ -84,12 +92,6 @@ impl<'m, 'a> Member<'m, 'a> {
 
     pub(super) fn value(self) -> Raw<'a> {
         self.members.value(self.span)
-    }
-
-    /// False when its name surely begins with another byte.
-    pub(super) fn may_begin_with(self, byte: u8) -> bool {
-        let first = self.span.name.start as usize;
-        !self.members.meant.is_empty() || self.members.text.as_bytes().get(first) == Some(&byte)
     }
 
     /// Where its name, colon and value stand as they are written, if they do.
@@ -141,10 +143,11 @@ impl<'a> Members<'a> {
         let is_all = rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
         let members = Self {
             text,
+            outline: object.outline.cloned().map(Cow::Owned),
             spans: spans.into(),
             ..Self::default()
         };
-        members.sure(object.plain).filter(|_| is_all)
+        members.sure().filter(|_| is_all)
     }
 
     /// The members of the object `text`, where a walk has found them. `None` in doubt.
@@ -152,15 +155,16 @@ impl<'a> Members<'a> {
         text: &'a str,
         spans: &'a [Span],
         hash: Option<u64>,
-        plain: bool,
+        outline: Option<&'a Outline>,
     ) -> Option<Self> {
         let members = Self {
             text,
             spans: spans.into(),
             meant: Vec::new(),
             hash,
+            outline: outline.map(Cow::Borrowed),
         };
-        members.sure(plain)
+        members.sure()
     }
 
     /// The slow way, which is never in doubt.
@@ -197,10 +201,10 @@ impl<'a> Members<'a> {
         Ok(members)
     }
 
-    /// The same; unless `plain`, with names as they are meant, of which the last ones of each count.
+    /// The same; without an outline with names as they are meant, of which the last ones of each count.
     /// `None` in doubt.
-    fn sure(mut self, plain: bool) -> Option<Self> {
-        if plain {
+    fn sure(mut self) -> Option<Self> {
+        if self.outline.is_some() {
             return Some(self);
         }
         for span in self.spans.to_mut() {
@@ -250,9 +254,8 @@ impl<'a> Members<'a> {
     }
 
     fn find(&self, name: &str) -> Option<&Span> {
-        let key = key_of(name);
-        let mut spans = self.spans.iter();
-        spans.find(|span| span.key == key && self.name(span) == name)
+        let at = self.place(name, key_of(name))?;
+        self.spans.get(at as usize)
     }
 
     /// The value of a member, unless it is absent, null or empty.
@@ -310,9 +313,11 @@ impl<'a> Members<'a> {
         (!span.is_empty).then_some(Member { members, span })
     }
 
-    /// The [`key_of`] each name, by the members' places.
-    pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = u64> {
-        self.spans.iter().map(|span| span.key)
+    /// The place of a member, whatever it says, by its name and the [`key_of`] that.
+    pub(super) fn place(&self, name: &str, key: u64) -> Option<u32> {
+        let mut spans = self.spans.iter();
+        let at = spans.position(|span| span.key == key && self.name(span) == name)?;
+        Some(position(at))
     }
 
     /// The [`canonical_hash`] of the object.
@@ -338,6 +343,7 @@ impl<'a> Members<'a> {
                 .cloned()
                 .collect();
             self.spans = kept.into();
+            self.outline = None;
         }
     }
 }

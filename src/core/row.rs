@@ -14,7 +14,6 @@ use super::{
     layout::Layout,
     mapping::Rule,
     record::{Facts, Members, time_text},
-    scan::Walker,
     shorten::{MAX_VALUE_BYTES, quoted, shorten},
 };
 
@@ -110,7 +109,6 @@ pub struct Row {
 pub struct Draft {
     /// The row.
     pub json: String,
-    walker: Walker,
     shape: Shape,
     details: Shape,
 }
@@ -172,7 +170,7 @@ impl RowSource {
         let json = &mut draft.json;
         json.clear();
         self.open(facts, now, json);
-        let mut cells = Cells::new(&self.heads, json, &mut draft.walker);
+        let mut cells = Cells::new(&self.heads, json);
         cells.fill(record, &self.plan, &mut draft.shape);
         let details = cells.look_up(looked, record, &self.details, &mut draft.details);
         if let Some((slot, name)) = self.device_name.zip(looked.device_name)

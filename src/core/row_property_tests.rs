@@ -1,12 +1,16 @@
 //! Any record of any stream against the promise of its row.
 
-use proptest::{prelude::*, sample::select};
+use proptest::{
+    prelude::*,
+    sample::{Index, select},
+};
 use serde_json::{Map, json};
 
 use super::{super::*, NOW, at, checked_in, row_in};
 use crate::{
     core::{
-        identity::{Identifier, Identity, capitalised},
+        chunk::Chunk,
+        identity::{Identifier, Identity, Places, capitalised},
         mapping::{As, To},
         pick::{Picks, With},
     },
@@ -343,23 +347,34 @@ proptest! {
     #[test]
     fn what_was_written_before_changes_no_row(
         (endpoint, layout, records) in several(),
-        order in prop::collection::vec(any::<prop::sample::Index>(), 1..10),
+        order in prop::collection::vec(any::<(Index, Option<Index>)>(), 1..10),
     ) {
         let source = RowSource::new(endpoint, &layout, "default", false);
         let identifier = Identifier::new(&endpoint.identity);
         let (mut draft, mut facts) = (Draft::default(), Facts::default());
-        for next in order {
-            let (record, details) = next.get(&records);
-            let (record, details) = (record.to_string(), details.as_ref().map(Value::to_string));
-            let members = Members::of(record.as_bytes()).unwrap();
+        let (mut places, now) = (Places::default(), at(NOW));
+        let records = order.iter().map(|(next, emptied)| {
+            let (mut record, details) = next.get(&records).clone();
+            // The same names say something else.
+            let mut values = record.as_object_mut().unwrap().values_mut();
+            if let Some(at) = emptied.filter(|_| values.len() > 0) {
+                *values.nth(at.index(values.len())).unwrap() = Value::Null;
+            }
+            (record.to_string(), details.map(|details| details.to_string()))
+        });
+        let (records, details): (Vec<_>, Vec<_>) = records.unzip();
+        let chunk = Chunk::of(&records);
+        for (at, (record, details)) in records.iter().zip(&details).enumerate() {
+            let members = chunk.members(at).unwrap();
+            let alone = Members::of(record.as_bytes()).unwrap();
             let looked = Looked {
                 details: details.as_deref().map(str::as_bytes),
                 device_name: None,
             };
-            identifier.find(&members, &mut facts);
-            prop_assert_eq!(&facts, &Facts::of(&members, &endpoint.identity));
-            source.write(&members, &facts, looked, at(NOW), &mut draft);
-            let row = source.row(&members, &facts, looked, at(NOW));
+            identifier.find(&members, &mut places, &mut facts);
+            prop_assert_eq!(&facts, &Facts::of(&alone, &endpoint.identity));
+            source.write(&members, &facts, looked, now, &mut draft);
+            let row = source.row(&alone, &facts, looked, now);
             prop_assert_eq!(&draft.json, &String::from_utf8(row.json).unwrap());
         }
     }

@@ -14,6 +14,7 @@ mod special;
 use names::{Met, Names};
 use special::{copy, special};
 
+pub(super) use names::Outline;
 pub(super) use special::is_plain;
 
 /// Deeper than any record is, and no danger to the stack.
@@ -67,14 +68,14 @@ pub(super) struct Span {
 }
 
 /// An object, as a walk finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Object {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Object<'w> {
     /// Where it ends.
     pub(super) end: usize,
     /// Its [`hash`], if that was asked for.
     pub(super) hash: Option<u64>,
-    /// The names of its members mean what is written, and surely differ.
-    pub(super) plain: bool,
+    /// `None` when the names of its members may not mean what is written, or may not differ.
+    pub(super) outline: Option<&'w Outline>,
 }
 
 impl Walker {
@@ -84,7 +85,7 @@ impl Walker {
         &mut self,
         text: &[u8],
         spans: &mut Vec<Span>,
-    ) -> Option<Object> {
+    ) -> Option<Object<'_>> {
         let mut walk = Walk {
             text: whole(text)?,
             walker: self,
@@ -100,7 +101,7 @@ impl Walker {
         Some(Object {
             end,
             hash: HASH.then_some(hash),
-            plain: self.names.plain,
+            outline: self.names.outline(),
         })
     }
 
@@ -128,27 +129,6 @@ fn mix(state: u64, part: u64) -> u64 {
 /// The hash of a name by what it means.
 pub(super) fn key_of(name: &str) -> u64 {
     text_hash(name.as_bytes())
-}
-
-/// The keys of some names: most other names are told from them by a bit alone.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Keys(u64);
-
-impl Keys {
-    /// False when `key` is surely none of them.
-    pub(super) fn may_hold(self, key: u64) -> bool {
-        self.0 & Self::bit(key) != 0
-    }
-
-    fn bit(key: u64) -> u64 {
-        1 << (key >> 58)
-    }
-}
-
-impl FromIterator<u64> for Keys {
-    fn from_iter<I: IntoIterator<Item = u64>>(keys: I) -> Self {
-        Self(keys.into_iter().fold(0, |bits, key| bits | Self::bit(key)))
-    }
 }
 
 /// The hash of a string by what it means.
@@ -507,7 +487,7 @@ mod tests {
         let (object_text, rest) = text.split_at(object.end);
         assert!(object_text.ends_with('}'));
         let names: HashSet<&String> = members.iter().flat_map(|(name, _)| name).collect();
-        assert!(!object.plain || names.len() == members.len());
+        assert!(object.outline.is_none() || names.len() == members.len());
         let all = rest.trim_start_matches([' ', '\n', '\r', '\t']).is_empty();
         let named = members
             .into_iter()
@@ -610,7 +590,8 @@ mod tests {
             for text in [value.to_string(), respelled(&value)] {
                 if value.is_object() {
                     let mut spans = Vec::new();
-                    let object = Walker::default().object::<true>(text.as_bytes(), &mut spans);
+                    let mut walker = Walker::default();
+                    let object = walker.object::<true>(text.as_bytes(), &mut spans);
                     for span in spans {
                         let value = &text.as_bytes()[within(&span.value)];
                         prop_assert_eq!(Some(span.hash), hash(value));

@@ -16,7 +16,7 @@ use crate::{
         cursor::StreamKey,
         dedupe::{Seen, UNDATED, bucket_of, fingerprint},
         endpoint::{Endpoint, TimeFilter},
-        identity::Identifier,
+        identity::{Identifier, Places},
         layout::Layout,
         record::{Facts, Members, canonical_hash},
         row::{Draft, Looked, RowSource},
@@ -213,12 +213,12 @@ impl Mapper {
         desk: &mut Desk,
         now: DateTime<Utc>,
     ) -> Sifted {
-        let mut facts = Facts::default();
+        let (mut places, mut facts) = (Places::default(), Facts::default());
         for at in from..chunk.len() {
             let (text, read) = self.record(chunk, at);
             let fate = match &read {
                 Ok(members) => {
-                    self.identifier.find(members, &mut facts);
+                    self.identifier.find(members, &mut places, &mut facts);
                     self.fate(at, members, &facts, way, desk)
                 }
                 Err(_) => once(at, (UNDATED, canonical_hash(text)), desk),

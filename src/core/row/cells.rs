@@ -15,10 +15,9 @@ use super::{
 use crate::core::{
     mapping::{Rule, To},
     record::{Members, Raw, canonical_hash},
-    scan::Walker,
 };
 
-/// Most rows fill fewer columns; allocators have so much at hand.
+/// Most rows fill fewer columns.
 const ROOM: usize = 12;
 
 /// A column that is filled.
@@ -49,25 +48,22 @@ pub(super) struct Cells<'a, 'w> {
     /// What stands before the value of a column, by its place.
     heads: &'a [String],
     /// Those that are filled.
-    pub(super) filled: Vec<Cell<'a>>,
+    pub(super) filled: SmallVec<[Cell<'a>; ROOM]>,
     /// Which places are filled.
     has: SmallVec<[bool; 64]>,
     /// What is filled now was looked up: it must not be restored.
     looked_up: bool,
-    /// Finds the members of members.
-    walker: &'w mut Walker,
 }
 
 impl<'a, 'w> Cells<'a, 'w> {
     /// Behind what is in `json`, columns with these heads.
-    pub(super) fn new(heads: &'a [String], json: &'w mut String, walker: &'w mut Walker) -> Self {
+    pub(super) fn new(heads: &'a [String], json: &'w mut String) -> Self {
         Self {
             json,
             heads,
-            filled: Vec::with_capacity(ROOM),
+            filled: SmallVec::new(),
             has: SmallVec::from_elem(false, heads.len()),
             looked_up: false,
-            walker,
         }
     }
 
@@ -126,10 +122,7 @@ impl<'a, 'w> Cells<'a, 'w> {
         let mut next = 0;
         while let Some((place, at)) = shape.step(next) {
             next += 1;
-            let step = plan.steps.get(place);
-            let named = step.zip(record.at(at));
-            if let Some((step, member)) = named.filter(|(step, member)| step.name == member.name())
-            {
+            if let Some((step, member)) = plan.steps.get(place).zip(record.at(at)) {
                 let outcome = self.follow(step, member.value(), shape, place);
                 shape.left.note(at, outcome);
             }
@@ -167,10 +160,10 @@ impl<'a, 'w> Cells<'a, 'w> {
                 }
             }
             Way::Members(rest, plan) => {
-                let Some(members) = Members::walked_value(value, self.walker) else {
+                let inner = shape.inner(place);
+                let Some(members) = Members::walked_value(value, &mut inner.walker) else {
                     return Outcome::Kept;
                 };
-                let inner = shape.inner(place);
                 self.fill(&members, plan, inner);
                 match (inner.left.text(&members), rest) {
                     (None, _) => Outcome::Taken,

@@ -23,14 +23,19 @@ pub(super) struct Left {
     outcomes: Vec<Outcome>,
     /// What is left of members of which columns hold some.
     parts: Vec<String>,
+    /// A member has a name of ours.
+    has_ours: bool,
 }
 
 impl Left {
-    /// All of `record`.
-    pub(super) fn begin(&mut self, record: &Members<'_>) {
+    /// All of `record`, which has the names of the one before if `same`.
+    pub(super) fn begin(&mut self, record: &Members<'_>, same: bool) {
         self.parts.clear();
         self.outcomes.clear();
         self.outcomes.resize(record.places(), Outcome::Open);
+        if !same {
+            self.has_ours = record.members().any(|member| is_ours(member.name()));
+        }
     }
 
     /// What is left of a member of which columns hold some.
@@ -66,18 +71,20 @@ impl Left {
     /// Members that are left side by side are written at once.
     fn each<const OUTER: bool>(&self, record: &Members<'_>, object: &mut Object<'_>) {
         let text = record.as_written();
+        // Of what is written side by side.
         let (mut start, mut end) = (0, 0);
         for (member, outcome) in record.members().zip(&self.outcomes) {
             if *outcome == Outcome::Taken || !member.says() {
                 continue;
             }
-            let is_ours = OUTER && member.may_begin_with(b'@') && is_ours(member.name());
+            let is_ours = OUTER && self.has_ours && is_ours(member.name());
             let part = match outcome {
                 Outcome::Partly(part) => self.parts.get(usize::from(*part)),
                 _ => None,
             };
             if let Some(written) = member.written().filter(|_| part.is_none() && !is_ours) {
-                if written.start != end + 1 || text.as_bytes().get(end) != Some(&b',') {
+                // One byte between two members is a comma.
+                if start == 0 || written.start != end + 1 {
                     object.push_written(text.get(start..end).unwrap_or_default());
                     start = written.start;
                 }

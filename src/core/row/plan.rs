@@ -4,8 +4,8 @@ use super::left::Left;
 use crate::core::{
     identity::is_capitalised,
     mapping::{As, Rule, To},
-    record::Members,
-    scan::{Keys, key_of},
+    record::{LastNames, Members},
+    scan::{Walker, key_of},
 };
 
 /// A column that may be filled.
@@ -52,8 +52,9 @@ pub(super) enum Way {
 /// A rule, as part of a [`Plan`].
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// The name of its member.
-    pub(super) name: &'static str,
+    /// The name of its member, and the [`key_of`] that.
+    name: &'static str,
+    key: u64,
     /// The member with those around it: `context.process.path`.
     pub(super) path: String,
     pub(super) way: Way,
@@ -67,21 +68,19 @@ pub(super) struct Step {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    /// The keys of their names, by the steps' places.
-    names: Vec<u64>,
-    keys: Keys,
 }
 
 /// Which steps of a plan a record takes, with the members at which places, and what that leaves. Most
 /// records of a stream have the members of the one before.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
-    /// The keys of the record's names.
-    keys: Vec<u64>,
+    last: LastNames,
     /// The places of a step and of its member, by the steps.
     taken: Vec<(usize, u32)>,
     /// The shapes of the members that have a plan of their own, by the steps' places.
     inner: Vec<Shape>,
+    /// Goes over such members.
+    pub(super) walker: Walker,
     /// What of the record no column took.
     pub(super) left: Left,
 }
@@ -89,22 +88,16 @@ pub(super) struct Shape {
 impl Shape {
     /// The same for `record`, and `plan`, which is always the same one.
     pub(super) fn of(&mut self, plan: &Plan, record: &Members<'_>) {
-        self.left.begin(record);
-        if record.keys().eq(self.keys.iter().copied()) {
-            return;
+        let same = self.last.are_those_of(record);
+        self.left.begin(record, same);
+        if !same {
+            // Rules in their order, not the members in theirs: the first rule of a column wins.
+            let steps = (0..).zip(&plan.steps);
+            let taken =
+                steps.filter_map(|(at, step)| Some((at, record.place(step.name, step.key)?)));
+            self.taken.clear();
+            self.taken.extend(taken);
         }
-        self.keys.clear();
-        self.keys.extend(record.keys());
-        self.taken.clear();
-        for (place, key) in (0..).zip(&self.keys) {
-            if plan.keys.may_hold(*key) {
-                let names = (0..).zip(&plan.names);
-                let steps = names.filter(|(_, name)| *name == key);
-                self.taken.extend(steps.map(|(step, _)| (step, place)));
-            }
-        }
-        // Rules in their order, not the members in theirs: the first rule of a column wins.
-        self.taken.sort_unstable();
     }
 
     /// One of the steps that are taken: its place, and the one of its member.
@@ -140,6 +133,7 @@ impl Plan {
             };
             steps.push(Step {
                 name: rule.member,
+                key: key_of(rule.member),
                 // What lies further in is no twin of what does not.
                 twin: above.is_empty() && is_twin(rule, rules),
                 alternate: rule.alternate,
@@ -147,9 +141,7 @@ impl Plan {
                 way,
             });
         }
-        let names: Vec<u64> = rules.iter().map(|rule| key_of(rule.member)).collect();
-        let keys = names.iter().copied().collect();
-        Self { steps, names, keys }
+        Self { steps }
     }
 }
 

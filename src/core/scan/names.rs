@@ -1,6 +1,6 @@
 //! Names of members that were met before: records of a stream have the same ones, in the same order.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, iter, ops::Range, sync::Arc};
 
 use foldhash::fast::FixedState;
 
@@ -15,6 +15,21 @@ const LONGEST: usize = 256;
 
 /// The place of no name.
 const NONE: usize = usize::MAX;
+
+/// How many outlines are kept: records that leave out members have several.
+const OUTLINES: usize = 16;
+
+/// The names of an object in their order, which many objects share. They mean what is written, and
+/// differ.
+#[derive(Debug, Clone)]
+pub(in crate::core) struct Outline(Arc<[usize]>);
+
+impl Outline {
+    /// True when both are surely of the same names.
+    pub(in crate::core) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// The names of the objects of a walk, and which one comes behind which.
 #[derive(Debug)]
@@ -31,7 +46,11 @@ pub(super) struct Names {
     /// Counts objects.
     object: u64,
     /// The names of this object mean what is written, and surely differ.
-    pub(super) plain: bool,
+    plain: bool,
+    /// The last ones, by the places of their names.
+    outlines: Vec<Outline>,
+    /// The place of the name with which the last of them ends, when nothing was learnt since.
+    ended: Option<usize>,
 }
 
 /// A name that was met.
@@ -46,7 +65,6 @@ struct Name {
     start: usize,
     length: usize,
     key: u64,
-    escaped: bool,
     /// The place of the one that came behind it the last time.
     next: usize,
     /// The last object that has it.
@@ -80,6 +98,8 @@ impl Default for Names {
             expected: NONE,
             object: 0,
             plain: true,
+            outlines: Vec::new(),
+            ended: None,
         }
     }
 }
@@ -121,30 +141,52 @@ impl Names {
         })
     }
 
-    /// Notes a name that was not expected, which is `written` like this.
+    /// The outline of the object that ends here. `None` when its names may not mean what is written,
+    /// or may not differ.
+    pub(super) fn outline(&mut self) -> Option<&Outline> {
+        if !self.plain {
+            return None;
+        }
+        if self.ended != Some(self.last) {
+            self.find_outline();
+            self.ended = Some(self.last);
+        }
+        self.outlines.last()
+    }
+
+    /// Makes the outline of this object the last one.
+    fn find_outline(&mut self) {
+        let first = Some(self.first).filter(|_| self.last != NONE);
+        let next = |at: &usize| {
+            let name = self.known.get(*at).filter(|_| *at != self.last);
+            name.map(|name| name.next)
+        };
+        let places: Arc<[usize]> = iter::successors(first, next).collect();
+        let known = self.outlines.iter().position(|known| known.0 == places);
+        let outline = match known {
+            Some(at) => self.outlines.remove(at),
+            None => Outline(places),
+        };
+        if self.outlines.len() == OUTLINES {
+            self.outlines.remove(0);
+        }
+        self.outlines.push(outline);
+    }
+
+    /// Notes a name that was not expected, which is `written` like this, and whether it has escapes.
     pub(super) fn learn(&mut self, met: &Met, written: &[u8], escaped: bool) {
-        let known = self.places.get(&met.key).copied();
-        if written.len() > LONGEST || (known.is_none() && self.known.len() == MOST) {
+        self.ended = None;
+        let place = if escaped {
+            None
+        } else {
+            self.place(met, written)
+        };
+        let Some(place) = place else {
             // Whether it comes twice is not told.
             self.plain = false;
             self.expected = NONE;
             return;
-        }
-        let place = known.unwrap_or_else(|| {
-            self.places.insert(met.key, self.known.len());
-            self.known.push(Name {
-                written: Vec::new(),
-                head: [0; HEAD],
-                bits: [0; HEAD],
-                start: 0,
-                length: 0,
-                key: met.key,
-                escaped,
-                next: NONE,
-                object: 0,
-            });
-            self.known.len() - 1
-        });
+        };
         match self.known.get_mut(self.last) {
             Some(last) => last.next = place,
             None => self.first = place,
@@ -152,10 +194,49 @@ impl Names {
         self.last = place;
         if let Some(name) = self.known.get_mut(place) {
             name.write(met, written);
-            name.escaped = escaped;
             self.expected = name.next;
             self.plain &= name.is_new_in(self.object);
         }
+    }
+
+    /// The place of a name. `None` when it gets none.
+    fn place(&mut self, met: &Met, written: &[u8]) -> Option<usize> {
+        if written.len() > LONGEST {
+            return None;
+        }
+        if let Some(place) = self.places.get(&met.key) {
+            // Another name may have the same hash.
+            let name = self.known.get(*place)?;
+            return (name.text() == met.text(written)).then_some(*place);
+        }
+        if self.known.len() == MOST {
+            return None;
+        }
+        self.places.insert(met.key, self.known.len());
+        self.known.push(Name {
+            written: written.to_vec(),
+            head: [0; HEAD],
+            bits: [0; HEAD],
+            start: met.start_in(written),
+            length: met.name.len(),
+            key: met.key,
+            next: NONE,
+            object: 0,
+        });
+        Some(self.known.len() - 1)
+    }
+}
+
+impl Met {
+    /// Where the name begins in what is `written` up to its value.
+    fn start_in(&self, written: &[u8]) -> usize {
+        written.len() - (self.value - self.name.start)
+    }
+
+    /// The name there.
+    fn text<'w>(&self, written: &'w [u8]) -> Option<&'w [u8]> {
+        let start = self.start_in(written);
+        written.get(start..start + self.name.len())
     }
 }
 
@@ -183,7 +264,7 @@ impl Name {
     fn write(&mut self, met: &Met, written: &[u8]) {
         self.written.clear();
         self.written.extend_from_slice(written);
-        self.start = written.len() - (met.value - met.name.start);
+        self.start = met.start_in(written);
         self.length = met.name.len();
         let (mut head, mut bits) = ([0; HEAD * WORD], [0; HEAD * WORD]);
         for ((own, counts), byte) in head.iter_mut().zip(&mut bits).zip(written) {
@@ -196,9 +277,14 @@ impl Name {
         (self.head, self.bits) = (words(&head), words(&bits));
     }
 
-    /// True when the object does not have it yet, and it means what is written.
+    /// The name itself.
+    fn text(&self) -> Option<&[u8]> {
+        self.written.get(self.start..self.start + self.length)
+    }
+
+    /// True when the object does not have it yet.
     fn is_new_in(&mut self, object: u64) -> bool {
-        std::mem::replace(&mut self.object, object) != object && !self.escaped
+        std::mem::replace(&mut self.object, object) != object
     }
 }
 
@@ -206,13 +292,21 @@ impl Name {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Walker;
+    use super::super::{Outline, Walker};
     use crate::core::chunk::within;
 
     /// An object of these names, with this between them and their values.
     fn object(names: &[u16], colon: &str) -> String {
         let members = names.iter().map(|name| format!("\"n{name}\"{colon}{name}"));
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+
+    /// Objects' names, some of them twice in one, and what is written behind them.
+    fn several() -> impl Strategy<Value = Vec<(Vec<u16>, &'static str)>> {
+        let some = prop::sample::subsequence((0..5).collect::<Vec<u16>>(), 0..=5);
+        let any = prop::collection::vec(0u16..12, 0..10);
+        let colon = prop::sample::select(vec![":", ": ", " :", " : "]);
+        prop::collection::vec((prop_oneof![3 => some, 1 => any], colon), 1..30)
     }
 
     /// The names that a walker finds, and whether it is sure that they differ.
@@ -224,24 +318,35 @@ mod tests {
             names.push(text.get(within(&span.name)).unwrap().to_owned());
             keys.push(span.key);
         }
-        (names, keys, object.unwrap().plain)
+        (names, keys, object.unwrap().outline.is_some())
     }
 
     proptest! {
         #[test]
-        fn what_was_met_before_changes_nothing(
-            objects in prop::collection::vec(
-                (
-                    prop::collection::vec(0u16..12, 0..10),
-                    prop::sample::select(vec![":", ": ", " :", " : "]),
-                ),
-                1..20,
-            ),
-        ) {
+        fn what_was_met_before_changes_nothing(objects in several()) {
             let mut walker = Walker::default();
             for (names, colon) in objects {
                 let text = object(&names, colon);
                 prop_assert_eq!(found(&mut walker, &text), found(&mut Walker::default(), &text));
+            }
+        }
+
+        #[test]
+        fn what_has_one_outline_has_the_same_names(objects in several()) {
+            let mut walker = Walker::default();
+            let mut met: Vec<(Vec<u16>, Option<Outline>)> = Vec::new();
+            for (names, colon) in objects {
+                let (text, mut spans) = (object(&names, colon), Vec::new());
+                let object = walker.object::<false>(text.as_bytes(), &mut spans).unwrap();
+                let outline = object.outline.cloned();
+                let is = |other: &Option<Outline>| {
+                    outline.as_ref().zip(other.as_ref()).is_some_and(|(own, other)| own.is(other))
+                };
+                prop_assert!(met.iter().all(|(others, other)| *others == names || !is(other)));
+                if let Some((_, last)) = met.last().filter(|(last, _)| *last == names) {
+                    prop_assert!(outline.is_none() || is(last));
+                }
+                met.push((names, outline));
             }
         }
     }

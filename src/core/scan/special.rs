@@ -1,5 +1,7 @@
 //! Bytes that mean something in a JSON string.
 
+use wide::u8x16;
+
 /// True when `text` stands in JSON as it is.
 pub(in crate::core) fn is_plain(text: &str) -> bool {
     special(text.as_bytes()).is_none()
@@ -41,29 +43,22 @@ pub(super) fn copy(text: &[u8], to: &mut Vec<u8>) -> Option<usize> {
     Some(text.len() - rest.len() + length)
 }
 
-/// [`special`] in a block. A mark is put in the place of each such byte without a branch from byte to
-/// byte, so that a compiler finds the instructions for all of them.
+/// [`special`] in a block.
 #[expect(
     clippy::inline_always,
     reason = "a few instructions, which look like many"
 )]
 #[inline(always)]
 fn special_in(block: &[u8; BLOCK]) -> Option<usize> {
-    let mut marks = [0; BLOCK];
-    for (mark, byte) in marks.iter_mut().zip(block) {
-        *mark = if is_special(*byte) { 0xff } else { 0 };
-    }
-    let any = marks.iter().fold(0, |any, mark| any | mark) != 0;
-    any.then(|| u128::from_le_bytes(marks).trailing_zeros() as usize / 8)
+    let bytes = u8x16::from(*block);
+    let is = |byte: u8| bytes.simd_eq(u8x16::splat(byte));
+    let is_control = bytes.simd_le(u8x16::splat(0x1f));
+    let marks = (is(b'"') | is(b'\\') | is_control).to_bitmask();
+    (marks != 0).then(|| marks.trailing_zeros() as usize)
 }
 
-#[expect(
-    clippy::needless_bitwise_bool,
-    reason = "a branch is what it must not have"
-)]
-#[inline]
 fn is_special(byte: u8) -> bool {
-    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+    matches!(byte, b'"' | b'\\' | 0..0x20)
 }
 
 #[cfg(test)]
