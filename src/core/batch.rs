@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::value::RawValue;
 
-use super::spare::{Buffer, Spares};
+use super::spare::{Buffer, Buffers};
 
 /// The most bytes of JSON in a batch, brackets and commas included.
 ///
@@ -143,7 +143,7 @@ impl Batch {
 
     /// Makes room at once for all that an empty batch can hold, of what is spare if there is any: a
     /// batch that grows is moved from place to place. What is never written to takes no memory.
-    pub fn reserve(&mut self, spares: &Spares) {
+    pub fn reserve(&mut self, spares: &Buffers) {
         let mut json = spares.buffer(MAX_BATCH_BYTES);
         json.bytes.extend_from_slice(&self.json.bytes);
         self.json = Arc::new(json);

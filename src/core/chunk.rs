@@ -1,13 +1,11 @@
 //! Whole records of one answer or file, and where their members are.
 
-use std::{
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::ops::Range;
 
 use super::{
     record::Members,
     scan::{Outline, Span, Walker},
+    spare::Spares,
 };
 
 /// The most bytes of a chunk.
@@ -39,44 +37,28 @@ pub struct Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.shelf.give(Spare {
+        let mut spare = Spare {
             bytes: std::mem::take(&mut self.bytes),
             records: std::mem::take(&mut self.records),
             spans: std::mem::take(&mut self.spans),
-        });
+        };
+        spare.bytes.clear();
+        spare.records.clear();
+        spare.spans.clear();
+        self.shelf.give(spare);
     }
 }
 
 /// The memory of chunks of one answer that were handled: those that come later are made of it, since
-/// an allocator gives back to the system what it would be asked for again at once.
-#[derive(Debug, Clone, Default)]
-struct Shelf(Arc<Mutex<Vec<Spare>>>);
+/// an allocator gives back to the system what it would be asked for again at once. One is filled and
+/// one is handled: of what is given back beyond these nobody needs anything.
+type Shelf = Spares<Spare, 2>;
 
 #[derive(Debug)]
 struct Spare {
     bytes: Vec<u8>,
     records: Vec<Record>,
     spans: Vec<Span>,
-}
-
-impl Shelf {
-    /// One is filled and one is handled: of what is given back beyond these nobody needs anything.
-    const MOST: usize = 2;
-
-    fn take(&self) -> Option<Spare> {
-        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        spares.pop()
-    }
-
-    fn give(&self, mut spare: Spare) {
-        spare.bytes.clear();
-        spare.records.clear();
-        spare.spans.clear();
-        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < Self::MOST {
-            spares.push(spare);
-        }
-    }
 }
 
 /// A record that was too long to handle.

@@ -3,43 +3,66 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Large pieces of memory that nobody uses.
-#[derive(Clone, Default)]
-pub struct Spares(Arc<Mutex<Vec<Vec<u8>>>>);
+/// Things that hold memory and that nobody uses now. What is given back beyond `MOST` goes back to
+/// the allocator.
+#[derive(Debug)]
+pub struct Spares<T, const MOST: usize>(Arc<Mutex<Vec<T>>>);
 
-impl Spares {
-    /// What is given back beyond this goes back to the allocator.
-    const MOST: usize = 8;
+impl<T, const MOST: usize> Default for Spares<T, MOST> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
 
+impl<T, const MOST: usize> Clone for Spares<T, MOST> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T, const MOST: usize> Spares<T, MOST> {
+    /// The one that was given back last, if there is one.
+    pub fn take(&self) -> Option<T> {
+        self.all().pop()
+    }
+
+    /// Keeps one for later.
+    pub fn give(&self, spare: T) {
+        let mut all = self.all();
+        if all.len() < MOST {
+            all.push(spare);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Large pieces of memory.
+pub type Buffers = Spares<Vec<u8>, 8>;
+
+impl Buffers {
     /// An empty buffer with room for so many bytes.
     pub fn buffer(&self, bytes: usize) -> Buffer {
-        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut spare = spares.pop().unwrap_or_default();
+        let mut spare = self.take().unwrap_or_default();
         spare.reserve_exact(bytes);
         Buffer {
             bytes: spare,
             home: Some(self.clone()),
         }
     }
-
-    fn give(&self, mut bytes: Vec<u8>) {
-        bytes.clear();
-        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < Self::MOST {
-            spares.push(bytes);
-        }
-    }
 }
 
-/// Bytes, whose memory goes back to the [`Spares`] that it came from.
+/// Bytes, whose memory goes back to the [`Buffers`] that it came from.
 #[derive(Default)]
 pub struct Buffer {
     /// The bytes.
     pub bytes: Vec<u8>,
-    home: Option<Spares>,
+    home: Option<Buffers>,
 }
 
 impl From<Vec<u8>> for Buffer {
@@ -77,7 +100,9 @@ impl fmt::Debug for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            home.give(std::mem::take(&mut self.bytes));
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            home.give(bytes);
         }
     }
 }
@@ -88,7 +113,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_and_what_was_in_it_is_not() {
-        let spares = Spares::default();
+        let spares = Buffers::default();
         let mut first = spares.buffer(1_000);
         first.bytes.extend_from_slice(b"secret");
         let (memory, copy) = (first.bytes.as_ptr(), first.clone());
@@ -101,9 +126,9 @@ mod tests {
 
     #[test]
     fn few_pieces_are_kept() {
-        let spares = Spares::default();
+        let spares = Buffers::default();
         let many: Vec<Buffer> = (0..20).map(|_| spares.buffer(10)).collect();
         drop(many);
-        assert_eq!(spares.0.lock().unwrap().len(), Spares::MOST);
+        assert_eq!(std::iter::from_fn(|| spares.take()).count(), 8);
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         row::{Draft, Looked, RowSource},
         sift::{Sift, Verdict, sent_by, verdict},
         snapshot::{Since, content_of, hash_of},
-        spare::Spares,
+        spare::Buffers,
     },
     source::LookedUp,
     storage::Original,
@@ -69,7 +69,7 @@ pub(super) struct Desk {
     pub(super) first: BTreeMap<i64, Vec<u64>>,
     /// New records that something has to be looked up about first.
     pub(super) fresh: Vec<Found>,
-    spares: Spares,
+    spares: Buffers,
     /// The row that is being written.
     row: Draft,
 }
@@ -97,7 +97,7 @@ impl Desk {
             sent: Seen::default(),
             first: BTreeMap::new(),
             fresh: Vec::new(),
-            spares: Spares::default(),
+            spares: Buffers::default(),
             row: Draft::default(),
         }
     }

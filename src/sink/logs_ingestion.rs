@@ -4,12 +4,7 @@
 //! batch is at most 1,000,000 bytes of JSON, and what is sent is never longer than that
 //! (`learn.microsoft.com/azure/azure-monitor/service-limits#logs-ingestion-api`).
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::Read, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,7 +16,7 @@ use super::{PushError, Room, Sink};
 use crate::{
     core::{
         batch::{Batch, MAX_BATCH_BYTES},
-        spare::{Buffer, Spares},
+        spare::{Buffer, Buffers, Spares},
     },
     error::{Error, Kind, Result},
     io::{
@@ -260,8 +255,8 @@ impl Sent {
 /// Compresses, and keeps the memory that it needs for that.
 #[derive(Clone, Default)]
 struct Packer {
-    spares: Spares,
-    idle: Arc<Mutex<Vec<Press>>>,
+    buffers: Buffers,
+    idle: Spares<Press, 8>,
 }
 
 /// A compressor, and where its output goes first: of a buffer that has never been written to it
@@ -302,12 +297,10 @@ impl Packer {
 
     /// What can't be compressed must not grow over the limit: `None` when it would not be shorter.
     fn pack(&self, json: &[u8]) -> Option<Buffer> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let press = idle().pop();
-        let Press { mut zip, mut made } = press.unwrap_or_default();
+        let Press { mut zip, mut made } = self.idle.take().unwrap_or_default();
         // Most rows shrink to less.
         let room = json.len() / 3 + 64;
-        let mut packed = self.spares.buffer(room);
+        let mut packed = self.buffers.buffer(room);
         let count = |total: u64| usize::try_from(total).unwrap_or(usize::MAX);
         let is_whole = loop {
             let rest = json.get(count(zip.total_in())..).unwrap_or_default();
@@ -332,7 +325,7 @@ impl Packer {
             }
         };
         zip.reset();
-        idle().push(Press { zip, made });
+        self.idle.give(Press { zip, made });
         (is_whole && packed.bytes.len() < json.len()).then_some(packed)
     }
 }
@@ -391,7 +384,7 @@ mod tests {
         }
         assert!(packer.pack(&noise).is_none() && packer.pack(b"[]").is_none());
         assert!(packer.pack(&half).is_some());
-        assert_eq!(packer.idle.lock().unwrap().len(), 1);
+        assert!(packer.idle.take().is_some() && packer.idle.take().is_none());
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ pub(super) enum Origin<'a> {
 /// The columns of a row that is being written.
 pub(super) struct Cells<'a, 'w> {
     /// The row so far.
-    pub(super) json: &'w mut String,
+    json: &'w mut String,
     /// What stands before the value of a column, by its place.
     heads: &'a [String],
     /// Those that are filled.
