@@ -10,7 +10,7 @@ use crate::{
     config::{DEFAULT_CONNECTION, Settings},
     core::{
         assets::answer::{Alert, Exploit, Found, Machine, Synced, User, Vulnerability},
-        record::parse_time,
+        time::parse_time,
     },
     error::{Error, Result},
     io::clock::SharedClock,

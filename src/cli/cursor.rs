@@ -11,7 +11,7 @@ use crate::{
     core::{
         cursor::{StreamKey, StreamState},
         dedupe,
-        record::parse_time,
+        time::parse_time,
         window::delta,
     },
     error::{Error, Result},

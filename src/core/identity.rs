@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
-    record::{LastNames, Members, parse_time, text_of},
+    record::{LastNames, Members, text_of},
     scan::key_of,
+    time::parse_time,
 };
 
 /// Which members of a stream's records say what they are.

@@ -30,4 +30,5 @@ pub mod shorten;
 pub mod sift;
 pub mod snapshot;
 pub mod spare;
+pub mod time;
 pub mod window;

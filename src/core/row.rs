@@ -13,8 +13,9 @@ use super::{
     endpoint::Endpoint,
     layout::Layout,
     mapping::Rule,
-    record::{Facts, Members, time_text},
+    record::{Facts, Members},
     shorten::{MAX_VALUE_BYTES, quoted, shorten},
+    time::time_text,
 };
 
 mod cells;

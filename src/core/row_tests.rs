@@ -8,8 +8,8 @@ use crate::{
     core::{
         columns::Type,
         mapping::{As, To},
-        record::parse_time,
         shorten::length,
+        time::parse_time,
     },
     source::eset::{CLOUD_OFFICE, DETECTIONS, INCIDENTS},
 };

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use serde_json::Value;
 
-use super::record::{Members, parse_time};
+use super::{record::Members, time::parse_time};
 
 /// One reason to leave a record out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

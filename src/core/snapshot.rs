@@ -9,8 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     cursor::StreamKey,
-    record::{Facts, Members, time_text},
+    record::{Facts, Members},
     row::own_row,
+    time::time_text,
 };
 
 /// One record as a pass has seen it.

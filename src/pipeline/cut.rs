@@ -9,7 +9,7 @@ use crate::{
         lines::LineCutter,
         page::Cutter,
         paging::{FilePage, Frame, Paging, Tally},
-        record::parse_time,
+        time::parse_time,
     },
     error::{Error, Result},
 };

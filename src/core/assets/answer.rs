@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Form, kept};
-use crate::core::record::{Members, parse_time};
+use crate::core::{record::Members, time::parse_time};
 
 /// At most so many vulnerabilities of a machine are shown.
 pub const WORST: usize = 10;

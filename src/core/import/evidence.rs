@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-use crate::core::record::parse_time;
+use crate::core::time::parse_time;
 
 /// What tables of versions up to 3.2 begin with.
 const TIMES: &str = "lastdetectiontime";

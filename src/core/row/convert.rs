@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::object::Object;
 use crate::core::{
     mapping::As,
-    record::{Members, Raw, parse_time, text_of, time_text},
+    record::{Members, Raw, text_of},
     shorten::quoted,
+    time::{parse_time, time_text},
 };
 
 /// Writes a member as a column's value. Says whether the member can be restored from it; nothing,
