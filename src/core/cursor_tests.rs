@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{next::CLOCK_SKEW, *};
 use crate::core::window::{Pace, REWRITE};
 
 #[path = "cursor_model_tests.rs"]

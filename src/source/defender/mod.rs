@@ -4,15 +4,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use http::{Method, Uri};
+use http::Method;
 use secrecy::ExposeSecret;
 
 use super::Source;
@@ -31,13 +29,14 @@ use crate::{
         exchange::{Asker, Limits, Manner, Question, Random, Reply},
         http::SharedTransport,
         identity::SharedTokens,
-        limiter::Limiter,
     },
 };
 
 mod endpoints;
 mod evidence;
 mod export;
+mod links;
+mod quotas;
 mod users;
 
 pub(crate) use endpoints::plain;
@@ -45,7 +44,11 @@ pub use endpoints::{
     ALERTS, CATALOGUE, ENDPOINTS, INCIDENTS, INCIDENTS_WITH_ALERTS, MACHINES, MDE_ALERTS,
     SOFTWARE_VULNERABILITIES, VULNERABILITIES, XDR_INCIDENTS,
 };
+pub use quotas::Quotas;
+
 use export::Exports;
+use links::admits;
+use quotas::Rest;
 
 /// The APIs, as endpoints name them. Each has quotas of its own (defender.md 2).
 pub(crate) const MDE: &str = "mde";
@@ -63,21 +66,6 @@ pub fn resource(endpoint: &Endpoint) -> &'static str {
         GRAPH | HUNTING => "Microsoft Graph",
         XDR => "Microsoft Threat Protection",
         _ => "WindowsDefenderATP",
-    }
-}
-
-/// How many calls an API takes of one app in one tenant.
-fn quotas(api: &str) -> &'static [(u32, Duration)] {
-    const MINUTE: Duration = Duration::from_mins(1);
-    const HOUR: Duration = Duration::from_hours(1);
-    match api {
-        MDE => &[(100, MINUTE), (1_500, HOUR)],
-        BY_MACHINE => &[(30, MINUTE), (1_000, HOUR)],
-        EXPORT => &[(5, MINUTE), (20, HOUR)],
-        XDR => &[(50, MINUTE), (1_500, HOUR)],
-        GRAPH => &[(150, MINUTE)],
-        HUNTING => &[(45, MINUTE)],
-        _ => &[],
     }
 }
 
@@ -140,48 +128,6 @@ impl Account {
 /// What alerts of Defender for Endpoint say in `serviceSource`: Graph's, and those in an incident of
 /// the XDR API, which knows it by its old name.
 pub const ENDPOINT_PRODUCT: &[&str] = &["microsoftDefenderForEndpoint", "MicrosoftDefenderATP"];
-
-/// Tenant, app and API.
-type Key = (String, String, &'static str);
-
-/// What the connections of a process share.
-#[derive(Default)]
-pub struct Quotas {
-    /// One rate limit for each tenant, app and API.
-    limiters: Mutex<HashMap<Key, Arc<Limiter>>>,
-    /// Until when each tenant's share of hunting is used up.
-    rests: Mutex<HashMap<String, Arc<Rest>>>,
-}
-
-/// Until when something has to rest.
-#[derive(Default)]
-pub(crate) struct Rest(Mutex<Option<DateTime<Utc>>>);
-
-impl Rest {
-    pub(crate) fn until(&self) -> Option<DateTime<Utc>> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn set(&self, until: DateTime<Utc>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-    }
-}
-
-impl Quotas {
-    fn rest(&self, tenant: &str) -> Arc<Rest> {
-        let mut held = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(held.entry(tenant.to_owned()).or_default())
-    }
-
-    fn of(&self, account: &Account, api: &'static str, clock: &SharedClock) -> Arc<Limiter> {
-        let key = (account.tenant.clone(), account.client.clone(), api);
-        let mut held = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let limiter = held
-            .entry(key)
-            .or_insert_with(|| Arc::new(Limiter::per_period(quotas(api), Arc::clone(clock))));
-        Arc::clone(limiter)
-    }
-}
 
 /// What requests are sent and timed with.
 #[derive(Clone)]
@@ -288,32 +234,6 @@ impl Connection {
     pub(crate) fn url(&self, api: &str, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.account.url(api))
     }
-}
-
-/// The hosts of the service, cloud by cloud: the next page may lie on another than was asked.
-const TRUSTED: &[&[&str]] = &[
-    &[
-        ".security.microsoft.com",
-        ".securitycenter.microsoft.com",
-        ".securitycenter.windows.com",
-    ],
-    &[".securitycenter.microsoft.us", ".security.microsoft.us"],
-];
-
-/// True when a link that an answer of `base` holds leads to where the token may go.
-fn admits(base: &str, link: &str) -> bool {
-    let (Ok(link), Ok(base)) = (link.parse::<Uri>(), base.parse::<Uri>()) else {
-        return false;
-    };
-    let same = link.scheme() == base.scheme() && link.authority() == base.authority();
-    let (host, base_host) = (
-        link.host().unwrap_or_default(),
-        base.host().unwrap_or_default(),
-    );
-    let is_of = |cloud: &[&str], host: &str| cloud.iter().any(|suffix| host.ends_with(suffix));
-    let mut clouds = TRUSTED.iter();
-    let one_cloud = clouds.any(|cloud| is_of(cloud, host) && is_of(cloud, base_host));
-    same || link.scheme_str() == Some("https") && link.port().is_none() && one_cloud
 }
 
 /// A question as these services want it to be asked.
@@ -429,123 +349,5 @@ impl Source for Defender {
         };
         let reply = self.connection.ask(api, &question, limits).await?;
         Ok((reply, list.records))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quota_belongs_to_tenant_app_and_api() {
-        let account = |tenant: &str, client: &str| Account {
-            tenant: tenant.to_owned(),
-            client: client.to_owned(),
-            mde_url: String::new(),
-            mde_scope: String::new(),
-            xdr_url: String::new(),
-            xdr_scope: String::new(),
-            graph_url: String::new(),
-            graph_scope: String::new(),
-            severities: Vec::new(),
-            endpoint_alerts: false,
-        };
-        let clock: SharedClock = Arc::new(crate::io::clock::SystemClock);
-        let quotas = Quotas::default();
-        let of = |tenant, client, api| quotas.of(&account(tenant, client), api, &clock);
-        let limiter = of("contoso", "app", MDE);
-        assert!(Arc::ptr_eq(&limiter, &of("contoso", "app", MDE)));
-        for other in [
-            of("fabrikam", "app", MDE),
-            of("contoso", "another", MDE),
-            of("contoso", "app", GRAPH),
-        ] {
-            assert!(!Arc::ptr_eq(&limiter, &other));
-        }
-        // The share of hunting is the tenant's, whichever app asks.
-        let rest = quotas.rest("contoso");
-        assert!(Arc::ptr_eq(&rest, &quotas.rest("contoso")));
-        assert!(!Arc::ptr_eq(&rest, &quotas.rest("fabrikam")));
-    }
-
-    #[test]
-    fn the_token_goes_to_no_foreign_host() {
-        const GEO: &str = "https://eu.api.security.microsoft.com";
-        const GOV: &str = "https://api-gov.securitycenter.microsoft.us";
-        const GRAPH: &str = "https://graph.microsoft.com";
-        for (base, link, admitted) in [
-            (
-                GEO,
-                "https://eu.api.security.microsoft.com/api/x?$skiptoken=1",
-                true,
-            ),
-            (GEO, "https://api.security.microsoft.com/api/x", true),
-            (
-                GEO,
-                "https://api-eu3.securitycenter.microsoft.com/api/x",
-                true,
-            ),
-            (GEO, "https://api.securitycenter.windows.com/api/x", true),
-            (
-                GOV,
-                "https://api-gcc.securitycenter.microsoft.us/api/x",
-                true,
-            ),
-            (GRAPH, "https://graph.microsoft.com/v1.0/x", true),
-            (
-                "https://sim:8443/defender",
-                "https://sim:8443/defender/x",
-                true,
-            ),
-            // Another host, however it is spelled.
-            (GEO, "https://collector.example/api/x", false),
-            (
-                GEO,
-                "https://api.security.microsoft.com.collector.example/x",
-                false,
-            ),
-            (GEO, "https://api-security.microsoft.com/x", false),
-            (
-                GEO,
-                "https://api.security.microsoft.com@collector.example/x",
-                false,
-            ),
-            (
-                GEO,
-                "https://collector.example/?x=.security.microsoft.com",
-                false,
-            ),
-            (
-                GEO,
-                "https://collector.example#.security.microsoft.com",
-                false,
-            ),
-            (GEO, "https://wdatpprd.cloudapp.net/api/x", false),
-            // Another cloud, port or protocol, or none.
-            (
-                GEO,
-                "https://api-gov.securitycenter.microsoft.us/api/x",
-                false,
-            ),
-            (GOV, "https://api.security.microsoft.com/api/x", false),
-            (
-                GEO,
-                "https://eu.api.security.microsoft.com:8443/api/x",
-                false,
-            ),
-            (GEO, "http://eu.api.security.microsoft.com/api/x", false),
-            (GRAPH, "https://api.security.microsoft.com/api/x", false),
-            ("https://sim:8443/defender", "https://sim/defender/x", false),
-            (
-                "https://sim",
-                "https://api.security.microsoft.com/api/x",
-                false,
-            ),
-            (GEO, "//api.security.microsoft.com/api/x", false),
-            (GEO, "/api/x", false),
-            (GEO, "", false),
-        ] {
-            assert_eq!(admits(base, link), admitted, "from {base} to {link}");
-        }
     }
 }

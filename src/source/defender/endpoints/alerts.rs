@@ -1,0 +1,138 @@
+//! Alerts, from two APIs.
+
+use super::{
+    super::{GRAPH, MDE, evidence},
+    LIST, OLDEST_FIRST, plain,
+};
+use crate::core::{
+    assets::{Asset, Form, Key, Kind},
+    endpoint::{Endpoint, TimeFilter, WindowQuery},
+    mapping::{As, take, within},
+    paging::Paging,
+    record::Identity,
+};
+
+/// A page of Graph's lists. It gives 1,000 at most, and skips no more than 500 inside an instant.
+const GRAPH_ALERTS: u32 = 500;
+
+/// Alerts of all Defender products.
+pub static ALERTS: Endpoint = Endpoint {
+    stream: "defender.alerts",
+    domain: GRAPH,
+    window: WindowQuery {
+        path: "/v1.0/security/alerts_v2",
+        filter: TimeFilter::OData("lastUpdateDateTime"),
+        parameters: OLDEST_FIRST,
+        paging: Paging::Boundary {
+            top: GRAPH_ALERTS,
+            ordered: true,
+        },
+        ..LIST
+    },
+    roles: &[
+        "SecurityAlert.Read.All",
+        "SecurityAlert.ReadWrite.All",
+        "SecurityIncident.Read.All",
+        "SecurityIncident.ReadWrite.All",
+    ],
+    fix: "grant the app the application role `SecurityAlert.Read.All` of Microsoft Graph, with admin \
+          consent, or set `DEFENDER_ALERTS_API=mde` for an app that holds `Alert.Read.All`",
+    identity: Identity {
+        id: "id",
+        version: Some("lastUpdateDateTime"),
+        time: "lastUpdateDateTime",
+        ..Identity::PLAIN
+    },
+    fingerprints: "defender.alerts",
+    schema: Some("alerts"),
+    rules: &[
+        take("id", "detectionUuid", As::Json),
+        take("title", "displayName", As::Text),
+        take("category", "category", As::Text),
+        take("severity", "severityLevel", As::Text),
+        take("detectionSource", "typeName", As::Text),
+        take("detectorId", "edrRuleUuid", As::Text),
+        take("firstActivityDateTime", "occurTime", As::Text),
+        take("status", "resolved", As::Is("resolved")),
+        take("evidence", "context", As::Inside("evidence")),
+    ],
+    picks: Some(evidence::GRAPH),
+    asset: Some(Asset {
+        kind: Kind::Alert,
+        keys: &[Key::Each("evidence", "mdeDeviceId")],
+        members: &[
+            ("title", "title", Form::Text),
+            ("severity", "severity", Form::Text),
+            ("status", "status", Form::Text),
+            ("category", "category", Form::Text),
+            ("serviceSource", "product", Form::Text),
+            ("createdDateTime", "created", Form::Text),
+            ("lastUpdateDateTime", "updated", Form::Text),
+            ("incidentId", "incident", Form::Text),
+            ("alertWebUrl", "url", Form::Text),
+        ],
+        closed: Some(("status", "resolved")),
+    }),
+    ..plain()
+};
+
+/// The same alerts, as far as Defender for Endpoint has them.
+pub static MDE_ALERTS: Endpoint = Endpoint {
+    stream: "defender.alerts",
+    fingerprints: "defender.alerts.mde",
+    schema: Some("mde-alerts"),
+    domain: MDE,
+    window: WindowQuery {
+        path: "/api/alerts",
+        filter: TimeFilter::OData("lastUpdateTime"),
+        parameters: &[("$orderby", "lastUpdateTime asc"), ("$expand", "evidence")],
+        paging: Paging::Boundary {
+            top: 1_000,
+            ordered: true,
+        },
+        ..LIST
+    },
+    roles: &["Alert.Read.All", "Alert.ReadWrite.All"],
+    fix: "grant the app the application role `Alert.Read.All` of `WindowsDefenderATP`, with admin \
+          consent, or set `DEFENDER_ALERTS_API=graph` for an app that holds `SecurityAlert.Read.All`",
+    identity: Identity {
+        id: "id",
+        version: Some("lastUpdateTime"),
+        time: "lastUpdateTime",
+        ..Identity::PLAIN
+    },
+    rules: &[
+        take("id", "detectionUuid", As::Json),
+        take("title", "displayName", As::Text),
+        take("category", "category", As::Text),
+        take("severity", "severityLevel", As::Text),
+        take("detectionSource", "typeName", As::Text),
+        take("detectorId", "edrRuleUuid", As::Text),
+        take("firstEventTime", "occurTime", As::Text),
+        take("machineId", "deviceUuid", As::Text),
+        take("computerDnsName", "deviceDisplayName", As::Text),
+        within(
+            "relatedUser",
+            None,
+            &[take("userName", "userNameBase", As::Text)],
+        ),
+        take("status", "resolved", As::Is("Resolved")),
+        take("evidence", "context", As::Inside("evidence")),
+    ],
+    picks: Some(evidence::MDE),
+    asset: Some(Asset {
+        kind: Kind::Alert,
+        keys: &[Key::Text("machineId")],
+        members: &[
+            ("title", "title", Form::Text),
+            ("severity", "severity", Form::Text),
+            ("status", "status", Form::Text),
+            ("category", "category", Form::Text),
+            ("alertCreationTime", "created", Form::Text),
+            ("lastUpdateTime", "updated", Form::Text),
+            ("incidentId", "incident", Form::Text),
+        ],
+        closed: Some(("status", "resolved")),
+    }),
+    ..plain()
+};

@@ -1,0 +1,119 @@
+//! Incidents, from two APIs.
+
+use super::{
+    super::{GRAPH, XDR},
+    LIST, OLDEST_FIRST, plain,
+};
+use crate::core::{
+    columns,
+    endpoint::{Endpoint, TimeFilter, WindowQuery},
+    mapping::{As, Rule, take},
+    paging::Paging,
+    record::Identity,
+};
+
+const INCIDENT: &[Rule] = &[
+    take("id", "uuid", As::Text),
+    take("displayName", "displayName", As::Text),
+    take("description", "description", As::Text),
+    take("severity", "severity", As::Text),
+    take("assignedTo", "assigneeUuid", As::Text),
+    take("status", "status", As::Text),
+    take("createdDateTime", "createTime", As::Time),
+    take("lastUpdateDateTime", "updateTime", As::Time),
+    take("customTags", "tags", As::Json),
+    take("classification", "resolveReason", As::Text),
+];
+
+const INCIDENT_LIST: WindowQuery = WindowQuery {
+    path: "/v1.0/security/incidents",
+    filter: TimeFilter::OData("lastUpdateDateTime"),
+    parameters: OLDEST_FIRST,
+    // More than 50 are refused by some tenants.
+    paging: Paging::Boundary {
+        top: 50,
+        ordered: true,
+    },
+    ..LIST
+};
+
+const fn incidents() -> Endpoint {
+    Endpoint {
+        stream: "defender.incidents",
+        domain: GRAPH,
+        window: INCIDENT_LIST,
+        roles: &[
+            "SecurityIncident.Read.All",
+            "SecurityIncident.ReadWrite.All",
+        ],
+        fix: "grant the app the application role `SecurityIncident.Read.All` of Microsoft Graph, with \
+          admin consent, or set `DEFENDER_INCIDENTS_API=xdr` for an app that holds \
+          `Incident.Read.All`",
+        table: &columns::INCIDENTS,
+        identity: Identity {
+            id: "id",
+            version: Some("lastUpdateDateTime"),
+            time: "lastUpdateDateTime",
+            ..Identity::PLAIN
+        },
+        fingerprints: "defender.incidents",
+        schema: Some("incidents"),
+        rules: INCIDENT,
+        ..plain()
+    }
+}
+
+/// Incidents, each version of them.
+pub static INCIDENTS: Endpoint = incidents();
+
+/// The same with their alerts.
+pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
+    window: WindowQuery {
+        parameters: &[
+            ("$orderby", "lastUpdateDateTime asc"),
+            ("$expand", "alerts"),
+        ],
+        ..INCIDENT_LIST
+    },
+    ..incidents()
+};
+
+/// The same, as the XDR API has them: always with their alerts.
+pub static XDR_INCIDENTS: Endpoint = Endpoint {
+    domain: XDR,
+    window: WindowQuery {
+        path: "/api/incidents",
+        filter: TimeFilter::OData("lastUpdateTime"),
+        // It takes no `$orderby`.
+        parameters: &[],
+        paging: Paging::Boundary {
+            top: 100,
+            ordered: false,
+        },
+        ..LIST
+    },
+    roles: &["Incident.Read.All", "Incident.ReadWrite.All"],
+    fix: "grant the app the application role `Incident.Read.All` of `Microsoft Threat Protection`, \
+          with admin consent, or set `DEFENDER_INCIDENTS_API=graph` for an app that holds \
+          `SecurityIncident.Read.All`",
+    identity: Identity {
+        id: "incidentId",
+        version: Some("lastUpdateTime"),
+        time: "lastUpdateTime",
+        ..Identity::PLAIN
+    },
+    fingerprints: "defender.incidents.xdr",
+    schema: Some("xdr-incidents"),
+    rules: &[
+        take("incidentId", "uuid", As::NumberText),
+        take("incidentName", "displayName", As::Text),
+        take("severity", "severity", As::Text),
+        take("assignedTo", "assigneeUuid", As::Text),
+        take("status", "status", As::Text),
+        take("createdTime", "createTime", As::Time),
+        take("lastUpdateTime", "updateTime", As::Time),
+        take("tags", "tags", As::Json),
+        take("classification", "resolveReason", As::Text),
+    ],
+    ..incidents()
+};
