@@ -43,6 +43,7 @@ mod world;
 
 use child::Child;
 use of::Of;
+use table::Round;
 use usage::Usage;
 use world::{Tally, World};
 
@@ -57,7 +58,7 @@ pub(super) struct Arguments {
     /// How many milliseconds each call takes longer
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency: u64,
-    /// How often all is measured: the least CPU and time count, and the most memory
+    /// How often all is measured: the medians of CPU and time count, and the most memory
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Do only the work that nobody can leave out
@@ -118,21 +119,6 @@ struct Done {
     usage: Usage,
 }
 
-impl Done {
-    /// The same work measured twice: others who use the machine only add to its time.
-    fn or_better(self, other: Self) -> Self {
-        Self {
-            seconds: self.seconds.min(other.seconds),
-            usage: Usage {
-                cpu_seconds: self.usage.cpu_seconds.min(other.usage.cpu_seconds),
-                peak_bytes: self.usage.peak_bytes.max(other.usage.peak_bytes),
-                bytes: self.usage.bytes.max(other.usage.bytes),
-            },
-            ..self
-        }
-    }
-}
-
 /// A part, and what the simulator saw of it.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
@@ -159,11 +145,10 @@ async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
     // First, where it can't be measured: before anything is started.
     Usage::of_this_process()?;
     let folder = Folder::new()?;
-    let mut figures = round(arguments, &folder.0.join("1"))?;
-    for number in 2..=arguments.rounds {
-        let folder = folder.0.join(number.to_string());
-        figures = figures.or_better(round(arguments, &folder)?);
-    }
+    let rounds = (1..=arguments.rounds)
+        .map(|number| round(arguments, &folder.0.join(number.to_string())))
+        .collect::<Result<_>>()?;
+    let mut figures = table::Figures::new(arguments, rounds);
     if !arguments.reference {
         figures.start = Some(start::measure(&folder.0, clock).await?);
     }
@@ -173,20 +158,24 @@ async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
         .map_or(Ok(()), |missing| Err(Error::contract(missing)))
 }
 
-/// Measures each part once, one after the other.
-fn round(arguments: &Arguments, folder: &Path) -> Result<table::Figures> {
+/// Measures each part once.
+fn round(arguments: &Arguments, folder: &Path) -> Result<Round> {
     let measure = |part| measure(part, arguments, folder);
-    let mut figures = table::Figures::new(arguments, measure(Part::Reference)?);
+    let mut round = Round {
+        reference: measure(Part::Reference)?,
+        pull: None,
+        fetch: None,
+    };
     if !arguments.reference {
         if arguments.of == Of::Machines {
             measure(Part::Fill)?;
         }
-        figures.pull = Some(measure(Part::Pull)?);
+        round.pull = Some(measure(Part::Pull)?);
         if arguments.latency > 0 {
-            figures.fetch = Some(measure(Part::Fetch)?);
+            round.fetch = Some(measure(Part::Fetch)?);
         }
     }
-    Ok(figures)
+    Ok(round)
 }
 
 fn measure(part: Part, arguments: &Arguments, folder: &Path) -> Result<Measured> {

@@ -9,47 +9,27 @@ pub(super) struct Figures {
     of: Of,
     rows: u64,
     latency: u64,
-    rounds: u32,
-    reference: Measured,
-    pub(super) pull: Option<Measured>,
-    pub(super) fetch: Option<Measured>,
+    rounds: Vec<Round>,
     pub(super) start: Option<Start>,
 }
 
+/// Each part, measured once, one after the other: they are compared with each other alone, since a
+/// machine that others use too is not as fast from one minute to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Round {
+    pub(super) reference: Measured,
+    pub(super) pull: Option<Measured>,
+    pub(super) fetch: Option<Measured>,
+}
+
 impl Figures {
-    pub(super) fn new(arguments: &Arguments, reference: Measured) -> Self {
+    pub(super) fn new(arguments: &Arguments, rounds: Vec<Round>) -> Self {
         Self {
             of: arguments.of,
             rows: arguments.rows(),
             latency: arguments.latency,
-            rounds: arguments.rounds,
-            reference,
-            pull: None,
-            fetch: None,
+            rounds,
             start: None,
-        }
-    }
-
-    /// All of it measured twice: what did not arrive in either run stays to be seen.
-    pub(super) fn or_better(self, other: Self) -> Self {
-        if self.missing().is_some() {
-            return self;
-        }
-        if other.missing().is_some() {
-            return other;
-        }
-        let better = |one: Measured, other: Measured| Measured {
-            done: one.done.or_better(other.done),
-            ..one
-        };
-        let of_both = |one: Option<Measured>, other: Option<Measured>| {
-            one.zip(other).map(|(one, other)| better(one, other))
-        };
-        Self {
-            reference: better(self.reference, other.reference),
-            pull: of_both(self.pull, other.pull),
-            fetch: of_both(self.fetch, other.fetch),
-            ..self
         }
     }
 
@@ -59,26 +39,32 @@ impl Figures {
         } = self;
         let mut lines = vec![format!(
             "{} {}, {latency} ms of latency a call; reference: the unavoidable work alone (read, \
-             cut, gzip -1, write); the least of {} rounds, of memory the most",
+             cut, gzip -1, write); medians of {} rounds, of memory the most",
             HumanCount(*rows),
             of.what(),
-            self.rounds
+            self.rounds.len()
         )];
-        if let Some(pull) = &self.pull {
-            lines.extend(self.measured("pull", pull));
+        lines.extend(
+            self.measured("pull", |round| round.pull)
+                .into_iter()
+                .flatten(),
+        );
+        let reference = self.measured("reference", |round| Some(round.reference));
+        lines.extend(reference.into_iter().flatten());
+        let cpu = |measured: &Measured| measured.done.usage.cpu_seconds;
+        let ratio = |round: &Round| Some(cpu(&round.pull?) / cpu(&round.reference));
+        if let Some((ratio, least, most)) = self.spread(ratio) {
+            lines.push(format!(
+                "ratio       {ratio:.2} x the CPU of the reference ({least:.2} to {most:.2})"
+            ));
         }
-        lines.extend(self.measured("reference", &self.reference));
-        if let Some(pull) = &self.pull {
-            let ratio = pull.done.usage.cpu_seconds / self.reference.done.usage.cpu_seconds;
-            lines.push(format!("ratio       {ratio:.2} x the CPU of the reference"));
-            if let Some(fetch) = &self.fetch {
-                let serial = fetch.done.seconds;
-                lines.push(format!(
-                    "latency     {:.2} x the {serial:.2} s that the pages alone take, one after \
-                     the other",
-                    pull.done.seconds / serial
-                ));
-            }
+        let latency = |round: &Round| Some(round.pull?.done.seconds / round.fetch?.done.seconds);
+        let serial = self.spread(|round| Some(round.fetch?.done.seconds));
+        if let Some(((ratio, least, most), (serial, ..))) = self.spread(latency).zip(serial) {
+            lines.push(format!(
+                "latency     {ratio:.2} x the {serial:.2} s that the pages alone take, one after \
+                 the other ({least:.2} to {most:.2})"
+            ));
         }
         let complete = if self.missing().is_none() {
             "yes"
@@ -96,17 +82,31 @@ impl Figures {
         lines.join("\n")
     }
 
-    fn measured(&self, name: &str, measured: &Measured) -> [String; 2] {
-        let Measured { done, tally } = measured;
+    /// The median over the rounds, the least and the most.
+    fn spread(&self, figure: impl Fn(&Round) -> Option<f64>) -> Option<(f64, f64, f64)> {
+        let mut figures: Vec<f64> = self.rounds.iter().filter_map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        let (least, most) = figures.first().zip(figures.last())?;
+        let middle = figures.get(figures.len() / 2)?;
+        Some((*middle, *least, *most))
+    }
+
+    fn measured(&self, name: &str, of: impl Fn(&Round) -> Option<Measured>) -> Option<[String; 2]> {
+        let Measured { done, tally } = self.rounds.iter().find_map(&of)?;
+        let seconds = self.spread(|round| Some(of(round)?.done.seconds))?.0;
+        let cpu_seconds = self
+            .spread(|round| Some(of(round)?.done.usage.cpu_seconds))?
+            .0;
+        let all = self.rounds.iter().filter_map(&of);
+        let peak = all.map(|one| one.done.usage.peak_bytes).max()?;
         #[allow(clippy::cast_precision_loss, reason = "a count of rows")]
         let rows = self.rows as f64;
-        [
+        Some([
             format!(
-                "{name:<11} {:.0} rows/s, {:.2} s, {:.2} CPU s per 100,000 rows, peak {}",
-                rows / done.seconds,
-                done.seconds,
-                done.usage.cpu_seconds * 1e5 / rows,
-                HumanBytes(done.usage.peak_bytes),
+                "{name:<11} {:.0} rows/s, {seconds:.2} s, {:.2} CPU s per 100,000 rows, peak {}",
+                rows / seconds,
+                cpu_seconds * 1e5 / rows,
+                HumanBytes(peak),
             ),
             format!(
                 "            {} calls ({} to {}, {} pushes); {} bytes of records in, {} bytes of \
@@ -119,15 +119,19 @@ impl Figures {
                 HumanCount(tally.bytes),
                 HumanCount(tally.sent),
             ),
-        ]
+        ])
     }
 
-    /// What did not arrive, or should not have, in either run: nothing, or the figures mean nothing.
+    /// What did not arrive, or should not have, in any round: nothing, or the figures mean nothing.
     pub(super) fn missing(&self) -> Option<String> {
+        self.rounds.iter().find_map(|round| self.missing_in(round))
+    }
+
+    fn missing_in(&self, round: &Round) -> Option<String> {
         let rows = self.rows;
         let runs = [
-            ("pull", self.pull, self.of.brought(rows)),
-            ("reference", Some(self.reference), rows),
+            ("pull", round.pull, self.of.brought(rows)),
+            ("reference", Some(round.reference), rows),
         ];
         runs.into_iter().find_map(|(name, run, wanted)| {
             let Measured { done, tally } = run?;
