@@ -328,7 +328,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "what most values are")]
+    #[inline(always)]
     fn string<const HASH: bool>(&mut self, at: usize) -> Option<Step> {
         let inner: &'a [u8] = self.text.get(at + 1..)?;
         let (plain, special) = inner.split_at(special(inner)?);
@@ -420,15 +421,19 @@ impl<'a> Walk<'a> {
             return Some(Step::to(end, 0));
         }
         let text = std::str::from_utf8(self.text.get(at..end)?).ok()?;
-        let (is_whole, float) = (end == whole, || text.parse().ok());
-        let hash = if let Some(number) = text.parse::<u64>().ok().filter(|_| is_whole) {
+        let unsigned = (end == whole).then(|| text.parse().ok()).flatten();
+        let signed = || (end == whole).then(|| text.parse::<i64>().ok()).flatten();
+        let hash = if let Some(number) = unsigned {
             mix(4, number)
-        } else if let Some(number) = text.parse::<i64>().ok().filter(|_| is_whole) {
+        } else if let Some(number) = signed() {
             mix(12, number.cast_unsigned())
         } else {
             // One that no double holds is no number for everybody.
-            let number = float().filter(|number: &f64| number.is_finite())?;
-            mix(5, number.to_bits())
+            let number: f64 = text.parse().ok()?;
+            mix(
+                5,
+                Some(number).filter(|number| number.is_finite())?.to_bits(),
+            )
         };
         Some(Step::to(end, hash))
     }

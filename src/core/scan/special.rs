@@ -13,6 +13,7 @@ const BLOCK: usize = 16;
 /// Where the first byte stands that means something in a string: `"`, `\`, or a control character,
 /// which must not be there. In blocks of our own, since most strings are too short for a search that
 /// has to be set up.
+#[inline(never)]
 pub(super) fn special(text: &[u8]) -> Option<usize> {
     let mut rest = text;
     while let Some((block, after)) = rest.split_first_chunk() {
