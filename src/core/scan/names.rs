@@ -199,7 +199,7 @@ impl Names {
         }
     }
 
-    /// The place of a name. `None` when it gets none.
+    /// The place of a name, which is still to be written there. `None` when it gets none.
     fn place(&mut self, met: &Met, written: &[u8]) -> Option<usize> {
         if written.len() > LONGEST {
             return None;
@@ -214,11 +214,11 @@ impl Names {
         }
         self.places.insert(met.key, self.known.len());
         self.known.push(Name {
-            written: written.to_vec(),
+            written: Vec::new(),
             head: [0; HEAD],
             bits: [0; HEAD],
-            start: met.start_in(written),
-            length: met.name.len(),
+            start: 0,
+            length: 0,
             key: met.key,
             next: NONE,
             object: 0,
