@@ -72,6 +72,14 @@ impl LastNames {
     }
 }
 
+/// What alike objects have in common: the names, and which of them say something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form<'m> {
+    pub(super) outline: &'m Outline,
+    /// The members that say nothing, a bit each by its place.
+    pub(super) empty: u64,
+}
+
 /// A member.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'m, 'a> {
@@ -317,6 +325,21 @@ impl<'a> Members<'a> {
         let mut spans = self.spans.iter();
         let at = spans.position(|span| span.key == key && self.name(span) == name)?;
         Some(position(at))
+    }
+
+    /// `None` for many members, and for names in doubt.
+    pub(super) fn form(&self) -> Option<Form<'_>> {
+        let outline = self.outline.as_deref()?;
+        let spans = Some(&self.spans).filter(|spans| spans.len() <= 64)?;
+        let empty = (spans.iter().rev()).fold(0, |all, span| all << 1 | u64::from(span.is_empty));
+        Some(Form { outline, empty })
+    }
+
+    /// The members from the one at `first` to the one at `last`, as they are written.
+    pub(super) fn written(&self, first: u32, last: u32) -> Option<&'a str> {
+        let start = self.spans.get(first as usize)?.name.start.checked_sub(1)?;
+        let end = self.spans.get(last as usize)?.value.end;
+        self.text.get(within(&(start..end)))
     }
 
     /// The [`canonical_hash`] of the object.

@@ -26,13 +26,15 @@ mod object;
 mod picked;
 mod plan;
 mod restore;
+mod template;
 
 pub use restore::restore;
 
-use cells::{Cell, Cells, Origin, push_origins, usually_fill};
+use cells::{Cell, Cells, Filled, Origin, push_origins, usually_fill};
 use object::{Object, push_text};
 use picked::Picker;
 use plan::{Plan, Shape, Slot, Slots};
+use template::{Templates, Written};
 
 /// In `additionalFields`: the columns that were not filled by their usual member, and by what; the
 /// ones that were looked up are a list, [`DETAILS`].
@@ -77,6 +79,8 @@ pub struct RowSource {
     /// What stands before the value of a column, by its place.
     heads: Vec<String>,
     picker: Option<Picker>,
+    /// What a record says alone, and not further in, decides on its row.
+    is_flat: bool,
     /// Where the name of a device goes, if the table has a column for it.
     device_name: Option<Slot>,
     /// Where what names a record goes, if a rule takes it there.
@@ -112,6 +116,7 @@ pub struct Draft {
     pub json: String,
     shape: Shape,
     details: Shape,
+    templates: Templates,
 }
 
 impl RowSource {
@@ -132,6 +137,7 @@ impl RowSource {
             heads: Vec::new(),
             picker: (layout.picks.as_ref())
                 .map(|picks| Picker::new(picks, layout.rules, &mut slots)),
+            is_flat: false,
             device_name: device_name.map(|column| slots.of(column.name)),
             record_id: usually_fill(layout.rules, RECORD_ID).then(|| slots.of(RECORD_ID)),
             additional: slots.of(ADDITIONAL),
@@ -139,6 +145,7 @@ impl RowSource {
             event_time,
         };
         source.heads = slots.heads();
+        source.is_flat = source.plan.is_flat() && source.picker.is_none();
         source
     }
 
@@ -168,10 +175,50 @@ impl RowSource {
         now: DateTime<Utc>,
         draft: &mut Draft,
     ) -> bool {
+        let is_alone = looked.details.is_none() && looked.device_name.is_none();
+        let form = (self.is_flat && is_alone).then(|| record.form()).flatten();
+        draft.json.clear();
+        self.open(facts, now, &mut draft.json);
+        let start = draft.json.len();
+        if form.is_some_and(|form| draft.templates.write(form, record, &mut draft.json)) {
+            self.close(facts, &mut draft.json);
+            if draft.json.len() <= MAX_VALUE_BYTES {
+                return false;
+            }
+        }
+        draft.json.truncate(start);
+        let filled = self.fill(record, facts, looked, draft);
+        if let Some((form, row)) = form.zip(draft.json.get(start..))
+            && filled.iter().all(Cell::is_of_record)
+        {
+            let written = Written {
+                plan: &self.plan,
+                shape: &draft.shape,
+                heads: &self.heads,
+                rest: self.additional,
+            };
+            draft.templates.learn(form, record, row, written);
+        }
         let json = &mut draft.json;
-        json.clear();
-        self.open(facts, now, json);
-        let mut cells = Cells::new(&self.heads, json);
+        self.close(facts, json);
+        // What is shorter than the longest value has no value that is too long.
+        if json.len() <= MAX_VALUE_BYTES {
+            return false;
+        }
+        let value = |cell: &Cell<'_>| json.get(cell.value.clone()).unwrap_or("null").to_owned();
+        let cells = filled.iter().map(|cell| (cell.slot, value(cell))).collect();
+        self.write_long(cells, facts, now, json)
+    }
+
+    /// Writes the columns of a record, and gives them back.
+    fn fill<'a>(
+        &'a self,
+        record: &Members<'a>,
+        facts: &Facts,
+        looked: Looked<'a>,
+        draft: &mut Draft,
+    ) -> Filled<'a> {
+        let mut cells = Cells::new(&self.heads, &mut draft.json);
         cells.fill(record, &self.plan, &mut draft.shape);
         let details = cells.look_up(looked, record, &self.details, &mut draft.details);
         if let Some((slot, name)) = self.device_name.zip(looked.device_name)
@@ -200,15 +247,7 @@ impl RowSource {
                 cells.add(*slot, constant, Origin::Usual);
             }
         }
-        let filled = cells.filled;
-        self.close(facts, json);
-        // What is shorter than the longest value has no value that is too long.
-        if json.len() <= MAX_VALUE_BYTES {
-            return false;
-        }
-        let value = |cell: &Cell<'_>| json.get(cell.value.clone()).unwrap_or("null").to_owned();
-        let cells = filled.iter().map(|cell| (cell.slot, value(cell))).collect();
-        self.write_long(cells, facts, now, json)
+        cells.filled
     }
 
     /// The same of a row in which something may be too long.

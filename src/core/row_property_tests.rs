@@ -347,20 +347,26 @@ proptest! {
     #[test]
     fn what_was_written_before_changes_no_row(
         (endpoint, layout, records) in several(),
-        order in prop::collection::vec(any::<(Index, Option<Index>)>(), 1..10),
+        order in prop::collection::vec(
+            (any::<Index>(), prop::option::of((any::<Index>(), anything())), any::<bool>()),
+            1..20,
+        ),
     ) {
         let source = RowSource::new(endpoint, &layout, "default", false);
         let identifier = Identifier::new(&endpoint.identity);
         let (mut draft, mut facts) = (Draft::default(), Facts::default());
         let (mut places, now) = (Places::default(), at(NOW));
-        let records = order.iter().map(|(next, emptied)| {
+        let records = order.iter().map(|(next, change, spaced)| {
             let (mut record, details) = next.get(&records).clone();
             // The same names say something else.
             let mut values = record.as_object_mut().unwrap().values_mut();
-            if let Some(at) = emptied.filter(|_| values.len() > 0) {
-                *values.nth(at.index(values.len())).unwrap() = Value::Null;
+            if let Some((at, value)) = change.as_ref().filter(|_| values.len() > 0) {
+                value.clone_into(values.nth(at.index(values.len())).unwrap());
             }
-            (record.to_string(), details.map(|details| details.to_string()))
+            // Wherever that is, it is JSON.
+            let comma = if *spaced { " ,\"" } else { ",\"" };
+            let record = record.to_string().replace(",\"", comma);
+            (record, details.map(|details| details.to_string()))
         });
         let (records, details): (Vec<_>, Vec<_>) = records.unzip();
         let chunk = Chunk::of(&records);

@@ -6,12 +6,16 @@ use serde_json::{Map, json};
 use super::*;
 use crate::{
     core::{
+        chunk::Chunk,
         columns::Type,
         mapping::{As, To},
         shorten::length,
         time::parse_time,
     },
-    source::eset::{CLOUD_OFFICE, DETECTIONS, INCIDENTS},
+    source::{
+        defender::VULNERABILITIES,
+        eset::{CLOUD_OFFICE, DETECTIONS, INCIDENTS},
+    },
 };
 
 #[path = "row_pick_tests.rs"]
@@ -480,4 +484,22 @@ fn a_health_row_is_a_row_of_the_detections_table() {
         (&json!("p\""), &json!("id"))
     );
     assert_eq!(columns["eventTime"], "2026-03-05T12:00:00Z");
+}
+
+#[test]
+fn records_that_look_alike_and_have_no_id_are_named_one_by_one() {
+    let layout = Layout::shared(&VULNERABILITIES);
+    let source = RowSource::new(&VULNERABILITIES, &layout, "default", false);
+    let records: Vec<String> = (0..4)
+        .map(|cve| format!(r#"{{"machineId":"m","cveId":"CVE-2026-{cve}"}}"#))
+        .collect();
+    let (chunk, mut draft) = (Chunk::of(&records), Draft::default());
+    for place in 0..records.len() {
+        let members = chunk.members(place).unwrap();
+        let facts = Facts::of(&members, &VULNERABILITIES.identity);
+        let looked = Looked::default();
+        source.write(&members, &facts, looked, at(NOW), &mut draft);
+        let row: Value = serde_json::from_str(&draft.json).unwrap();
+        assert_eq!(row["recordId"], facts.id);
+    }
 }

@@ -41,6 +41,16 @@ pub(super) enum Origin<'a> {
     LookedUp,
 }
 
+/// The columns that are filled, in their order.
+pub(super) type Filled<'a> = SmallVec<[Cell<'a>; ROOM]>;
+
+impl Cell<'_> {
+    /// False for what was looked up, or found out about the record.
+    pub(super) fn is_of_record(&self) -> bool {
+        !matches!(self.origin, Origin::LookedUp)
+    }
+}
+
 /// The columns of a row that is being written.
 pub(super) struct Cells<'a, 'w> {
     /// The row so far.
@@ -48,7 +58,7 @@ pub(super) struct Cells<'a, 'w> {
     /// What stands before the value of a column, by its place.
     heads: &'a [String],
     /// Those that are filled.
-    pub(super) filled: SmallVec<[Cell<'a>; ROOM]>,
+    pub(super) filled: Filled<'a>,
     /// Which places are filled.
     has: SmallVec<[bool; 64]>,
     /// What is filled now was looked up: it must not be restored.

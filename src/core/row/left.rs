@@ -68,6 +68,28 @@ impl Left {
         object.close().then_some(text)
     }
 
+    /// The places of the first and the last of the members that are left side by side. `None` when one
+    /// of them is not left as it is written.
+    pub(super) fn runs(&self, record: &Members<'_>) -> Option<Vec<(u32, u32)>> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        let mut end = 0;
+        for (at, (member, outcome)) in (0..).zip(record.members().zip(&self.outcomes)) {
+            if *outcome == Outcome::Taken || !member.says() {
+                continue;
+            }
+            let written = member.written()?;
+            match runs.last_mut().filter(|_| written.start == end + 1) {
+                Some((_, last)) => *last = at,
+                None => runs.push((at, at)),
+            }
+            if matches!(outcome, Outcome::Partly(_)) {
+                return None;
+            }
+            end = written.end;
+        }
+        (!self.has_ours).then_some(runs)
+    }
+
     /// Members that are left side by side are written at once.
     fn each<const OUTER: bool>(&self, record: &Members<'_>, object: &mut Object<'_>) {
         let text = record.as_written();

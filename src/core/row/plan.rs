@@ -100,7 +100,12 @@ impl Shape {
         }
     }
 
-    /// One of the steps that are taken: its place, and the one of its member.
+    /// The steps that are taken: the place of each, and the one of its member.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.taken.iter().copied()
+    }
+
+    /// One of them.
     pub(super) fn step(&self, at: usize) -> Option<(usize, u32)> {
         self.taken.get(at).copied()
     }
@@ -118,6 +123,12 @@ impl Plan {
     /// The plan of rules for a whole record.
     pub(super) fn new(rules: &'static [Rule], slots: &mut Slots) -> Self {
         Self::within("", rules, slots)
+    }
+
+    /// True when no member goes on by a plan of its own.
+    pub(super) fn is_flat(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.all(|step| matches!(step.way, Way::Column(..)))
     }
 
     fn within(above: &str, rules: &'static [Rule], slots: &mut Slots) -> Self {

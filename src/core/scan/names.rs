@@ -19,13 +19,13 @@ const NONE: usize = usize::MAX;
 /// How many outlines are kept: records that leave out members have several.
 const OUTLINES: usize = 16;
 
-/// The names of an object in their order, which many objects share. They mean what is written, and
-/// differ.
+/// The names of an object in their order, and how much stands before each, which many objects share.
+/// They mean what is written, and differ.
 #[derive(Debug, Clone)]
-pub(in crate::core) struct Outline(Arc<[usize]>);
+pub(in crate::core) struct Outline(Arc<[(usize, usize)]>);
 
 impl Outline {
-    /// True when both are surely of the same names.
+    /// True when both are surely of the same names, as far from the values before them.
     pub(in crate::core) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -161,7 +161,9 @@ impl Names {
             let name = self.known.get(*at).filter(|_| *at != self.last);
             name.map(|name| name.next)
         };
-        let places: Arc<[usize]> = iter::successors(first, next).collect();
+        let places = iter::successors(first, next);
+        let start = |at: usize| self.known.get(at).map_or(0, |name| name.start);
+        let places: Arc<[_]> = places.map(|at| (at, start(at))).collect();
         let known = self.outlines.iter().position(|known| known.0 == places);
         let outline = match known {
             Some(at) => self.outlines.remove(at),
