@@ -94,6 +94,7 @@ pub(crate) enum Kind {
     Gated,
     Moving,
     SinceRefused,
+    LateBucket,
     RbacMove,
     SasExpired,
     TooBig,
@@ -342,6 +343,11 @@ pub(super) const KINDS: &[(&str, Group, &str)] = &[
         "400, as for a `sinceTime` of more than 14 days ago",
     ),
     (
+        "late-bucket",
+        Group::Changes,
+        "the newest bucket of six hours, in which changes are published, is not there yet",
+    ),
+    (
         "rbac-move",
         Group::Changes,
         "a device changes its group: one id is both `Fixed` and `New`",
@@ -464,6 +470,7 @@ impl Kind {
             "gated-enums" => Self::Gated,
             "moving" => Self::Moving,
             "since-refused" => Self::SinceRefused,
+            "late-bucket" => Self::LateBucket,
             "rbac-move" => Self::RbacMove,
             "sas-expired" => Self::SasExpired,
             "too-big" => Self::TooBig,

@@ -80,6 +80,7 @@ impl Kind {
                 | Self::Ties
                 | Self::Gated
                 | Self::Moving
+                | Self::LateBucket
                 | Self::NullIngestion
                 | Self::RowCap(_)
                 | Self::Bunched(_)

@@ -14,6 +14,7 @@ use crate::simulator::{
     Inner,
     answer::{Answer, Content, Incoming},
     bulk::Made,
+    kind::Kind,
     listing::Lines,
     seal::{Use, open, seal},
     target::Target,
@@ -104,7 +105,8 @@ impl Inner {
         }
         let (size, start) = (page_size(&query, bends)?, Self::position(&query)?);
         let first = snapshot_of(since).unsigned_abs();
-        let last = published(now).unsigned_abs();
+        let late = i64::from(bends.has(Kind::LateBucket));
+        let last = (published(now) - late).unsigned_abs();
         let [last, snapshot, start] = start.unwrap_or([last, first, 0]);
         let skip = usize::try_from(start).unwrap_or(usize::MAX);
 

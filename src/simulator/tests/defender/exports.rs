@@ -178,6 +178,17 @@ async fn changes_come_in_whole_buckets_of_two_weeks_at_most() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_is_late_is_there_the_next_time() {
+    let bench = Bench::new().await;
+    let path = format!("{CHANGES}?sinceTime={}", text(ago(34)));
+    let all = bench.values(&path).await;
+    bench.fault("defender.software.changes:late-bucket");
+    let early = bench.values(&path).await;
+    assert!(early.len() < all.len() && all.starts_with(&early));
+    assert_eq!(bench.values(&path).await, all);
+}
+
+#[tokio::test]
 async fn a_machine_that_changes_its_group_is_fixed_and_new_at_once() {
     let bench = Bench::new().await;
     bench.advance(6 * 24 * 3600);
