@@ -291,8 +291,8 @@ impl App {
         }
     }
 
-    /// Runs the streams of a function one after the other, the least recently finished first, so
-    /// that none starves behind a slow one.
+    /// Runs the streams of a function one after the other, first the one whose turn was the longest
+    /// ago, so that none starves behind one that is slow or uses up what they share.
     pub async fn run(&self, function: &str, options: &RunOptions) -> Vec<Report> {
         let limits = self.limits(options.stop.clone());
         let parts = Parts {
@@ -311,9 +311,9 @@ impl App {
         }
         let mut jobs = Vec::new();
         for job in self.jobs(function) {
-            jobs.push((self.last_finished(&job.key).await, job));
+            jobs.push((self.last_turn(&job.key).await, job));
         }
-        jobs.sort_by_key(|(finished, _)| *finished);
+        jobs.sort_by_key(|(turn, _)| *turn);
         let mut reports = Vec::new();
         for (_, job) in jobs {
             let job = Job {
@@ -335,7 +335,7 @@ impl App {
         reports
     }
 
-    async fn last_finished(&self, key: &StreamKey) -> Option<DateTime<Utc>> {
+    async fn last_turn(&self, key: &StreamKey) -> Option<DateTime<Utc>> {
         // A state that can't be read is reported by the run of its stream.
         self.parts
             .storage
@@ -343,7 +343,7 @@ impl App {
             .await
             .ok()
             .flatten()
-            .and_then(|(state, _)| state.finished)
+            .and_then(|(state, _)| state.turn)
     }
 }
 

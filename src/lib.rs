@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! POST /EsetTimer                              host        a wake-up call; the deadline is ours
-//!  → function name → its streams               app         least recently finished first
+//!  → function name → its streams               app         the longest waiting first
 //!  → take the lease, load the cursor           storage     one entity with an ETag
 //!  → plan slices from cursor and clock         core        never from the trigger's time
 //!  → for each slice, for each page:            pipeline    the only loop

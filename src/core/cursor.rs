@@ -101,6 +101,9 @@ pub struct StreamState {
     /// When a run of it last ended, well or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<DateTime<Utc>>,
+    /// When a run of it last began in which its source could be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<DateTime<Utc>>,
     /// What ended the last run, when it was an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -130,6 +133,7 @@ impl Default for StreamState {
             lease: None,
             behind: false,
             finished: None,
+            turn: None,
             error: None,
         }
     }

@@ -397,6 +397,7 @@ fn a_state_is_read_back_as_it_was_written() {
     state.no_feed = Some(at(2));
     state.looked_back = Some(at(3));
     state.finished = Some(at(4));
+    state.turn = Some(at(9));
     state.error = Some("why".to_owned());
     state.behind = true;
     state.passed = Some(at(5));

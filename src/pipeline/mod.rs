@@ -129,6 +129,11 @@ async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) ->
             return Ok(Outcome::Busy);
         }
     };
+    // Whoever finds the time or the source's patience used up by others keeps the place in the line.
+    let (now, rests_until) = (parts.clock.now(), job.source.rests_until());
+    if now < limits.deadline && rests_until.is_none_or(|until| until <= now) {
+        held.state.turn = Some(now);
+    }
     let end = pull(job, parts, limits, &mut held, report).await;
     if let Ok(Outcome::Off) = end {
         report.reason.clone_from(&held.state.off_why);

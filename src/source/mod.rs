@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use crate::{
     core::{
@@ -65,6 +66,11 @@ pub trait Source: Send + Sync {
     async fn count(&self, window: Window, limits: &Limits) -> Result<Option<u64>> {
         let _ = (window, limits);
         Ok(None)
+    }
+
+    /// Until when the source has said that it answers nothing, whatever it is asked.
+    fn rests_until(&self) -> Option<DateTime<Utc>> {
+        None
     }
 
     /// True when [`look_up`](Self::look_up) has anything to do.

@@ -26,13 +26,13 @@ fn quotas(api: &str) -> &'static [(u32, Duration)] {
     }
 }
 
-/// Tenant, app and API.
+/// Tenant, app and API; the app is empty where it does not matter.
 type Key = (String, String, &'static str);
 
 /// What the connections of a process share.
 #[derive(Default)]
 pub struct Quotas {
-    /// One rate limit for each tenant, app and API.
+    /// One rate limit for each.
     limiters: Mutex<HashMap<Key, Arc<Limiter>>>,
     /// Until when each tenant's share of hunting is used up.
     rests: Mutex<HashMap<String, Arc<Rest>>>,
@@ -64,7 +64,10 @@ impl Quotas {
         api: &'static str,
         clock: &SharedClock,
     ) -> Arc<Limiter> {
-        let key = (account.tenant.clone(), account.client.clone(), api);
+        // Hunting is counted by tenant, whichever app asks.
+        let client = Some(&account.client).filter(|_| api != HUNTING);
+        let client = client.cloned().unwrap_or_default();
+        let key = (account.tenant.clone(), client, api);
         let mut held = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
         let limiter = held
             .entry(key)
@@ -103,7 +106,11 @@ mod tests {
         ] {
             assert!(!Arc::ptr_eq(&limiter, &other));
         }
-        // The share of hunting is the tenant's, whichever app asks.
+        // That of hunting is the tenant's, whichever app asks, and so is its share of time.
+        assert!(Arc::ptr_eq(
+            &of("contoso", "app", HUNTING),
+            &of("contoso", "another", HUNTING)
+        ));
         let rest = quotas.rest("contoso");
         assert!(Arc::ptr_eq(&rest, &quotas.rest("contoso")));
         assert!(!Arc::ptr_eq(&rest, &quotas.rest("fabrikam")));

@@ -51,9 +51,8 @@ impl Hunting {
     }
 
     async fn query(&self, query: &str, limits: &Limits) -> Result<Reply> {
-        let rest = self.connection.hunting_rest();
         let now = self.connection.clock().now();
-        if let Some(until) = rest.until().filter(|until| now < *until) {
+        if let Some(until) = self.rests_until().filter(|until| now < *until) {
             return Err(self.used_up(until));
         }
         let body = Bytes::from(json!({ "Query": query }).to_string());
@@ -73,7 +72,7 @@ impl Hunting {
         let reply = self.connection.ask(HUNTING, &question, limits).await?;
         if let Reply::UsedUp(_) = reply {
             let until = next_cycle(self.connection.clock().now());
-            rest.set(until);
+            self.connection.hunting_rest().set(until);
             return Err(self.used_up(until));
         }
         Ok(reply)
@@ -193,6 +192,10 @@ impl Source for Hunting {
         let part = Part::of(window, page);
         let query = rows(self.table, &part, matches!(slice, Slice::Ingested(_)));
         Ok((self.query(&query, limits).await?, records))
+    }
+
+    fn rests_until(&self) -> Option<DateTime<Utc>> {
+        self.connection.hunting_rest().until()
     }
 
     async fn basis(&self, limits: &Limits) -> Result<Option<Basis>> {

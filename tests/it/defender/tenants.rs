@@ -16,7 +16,7 @@ use sentinel_connector::{
         http::{Request, Response, SharedTransport, Transport, TransportError},
         identity::Certificate,
     },
-    pipeline::Outcome,
+    pipeline::{Outcome, Report},
     simulator::{Fault, Options, Simulator},
 };
 
@@ -92,9 +92,29 @@ async fn assert_own(first: &Tenant, connection: &str, simulator: &Simulator) {
     assert!(alerts.is_subset(&may), "{connection}");
 }
 
+/// The ids that a connection has landed, of every stream; those of incidents, which every tenant
+/// counts from one, with their versions.
+async fn all_ids(tenant: &Tenant, connection: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = BTreeMap::<String, BTreeSet<String>>::new();
+    for table in ["IntegrationTable_CL", "IntegrationTableIncidents_CL"] {
+        let sql = format!(
+            "SELECT streamName, \
+             iif(streamName = 'defender.incidents', recordId || recordVersion, recordId) \
+             FROM {table} WHERE connectionName = '{connection}' AND streamName LIKE 'defender.%'"
+        );
+        for mut row in tenant.rows(&sql).await {
+            let (stream, id) = (row[0].take().unwrap(), row[1].take().unwrap());
+            all.entry(stream).or_default().insert(id);
+        }
+    }
+    all
+}
+
 #[tokio::test]
 async fn two_tenants_never_mix() {
-    let mut first = Tenant::new("machines,alerts");
+    let mut first =
+        Tenant::new("machines,vulnerabilities,software-vulnerabilities,alerts,incidents");
+    first.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
     let mut options = Options::new(12, first.now());
     options.scale = 0.2;
     options.tenant_id = OTHER.to_owned();
@@ -120,7 +140,7 @@ async fn two_tenants_never_mix() {
         storage.load(&key).await.unwrap().unwrap().0
     };
     let reports = run().await;
-    assert_eq!(reports.len(), 4);
+    assert_eq!(reports.len(), 2 * 7);
     for report in &reports {
         assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
         assert!(report.counts.landed > 0, "{report:?}");
@@ -150,6 +170,14 @@ async fn two_tenants_never_mix() {
     }
     assert_own(&first, "one", &first.simulator).await;
     assert_own(&first, "two", &second).await;
+    // Both have vulnerabilities that everybody has; whatever else has an id has one of its own.
+    let (one, two) = (all_ids(&first, "one").await, all_ids(&first, "two").await);
+    assert_eq!(one.len(), 7);
+    for (stream, ids) in &one {
+        let both: Vec<_> = ids.intersection(&two[stream]).take(3).collect();
+        let shared = stream == "defender.vulnerability-catalogue";
+        assert!(shared || both.is_empty(), "{stream}: {both:?}");
+    }
 }
 
 /// Each stream has its pace, and each connection its own.
@@ -250,6 +278,38 @@ async fn a_table_that_uses_up_the_share_of_hunting_lets_the_others_rest() {
         assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
         assert!(report.counts.landed > 0, "{report:?}");
     }
+}
+
+/// Where the share is enough for one or two of three tables at a time, each has its turn.
+#[tokio::test]
+async fn no_table_takes_the_share_of_hunting_for_itself() {
+    let tables = ["DeviceEvents", "EmailEvents", "AlertInfo"];
+    let mut most = 0;
+    for table in tables {
+        let mut alone = Tenant::new("none");
+        alone.set("DEFENDER_HUNTING_TABLES", table);
+        alone.run_well().await;
+        most = most.max(alone.queries.lock().unwrap().len());
+    }
+    let mut tenant = Tenant::new("none");
+    tenant.set("DEFENDER_HUNTING_TABLES", &tables.join(","));
+    let app = tenant.app();
+    let options = RunOptions {
+        at_once: true,
+        ..RunOptions::default()
+    };
+    let mut served = BTreeSet::new();
+    for _ in tables {
+        tenant.inject(&format!("defender.hunting:cpu-quota@{}", most + 1));
+        let reports = app.run(FUNCTION, &options).await;
+        let done = |report: &&Report| report.outcome == Outcome::UpToDate;
+        let done: Vec<_> = reports.iter().filter(done).collect();
+        assert!((1..3).contains(&done.len()), "{reports:#?}");
+        served.extend(done.iter().map(|report| report.key.stream.clone()));
+        tenant.simulator.heal();
+        tenant.pass(15);
+    }
+    assert_eq!(served.len(), tables.len(), "{served:?}");
 }
 
 /// The service is asked for these severities alone, of both lists.
