@@ -134,6 +134,18 @@ impl App {
         Ok(app)
     }
 
+    /// The event tables that each connection names although it keeps to data of endpoints.
+    pub fn left_out(settings: &Settings) -> Vec<(&str, Vec<&'static str>)> {
+        let mut left_out = Vec::new();
+        for connection in &settings.connections {
+            if let config::Source::Defender(settings) = &connection.source {
+                left_out.push((connection.name.as_str(), defenders::left_out(settings)));
+            }
+        }
+        left_out.retain(|(_, tables)| !tables.is_empty());
+        left_out
+    }
+
     /// One match: which streams a source has, and which function runs them.
     fn connect(
         &mut self,

@@ -134,7 +134,15 @@ fn check_settings(
     for warning in warnings {
         findings.note(&warning.setting, &warning.to_string());
     }
-    loaded.ok()
+    let loaded = loaded.ok();
+    for (connection, tables) in loaded.as_ref().map(App::left_out).unwrap_or_default() {
+        let text = format!(
+            "{connection}: `DEFENDER_ENDPOINT_ONLY` leaves out {}: no tables of devices",
+            tables.join(", ")
+        );
+        findings.note("DEFENDER_HUNTING_TABLES", &text);
+    }
+    loaded
 }
 
 /// A setting's value; of a secret only that there is one.

@@ -30,6 +30,9 @@ fn alert_sifts(settings: &DefenderSettings) -> &'static [Sift] {
 const EXPOSED: &[Sift] = &[Sift::NotPositive("exposedMachines")];
 const NOT_RESOLVED: Sift = Sift::SaysBeforeSent("status", "resolved", "createdDateTime");
 const XDR_NOT_RESOLVED: Sift = Sift::SaysBeforeSent("status", "Resolved", "createdTime");
+/// Who leaves them out one day gets the closings of those that were sent until then.
+const REMEMBERED: Sift = Sift::Remembered("createdDateTime");
+const XDR_REMEMBERED: Sift = Sift::Remembered("createdTime");
 
 /// Incidents, by whether resolved ones are left out, and those without an alert of an endpoint.
 fn incident_sifts(settings: &DefenderSettings) -> &'static [Sift] {
@@ -38,8 +41,10 @@ fn incident_sifts(settings: &DefenderSettings) -> &'static [Sift] {
         settings.ignore_resolved,
         settings.endpoint_only,
     ) {
-        (_, false, false) => &[],
-        (_, false, true) => &[WITH_ENDPOINTS],
+        (IncidentsApi::Graph, false, false) => &[REMEMBERED],
+        (IncidentsApi::Graph, false, true) => &[WITH_ENDPOINTS, REMEMBERED],
+        (IncidentsApi::Xdr, false, false) => &[XDR_REMEMBERED],
+        (IncidentsApi::Xdr, false, true) => &[WITH_ENDPOINTS, XDR_REMEMBERED],
         (IncidentsApi::Graph, true, false) => &[NOT_RESOLVED],
         (IncidentsApi::Graph, true, true) => &[WITH_ENDPOINTS, NOT_RESOLVED],
         (IncidentsApi::Xdr, true, false) => &[XDR_NOT_RESOLVED],
@@ -102,8 +107,22 @@ pub(super) fn endpoints(settings: &DefenderSettings) -> Result<Vec<&'static Endp
     Ok(lists.chain(tables).collect())
 }
 
-/// The event tables of a connection, each once.
+/// The event tables of a connection.
 fn tables(settings: &DefenderSettings) -> Result<Vec<&'static HuntingTable>> {
+    let mut tables = named_tables(settings)?;
+    tables.retain(|table| table.of_devices || !settings.endpoint_only);
+    Ok(tables)
+}
+
+/// Those that are named, but hold no data of endpoints, to which the settings keep.
+pub(super) fn left_out(settings: &DefenderSettings) -> Vec<&'static str> {
+    let mut tables = named_tables(settings).unwrap_or_default();
+    tables.retain(|table| !table.of_devices && settings.endpoint_only);
+    tables.into_iter().map(|table| table.name).collect()
+}
+
+/// The event tables that are named, each once.
+fn named_tables(settings: &DefenderSettings) -> Result<Vec<&'static HuntingTable>> {
     let mut tables: Vec<&HuntingTable> = Vec::new();
     for name in &settings.hunting_tables {
         let table = hunting::table(name).ok_or_else(|| {
@@ -113,8 +132,7 @@ fn tables(settings: &DefenderSettings) -> Result<Vec<&'static HuntingTable>> {
                 tables.join(", ")
             ))
         })?;
-        let wanted = table.of_devices || !settings.endpoint_only;
-        if wanted && !tables.iter().any(|known| known.name == table.name) {
+        if !tables.iter().any(|known| known.name == table.name) {
             tables.push(table);
         }
     }

@@ -21,6 +21,9 @@ pub enum Sift {
     /// Its member says this, and nothing of the record was ever sent: what was sent is remembered by
     /// the time in the last member.
     SaysBeforeSent(&'static str, &'static str, &'static str),
+    /// None is left out, but what is sent is remembered by the time in this member, for one who asks
+    /// later.
+    Remembered(&'static str),
 }
 
 /// What becomes of a record.
@@ -76,10 +79,10 @@ fn none_says(record: &Members<'_>, list: &str, member: &str, values: &[&str]) ->
     list.is_some_and(|list| !list.is_empty() && !list.iter().any(says))
 }
 
-/// The time by which it is remembered that something of a record was sent; none when nobody asks.
+/// The time by which it is remembered that something of a record was sent; none when nobody will ask.
 pub fn sent_by(sifts: &[Sift], record: &Members<'_>) -> Option<Option<DateTime<Utc>>> {
     sifts.iter().find_map(|sift| match sift {
-        Sift::SaysBeforeSent(_, _, time) => {
+        Sift::SaysBeforeSent(_, _, time) | Sift::Remembered(time) => {
             Some(record.text(time).and_then(|text| parse_time(&text)))
         }
         _ => None,
@@ -160,5 +163,8 @@ mod tests {
         assert_eq!(sent_by(&[], &members), None);
         let time = "2026-01-01T00:00:00Z".parse().ok();
         assert_eq!(sent_by(&[RESOLVED], &members), Some(time));
+        let remembered = Sift::Remembered("created");
+        assert_eq!(sent_by(&[remembered], &members), Some(time));
+        assert_eq!(verdict(&[remembered], &members), Verdict::Keep);
     }
 }
