@@ -11,7 +11,7 @@ use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::{App, RunOptions},
-    config::{Mode, Settings},
+    config::{Environment, Mode, Settings},
     core::{
         cursor::{StreamKey, StreamState},
         endpoint::{Endpoint, WindowQuery},
@@ -23,7 +23,7 @@ use sentinel_connector::{
         http::{Request, Response, SharedTransport, Transport, TransportError},
     },
     pipeline::{self, Job, Outcome, Report},
-    simulator::{Fault, Options, Simulator},
+    simulator::{Fault, Options, Simulator, Target},
     sink::workspace::Workspace,
     source::{
         defender::Defender,
@@ -47,6 +47,19 @@ pub(crate) const FUNCTION: &str = "DefenderTimer";
 /// True for the id of a record that came without one: a hash of it.
 fn is_nameless(id: &str, context: &str) -> bool {
     context.contains("bad-record") && id.len() == 16
+}
+
+/// The stream that asks there for its records.
+fn stream_of(target: Target) -> Option<&'static str> {
+    Some(match target {
+        Target::DefenderMachines => "defender.machines",
+        Target::DefenderVulnerabilities => "defender.vulnerabilities",
+        Target::DefenderCatalogue => "defender.vulnerability-catalogue",
+        Target::DefenderFile | Target::DefenderChanges => "defender.software-vulnerabilities",
+        Target::DefenderAlerts | Target::DefenderMdeAlerts => "defender.alerts",
+        Target::DefenderIncidents | Target::DefenderXdrIncidents => "defender.incidents",
+        _ => return None,
+    })
 }
 
 /// The simulator, as long as no token goes to a host that is not its.
@@ -198,13 +211,15 @@ impl Tenant {
         self.app_through(&transport)
     }
 
-    pub(crate) fn app_through(&self, transport: &SharedTransport) -> App {
-        let environment = self
-            .settings
-            .iter()
+    fn environment(&self) -> Environment {
+        let settings = self.settings.iter();
+        settings
             .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let settings = Settings::load(&environment, Mode::Local).unwrap();
+            .collect()
+    }
+
+    pub(crate) fn app_through(&self, transport: &SharedTransport) -> App {
+        let settings = Settings::load(&self.environment(), Mode::Local).unwrap();
         let clock: SharedClock = Arc::new(self.clock.clone());
         App::with_transport(&settings, &clock, transport).unwrap()
     }
@@ -223,6 +238,9 @@ impl Tenant {
         };
         for report in &reports {
             assert!(report.counts.balance(), "{report:?}");
+            if report.outcome != Outcome::Failed {
+                assert_eq!(report.counts.again, 0, "{report:?}");
+            }
         }
         self.looks.push((began, self.now()));
         let done = |report: &Report| report.outcome == Outcome::UpToDate;
@@ -293,16 +311,35 @@ impl Tenant {
         found.map(|(state, _)| state).unwrap_or_default()
     }
 
-    /// The reports and the tables of a stream say the same.
+    /// What the simulator served of a stream, what the reports say, and what the tables hold, are one
+    /// number each.
     pub(crate) async fn assert_accounts(&self, stream: &str, context: &str) {
+        let own = self.reports.iter();
+        let own: Vec<&Report> = own.filter(|report| report.key.stream == stream).collect();
+        let sum = |count: fn(&Report) -> u64| own.iter().map(|report| count(report)).sum::<u64>();
         let rows: u64 = self.landed(stream).await.into_values().sum();
-        let landed: u64 = self
-            .reports
-            .iter()
-            .filter(|report| report.key.stream == stream)
-            .map(|report| report.counts.landed)
-            .sum();
+        let landed = sum(|report| report.counts.landed);
         assert_eq!(rows, landed, "{context}: {stream}");
+        let letters = format!("SELECT 1 FROM connector_dead_letters WHERE stream = '{stream}'");
+        let letters = self.rows(&letters).await.len() as u64;
+        let dead = sum(|report| report.counts.dead);
+        assert_eq!(letters, dead, "{context}: {stream}: dead letters");
+        // Which table was hunted, its calls do not tell.
+        if stream.starts_with("defender.hunting.") {
+            return;
+        }
+        let calls = self.simulator.calls();
+        let calls = calls
+            .iter()
+            .filter(|call| call.target.and_then(stream_of) == Some(stream));
+        let served: u64 = calls.map(|call| call.records as u64).sum();
+        let pulled = sum(|report| report.counts.pulled);
+        // A writer that fails leaves what was read ahead of it.
+        let failed = own.iter().any(|report| report.outcome == Outcome::Failed);
+        assert!(
+            pulled == served || pulled < served && failed,
+            "{context}: {stream}: served {served}, pulled {pulled}"
+        );
     }
 
     /// Alerts or incidents: the newest version of each that changed in the history or since must be

@@ -8,6 +8,7 @@ use sentinel_connector::{
     config::{SETTINGS, Scope},
     io::clock::SystemClock,
     simulator::{Options, Simulator},
+    source::hunting,
 };
 
 fn file(name: &str) -> String {
@@ -64,6 +65,31 @@ fn the_role_that_is_enough_for_a_stream_is_told_wherever_roles_are() {
         let role = format!("`{}`", endpoint.roles[0]);
         assert!(table.contains(&role), "{}: {role}", endpoint.stream);
         assert!(endpoint.fix.contains(&role), "{}: {role}", endpoint.stream);
+    }
+}
+
+#[test]
+fn the_tables_of_the_native_connector_are_all_told_of_and_what_they_cost() {
+    let readme = file("README.md");
+    let section = readme.split("**The 22 tables**").nth(1).unwrap();
+    let section = section.split("\n\n**").next().unwrap();
+    let hunted = hunting::tables().iter().map(|table| table.name);
+    let told = hunted.filter(|name| section.contains(&format!("`{name}`")));
+    assert_eq!(told.count(), 21);
+    for name in ["SecurityAlert", "SecurityIncident"] {
+        assert!(section.contains(&format!("`{name}`")), "{name}");
+    }
+    assert!(section.contains("pay for it twice"));
+}
+
+#[test]
+fn who_calls_a_function_by_http_needs_its_key() {
+    for function in ["Assets", "Status"] {
+        let path = format!("{function}/function.json");
+        let folder: serde_json::Value = serde_json::from_str(&file(&path)).unwrap();
+        let trigger = &folder["bindings"][0];
+        assert_eq!(trigger["type"], "httpTrigger", "{function}");
+        assert_eq!(trigger["authLevel"], "function", "{function}");
     }
 }
 

@@ -1,6 +1,9 @@
 //! What `check` says of a tenant: what is missing, by its name, and what is too much.
 
-use sentinel_connector::check::{self, Finding, Found};
+use sentinel_connector::{
+    check::{self, Finding, Found},
+    config::Mode,
+};
 
 use super::Tenant;
 
@@ -123,4 +126,30 @@ async fn without_consent_there_is_nothing_too_much() {
     let tenant = Tenant::new("machines,alerts");
     tenant.inject("entra.token:no-rolesx*");
     assert_eq!(notes(&tenant).await, [""; 0]);
+}
+
+#[test]
+fn tables_that_hold_nothing_of_endpoints_are_told_where_they_are_left_out() {
+    let mut tenant = Tenant::new("none");
+    tenant.set(
+        "DEFENDER_HUNTING_TABLES",
+        "DeviceEvents,EmailEvents,AlertInfo",
+    );
+    let notes = |tenant: &Tenant| {
+        let mut notes = Vec::new();
+        let mut tell = |one: Finding| {
+            if one.found == Found::Note && one.what == "DEFENDER_HUNTING_TABLES" {
+                notes.push(one.text);
+            }
+        };
+        check::settings(&tenant.environment(), Mode::Local, &mut tell).unwrap();
+        notes
+    };
+    assert_eq!(notes(&tenant), [""; 0]);
+    tenant.set("DEFENDER_ENDPOINT_ONLY", "yes");
+    insta::assert_snapshot!(notes(&tenant).join("\n"), @"default: `DEFENDER_ENDPOINT_ONLY` leaves out EmailEvents, AlertInfo: no tables of devices");
+    let streams: Vec<String> = (tenant.app().jobs("DefenderTimer"))
+        .map(|job| job.key.stream.clone())
+        .collect();
+    assert_eq!(streams, ["defender.hunting.DeviceEvents"]);
 }
