@@ -303,6 +303,26 @@ async fn a_closing_lands_for_incidents_that_were_sent_and_for_no_other() {
     assert!(filtered > 0);
 }
 
+#[tokio::test]
+async fn what_sentinel_itself_has_raised_lands_where_it_is_asked_for() {
+    let mut tenant = Tenant::new("alerts");
+    tenant.run_well().await;
+    let own = (tenant.simulator.world().defender()).alerts_of_sentinel(tenant.now());
+    let landed = tenant.ids("defender.alerts").await;
+    assert!(!own.is_empty() && landed.is_disjoint(&own));
+
+    let mut tenant = Tenant::new("alerts");
+    tenant.set("DEFENDER_SENTINEL_ALERTS", "yes");
+    tenant.run_well().await;
+    let all = tenant.ids("defender.alerts").await;
+    assert!(landed.is_subset(&all));
+    let further: BTreeSet<String> = all.difference(&landed).cloned().collect();
+    assert!(
+        !further.is_empty() && further.is_subset(&own),
+        "{further:?}"
+    );
+}
+
 /// Whoever leaves resolved incidents out from some day on still hears of the closing of those that
 /// were sent until then.
 #[tokio::test]

@@ -8,11 +8,12 @@ use sentinel_connector::simulator::{Entry, Fault, Target};
 use super::{Tenant, days::assert_hunted};
 use crate::world::each;
 
-/// The faults of Defender, for as far as a stream asks there.
+/// The faults of Defender, for as far as a stream asks there, and of its login.
 fn striking() -> Vec<Entry> {
     let asked = |target: Target| {
-        target.name().starts_with("defender.")
-            && !matches!(target, Target::DefenderMachine | Target::DefenderSoftware)
+        let is_list = target.name().starts_with("defender.")
+            && !matches!(target, Target::DefenderMachine | Target::DefenderSoftware);
+        is_list || target == Target::EntraToken
     };
     let mut entries = Fault::catalogue();
     // A table is bunched from the beginning or never: that is told of with the large windows.
