@@ -6,10 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sentinel_connector::{
@@ -21,6 +23,7 @@ use sentinel_connector::{
     pipeline::Outcome,
     storage::azure::{AzureStorage, Wire},
 };
+use tokio::sync::RwLock;
 
 use super::{Cloud, small};
 use crate::azurite::{Azurite, network};
@@ -47,9 +50,34 @@ const PASSING: [Trouble; 7] = [
     LostAnswer,
 ];
 
+/// A clock that somebody's wait for the next try moves on only while no answer is on its way: those
+/// come in real time, and would be late at once.
+struct Waiting {
+    clock: VirtualClock,
+    under_way: Arc<RwLock<()>>,
+}
+
+#[async_trait]
+impl Clock for Waiting {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let alone = self.under_way.write().await;
+        self.clock.sleep(duration).await;
+        drop(alone);
+    }
+
+    fn is_virtual(&self) -> bool {
+        self.clock.is_virtual()
+    }
+}
+
 /// The network on the way to the emulator.
 struct Sky {
     network: SharedTransport,
+    under_way: Arc<RwLock<()>>,
     /// Every so many requests one is struck; 0 is fair weather.
     every: AtomicU64,
     /// Nothing gets through.
@@ -79,6 +107,7 @@ impl Sky {
 #[async_trait]
 impl Transport for Sky {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let _under_way = self.under_way.read().await;
         match self.strike() {
             None => self.network.send(request).await,
             Some(Cut) => Err(TransportError::new("connection reset")),
@@ -103,8 +132,10 @@ impl Transport for Sky {
 
 /// A company whose state lies behind this sky.
 fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
+    let under_way = Arc::default();
     let sky = Arc::new(Sky {
         network: network(),
+        under_way: Arc::clone(&under_way),
         every: AtomicU64::new(0),
         closed: AtomicBool::new(false),
         troubles,
@@ -113,7 +144,10 @@ fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
     });
     let wire = Wire {
         transport: Arc::clone(&sky) as SharedTransport,
-        clock: Arc::new(VirtualClock::new(SystemClock.now())),
+        clock: Arc::new(Waiting {
+            clock: VirtualClock::new(SystemClock.now()),
+            under_way,
+        }),
         random: Arc::new(|| 0.5),
     };
     let storage = AzureStorage::new(Azurite::shared().account(), wire);
