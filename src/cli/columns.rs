@@ -65,6 +65,13 @@ fn section(page: &mut String, endpoint: &Endpoint) {
     if let Some(picks) = &endpoint.picks {
         picked(page, picks);
     }
+    for gather in endpoint.gathers {
+        let path = gather.path.join(".");
+        page.extend([format!(
+            "| `{path}` | `{}` | as well, each once |\n",
+            gather.column
+        )]);
+    }
     for (column, value) in endpoint.constants {
         page.extend([format!("| | `{column}` | always {value} |\n")]);
     }

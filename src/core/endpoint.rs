@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    assets::Asset, columns::Table, cursor::Slice, mapping::Rule, paging::Paging, pick::Picks,
-    record::Identity, window::Pace,
+    assets::Asset,
+    columns::Table,
+    cursor::Slice,
+    mapping::Rule,
+    paging::Paging,
+    pick::{Gather, Picks},
+    record::Identity,
+    window::Pace,
 };
 
 /// One stream: what to ask, what comes back, and where it goes.
@@ -50,6 +56,8 @@ pub struct Endpoint {
     pub constants: &'static [(&'static str, &'static str)],
     /// Columns that an element of a list fills as well.
     pub picks: Option<Picks>,
+    /// Columns that all elements of a list fill as well.
+    pub gathers: &'static [Gather],
     /// What of its records is an asset, or belongs to one.
     pub asset: Option<Asset>,
     /// How it is read in time, unless settings say otherwise.

@@ -1,6 +1,12 @@
 //! What the rows of a stream look like: the columns of their table, and how records fill them.
 
-use super::{columns::Column, endpoint::Endpoint, mapping::Rule, pick::Picks, schema};
+use super::{
+    columns::Column,
+    endpoint::Endpoint,
+    mapping::Rule,
+    pick::{Gather, Picks},
+    schema,
+};
 
 /// The form of a stream's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +21,8 @@ pub struct Layout {
     pub constants: &'static [(&'static str, &'static str)],
     /// Columns that an element of a list fills as well.
     pub picks: Option<Picks>,
+    /// Columns that all elements of a list fill as well.
+    pub gathers: &'static [Gather],
 }
 
 impl Layout {
@@ -26,6 +34,7 @@ impl Layout {
             details: endpoint.details,
             constants: endpoint.constants,
             picks: endpoint.picks,
+            gathers: endpoint.gathers,
         }
     }
 
@@ -40,6 +49,7 @@ impl Layout {
                 details: &[],
                 constants: &[],
                 picks: None,
+                gathers: &[],
             },
         }
     }

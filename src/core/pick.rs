@@ -52,6 +52,21 @@ pub enum With {
     Always(&'static str),
 }
 
+/// A column that gets a list: each text once that lies at the end of a path through lists, such as
+/// `alerts`, `devices`, `mdatpDeviceId`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gather {
+    /// Its name.
+    pub column: &'static str,
+    /// The lists, the outermost first, and the member of an element of the last.
+    pub path: &'static [&'static str],
+}
+
+/// `column` gets what lies at the end of `path`.
+pub const fn gather(column: &'static str, path: &'static [&'static str]) -> Gather {
+    Gather { column, path }
+}
+
 /// `column` gets this.
 pub const fn fill(column: &'static str, with: With) -> Fill {
     Fill { column, with }

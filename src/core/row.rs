@@ -20,6 +20,7 @@ use super::{
 
 mod cells;
 mod convert;
+mod gathered;
 mod left;
 mod long;
 mod object;
@@ -31,6 +32,7 @@ mod template;
 pub use restore::restore;
 
 use cells::{Cell, Cells, Filled, Origin, push_origins, usually_fill};
+use gathered::gathered;
 use object::{Object, push_text};
 use picked::Picker;
 use plan::{Plan, Shape, Slot, Slots};
@@ -79,6 +81,7 @@ pub struct RowSource {
     /// What stands before the value of a column, by its place.
     heads: Vec<String>,
     picker: Option<Picker>,
+    gathers: Vec<(Slot, &'static [&'static str])>,
     /// What a record says alone, and not further in, decides on its row.
     is_flat: bool,
     /// Where the name of a device goes, if the table has a column for it.
@@ -137,6 +140,9 @@ impl RowSource {
             heads: Vec::new(),
             picker: (layout.picks.as_ref())
                 .map(|picks| Picker::new(picks, layout.rules, &mut slots)),
+            gathers: (layout.gathers.iter())
+                .map(|gather| (slots.of(gather.column), gather.path))
+                .collect(),
             is_flat: false,
             device_name: device_name.map(|column| slots.of(column.name)),
             record_id: usually_fill(layout.rules, RECORD_ID).then(|| slots.of(RECORD_ID)),
@@ -145,7 +151,8 @@ impl RowSource {
             event_time,
         };
         source.heads = slots.heads();
-        source.is_flat = source.plan.is_flat() && source.picker.is_none();
+        let looks_further_in = source.picker.is_some() || !source.gathers.is_empty();
+        source.is_flat = source.plan.is_flat() && !looks_further_in;
         source
     }
 
@@ -228,6 +235,11 @@ impl RowSource {
         }
         if let Some(picker) = &self.picker {
             picker.fill(record, &mut cells);
+        }
+        for (slot, path) in &self.gathers {
+            if let Some(json) = gathered(record, path).filter(|_| !cells.has(*slot)) {
+                cells.add(*slot, &json, Origin::Usual);
+            }
         }
         // Named by something else than the member that usually does.
         if let Some(slot) = self.record_id.filter(|slot| !cells.has(*slot)) {

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::source::defender::{ALERTS, ENDPOINTS, MDE_ALERTS};
+use crate::source::defender::{
+    ALERTS, ENDPOINTS, INCIDENTS_WITH_ALERTS, MDE_ALERTS, XDR_INCIDENTS,
+};
 
 fn graph(kind: &str, mut members: Value) -> Value {
     members["@odata.type"] = json!(format!("#microsoft.graph.security.{kind}"));
@@ -181,6 +183,50 @@ fn evidence_that_says_nothing_fills_nothing() {
         // `context` alone.
         assert_eq!(columns.len(), bare + 1, "{evidence}");
     }
+}
+
+#[test]
+fn an_incident_names_the_alerts_and_devices_that_come_with_it() {
+    let xdr = json!({
+        "incidentId": 7,
+        "alerts": [
+            {"alertId": "da1", "devices": [{"mdatpDeviceId": "m2"}, {"mdatpDeviceId": "m1"}]},
+            {"alertId": "da2", "devices": [{"mdatpDeviceId": "m2"}, {"mdatpDeviceId": null}, 5]},
+            {"alertId": "da3", "devices": "none"},
+        ],
+    });
+    let graph = json!({
+        "id": "7",
+        "alerts": [
+            {"id": "da1", "evidence": [{"mdeDeviceId": "m2"}, {"mdeDeviceId": "m1"}]},
+            {"id": "da2", "evidence": [{"mdeDeviceId": "m2"}, {"url": "https://example.org"}]},
+            {"id": "da3"},
+        ],
+    });
+    for (endpoint, record) in [(&XDR_INCIDENTS, xdr), (&INCIDENTS_WITH_ALERTS, graph)] {
+        let columns = columns_of(endpoint, &record);
+        assert_eq!(columns["detectionUuids"], json!(["da1", "da2", "da3"]));
+        assert_eq!(columns["deviceUuids"], json!(["m2", "m1"]));
+        assert_eq!(
+            columns["additionalFields"],
+            json!({"alerts": record["alerts"]})
+        );
+    }
+    let columns = columns_of(&XDR_INCIDENTS, &json!({"incidentId": 7, "alerts": [{}]}));
+    assert!(!columns.contains_key("detectionUuids") && !columns.contains_key("deviceUuids"));
+}
+
+#[test]
+fn each_column_that_is_gathered_is_one_of_its_table_that_no_member_fills() {
+    let mut gathers = 0;
+    for endpoint in ENDPOINTS {
+        for gather in endpoint.gathers {
+            assert!(endpoint.table.column(gather.column).is_some());
+            assert!(!usually_fill(endpoint.rules, gather.column));
+            gathers += 1;
+        }
+    }
+    assert_eq!(gathers, 4);
 }
 
 #[test]

@@ -231,9 +231,30 @@ fn elements(picks: Picks) -> BoxedStrategy<Value> {
         .boxed()
 }
 
+/// Lists within lists, at the end of which there are texts, most of the time.
+fn nested(path: &'static [&'static str]) -> BoxedStrategy<Value> {
+    let Some((name, further)) = path.split_first() else {
+        return prop_oneof![3 => text(), 1 => anything()].boxed();
+    };
+    let element = nested(further).prop_map(move |value| json!({ *name: value }));
+    let element = prop_oneof![4 => element, 1 => anything()];
+    prop::collection::vec(element, 0..4)
+        .prop_map(Value::from)
+        .boxed()
+}
+
 /// Records of a layout, whose lists hold what is picked from them.
 fn records_of(layout: &Layout) -> BoxedStrategy<Map<String, Value>> {
-    let plain = records(layout.rules);
+    let mut plain = records(layout.rules);
+    for gather in layout.gathers {
+        let (list, further) = gather.path.split_first().unwrap();
+        plain = (plain, prop::option::of(nested(further)))
+            .prop_map(move |(mut record, value)| {
+                record.extend(value.map(|value| ((*list).to_owned(), value)));
+                record
+            })
+            .boxed();
+    }
     let Some(picks) = layout.picks else {
         return plain;
     };

@@ -84,6 +84,7 @@ pub(crate) const fn plain() -> Endpoint {
         details: &[],
         constants: &[],
         picks: None,
+        gathers: &[],
         asset: None,
         pace: UPDATES,
     }

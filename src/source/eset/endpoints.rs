@@ -180,6 +180,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     details: V2,
     constants: GROUP_SIZE,
     picks: None,
+    gathers: &[],
     asset: None,
     pace: DETECTION_PACE,
 };
@@ -215,6 +216,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     details: &[],
     constants: GROUP_SIZE,
     picks: None,
+    gathers: &[],
     asset: None,
     pace: DETECTION_PACE,
 };
@@ -252,6 +254,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     details: INCIDENT_DETAILS,
     constants: &[],
     picks: None,
+    gathers: &[],
     asset: None,
     pace: Pace {
         every: MINUTE,

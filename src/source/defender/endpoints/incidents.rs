@@ -9,6 +9,7 @@ use crate::core::{
     endpoint::{Endpoint, TimeFilter, WindowQuery},
     mapping::{As, Rule, take},
     paging::Paging,
+    pick::gather,
     record::Identity,
 };
 
@@ -68,6 +69,10 @@ pub static INCIDENTS: Endpoint = incidents();
 
 /// The same with their alerts.
 pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
+    gathers: &[
+        gather("detectionUuids", &["alerts", "id"]),
+        gather("deviceUuids", &["alerts", "evidence", "mdeDeviceId"]),
+    ],
     window: WindowQuery {
         parameters: &[
             ("$orderby", "lastUpdateDateTime asc"),
@@ -80,6 +85,10 @@ pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
 
 /// The same, as the XDR API has them: always with their alerts.
 pub static XDR_INCIDENTS: Endpoint = Endpoint {
+    gathers: &[
+        gather("detectionUuids", &["alerts", "alertId"]),
+        gather("deviceUuids", &["alerts", "devices", "mdatpDeviceId"]),
+    ],
     domain: XDR,
     window: WindowQuery {
         path: "/api/incidents",
