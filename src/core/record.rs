@@ -327,7 +327,7 @@ impl<'a> Members<'a> {
         Some(position(at))
     }
 
-    /// `None` for many members, and for names in doubt.
+    /// What it has in common with objects like it. `None` for many members, and for names in doubt.
     pub(super) fn form(&self) -> Option<Form<'_>> {
         let outline = self.outline.as_deref()?;
         let spans = Some(&self.spans).filter(|spans| spans.len() <= 64)?;

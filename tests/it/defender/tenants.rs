@@ -280,6 +280,32 @@ async fn a_table_that_uses_up_the_share_of_hunting_lets_the_others_rest() {
     }
 }
 
+/// Each list takes longer than a run may: none of them takes all runs.
+#[tokio::test]
+async fn a_stream_that_finds_the_time_used_up_goes_first_the_next_time() {
+    let mut tenant = Tenant::with("alerts,incidents", |options| {
+        let estate = &mut options.defender.estate;
+        (estate.alerts, estate.incidents) = (1_000.0, 1_000.0);
+    });
+    tenant.set("RUN_BUDGET_SECONDS", "60");
+    for target in ["alerts", "incidents"] {
+        tenant.inject(&format!("defender.{target}:page-size=10x*"));
+        tenant.inject(&format!("defender.{target}:slow=9x*"));
+    }
+    let mut first = Vec::new();
+    for _ in 0..4 {
+        let reports = tenant.run().await;
+        let behind = |report: &Report| report.outcome == Outcome::Behind;
+        assert!(reports.iter().all(behind), "{reports:#?}");
+        assert!(reports[0].counts.landed > 0, "{reports:#?}");
+        first.push(reports[0].key.stream.clone());
+        tenant.pass(1);
+    }
+    assert_eq!(first[0], first[2]);
+    assert_eq!(first[1], first[3]);
+    assert_ne!(first[0], first[1]);
+}
+
 /// Where the share is enough for one or two of three tables at a time, each has its turn.
 #[tokio::test]
 async fn no_table_takes_the_share_of_hunting_for_itself() {
