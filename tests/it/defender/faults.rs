@@ -92,6 +92,14 @@ fn count<T>(records: &BTreeSet<T>) -> u32 {
     records.len().try_into().unwrap()
 }
 
+/// Nothing is told to be gone that is there.
+async fn assert_gone(tenant: &Tenant, stream: &str, there: &BTreeSet<String>, context: &str) {
+    let landed = tenant.landed(stream).await.into_keys();
+    let gone = landed.filter(|(_, version)| version.starts_with("gone "));
+    let wrong: Vec<_> = gone.filter(|(id, _)| there.contains(id)).collect();
+    assert!(wrong.is_empty(), "{context}: {stream} is there: {wrong:?}");
+}
+
 /// The ids in the simulated world and in the tables are the same.
 async fn assert_complete(tenant: &Tenant, target: Target, context: &str) {
     let world = tenant.simulator.world().defender();
@@ -104,6 +112,13 @@ async fn assert_complete(tenant: &Tenant, target: Target, context: &str) {
             tenant
                 .assert_is("defender.machines", &must, &may, context)
                 .await;
+            assert_gone(
+                tenant,
+                "defender.machines",
+                &world.machine_ids(ended),
+                context,
+            )
+            .await;
         }
         Target::DefenderVulnerabilities => {
             let stream = "defender.vulnerabilities";
@@ -111,6 +126,7 @@ async fn assert_complete(tenant: &Tenant, target: Target, context: &str) {
             let may = tenant.ever(|at| world.vulnerability_ids(at));
             let must = world.vulnerability_ids(passed);
             tenant.assert_is(stream, &must, &may, context).await;
+            assert_gone(tenant, stream, &world.vulnerability_ids(ended), context).await;
         }
         Target::DefenderCatalogue => {
             let stream = "defender.vulnerability-catalogue";
@@ -118,6 +134,7 @@ async fn assert_complete(tenant: &Tenant, target: Target, context: &str) {
             let may = tenant.ever(|at| world.exposed_ids(at));
             let must = world.exposed_ids(passed);
             tenant.assert_is(stream, &must, &may, context).await;
+            assert_gone(tenant, stream, &world.exposed_ids(ended), context).await;
         }
         Target::DefenderExport | Target::DefenderFile | Target::DefenderChanges => {
             let changed = world.software_changes(began - TimeDelta::hours(6), ended);
