@@ -361,6 +361,27 @@ async fn a_closing_lands_for_incidents_that_were_sent_before_it_was_asked_for() 
     }
 }
 
+/// One that became part of another says so, and is not resolved.
+#[tokio::test]
+async fn an_incident_that_was_merged_is_kept_and_names_the_other() {
+    for api in ["graph", "xdr"] {
+        let mut tenant = Tenant::with("incidents", |options| {
+            options.defender.estate.incidents = 60.0;
+        });
+        tenant.set("DEFENDER_INCIDENTS_API", api);
+        tenant.set("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "yes");
+        tenant.run_well().await;
+        let merged = "SELECT json_extract(additionalFields, '$.redirectIncidentId') \
+                      FROM IntegrationTableIncidents_CL WHERE lower(status) = 'redirected'";
+        let others = tenant.rows(merged).await;
+        assert!(!others.is_empty(), "{api}");
+        assert!(
+            others.iter().all(|row| row[0].is_some()),
+            "{api}: {others:?}"
+        );
+    }
+}
+
 /// Of other products' incidents nothing lands where they come with their alerts; one without any,
 /// such as one that was merged, is kept.
 #[tokio::test]
