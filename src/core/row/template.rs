@@ -52,6 +52,8 @@ struct Part {
 /// What a record says.
 #[derive(Debug, Clone, Copy)]
 enum Value {
+    /// The member at this place, which is a string, as it is written.
+    Text(u32),
     /// The member at this place, by [`convert`], which says this about it.
     Column(u32, As, Option<bool>),
     /// The members from this place to that one, as they are written.
@@ -143,7 +145,10 @@ impl Template {
                 before.push_str(written.head(slot)?);
             }
             columns.extend([before.as_str(), value.as_str()]);
-            let value = Value::Column(at, how, exact);
+            let value = match (how, exact) {
+                (As::Text, Some(true)) => Value::Text(at),
+                _ => Value::Column(at, how, exact),
+            };
             parts.push(Part { before, value });
         }
         let mut end = json.strip_prefix(&columns)?;
@@ -164,6 +169,10 @@ impl Template {
         for Part { before, value } in &self.parts {
             json.push_str(before);
             match *value {
+                Value::Text(at) => {
+                    let text = record.at(at)?.value().get();
+                    json.push_str(Some(text).filter(|text| text.starts_with('"'))?);
+                }
                 Value::Column(at, how, exact) => {
                     let value = record.at(at)?.value();
                     if convert(value, how, json) != exact {

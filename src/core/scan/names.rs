@@ -43,14 +43,15 @@ pub(super) struct Names {
     last: usize,
     /// The place of the one that came here the last time.
     expected: usize,
-    /// Counts objects.
-    object: u64,
-    /// The names of this object mean what is written, and surely differ.
+    /// How many this object has had so far.
+    count: usize,
+    /// Those of this object mean what is written, as far as it is known.
     plain: bool,
     /// The last ones, by the places of their names.
     outlines: Vec<Outline>,
-    /// The place of the name with which the last of them ends, when nothing was learnt since.
-    ended: Option<usize>,
+    /// The place of the name with which the last of them ends, and how many it has, when nothing was
+    /// learnt since.
+    ended: Option<(usize, usize)>,
 }
 
 /// A name that was met.
@@ -67,8 +68,6 @@ struct Name {
     key: u64,
     /// The place of the one that came behind it the last time.
     next: usize,
-    /// The last object that has it.
-    object: u64,
 }
 
 /// How many words of a name are compared together: as much as most names have.
@@ -96,7 +95,7 @@ impl Default for Names {
             first: NONE,
             last: NONE,
             expected: NONE,
-            object: 0,
+            count: 0,
             plain: true,
             outlines: Vec::new(),
             ended: None,
@@ -108,14 +107,11 @@ impl Names {
     /// Another object begins.
     pub(super) fn begin(&mut self) {
         if self.known.len() > KEPT {
-            *self = Self {
-                object: self.object,
-                ..Self::default()
-            };
+            *self = Self::default();
         }
         self.last = NONE;
         self.expected = self.first;
-        self.object += 1;
+        self.count = 0;
         self.plain = true;
     }
 
@@ -126,13 +122,13 @@ impl Names {
     )]
     #[inline(always)]
     pub(super) fn expected(&mut self, text: &[u8], at: usize) -> Option<Met> {
-        let name = self.known.get_mut(self.expected)?;
+        let name = self.known.get(self.expected)?;
         if !name.begins(text.get(at..)?) {
             return None;
         }
         self.last = self.expected;
         self.expected = name.next;
-        self.plain &= name.is_new_in(self.object);
+        self.count += 1;
         let start = at + name.start;
         Some(Met {
             name: start..start + name.length,
@@ -147,15 +143,17 @@ impl Names {
         if !self.plain {
             return None;
         }
-        if self.ended != Some(self.last) {
-            self.find_outline();
-            self.ended = Some(self.last);
+        let end = Some((self.last, self.count));
+        if self.ended != end {
+            self.find_outline()?;
+            self.ended = end;
         }
         self.outlines.last()
     }
 
-    /// Makes the outline of this object the last one.
-    fn find_outline(&mut self) {
+    /// Makes the outline of this object the last one. `None` when a name comes twice: the way from the
+    /// first name to the last one, by what came behind each at last, is then shorter.
+    fn find_outline(&mut self) -> Option<()> {
         let first = Some(self.first).filter(|_| self.last != NONE);
         let next = |at: &usize| {
             let name = self.known.get(*at).filter(|_| *at != self.last);
@@ -164,6 +162,9 @@ impl Names {
         let places = iter::successors(first, next);
         let start = |at: usize| self.known.get(at).map_or(0, |name| name.start);
         let places: Arc<[_]> = places.map(|at| (at, start(at))).collect();
+        if places.len() != self.count {
+            return None;
+        }
         let known = self.outlines.iter().position(|known| known.0 == places);
         let outline = match known {
             Some(at) => self.outlines.remove(at),
@@ -173,6 +174,7 @@ impl Names {
             self.outlines.remove(0);
         }
         self.outlines.push(outline);
+        Some(())
     }
 
     /// Notes a name that was not expected, which is `written` like this, and whether it has escapes.
@@ -194,10 +196,10 @@ impl Names {
             None => self.first = place,
         }
         self.last = place;
+        self.count += 1;
         if let Some(name) = self.known.get_mut(place) {
             name.write(met, written);
             self.expected = name.next;
-            self.plain &= name.is_new_in(self.object);
         }
     }
 
@@ -223,7 +225,6 @@ impl Names {
             length: 0,
             key: met.key,
             next: NONE,
-            object: 0,
         });
         Some(self.known.len() - 1)
     }
@@ -282,11 +283,6 @@ impl Name {
     /// The name itself.
     fn text(&self) -> Option<&[u8]> {
         self.written.get(self.start..self.start + self.length)
-    }
-
-    /// True when the object does not have it yet.
-    fn is_new_in(&mut self, object: u64) -> bool {
-        std::mem::replace(&mut self.object, object) != object
     }
 }
 
