@@ -237,7 +237,9 @@ impl RowSource {
             picker.fill(record, &mut cells);
         }
         for (slot, path) in &self.gathers {
-            if let Some(json) = gathered(record, path).filter(|_| !cells.has(*slot)) {
+            if !cells.has(*slot)
+                && let Some(json) = gathered(record, path)
+            {
                 cells.add(*slot, &json, Origin::Usual);
             }
         }

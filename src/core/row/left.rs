@@ -68,8 +68,8 @@ impl Left {
         object.close().then_some(text)
     }
 
-    /// The places of the first and the last of the members that are left side by side. `None` when one
-    /// of them is not left as it is written.
+    /// The places of the first and the last of the members that are left side by side, of an object no
+    /// part of whose members is left. `None` when one of them is not left as it is written.
     pub(super) fn runs(&self, record: &Members<'_>) -> Option<Vec<(u32, u32)>> {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         let mut end = 0;
@@ -81,9 +81,6 @@ impl Left {
             match runs.last_mut().filter(|_| written.start == end + 1) {
                 Some((_, last)) => *last = at,
                 None => runs.push((at, at)),
-            }
-            if matches!(outcome, Outcome::Partly(_)) {
-                return None;
             }
             end = written.end;
         }

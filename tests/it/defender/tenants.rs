@@ -93,7 +93,7 @@ async fn assert_own(first: &Tenant, connection: &str, simulator: &Simulator) {
 }
 
 /// The ids that a connection has landed, of every stream; those of incidents, which every tenant
-/// counts from one, with their versions.
+/// counts for itself, with their versions.
 async fn all_ids(tenant: &Tenant, connection: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::<String, BTreeSet<String>>::new();
     for table in ["IntegrationTable_CL", "IntegrationTableIncidents_CL"] {
