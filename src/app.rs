@@ -7,17 +7,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 mod build;
-mod defenders;
-mod routed;
+mod defender_streams;
+mod route_table;
 
 use build::Builder;
-pub use routed::{Routed, Tables};
+pub use route_table::{RouteTable, Tables};
 
 use crate::{
     config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings},
     core::{
-        columns::TABLES, cursor::StreamKey, endpoint::Endpoint, roles::Beyond, sift::Sift,
-        window::delta,
+        mapping::{columns::TABLES, filter::Filter},
+        position::{cursor::StreamKey, window::delta},
+        protocol::{endpoint::Endpoint, roles::Beyond},
     },
     error::{Error, Result},
     io::{
@@ -27,8 +28,8 @@ use crate::{
         http::{Network, SharedTransport},
         password::Password,
     },
+    outbox_drain,
     pipeline::{self, Job, Outcome, Parts, Report},
-    push,
     source::{
         SharedSource,
         defender::{self, Quotas, Wire},
@@ -110,7 +111,7 @@ impl App {
         transport: &SharedTransport,
     ) -> Result<Self> {
         let mut builder = Builder::new(settings, clock, transport)?;
-        let routed = Routed::of(settings)?;
+        let routed = RouteTable::of(settings)?;
         let parts = Parts {
             storage: builder.storage()?,
             sink: builder.sink(routed.tables().clone())?,
@@ -139,7 +140,10 @@ impl App {
         let mut left_out = Vec::new();
         for connection in &settings.connections {
             if let config::Source::Defender(settings) = &connection.source {
-                left_out.push((connection.name.as_str(), defenders::left_out(settings)));
+                left_out.push((
+                    connection.name.as_str(),
+                    defender_streams::left_out(settings),
+                ));
             }
         }
         left_out.retain(|(_, tables)| !tables.is_empty());
@@ -152,7 +156,7 @@ impl App {
         settings: &Settings,
         transport: &SharedTransport,
         builder: &Builder<'_>,
-        routed: &Routed,
+        routed: &RouteTable,
     ) -> Result<()> {
         for connection in &settings.connections {
             match &connection.source {
@@ -174,10 +178,10 @@ impl App {
                         clock: Arc::clone(&self.parts.clock),
                         random: Arc::clone(&self.parts.random),
                     };
-                    let account = defenders::account(settings);
+                    let account = defender_streams::account(settings);
                     let shared = defender::Connection::new(account, &tokens, &self.quotas, &wire);
-                    for (source, sifts) in defenders::streams(settings, &shared)? {
-                        let job = self.job(connection, routed, source, sifts, &expiring);
+                    for (source, filters) in defender_streams::streams(settings, &shared)? {
+                        let job = self.job(connection, routed, source, filters, &expiring);
                         self.jobs.push((DEFENDER, job));
                     }
                     self.defenders.push((connection.name.clone(), shared));
@@ -190,9 +194,9 @@ impl App {
     fn job(
         &self,
         connection: &config::Connection,
-        routed: &Routed,
+        routed: &RouteTable,
         source: SharedSource,
-        sifts: &'static [Sift],
+        filters: &'static [Filter],
         expiring: &Arc<[Expiring]>,
     ) -> Job {
         let endpoint = source.endpoint();
@@ -206,11 +210,11 @@ impl App {
             event_time: self.event_time,
             expiring: Arc::clone(expiring),
             at_once: false,
-            sifts,
+            filters,
         }
     }
 
-    /// Asks for the access tokens that the streams of Defender need, each once.
+    /// ErrorDialect for the access tokens that the streams of Defender need, each once.
     pub async fn defender_logins(&self) -> Vec<DefenderLogin> {
         let mut logins = Vec::new();
         for (name, connection) in &self.defenders {
@@ -317,7 +321,7 @@ impl App {
             if self.sink_is_embedded && nothing_waits {
                 return Vec::new();
             }
-            let report = push::drain(&parts, self.event_time, &limits).await;
+            let report = outbox_drain::drain(&parts, self.event_time, &limits).await;
             log(&report);
             return vec![report];
         }
@@ -355,7 +359,7 @@ impl App {
             .await
             .ok()
             .flatten()
-            .and_then(|(state, _)| state.turn)
+            .and_then(|(state, _)| state.last_turn)
     }
 }
 

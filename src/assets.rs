@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     core::{
-        assets::{
+        mapping::assets::{
             Entry, Kind, Sought,
             answer::{self, Answer, Found, Known, Machine, Synced, User, Vulnerability},
         },
-        cursor::{Position, StreamKey},
-        window::delta,
+        position::{
+            cursor::{Position, StreamKey},
+            window::delta,
+        },
     },
     error::{Kind as Whose, Result},
     io::exchange::Limits,
@@ -206,7 +208,7 @@ async fn synced(storage: &dyn Storage, connection: &str) -> Result<Synced> {
                 Some(Position::Time(cursor)) => Some(cursor),
                 _ => None,
             };
-            cursor.max(state.good).max(state.passed)
+            cursor.max(state.complete_until).max(state.last_pass)
         }))
     };
     let (machines, alerts, vulnerabilities) = tokio::try_join!(

@@ -13,10 +13,12 @@ use crate::{
     app::{App, FUNCTIONS},
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
-        batch::Batch,
-        cursor::{Slice, StreamState},
-        roles::Beyond,
-        window::{Passes, Window, delta},
+        mapping::batch::Batch,
+        position::{
+            cursor::{Slice, StreamState},
+            window::{Passes, Window, delta},
+        },
+        protocol::roles::Beyond,
     },
     io::{
         clock::Clock,
@@ -30,6 +32,7 @@ use crate::{
 
 pub mod estimate;
 mod sample;
+pub mod volume;
 
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -277,7 +280,7 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
     }
 }
 
-/// Asks for the stream's last minute: enough to know that it may be read.
+/// ErrorDialect for the stream's last minute: enough to know that it may be read.
 async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, clock: &dyn Clock) {
     let what = job.key.to_string();
     let now = clock.now();

@@ -31,7 +31,7 @@
 //! | [`config`] | settings, read from a map of the environment | leaf types of `core` |
 //! | [`host`] | the custom-handler protocol | `io` |
 //! | [`pipeline`] | one run of one stream | `core`, `io`, the traits |
-//! | [`push`] | drains the outbox | `core`, `io`, `pipeline`, the traits |
+//! | [`outbox_drain`] | drains the outbox | `core`, `io`, `pipeline`, the traits |
 //! | [`core`] | decisions: pure functions and data | nothing of the others |
 //! | [`io`] | one exchange at a time: clock, HTTP, tokens, rate limit | `core` |
 //! | [`source`] | answers one page | `core`, `io` |
@@ -54,10 +54,11 @@ pub mod core;
 pub mod embedded;
 pub mod error;
 pub mod host;
+pub mod import;
 pub mod io;
 pub mod logging;
+pub mod outbox_drain;
 pub mod pipeline;
-pub mod push;
 pub mod secret;
 pub mod serve;
 pub mod simulator;

@@ -9,7 +9,7 @@ use crate::{
     app::App,
     check::{self, Finding, Found},
     config::Environment,
-    core::{
+    core::position::{
         cursor::{Position, Slice, StreamState},
         window::Window,
     },
@@ -47,7 +47,7 @@ pub async fn status(
                     "connection": key.connection,
                     "stream": key.stream,
                     "says": sentences(&state, now),
-                    "goodUntil": state.good,
+                    "goodUntil": state.complete_until,
                     "gaps": state.gaps,
                     "error": state.error,
                 }));
@@ -75,7 +75,7 @@ pub fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
     let ago =
         |time: DateTime<Utc>| format!("{} ({} ago)", utc(time), span((now - time).num_seconds()));
     let mut say = Vec::new();
-    say.push(match (&state.position, state.good) {
+    say.push(match (&state.position, state.complete_until) {
         (None, None) => "has not read anything yet".to_owned(),
         (None, Some(good)) => format!(
             "takes a new token in the next run; good until {}",
@@ -127,7 +127,7 @@ pub fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
             why.map_or_else(String::new, |why| format!(": {why}"))
         ));
     }
-    if let Some(passed) = state.passed {
+    if let Some(passed) = state.last_pass {
         say.push(format!("has read all records as of {}", ago(passed)));
     }
     if let Some(lease) = state.lease.as_ref().filter(|lease| lease.until > now) {

@@ -10,7 +10,7 @@ use crate::{
         self, DefenderSettings, IdentitySettings, SecretSource, Settings, SinkSettings,
         StorageSettings,
     },
-    core::columns,
+    core::mapping::columns,
     embedded::EmbeddedFile,
     error::{Error, Result},
     io::{

@@ -9,17 +9,21 @@ use tokio_util::sync::CancellationToken;
 use super::sample;
 use crate::{
     app::{App, FUNCTIONS, endpoints},
+    check::volume::{
+        Estimate, PageStatistics, Part, Total, of_count, of_day, of_export, of_snapshot,
+    },
     config::{DefenderStream, Product, Settings, Source},
     core::{
-        chunk::Chunk,
-        cursor::{Slice, StreamKey},
-        estimate::{Estimate, Part, Seen, Total, of_count, of_day, of_export, of_snapshot},
-        page::Cutter,
-        paging::{FilePage, Frame, Next, Paging, Tally, next},
-        record::Facts,
-        row::{Draft, Looked, RowSource},
-        sift::{Verdict, verdict},
-        window::{Window, delta},
+        json::{array_splitter::ArraySplitter, chunk::Chunk, record::RecordMeta},
+        mapping::{
+            filter::{Decision, decide},
+            row::{Draft, Enriched, RowSource},
+        },
+        position::{
+            cursor::{Slice, StreamKey},
+            paging::{FilePage, Frame, Next, Paging, Tally, next},
+            window::{Window, delta},
+        },
     },
     error::{Error, Result},
     io::{
@@ -106,7 +110,7 @@ impl Looker<'_> {
     /// All there is, page by page, until its number is known or the calls are used up.
     async fn snapshot(&self, top: u32) -> Result<Estimate> {
         let mut total = Total::of_pages(top);
-        let mut seen = Seen::default();
+        let mut seen = PageStatistics::default();
         for _ in 0..CALLS {
             let Some(skip) = total.next() else { break };
             let before = seen.records;
@@ -123,7 +127,7 @@ impl Looker<'_> {
 
     /// Some rows of a day that has `count`.
     async fn sampled(&self, count: u64, day: Window) -> Result<Estimate> {
-        let mut seen = Seen::default();
+        let mut seen = PageStatistics::default();
         let some = DAY.num_milliseconds().unsigned_abs() * SAMPLE.min(count);
         if let Some(part) = some.checked_div(count) {
             let part = TimeDelta::milliseconds(i64::try_from(part).unwrap_or_default().max(1));
@@ -139,7 +143,7 @@ impl Looker<'_> {
 
     /// The export that the first run reads, by its first file; and the changes of a day.
     async fn exported(&self, day: Window) -> Result<Estimate> {
-        let mut seen = Seen::default();
+        let mut seen = PageStatistics::default();
         let listed = self.page(&Slice::Pass, "", &mut seen).await?;
         let file = match &listed {
             Next::Page(page) => FilePage::of(page).map(|file| (page, file.files)),
@@ -154,7 +158,7 @@ impl Looker<'_> {
     }
 
     /// Adds the beginning of a file of an export to what was seen.
-    async fn file(&self, page: &str, seen: &mut Seen) -> Result<Part> {
+    async fn file(&self, page: &str, seen: &mut PageStatistics) -> Result<Part> {
         let (response, _) = self.ask(&Slice::Pass, page).await?;
         let rows = self.rows();
         let mut tally = Tally::default();
@@ -169,7 +173,7 @@ impl Looker<'_> {
     /// The last day's list, as far as so many calls reach.
     async fn listed(&self, day: Window, calls: usize) -> Result<Estimate> {
         let slice = Slice::Window(day);
-        let mut seen = Seen::default();
+        let mut seen = PageStatistics::default();
         let mut page = String::new();
         for _ in 0..calls {
             match self.page(&slice, &page, &mut seen).await? {
@@ -182,7 +186,7 @@ impl Looker<'_> {
     }
 
     /// Adds a page to what was seen.
-    async fn page(&self, slice: &Slice, page: &str, seen: &mut Seen) -> Result<Next> {
+    async fn page(&self, slice: &Slice, page: &str, seen: &mut PageStatistics) -> Result<Next> {
         let (response, records) = self.ask(slice, page).await?;
         let mut tally = Tally::default();
         let frame = self.read(response, records, seen, &mut tally).await?;
@@ -214,14 +218,14 @@ impl Looker<'_> {
         &self,
         response: Response,
         records: &'static str,
-        seen: &mut Seen,
+        seen: &mut PageStatistics,
         tally: &mut Tally,
     ) -> Result<Frame> {
         let job = self.job;
         let rows = self.rows();
         let mut body = response.body;
         let takes_hash = job.source.endpoint().identity.takes_hash();
-        let mut cutter = Cutter::new(records).hashed(takes_hash);
+        let mut cutter = ArraySplitter::new(records).hashed(takes_hash);
         let mut full = Vec::new();
         let broken = |error| Error::transient(format!("{}: {error}", job.key.stream));
         while let Some(part) = body.try_next().await.map_err(broken)? {
@@ -235,17 +239,17 @@ impl Looker<'_> {
         Ok(frame)
     }
 
-    fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut Seen, tally: &mut Tally) {
+    fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut PageStatistics, tally: &mut Tally) {
         let identity = &self.job.source.endpoint().identity;
         let mut row = Draft::default();
         for at in 0..chunk.handy() {
             let Ok(members) = chunk.members(at) else {
                 continue;
             };
-            let facts = Facts::of(&members, identity);
-            let kept = verdict(self.job.sifts, &members) == Verdict::Keep;
+            let facts = RecordMeta::of(&members, identity);
+            let kept = decide(self.job.filters, &members) == Decision::Keep;
             if kept {
-                rows.write(&members, &facts, Looked::default(), self.now, &mut row);
+                rows.write(&members, &facts, Enriched::default(), self.now, &mut row);
             }
             seen.see(facts.time, kept.then_some(row.json.len()));
             tally.see(facts.time);

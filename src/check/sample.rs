@@ -4,10 +4,11 @@ use futures_util::TryStreamExt;
 use http::header::CONTENT_LENGTH;
 
 use crate::{
-    core::{chunk::Chunk, estimate::Part, lines::LineCutter},
+    check::volume::Part,
+    core::json::{chunk::Chunk, line_splitter::LineSplitter},
     error::{Error, Result},
     io::http::Response,
-    pipeline::Plain,
+    io::inflate::MaybeGzip,
 };
 
 /// Looks at the records of a file until these were `most` bytes as they were before they were
@@ -21,8 +22,8 @@ pub(super) async fn file(
     let length = response.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     let mut body = response.body;
-    let mut plain = Plain::default();
-    let mut cutter = LineCutter::after(0).hashed(hashed);
+    let mut plain = MaybeGzip::default();
+    let mut cutter = LineSplitter::after(0).hashed(hashed);
     let (mut read, mut seen) = (0, 0);
     let broken = |error| Error::transient(format!("the answer broke off: {error}"));
     let mut whole = true;
@@ -54,7 +55,7 @@ pub(super) async fn file(
     })
 }
 
-fn cut(cutter: &mut LineCutter, text: &[u8], see: &mut impl FnMut(&Chunk)) {
+fn cut(cutter: &mut LineSplitter, text: &[u8], see: &mut impl FnMut(&Chunk)) {
     let mut rest = text;
     while !rest.is_empty() {
         let (left, chunk) = cutter.feed(rest);
@@ -75,7 +76,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::*;
-    use crate::core::record::Members;
+    use crate::core::json::record::JsonObject;
 
     const RECORDS: u64 = 20_000;
 
@@ -103,7 +104,7 @@ mod tests {
         };
         let mut records = 0;
         let part = file(response, most, false, |chunk| {
-            let is_record = |at: &usize| Members::of(chunk.record(*at)).is_ok();
+            let is_record = |at: &usize| JsonObject::of(chunk.record(*at)).is_ok();
             records += (0..chunk.handy()).filter(is_record).count() as u64;
         });
         Ok((part.await?, records))

@@ -9,8 +9,8 @@ use crate::{
     assets::{self, Lookup},
     config::{DEFAULT_CONNECTION, Settings},
     core::{
-        assets::answer::{Alert, Exploit, Found, Machine, Synced, User, Vulnerability},
-        time::parse_time,
+        json::time::parse_time,
+        mapping::assets::answer::{Alert, Exploit, Found, Machine, Synced, User, Vulnerability},
     },
     error::{Error, Result},
     io::clock::SharedClock,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[derive(clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum AssetsCommand {
     /// Say which machine an address, a host name or a device id stands for, and how it is
     Find {
         /// An address, a host name such as pc-17 or pc-17.contoso.com, or a device id
@@ -30,12 +30,12 @@ pub(super) enum Command {
 }
 
 pub(super) async fn assets(
-    command: Command,
+    command: AssetsCommand,
     settings: &Settings,
     clock: SharedClock,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let Command::Find { sought, json } = command;
+    let AssetsCommand::Find { sought, json } = command;
     let app = App::build(settings, &clock)?;
     match assets::find(&app, &sought, stop).await? {
         Lookup::Unknown(why) | Lookup::Unclear(why) => Err(Error::config(why)),
@@ -54,10 +54,10 @@ pub(super) async fn assets(
     }
 }
 
-/// Lines about one thing each.
-struct Lines(Vec<String>);
+/// AnswerLines about one thing each.
+struct AnswerLines(Vec<String>);
 
-impl Lines {
+impl AnswerLines {
     /// A line, unless it would say nothing.
     fn say(&mut self, what: &str, parts: impl IntoIterator<Item = Option<String>>) {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -72,7 +72,7 @@ impl Lines {
 fn told(found: &Found, now: DateTime<Utc>) -> Vec<String> {
     let machine = &found.machine;
     let name = machine.name.as_ref().unwrap_or(&machine.id);
-    let mut lines = Lines(vec![if found.connection == DEFAULT_CONNECTION {
+    let mut lines = AnswerLines(vec![if found.connection == DEFAULT_CONNECTION {
         name.clone()
     } else {
         format!("{name} ({})", found.connection)
@@ -82,7 +82,7 @@ fn told(found: &Found, now: DateTime<Utc>) -> Vec<String> {
     lines.0.iter().map(|line| plain(line)).collect()
 }
 
-fn tell_machine(lines: &mut Lines, machine: &Machine, now: DateTime<Utc>) {
+fn tell_machine(lines: &mut AnswerLines, machine: &Machine, now: DateTime<Utc>) {
     let named = |what: &str, text: &Option<String>| {
         let text = text.as_ref();
         text.map(|text| format!("{what} {text}"))
@@ -114,7 +114,7 @@ fn tell_machine(lines: &mut Lines, machine: &Machine, now: DateTime<Utc>) {
     lines.say("exposure", [or_unknown(&machine.exposure)]);
 }
 
-fn tell_belongings(lines: &mut Lines, found: &Found, now: DateTime<Utc>) {
+fn tell_belongings(lines: &mut AnswerLines, found: &Found, now: DateTime<Utc>) {
     match (&found.users, &found.users_missing) {
         (Some(users), _) if users.is_empty() => lines.say("users", [Some("none".to_owned())]),
         (Some(users), _) => lines.say("users", users.iter().map(|one| Some(user(one, now)))),

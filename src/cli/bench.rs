@@ -45,10 +45,10 @@ use child::Child;
 use of::Of;
 use table::Round;
 use usage::Usage;
-use world::{Tally, World};
+use world::{World, WorldTally};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct BenchArguments {
     /// What to pull
     #[arg(long, value_enum, default_value_t = Of::Detections)]
     of: Of,
@@ -66,23 +66,23 @@ pub(super) struct Arguments {
     reference: bool,
     /// What this process does for another one
     #[arg(long, hide = true)]
-    part: Option<Part>,
+    part: Option<BenchProcess>,
 }
 
-impl Arguments {
+impl BenchArguments {
     fn rows(&self) -> u64 {
         self.rows.unwrap_or_else(|| self.of.rows())
     }
 
     /// True when this process plays the outside world.
     pub(super) fn is_the_world(&self) -> bool {
-        self.part == Some(Part::World)
+        self.part == Some(BenchProcess::World)
     }
 }
 
 /// A process of the bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
+enum BenchProcess {
     /// The outside world.
     World,
     /// The pipeline, a day before it is measured.
@@ -95,7 +95,7 @@ enum Part {
     Fetch,
 }
 
-impl Part {
+impl BenchProcess {
     fn name(self) -> &'static str {
         match self {
             Self::World => "world",
@@ -123,25 +123,25 @@ struct Done {
 #[derive(Debug, Clone, Copy)]
 struct Measured {
     done: Done,
-    tally: Tally,
+    tally: WorldTally,
 }
 
-pub(super) async fn bench(arguments: Arguments, clock: SharedClock) -> Result<()> {
+pub(super) async fn bench(arguments: BenchArguments, clock: SharedClock) -> Result<()> {
     let of = arguments.of;
     let done = match arguments.part {
         None => return all(&arguments, &clock).await,
-        Some(Part::World) => {
+        Some(BenchProcess::World) => {
             return world::serve(of, arguments.rows(), arguments.latency, clock).await;
         }
-        Some(Part::Fill) => pull::fill(of, child::settings()?, clock).await?,
-        Some(Part::Pull) => pull::pull(of, child::settings()?, clock).await?,
-        Some(Part::Reference) => reference::work(of, child::settings()?, &*clock).await?,
-        Some(Part::Fetch) => reference::fetch(of, child::settings()?, &*clock).await?,
+        Some(BenchProcess::Fill) => pull::fill(of, child::settings()?, clock).await?,
+        Some(BenchProcess::Pull) => pull::pull(of, child::settings()?, clock).await?,
+        Some(BenchProcess::Reference) => reference::work(of, child::settings()?, &*clock).await?,
+        Some(BenchProcess::Fetch) => reference::fetch(of, child::settings()?, &*clock).await?,
     };
     child::report(&done)
 }
 
-async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
+async fn all(arguments: &BenchArguments, clock: &SharedClock) -> Result<()> {
     // First, where it can't be measured: before anything is started.
     Usage::of_this_process()?;
     let folder = Folder::new()?;
@@ -159,30 +159,30 @@ async fn all(arguments: &Arguments, clock: &SharedClock) -> Result<()> {
 }
 
 /// Measures each part once.
-fn round(arguments: &Arguments, folder: &Path) -> Result<Round> {
+fn round(arguments: &BenchArguments, folder: &Path) -> Result<Round> {
     let measure = |part| measure(part, arguments, folder);
     let mut round = Round {
-        reference: measure(Part::Reference)?,
+        reference: measure(BenchProcess::Reference)?,
         pull: None,
         fetch: None,
     };
     if !arguments.reference {
         if arguments.of == Of::Machines {
-            measure(Part::Fill)?;
+            measure(BenchProcess::Fill)?;
         }
-        round.pull = Some(measure(Part::Pull)?);
+        round.pull = Some(measure(BenchProcess::Pull)?);
         if arguments.latency > 0 {
-            round.fetch = Some(measure(Part::Fetch)?);
+            round.fetch = Some(measure(BenchProcess::Fetch)?);
         }
     }
     Ok(round)
 }
 
-fn measure(part: Part, arguments: &Arguments, folder: &Path) -> Result<Measured> {
+fn measure(part: BenchProcess, arguments: &BenchArguments, folder: &Path) -> Result<Measured> {
     let of = arguments.of;
     // The pipeline remembers from day to day.
     let data = folder.join(match part {
-        Part::Fill => Part::Pull.name(),
+        BenchProcess::Fill => BenchProcess::Pull.name(),
         part => part.name(),
     });
     let mut world = World::start(of, arguments.rows(), arguments.latency, &data)?;

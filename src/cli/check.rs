@@ -2,7 +2,7 @@
 
 use super::screen;
 use crate::{
-    app::{App, Routed},
+    app::{App, RouteTable},
     check::{
         self, Finding, Found,
         estimate::{estimates, switch_all_on},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     /// Settings alone, without opening or asking anything
     #[arg(long)]
     offline: bool,
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn check(
-    arguments: Arguments,
+    arguments: CheckArguments,
     environment: &Environment,
     clock: SharedClock,
 ) -> Result<()> {
@@ -47,7 +47,7 @@ pub(super) async fn check(
             settings.keep_connection(name)?;
         }
         let together = if arguments.offline {
-            Routed::of(&settings).map(|_| None)
+            RouteTable::of(&settings).map(|_| None)
         } else {
             App::build(&settings, &clock).map(Some)
         };
@@ -73,7 +73,7 @@ pub(super) async fn check(
 }
 
 async fn estimate(
-    arguments: &Arguments,
+    arguments: &CheckArguments,
     environment: &Environment,
     clock: &SharedClock,
 ) -> Result<()> {

@@ -4,11 +4,13 @@ use super::screen;
 use crate::{
     app::endpoints,
     core::{
-        columns::ADDED,
-        endpoint::{Endpoint, TimeFilter},
-        mapping::{As, Rule, To},
-        pick::{Picks, With},
-        schema,
+        mapping::{
+            columns::ADDED,
+            from_list::{FillWith, FromList},
+            rule::{As, Rule, To},
+            schema,
+        },
+        protocol::endpoint::{Endpoint, TimeFilter},
     },
 };
 
@@ -102,7 +104,7 @@ fn rules(page: &mut String, all: &[Rule], path: &str) {
                 }
                 page.extend([format!("| `{member}` | `{column}` | {how} |\n")]);
             }
-            To::Members { rest, rules: inner } => {
+            To::JsonObject { rest, rules: inner } => {
                 rules(page, inner, &format!("{member}."));
                 if let Some(column) = rest {
                     page.extend([format!(
@@ -115,7 +117,7 @@ fn rules(page: &mut String, all: &[Rule], path: &str) {
 }
 
 /// What the elements of a list fill.
-fn picked(page: &mut String, picks: &Picks) {
+fn picked(page: &mut String, picks: &FromList) {
     for thing in picks.things {
         for (at, kind) in thing.iter().enumerate() {
             for fill in kind.fills {
@@ -134,10 +136,10 @@ fn picked(page: &mut String, picks: &Picks) {
 }
 
 /// Which member of an element a column gets, and how.
-fn taken(with: With) -> (&'static str, String) {
+fn taken(with: FillWith) -> (&'static str, String) {
     match with {
-        With::Text([first]) => (first, String::new()),
-        With::Text(paths) => {
+        FillWith::Text([first]) => (first, String::new()),
+        FillWith::Text(paths) => {
             let others: Vec<String> = paths
                 .iter()
                 .skip(1)
@@ -146,14 +148,14 @@ fn taken(with: With) -> (&'static str, String) {
             let first = paths.first().copied().unwrap_or_default();
             (first, format!("; or {}", others.join(", ")))
         }
-        With::Integer(path) => (path, String::new()),
-        With::File(path) => (path, ": `filePath` and `fileName`".to_owned()),
-        With::Account(path) => (
+        FillWith::Integer(path) => (path, String::new()),
+        FillWith::File(path) => (path, ": `filePath` and `fileName`".to_owned()),
+        FillWith::Account(path) => (
             path,
             ": `userPrincipalName`, or `domainName` and `accountName`".to_owned(),
         ),
-        With::Remote(path) => (path, ": as `remoteIpAddress`, a public one".to_owned()),
-        With::Always(text) => ("", format!(": `{text}`")),
+        FillWith::Remote(path) => (path, ": as `remoteIpAddress`, a public one".to_owned()),
+        FillWith::Always(text) => ("", format!(": `{text}`")),
     }
 }
 

@@ -9,10 +9,12 @@ use crate::{
     app,
     config::{DEFAULT_CONNECTION, Environment, Settings},
     core::{
-        cursor::{StreamKey, StreamState},
-        dedupe,
-        time::parse_time,
-        window::delta,
+        json::time::parse_time,
+        position::{
+            cursor::{StreamKey, StreamState},
+            dedupe,
+            window::delta,
+        },
     },
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
@@ -23,7 +25,7 @@ use crate::{
 mod import;
 
 #[derive(clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum CursorCommand {
     /// Say where streams stand
     Show {
         /// Only this stream
@@ -68,7 +70,7 @@ pub(super) enum Command {
         again: bool,
     },
     /// Go on where the stock ESET connector stopped, from its tables in the storage account
-    Import(import::Arguments),
+    Import(import::ImportArguments),
 }
 
 /// A time, or an age.
@@ -99,7 +101,7 @@ fn time(text: &str) -> std::result::Result<When, String> {
 }
 
 pub(super) async fn cursor(
-    command: Command,
+    command: CursorCommand,
     environment: &Environment,
     settings: &Settings,
     clock: SharedClock,
@@ -107,8 +109,8 @@ pub(super) async fn cursor(
     let storage = app::storage(settings, &clock)?;
     let storage = &*storage;
     match command {
-        Command::Show { stream } => show(storage, stream.as_deref(), clock.now()).await,
-        Command::Set {
+        CursorCommand::Show { stream } => show(storage, stream.as_deref(), clock.now()).await,
+        CursorCommand::Set {
             stream,
             from,
             connection,
@@ -130,20 +132,20 @@ pub(super) async fn cursor(
             ));
             Ok(())
         }
-        Command::Pause { stream, connection } => {
+        CursorCommand::Pause { stream, connection } => {
             let key = key(&connection, &stream, storage).await?;
             let now = clock.now();
             change(storage, &key, &*clock, |state| state.paused = Some(now)).await?;
             line(format!("{}: paused", named(&key)));
             Ok(())
         }
-        Command::Resume { stream, connection } => {
+        CursorCommand::Resume { stream, connection } => {
             let key = key(&connection, &stream, storage).await?;
             change(storage, &key, &*clock, |state| state.paused = None).await?;
             line(format!("{}: goes on with the next run", named(&key)));
             Ok(())
         }
-        Command::Reset {
+        CursorCommand::Reset {
             stream,
             connection,
             again,
@@ -165,7 +167,7 @@ pub(super) async fn cursor(
             ));
             Ok(())
         }
-        Command::Import(arguments) => {
+        CursorCommand::Import(arguments) => {
             import::import(&arguments, environment, settings, &clock, storage).await
         }
     }

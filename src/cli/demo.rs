@@ -53,7 +53,7 @@ const BUDGET_SECONDS: &str = "50";
 const PULL_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct DemoArguments {
     /// Stay on and keep pulling as time goes by, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -61,12 +61,12 @@ pub(super) struct Arguments {
 
 /// The world that belongs to a folder of data: with it, a later start goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Origin {
+pub(super) struct WorldOrigin {
     pub(super) seed: u64,
     pub(super) start: DateTime<Utc>,
 }
 
-impl Origin {
+impl WorldOrigin {
     /// That of the folder, else a new one, which is kept there.
     pub(super) fn of(folder: &Path, seed: Option<u64>, now: DateTime<Utc>) -> Result<Self> {
         let file = folder.join(WORLD_FILE);
@@ -105,11 +105,11 @@ impl Origin {
     }
 }
 
-pub(super) async fn demo(arguments: Arguments, clock: SharedClock) -> Result<()> {
+pub(super) async fn demo(arguments: DemoArguments, clock: SharedClock) -> Result<()> {
     let stop = stop_on_signal()?;
     let own = Environment::from_process();
     let data = data_folder(&own)?;
-    let origin = Origin::of(&data, None, clock.now())?;
+    let origin = WorldOrigin::of(&data, None, clock.now())?;
     let simulator = Simulator::new(world(origin), Arc::clone(&clock));
     let authority = tls::Authority::generate(clock.now())?;
     let server = tls::serve(
@@ -179,7 +179,7 @@ async fn keep(app: &App, stop: &CancellationToken, clock: &dyn Clock) -> Result<
 }
 
 /// The world of a folder, as the demo shows it.
-fn world(origin: Origin) -> Options {
+fn world(origin: WorldOrigin) -> Options {
     let mut options = Options::new(origin.seed, origin.start);
     options.defender.estate = Estate {
         events: EVENTS,

@@ -7,7 +7,7 @@ use super::{run::once, screen};
 use crate::{
     app::{self, App, PUSH, failed},
     config::Settings,
-    core::batch::Batch,
+    core::mapping::batch::Batch,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
     status::utc,

@@ -1,17 +1,18 @@
 //! `routes`: what has to be there for `ROUTES`.
 
+mod arm;
+
 use super::screen;
 use crate::{
-    app::{Routed, endpoints},
+    app::{RouteTable, endpoints},
     config::{Route, Settings},
-    core::arm,
     error::{Error, Result},
 };
 
 const HUNTING: &str = "defender.hunting.";
 
 #[derive(clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum RoutesCommand {
     /// Print the tables and data collection rules of `ROUTES` as an ARM template
     Arm {
         /// Every table of advanced hunting as well, as `DeviceEvents_CL` and so on
@@ -20,8 +21,8 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn routes(command: &Command, mut settings: Settings) -> Result<()> {
-    let Command::Arm { all_hunting } = command;
+pub(super) fn routes(command: &RoutesCommand, mut settings: Settings) -> Result<()> {
+    let RoutesCommand::Arm { all_hunting } = command;
     if *all_hunting {
         add_hunting(&mut settings.routes);
     }
@@ -38,7 +39,7 @@ pub(super) fn routes(command: &Command, mut settings: Settings) -> Result<()> {
              `defender.machines=Custom-DefenderMachines_CL`, or add `--all-hunting`",
         ));
     }
-    let mut tables = Routed::of(&settings)?.tables().clone();
+    let mut tables = RouteTable::of(&settings)?.tables().clone();
     tables.retain(|name, _| targets.iter().any(|(_, table)| table == name));
     screen::line(format!("{:#}", arm::template(&tables, &targets)));
     screen::complain(&format!(

@@ -19,7 +19,7 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct RunArguments {
     /// The functions to run; all when none is named
     #[arg(value_name = "FUNCTION")]
     functions: Vec<String>,
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(
-    arguments: Arguments,
+    arguments: RunArguments,
     mut settings: Settings,
     clock: SharedClock,
 ) -> Result<()> {

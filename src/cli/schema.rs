@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::screen;
-use crate::core::columns::TABLES;
+use crate::core::mapping::columns::TABLES;
 
 /// Prints `{"<table>":[{"name":"<column>","type":"<type>"},…],…}`, columns in their order.
 pub(super) fn schema() {

@@ -13,7 +13,8 @@ use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyl
 
 use crate::{
     app::Progress,
-    core::{cursor::StreamKey, estimate::Estimate},
+    check::volume::Estimate,
+    core::position::cursor::StreamKey,
     error::{Error, Kind, Result},
     pipeline::{Outcome, Report},
     status::span,

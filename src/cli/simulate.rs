@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::{
     data_folder,
-    demo::{EVENTS, Origin},
+    demo::{EVENTS, WorldOrigin},
     loopback, screen, stop_on_signal,
 };
 use crate::{
@@ -23,7 +23,7 @@ const AUTHORITY_FILE: &str = "simulator-authority.pem";
 const CERTIFICATE_FILE: &str = "simulator-ca.pem";
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct SimulateArguments {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443", value_parser = loopback)]
     listen: SocketAddr,
@@ -67,7 +67,7 @@ enum V2 {
     All,
 }
 
-pub(super) async fn simulate(arguments: Arguments, clock: SharedClock) -> Result<()> {
+pub(super) async fn simulate(arguments: SimulateArguments, clock: SharedClock) -> Result<()> {
     if arguments.list_faults {
         for entry in Fault::catalogue() {
             let name = format!("{}:{}", entry.target.name(), entry.kind);
@@ -76,7 +76,7 @@ pub(super) async fn simulate(arguments: Arguments, clock: SharedClock) -> Result
         return Ok(());
     }
     let data = data_folder(&Environment::from_process())?;
-    let origin = Origin::of(&data, arguments.seed, clock.now())?;
+    let origin = WorldOrigin::of(&data, arguments.seed, clock.now())?;
     let mut options = Options::new(origin.seed, origin.start);
     options.scale = arguments.scale;
     options.v2_carries = match arguments.v2_carries {

@@ -49,21 +49,24 @@ pub enum Source {
 
 /// What a connection may be to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ConnectionKind {
     Eset,
     Defender,
 }
 
-const KINDS: &[(&str, Kind)] = &[("eset", Kind::Eset), ("defender", Kind::Defender)];
+const KINDS: &[(&str, ConnectionKind)] = &[
+    ("eset", ConnectionKind::Eset),
+    ("defender", ConnectionKind::Defender),
+];
 
 /// The secrets of connections, by their flat names.
 const ESET_PASSWORD: &str = "ESET_PASSWORD";
 const DEFENDER_SECRET: &str = "DEFENDER_CLIENT_SECRET";
 
 /// An element of `CONNECTIONS`.
-struct Entry {
+struct ConnectionEntry {
     name: String,
-    kind: Kind,
+    kind: ConnectionKind,
     every: Option<Duration>,
     own: BTreeMap<String, String>,
 }
@@ -130,14 +133,14 @@ pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Conne
         names_so_far.push(entry.name.clone());
         let paces = Paces::read(&mut reader, environment, entry.every, &entry.own);
         let source = match entry.kind {
-            Kind::Eset => {
+            ConnectionKind::Eset => {
                 let own_login = entry.own.contains_key("ESET_LOGIN");
                 EsetSettings::read(&mut reader, |reader| {
                     password(reader, &entry.name, own_login)
                 })
                 .map(Source::Eset)
             }
-            Kind::Defender => {
+            ConnectionKind::Defender => {
                 let own_app = entry.own.contains_key("DEFENDER_CLIENT_ID");
                 DefenderSettings::read(&mut reader, |reader| {
                     client_secret(reader, Some((&entry.name, own_app)))
@@ -213,7 +216,7 @@ fn password(reader: &mut Reader<'_>, connection: &str, own_login: bool) -> Read<
     ))
 }
 
-fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<Entry> {
+fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<ConnectionEntry> {
     let whose = format!("element {}", index + 1);
     let mut wrong = |text: String| reader.problem("CONNECTIONS", format!("{whose}: {text}"));
     let Some(object) = value.as_object() else {
@@ -254,9 +257,9 @@ fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<Entry> {
         Some(_) => Err(wrong("`settings` must be an object".to_owned())),
     };
     result?;
-    Ok(Entry {
+    Ok(ConnectionEntry {
         name: name.to_owned(),
-        kind: kind.map_or(Kind::Eset, |(_, kind)| *kind),
+        kind: kind.map_or(ConnectionKind::Eset, |(_, kind)| *kind),
         every: every?,
         own: own?,
     })

@@ -8,7 +8,7 @@ use super::{
     reader::{Problem, Reader},
     values,
 };
-use crate::core::window::Pace;
+use crate::core::position::window::Pace;
 
 /// What a first run reads.
 const INITIAL_HISTORY: Duration = Duration::from_hours(24);

@@ -99,7 +99,7 @@ impl RunSettings {
 
 /// Where something is kept or sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum TargetPlace {
     Embedded,
     Azure,
 }
@@ -111,8 +111,8 @@ impl SinkSettings {
         mode: Mode,
     ) -> Read<Self> {
         let words = [
-            ("embedded", Place::Embedded),
-            ("logs-ingestion", Place::Azure),
+            ("embedded", TargetPlace::Embedded),
+            ("logs-ingestion", TargetPlace::Azure),
         ];
         let place = match reader.optional("SINK", values::one_of(&words))? {
             Some(place) => place,
@@ -124,11 +124,11 @@ impl SinkSettings {
                          `DCR_IMMUTABLE_ID`, or `SINK=embedded` to keep them in a file",
                     ));
                 }
-                Place::Azure
+                TargetPlace::Azure
             }
-            None => Place::Embedded,
+            None => TargetPlace::Embedded,
         };
-        if place == Place::Embedded {
+        if place == TargetPlace::Embedded {
             warn_of_files_in_azure("SINK", reader, environment);
             return Ok(Self::Embedded);
         }
@@ -160,9 +160,12 @@ impl StorageSettings {
         environment: &Environment,
         mode: Mode,
     ) -> Read<Self> {
-        let words = [("embedded", Place::Embedded), ("azure", Place::Azure)];
+        let words = [
+            ("embedded", TargetPlace::Embedded),
+            ("azure", TargetPlace::Azure),
+        ];
         match reader.optional("STORAGE", values::one_of(&words))? {
-            Some(Place::Azure) => AzureStorage::read(reader).map(Self::Azure),
+            Some(TargetPlace::Azure) => AzureStorage::read(reader).map(Self::Azure),
             None if must_choose(environment, mode) => {
                 if !AzureStorage::wanted(reader) {
                     return Err(reader.problem(
@@ -174,7 +177,7 @@ impl StorageSettings {
                 }
                 AzureStorage::read(reader).map(Self::Azure)
             }
-            place @ (Some(Place::Embedded) | None) => {
+            place @ (Some(TargetPlace::Embedded) | None) => {
                 warn_of_files_in_azure("STORAGE", reader, environment);
                 if place.is_none() && reader.is_set("AzureWebJobsStorage__accountName") {
                     reader.warn(

@@ -73,7 +73,7 @@ pub(super) struct Reader<'a> {
     noted: &'a mut Problems,
 }
 
-struct Found<'a> {
+struct FoundSetting<'a> {
     name: &'a str,
     value: &'a str,
     connection: Option<&'a str>,
@@ -103,14 +103,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn find<'n>(&self, name: &'n str) -> Option<Found<'n>>
+    fn find<'n>(&self, name: &'n str) -> Option<FoundSetting<'n>>
     where
         'a: 'n,
     {
         if let Some((connection, own)) = self.own
             && let Some(value) = own.get(name)
         {
-            return Some(Found {
+            return Some(FoundSetting {
                 name,
                 value,
                 connection: Some(connection),
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
             .into_iter()
             .chain(aliases.iter().copied())
             .find_map(|name| {
-                Some(Found {
+                Some(FoundSetting {
                     name,
                     value: self.environment.get(name)?,
                     connection: None,
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
         note(&mut self.noted.warnings, name, connection, text.into());
     }
 
-    fn note_found(&mut self, found: &Found<'_>, text: String) -> Noted {
+    fn note_found(&mut self, found: &FoundSetting<'_>, text: String) -> Noted {
         note(&mut self.noted.problems, found.name, found.connection, text);
         Noted
     }

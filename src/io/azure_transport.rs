@@ -21,7 +21,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::http::{SharedTransport, TransportError};
-use crate::core::retry::retry_after;
+use crate::core::protocol::retry::retry_after;
 
 /// Options for a client of the Azure crates. Their own retries are off: they sleep past our clock,
 /// and by default for a minute.

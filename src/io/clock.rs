@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use crate::core::window::delta;
+use crate::core::position::window::delta;
 
 /// The time, and waiting for it to pass.
 #[async_trait]

@@ -1,6 +1,6 @@
 //! One question to a service, asked until there is an answer or the time is up.
 //!
-//! What an answer means is decided by [`core::retry`](crate::core::retry); this is the loop around
+//! What an answer means is decided by [`core::retry`](crate::core::protocol::retry); this is the loop around
 //! it, which knows the deadline, the rate limit and the access token.
 
 use std::{sync::Arc, time::Duration};
@@ -18,8 +18,8 @@ use super::{
     limiter::Limiter,
 };
 use crate::{
-    core::{
-        odata::{self, Asks},
+    core::protocol::{
+        odata::{self, ErrorDialect},
         retry::{Action, Sent, action, backoff, retry_after},
     },
     error::{Error, Result},
@@ -63,16 +63,16 @@ pub trait Tokens: Send + Sync {
 
 /// How a service wants to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manner {
+pub struct RequestOptions {
     /// Headers of every request.
     pub headers: &'static [(&'static str, &'static str)],
     /// What the words of a refusal go by; none when its status says everything.
-    pub asks: Option<Asks>,
+    pub asks: Option<ErrorDialect>,
     /// How long one exchange may take until its status is there.
     pub patience: Duration,
 }
 
-impl Default for Manner {
+impl Default for RequestOptions {
     fn default() -> Self {
         Self {
             headers: &[],
@@ -84,7 +84,7 @@ impl Default for Manner {
 
 /// A question.
 #[derive(Clone)]
-pub struct Question {
+pub struct ApiRequest {
     /// Who asks, for error texts: a stream, or `eset login`.
     pub name: String,
     /// The method.
@@ -96,10 +96,10 @@ pub struct Question {
     /// The URL holds a page or delta token that the service may have forgotten.
     pub has_position: bool,
     /// How the service wants to be asked.
-    pub manner: Manner,
+    pub manner: RequestOptions,
 }
 
-impl std::fmt::Debug for Question {
+impl std::fmt::Debug for ApiRequest {
     /// Without what may hold tokens and passwords: the query and the body.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Question").field(&place(self)).finish()
@@ -124,9 +124,9 @@ pub enum Reply {
     Unexpected(String, Response),
 }
 
-/// Asks questions of one service for one account.
+/// ErrorDialect questions of one service for one account.
 #[derive(Clone)]
-pub struct Asker {
+pub struct ApiClient {
     transport: SharedTransport,
     clock: SharedClock,
     random: Random,
@@ -134,8 +134,8 @@ pub struct Asker {
     tokens: Option<Arc<dyn Tokens>>,
 }
 
-impl Asker {
-    /// Asks through `transport`, without an access token.
+impl ApiClient {
+    /// ErrorDialect through `transport`, without an access token.
     pub fn new(
         transport: SharedTransport,
         clock: SharedClock,
@@ -165,12 +165,12 @@ impl Asker {
         &self.clock
     }
 
-    /// Asks until there is an answer.
+    /// ErrorDialect until there is an answer.
     ///
     /// # Errors
     /// `Transient` when the time or the attempts are used up, or the program is to stop; whatever
     /// the tokens failed with; `Config` when new tokens are refused as well.
-    pub async fn ask(&self, question: &Question, limits: &Limits) -> Result<Reply> {
+    pub async fn ask(&self, question: &ApiRequest, limits: &Limits) -> Result<Reply> {
         let began = self.clock.now();
         let mut failures = 0;
         let mut refused: Option<Arc<str>> = None;
@@ -261,7 +261,7 @@ impl Asker {
     /// What an answer means: by its status, or by the words of a refusal.
     async fn understood(
         &self,
-        question: &Question,
+        question: &ApiRequest,
         response: Response,
         sent: Sent,
         limits: &Limits,
@@ -287,7 +287,12 @@ impl Asker {
     }
 
     /// Waits for the rate limit to let the question through, but not beyond the deadline.
-    async fn turn(&self, question: &Question, limits: &Limits, began: DateTime<Utc>) -> Result<()> {
+    async fn turn(
+        &self,
+        question: &ApiRequest,
+        limits: &Limits,
+        began: DateTime<Utc>,
+    ) -> Result<()> {
         let left = (limits.deadline - self.clock.now())
             .to_std()
             .unwrap_or_default();
@@ -300,7 +305,7 @@ impl Asker {
     /// The whole body of a small answer, within the limits that the question had.
     pub async fn whole_body(
         &self,
-        question: &Question,
+        question: &ApiRequest,
         response: Response,
         limits: &Limits,
     ) -> Result<Bytes> {
@@ -338,7 +343,7 @@ impl Asker {
     /// Waits, unless the wait would go beyond the deadline: then there is no sense in it.
     async fn pause(
         &self,
-        question: &Question,
+        question: &ApiRequest,
         limits: &Limits,
         began: DateTime<Utc>,
         wait: Duration,
@@ -360,7 +365,7 @@ impl Asker {
 
     async fn wait(
         &self,
-        question: &Question,
+        question: &ApiRequest,
         limits: &Limits,
         began: DateTime<Utc>,
         future: impl Future<Output = ()>,
@@ -384,7 +389,13 @@ impl Asker {
         Ok(())
     }
 
-    fn given_up(&self, question: &Question, began: DateTime<Utc>, what: &str, times: u32) -> Error {
+    fn given_up(
+        &self,
+        question: &ApiRequest,
+        began: DateTime<Utc>,
+        what: &str,
+        times: u32,
+    ) -> Error {
         let seconds = (self.clock.now() - began).num_seconds();
         Error::transient(format!(
             "{}: {what} ({times} attempts in {seconds} s); the next run goes on from here",
@@ -395,7 +406,7 @@ impl Asker {
 
 /// `eset.detections: GET /v1/detections`: no host, which may be a proxy's, and no query, which may
 /// hold tokens.
-pub fn place(question: &Question) -> String {
+pub fn place(question: &ApiRequest) -> String {
     let path = question.url.split_once("://").map_or("", |(_, rest)| rest);
     let path = path.find('/').and_then(|at| path.get(at..)).unwrap_or("/");
     let path = path.split('?').next().unwrap_or_default();
@@ -420,7 +431,7 @@ fn described(response: &Response) -> String {
 }
 
 fn build(
-    question: &Question,
+    question: &ApiRequest,
     token: Option<&str>,
     response_id: Option<&HeaderValue>,
 ) -> Result<Request> {

@@ -7,14 +7,14 @@ use crate::{
     },
 };
 
-fn question() -> Question {
-    Question {
+fn question() -> ApiRequest {
+    ApiRequest {
         name: "eset.detections".to_owned(),
         method: Method::GET,
         url: "https://secret-host.example/v1/detections?deltaToken=secret-query".to_owned(),
         body: None,
         has_position: false,
-        manner: Manner::default(),
+        manner: RequestOptions::default(),
     }
 }
 
@@ -226,7 +226,7 @@ async fn a_refused_token_is_replaced_twice_and_then_the_rights_are_wrong() {
 async fn each_status_is_its_reply() {
     let reply = async |status: u16, has_position: bool| {
         let peer = Peer::new([], [Step::status(status).header("request-id", "q-1")]);
-        let question = Question {
+        let question = ApiRequest {
             has_position,
             ..question()
         };
@@ -271,7 +271,7 @@ async fn each_status_is_its_reply() {
 
 #[test]
 fn a_question_shows_neither_host_nor_query_nor_body() {
-    let question = Question {
+    let question = ApiRequest {
         body: Some(("text/plain", "secret-body".into())),
         ..question()
     };

@@ -20,7 +20,7 @@ use super::{
     password::Password,
 };
 use crate::{
-    core::{retry::backoff, window::delta},
+    core::{position::window::delta, protocol::retry::backoff},
     error::{Error, Kind, Result},
 };
 
@@ -30,7 +30,7 @@ mod failure;
 mod managed;
 
 pub use certificate::Certificate;
-pub(crate) use failure::{Seen, kinds, seen};
+pub(crate) use failure::{FailureSigns, kinds, seen};
 
 /// A token is replaced this long before it expires: as long as the Azure SDKs do it.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -155,7 +155,7 @@ impl Credential {
 }
 
 /// A token with its end.
-struct Granted {
+struct GrantedToken {
     token: SecretString,
     until: DateTime<Utc>,
 }
@@ -167,22 +167,22 @@ pub struct Identity {
     clock: SharedClock,
     /// Runs `az`; none for a process of its own.
     executor: Option<Arc<dyn Executor>>,
-    held: Mutex<Held>,
+    held: Mutex<ScopeToken>,
 }
 
 /// What was granted, by scope, and how long whoever grants wants to be left alone.
 #[derive(Default)]
-struct Held {
-    granted: HashMap<String, Granted>,
-    rest: Option<Rest>,
+struct ScopeToken {
+    granted: HashMap<String, GrantedToken>,
+    rest: Option<Backoff>,
 }
 
-struct Rest {
+struct Backoff {
     until: DateTime<Utc>,
     why: Error,
 }
 
-impl Held {
+impl ScopeToken {
     /// The error that it would be to ask at `now`.
     fn resting(&self, now: DateTime<Utc>) -> Option<Error> {
         let rest = self.rest.as_ref().filter(|rest| now < rest.until)?;
@@ -194,7 +194,7 @@ impl Held {
     fn rest_after(&mut self, why: &Error, now: DateTime<Utc>) {
         let wait = why.after().and_then(|wait| TimeDelta::from_std(wait).ok());
         let until = wait.and_then(|wait| now.checked_add_signed(wait.min(LONGEST_REST)));
-        let rest = |until| Rest {
+        let rest = |until| Backoff {
             until,
             why: why.clone(),
         };
@@ -203,7 +203,7 @@ impl Held {
 }
 
 impl Identity {
-    /// Tokens for `credential`. Asks nobody yet.
+    /// Tokens for `credential`. ErrorDialect nobody yet.
     pub fn new(
         credential: Credential,
         transport: SharedTransport,
@@ -234,7 +234,7 @@ impl Identity {
     }
 
     async fn get(&self, scope: &str, refused: Option<&SecretString>) -> Result<SecretString> {
-        // Held while asking: whoever comes meanwhile gets the same answer.
+        // ScopeToken while asking: whoever comes meanwhile gets the same answer.
         let mut held = self.held.lock().await;
         let old = held
             .granted
@@ -271,8 +271,8 @@ impl Identity {
         }
     }
 
-    /// Asks a few times, unless somebody has to act first.
-    async fn ask_patiently(&self, scope: &str) -> Result<Granted> {
+    /// ErrorDialect a few times, unless somebody has to act first.
+    async fn ask_patiently(&self, scope: &str) -> Result<GrantedToken> {
         let limit = self.credential.patience();
         let end = self.clock.now() + delta(limit);
         let attempts = async {
@@ -300,14 +300,14 @@ impl Identity {
         granted.map_err(|error| error.context(self.credential.described()))
     }
 
-    async fn ask(&self, scope: &str) -> Result<Granted> {
+    async fn ask(&self, scope: &str) -> Result<GrantedToken> {
         match &self.credential {
             Credential::Registration(registration) => self.registered(registration, scope).await,
             Credential::Managed {
                 client_id,
                 platform,
             } => {
-                let ask = managed::Ask {
+                let ask = managed::ManagedRequest {
                     platform,
                     client_id: client_id.as_deref(),
                     scope,
@@ -321,9 +321,9 @@ impl Identity {
     }
 
     /// As an app registration; with a changed secret, when the known one is refused.
-    async fn registered(&self, registration: &Registration, scope: &str) -> Result<Granted> {
+    async fn registered(&self, registration: &Registration, scope: &str) -> Result<GrantedToken> {
         let asked = self.clock.now();
-        let ask = entra::Ask {
+        let ask = entra::EntraRequest {
             registration,
             scope,
             transport: &self.transport,

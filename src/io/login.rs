@@ -9,9 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::exchange::{Asker, Limits, Manner, Question, Reply, Tokens, place};
+use super::exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions, Tokens, place};
 use crate::{
-    core::request::encode,
+    core::protocol::request::encode,
     error::{Error, Kind, Result},
 };
 
@@ -27,12 +27,12 @@ pub struct Login {
     url: String,
     user: String,
     password: SecretString,
-    asker: Asker,
-    held: Mutex<Option<Held>>,
+    asker: ApiClient,
+    held: Mutex<Option<LoginToken>>,
 }
 
 #[derive(Clone)]
-struct Held {
+struct LoginToken {
     access: Arc<str>,
     refresh: Option<SecretString>,
     /// It came by a refresh, not for the password.
@@ -44,7 +44,7 @@ struct Held {
 
 /// A token endpoint's answer; everything but the token itself may be absent.
 #[derive(Deserialize)]
-struct Granted {
+struct TokenAnswer {
     access_token: String,
     refresh_token: Option<SecretString>,
     expires_in: Option<i64>,
@@ -52,7 +52,13 @@ struct Granted {
 
 impl Login {
     /// Tokens from `url` for a login. `name` stands in error texts; `asker` asks without tokens.
-    pub fn new(name: &str, url: String, login: &str, password: SecretString, asker: Asker) -> Self {
+    pub fn new(
+        name: &str,
+        url: String,
+        login: &str,
+        password: SecretString,
+        asker: ApiClient,
+    ) -> Self {
         let user = login.to_owned();
         Self {
             name: name.to_owned(),
@@ -65,13 +71,17 @@ impl Login {
     }
 
     /// A token for a refresh token; `None` when the service refuses that.
-    async fn refreshed(&self, refresh: &SecretString, limits: &Limits) -> Result<Option<Held>> {
+    async fn refreshed(
+        &self,
+        refresh: &SecretString,
+        limits: &Limits,
+    ) -> Result<Option<LoginToken>> {
         let form = format!(
             "grant_type=refresh_token&refresh_token={}",
             encode(refresh.expose_secret())
         );
         match self.grant(form, limits).await {
-            Ok(held) => Ok(Some(Held {
+            Ok(held) => Ok(Some(LoginToken {
                 // Not every service rotates it.
                 refresh: held.refresh.or_else(|| Some(refresh.clone())),
                 refreshed: true,
@@ -85,7 +95,7 @@ impl Login {
         }
     }
 
-    async fn logged_in(&self, limits: &Limits) -> Result<Held> {
+    async fn logged_in(&self, limits: &Limits) -> Result<LoginToken> {
         let form = format!(
             "grant_type=password&username={}&password={}",
             encode(&self.user),
@@ -94,14 +104,14 @@ impl Login {
         self.grant(form, limits).await
     }
 
-    async fn grant(&self, form: String, limits: &Limits) -> Result<Held> {
-        let question = Question {
+    async fn grant(&self, form: String, limits: &Limits) -> Result<LoginToken> {
+        let question = ApiRequest {
             name: self.name.clone(),
             method: Method::POST,
             url: self.url.clone(),
             body: Some(("application/x-www-form-urlencoded", form.into())),
             has_position: false,
-            manner: Manner::default(),
+            manner: RequestOptions::default(),
         };
         let asked = self.asker.clock().now();
         let response = match self.asker.ask(&question, limits).await {
@@ -118,7 +128,7 @@ impl Login {
         };
         let body = self.asker.whole_body(&question, response, limits).await?;
         // The parser's own text could quote the body, which holds tokens.
-        let granted: Granted = serde_json::from_slice(&body).map_err(|_| {
+        let granted: TokenAnswer = serde_json::from_slice(&body).map_err(|_| {
             Error::contract(format!(
                 "{}: the answer holds no access token",
                 place(&question)
@@ -126,7 +136,7 @@ impl Login {
         })?;
         let life = granted.expires_in.unwrap_or(DEFAULT_LIFE);
         let life = TimeDelta::seconds(life.clamp(0, 30 * 24 * 3600));
-        Ok(Held {
+        Ok(LoginToken {
             access: granted.access_token.into(),
             refresh: granted.refresh_token,
             refreshed: false,
@@ -165,7 +175,7 @@ impl Tokens for Login {
         let renewed = match &old {
             // What a refresh gave was refused: only the password is left.
             Some(token) if is_refused && token.refreshed => None,
-            Some(Held {
+            Some(LoginToken {
                 refresh: Some(refresh),
                 ..
             }) => self.refreshed(refresh, limits).await.transpose(),

@@ -117,13 +117,13 @@ async fn a_refused_access_token_is_refreshed_and_then_the_password_is_used_in_th
         [Step::status(401), Step::status(401), Step::ok("")],
     );
     let asker = peer.asker().with_tokens(login(&peer));
-    let question = Question {
+    let question = ApiRequest {
         name: "eset.detections".to_owned(),
         method: Method::GET,
         url: "https://secret-host.example/v1/detections".to_owned(),
         body: None,
         has_position: false,
-        manner: Manner::default(),
+        manner: RequestOptions::default(),
     };
     let reply = asker.ask(&question, &peer.limits(240)).await.unwrap();
     assert!(matches!(reply, Reply::Answer(_)));

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::{
-    exchange::{Asker, Limits, Tokens},
+    exchange::{ApiClient, Limits, Tokens},
     login::Login,
 };
 use crate::error::{Error, Kind, Result};
@@ -89,14 +89,14 @@ pub struct ChangingLogin {
     url: String,
     user: String,
     password: Password,
-    asker: Asker,
+    asker: ApiClient,
     held: Mutex<Option<(SecretString, Arc<Login>)>>,
 }
 
 impl ChangingLogin {
     /// As [`Login::new`], but that `password` is asked for when it is needed, and again when it is
     /// refused.
-    pub fn new(name: &str, url: String, login: &str, password: Password, asker: Asker) -> Self {
+    pub fn new(name: &str, url: String, login: &str, password: Password, asker: ApiClient) -> Self {
         Self {
             name: name.to_owned(),
             url,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::{Clock, VirtualClock},
-    exchange::{Asker, Limits},
+    exchange::{ApiClient, Limits},
     http::{Request, Response, Transport, TransportError},
     limiter::Limiter,
 };
@@ -89,12 +89,12 @@ impl Peer {
     }
 
     /// An asker whose random numbers are all zero, so that a wait is as long as it gets.
-    pub(super) fn asker(self: &Arc<Self>) -> Asker {
+    pub(super) fn asker(self: &Arc<Self>) -> ApiClient {
         let clock = Arc::new(self.clock.clone());
         let calls = 1000.try_into().unwrap();
         let limiter = Limiter::per_second(calls, Arc::new(self.clock.clone()));
         let peer: Arc<Self> = Arc::clone(self);
-        Asker::new(peer, clock, Arc::new(|| 0.0), Arc::new(limiter))
+        ApiClient::new(peer, clock, Arc::new(|| 0.0), Arc::new(limiter))
     }
 
     /// Limits that end in `seconds`.

@@ -1,23 +1,23 @@
 //! What rows mean for what is known of machines: filed when they are safe, like fingerprints.
 
-use super::{Parts, map::Mark};
+use super::{Parts, map::Receipt};
 use crate::{
-    core::assets::Change,
+    core::mapping::assets::Change,
     error::{Kind, Result},
 };
 
 /// What is remembered of a batch's rows once they are safe.
 #[derive(Default)]
-pub(super) struct Sealed {
+pub(super) struct BatchReceipt {
     /// One mark for each row.
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<Receipt>,
     /// What rows mean for what is known of machines, each with the place of its row.
     changes: Vec<(usize, Change)>,
 }
 
-impl Sealed {
+impl BatchReceipt {
     /// The batch has another row.
-    pub(super) fn add(&mut self, mark: Mark, change: Option<Change>) {
+    pub(super) fn add(&mut self, mark: Receipt, change: Option<Change>) {
         if let Some(change) = change {
             self.changes.push((self.marks.len(), change));
         }

@@ -3,14 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{Job, Parts, Report, land};
+use super::{Job, Parts, Report, deliver};
 use crate::{
     core::{
-        batch::Batch,
-        columns,
-        cursor::StreamKey,
-        record::{Facts, canonical_hash},
-        row::own_row,
+        json::record::{RecordMeta, canonical_hash},
+        mapping::{batch::Batch, columns, row::own_row},
+        position::cursor::StreamKey,
     },
     error::Error,
     io::expiry,
@@ -34,7 +32,7 @@ pub(super) fn probe(now: DateTime<Utc>) -> Vec<u8> {
 
 /// A row of ours, which has one version.
 fn row(key: &StreamKey, id: &str, fields: &str, now: DateTime<Utc>) -> Vec<u8> {
-    let facts = Facts {
+    let facts = RecordMeta {
         id: id.to_owned(),
         version: id.to_owned(),
         time: Some(now),
@@ -64,7 +62,7 @@ pub(super) async fn write(job: &Job, parts: &Parts, report: &Report) {
     batch.add(&row);
     batch.stamp(now, &id);
     let written = match parts.sink.push(&batch).await {
-        Err(PushError::Later { why, .. }) => land::park(parts, &about, &batch, why).await,
+        Err(PushError::Later { why, .. }) => deliver::park(parts, &about, &batch, why).await,
         Err(PushError::Failed(error)) => Err(error),
         Err(error) => Err(Error::contract(error.to_string())),
         Ok(()) => Ok(()),

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use super::Parts;
 use crate::{
-    core::cursor::{Lease, StreamKey, StreamState},
+    core::position::cursor::{Lease, StreamKey, StreamState},
     error::{Error, Result},
     io::exchange::Limits,
     storage::{ETag, SaveError},

@@ -5,71 +5,77 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::{
-    filing::Sealed,
-    snapshot::{self, UNMARKED, Way},
+    filing::BatchReceipt,
+    snapshot::{self, DedupMode, NO_RECEIPT},
 };
 use crate::{
     core::{
-        assets::Change,
-        batch::Batch,
-        chunk::Chunk,
-        cursor::StreamKey,
-        dedupe::{Seen, UNDATED, bucket_of, fingerprint},
-        endpoint::{Endpoint, TimeFilter},
-        identity::{Identifier, Places},
-        layout::Layout,
-        record::{Facts, Members, canonical_hash},
-        row::{Draft, Looked, RowSource},
-        sift::{Sift, Verdict, sent_by, verdict},
-        snapshot::{Since, content_of, hash_of},
-        spare::Buffers,
+        json::{
+            chunk::Chunk,
+            pool::BufferPool,
+            record::{JsonObject, RecordMeta, canonical_hash},
+        },
+        mapping::{
+            assets::Change,
+            batch::Batch,
+            filter::{Decision, Filter, decide, remembered_by},
+            layout::Layout,
+            row::{Draft, Enriched, RowSource},
+        },
+        position::{
+            cursor::StreamKey,
+            dedupe::{SeenIds, UNDATED, bucket_of, fingerprint},
+            record_key::{MetaIndex, MetaReader},
+            snapshot::{Since, content_of, hash_of},
+        },
+        protocol::endpoint::{Endpoint, TimeFilter},
     },
-    source::LookedUp,
+    source::Enrichment,
     storage::Original,
 };
 
 /// A record's bucket and fingerprint.
-pub(super) type Mark = (i64, u64);
+pub(super) type Receipt = (i64, u64);
 
 /// A record of a chunk.
-pub(super) struct Found {
+pub(super) struct NewRecord {
     /// Its place in the chunk.
     pub(super) at: usize,
-    pub(super) facts: Facts,
-    mark: Mark,
+    pub(super) facts: RecordMeta,
+    mark: Receipt,
 }
 
 /// Something in the place of a record.
-pub(super) struct Bad {
+pub(super) struct Rejected {
     pub(super) text: Vec<u8>,
     pub(super) reason: String,
-    pub(super) mark: Mark,
+    pub(super) mark: Receipt,
 }
 
 /// What rows are made on: it goes from one piece of work to the next.
-pub(super) struct Desk {
-    pub(super) seen: Seen,
+pub(super) struct Workset {
+    pub(super) seen: SeenIds,
     /// The open batch, and what is remembered of its rows.
     pub(super) batch: Batch,
-    open: Sealed,
+    open: BatchReceipt,
     /// Batches that are full.
-    pub(super) full: VecDeque<(Batch, Sealed)>,
+    pub(super) full: VecDeque<(Batch, BatchReceipt)>,
     /// Records whose rows do not hold all of them. They are kept before their rows are pushed.
     pub(super) originals: Vec<Original>,
-    pub(super) bad: Vec<Bad>,
+    pub(super) bad: Vec<Rejected>,
     /// What is known of machines by records whose rows are safe for long: between two passes the
     /// source has just seen them.
     pub(super) met: Vec<Change>,
     pub(super) counts: Counted,
     /// What the last pass has seen, for streams that are read as a whole.
-    pub(super) known: snapshot::Seen,
+    pub(super) known: snapshot::SnapshotTracker,
     /// Of what something was sent, for settings that ask.
-    pub(super) sent: Seen,
+    pub(super) sent: SeenIds,
     /// Of what something is sent for the first time.
     pub(super) first: BTreeMap<i64, Vec<u64>>,
     /// New records that something has to be looked up about first.
-    pub(super) fresh: Vec<Found>,
-    spares: Buffers,
+    pub(super) fresh: Vec<NewRecord>,
+    spares: BufferPool,
     /// The row that is being written.
     row: Draft,
 }
@@ -82,28 +88,28 @@ pub(super) struct Counted {
     pub(super) unchanged: u64,
 }
 
-impl Desk {
+impl Workset {
     pub(super) fn new(table: &str, key: &StreamKey) -> Self {
         Self {
-            seen: Seen::default(),
+            seen: SeenIds::default(),
             batch: Batch::new(table),
-            open: Sealed::default(),
+            open: BatchReceipt::default(),
             full: VecDeque::new(),
             originals: Vec::new(),
             bad: Vec::new(),
             met: Vec::new(),
             counts: Counted::default(),
-            known: snapshot::Seen::new(key),
-            sent: Seen::default(),
+            known: snapshot::SnapshotTracker::new(key),
+            sent: SeenIds::default(),
             first: BTreeMap::new(),
             fresh: Vec::new(),
-            spares: Buffers::default(),
+            spares: BufferPool::default(),
             row: Draft::default(),
         }
     }
 
     /// The open batch, which is then a new one.
-    pub(super) fn take_batch(&mut self) -> (Batch, Sealed) {
+    pub(super) fn take_batch(&mut self) -> (Batch, BatchReceipt) {
         let next = Batch::new(self.batch.table());
         let batch = std::mem::replace(&mut self.batch, next);
         (batch, std::mem::take(&mut self.open))
@@ -115,7 +121,7 @@ impl Desk {
         &'m mut self,
         bucket: i64,
         mut stored: Vec<u64>,
-        under_way: impl Iterator<Item = &'m Mark>,
+        under_way: impl Iterator<Item = &'m Receipt>,
     ) {
         let open = under_way.chain(&self.open.marks);
         stored.extend(open.filter(|mark| mark.0 == bucket).map(|mark| mark.1));
@@ -123,14 +129,14 @@ impl Desk {
     }
 
     /// Puts the row that was written into the open batch.
-    fn add(&mut self, mark: Mark, change: Option<Change>) {
+    fn add(&mut self, mark: Receipt, change: Option<Change>) {
         self.make_room(self.row.json.len());
         self.batch.add(self.row.json.as_bytes());
         self.open.add(mark, change);
     }
 
     /// Puts a row into the open batch.
-    pub(super) fn add_row(&mut self, row: &[u8], mark: Mark, change: Option<Change>) {
+    pub(super) fn add_row(&mut self, row: &[u8], mark: Receipt, change: Option<Change>) {
         self.make_room(row.len());
         self.batch.add(row);
         self.open.add(mark, change);
@@ -150,7 +156,7 @@ impl Desk {
 
 /// How far [`Mapper::sift`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sifted {
+pub(super) enum Selected {
     /// Every record is handled.
     All,
     /// The record at this place needs this bucket of fingerprints.
@@ -162,12 +168,12 @@ pub(super) enum Sifted {
 /// Maps the records of one stream.
 pub(super) struct Mapper {
     endpoint: &'static Endpoint,
-    identifier: Identifier,
+    identifier: MetaReader,
     key: StreamKey,
     rows: RowSource,
     /// Rows have to wait for what is looked up.
-    looks_up: bool,
-    sifts: &'static [Sift],
+    enriches: bool,
+    filters: &'static [Filter],
     /// Records say things about their members, which are no members.
     annotated: bool,
 }
@@ -175,11 +181,11 @@ pub(super) struct Mapper {
 /// What becomes of a record.
 enum Fate {
     /// It becomes a row with this mark.
-    Row(Mark),
+    Row(Receipt),
     /// It is counted, and that is all.
     Counted,
     /// Something has to be loaded first.
-    Stop(Sifted),
+    Stop(Selected),
 }
 
 impl Mapper {
@@ -188,40 +194,40 @@ impl Mapper {
         layout: &Layout,
         key: &StreamKey,
         event_time: bool,
-        looks_up: bool,
-        sifts: &'static [Sift],
+        enriches: bool,
+        filters: &'static [Filter],
     ) -> Self {
         let rows = RowSource::new(endpoint, layout, &key.connection, event_time);
         Self {
             endpoint,
-            identifier: Identifier::new(&endpoint.identity),
+            identifier: MetaReader::new(&endpoint.identity),
             key: key.clone(),
             rows,
-            looks_up,
-            sifts,
+            enriches,
+            filters,
             annotated: matches!(endpoint.window.filter, TimeFilter::Kql(_)),
         }
     }
 
     /// The records from the place `from` on: drops what is left out or was seen, sets apart what is
     /// no record, and makes rows of the others, or notes them when something is looked up first.
-    pub(super) fn sift(
+    pub(super) fn select(
         &self,
         chunk: &Chunk,
         from: usize,
-        way: Way,
-        desk: &mut Desk,
+        way: DedupMode,
+        workset: &mut Workset,
         now: DateTime<Utc>,
-    ) -> Sifted {
-        let (mut places, mut facts) = (Places::default(), Facts::default());
+    ) -> Selected {
+        let (mut places, mut facts) = (MetaIndex::default(), RecordMeta::default());
         for at in from..chunk.len() {
             let (text, read) = self.record(chunk, at);
             let fate = match &read {
                 Ok(members) => {
                     self.identifier.find(members, &mut places, &mut facts);
-                    self.fate(at, members, &facts, way, desk)
+                    self.fate(at, members, &facts, way, workset)
                 }
-                Err(_) => once(at, (UNDATED, canonical_hash(text)), desk),
+                Err(_) => once(at, (UNDATED, canonical_hash(text)), workset),
             };
             let mark = match fate {
                 Fate::Row(mark) => mark,
@@ -229,54 +235,55 @@ impl Mapper {
                 Fate::Stop(sifted) => return sifted,
             };
             match read {
-                Ok(_) if self.looks_up => {
+                Ok(_) if self.enriches => {
                     let facts = facts.clone();
-                    desk.fresh.push(Found { at, facts, mark });
+                    workset.fresh.push(NewRecord { at, facts, mark });
                 }
                 Ok(members) => {
-                    self.row(text, &members, &facts, Looked::default(), now, desk);
-                    desk.add(mark, self.asset(&facts.id, &members));
+                    self.row(text, &members, &facts, Enriched::default(), now, workset);
+                    workset.add(mark, self.asset(&facts.id, &members));
                 }
-                Err(reason) => desk.bad.push(Bad {
+                Err(reason) => workset.bad.push(Rejected {
                     text: text.to_vec(),
                     reason,
                     mark,
                 }),
             }
         }
-        Sifted::All
+        Selected::All
     }
 
     fn fate(
         &self,
         at: usize,
-        members: &Members<'_>,
-        facts: &Facts,
-        way: Way,
-        desk: &mut Desk,
+        members: &JsonObject<'_>,
+        facts: &RecordMeta,
+        way: DedupMode,
+        workset: &mut Workset,
     ) -> Fate {
-        let sent = sent_by(self.sifts, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
-        if let Some((bucket, _)) = sent.filter(|(bucket, _)| !desk.sent.has(*bucket)) {
-            return Fate::Stop(Sifted::UntilSent(at, bucket));
+        let sent =
+            remembered_by(self.filters, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
+        if let Some((bucket, _)) = sent.filter(|(bucket, _)| !workset.sent.has(*bucket)) {
+            return Fate::Stop(Selected::UntilSent(at, bucket));
         }
-        let left_out = match (verdict(self.sifts, members), sent) {
-            (Verdict::Drop, _) => true,
-            (Verdict::UnlessSent, Some((bucket, id))) => !desk.sent.holds(bucket, id),
+        let left_out = match (decide(self.filters, members), sent) {
+            (Decision::Drop, _) => true,
+            (Decision::UnlessSent, Some((bucket, id))) => !workset.sent.holds(bucket, id),
             _ => false,
         };
         if left_out {
-            desk.counts.filtered += 1;
+            workset.counts.filtered += 1;
             return Fate::Counted;
         }
         let fate = match (way, self.endpoint.snapshot) {
-            (Way::Plain, _) => Fate::Row(UNMARKED),
-            (Way::Snapshot(seeing), Some(snapshot)) => {
+            (DedupMode::Plain, _) => Fate::Row(NO_RECEIPT),
+            (DedupMode::Snapshot(seeing), Some(snapshot)) => {
                 let content = content_of(members, snapshot.ignored);
-                let (since, mark) = desk.known.judge(&facts.id, content);
-                desk.counts.unchanged += u64::from(since == Since::Unchanged);
-                desk.counts.duplicate += u64::from(since == Since::Repeated);
+                let (since, mark) = workset.known.judge(&facts.id, content);
+                workset.counts.unchanged += u64::from(since == Since::Unchanged);
+                workset.counts.duplicate += u64::from(since == Since::Repeated);
                 if since == Since::Unchanged && !seeing.is_pass() {
-                    desk.met.extend(self.asset(&facts.id, members));
+                    workset.met.extend(self.asset(&facts.id, members));
                 }
                 if since == Since::Changed {
                     Fate::Row(mark)
@@ -286,19 +293,23 @@ impl Mapper {
             }
             _ => {
                 let print = fingerprint(facts, self.endpoint.sameness);
-                once(at, (bucket_of(facts.time), print), desk)
+                once(at, (bucket_of(facts.time), print), workset)
             }
         };
         if let (Some((bucket, id)), false) = (sent, matches!(fate, Fate::Stop(_)))
-            && desk.sent.insert(bucket, id)
+            && workset.sent.insert(bucket, id)
         {
-            desk.first.entry(bucket).or_default().push(id);
+            workset.first.entry(bucket).or_default().push(id);
         }
         fate
     }
 
     /// The text at a place, and its members, or why it is no record. What was too long comes last.
-    fn record<'c>(&self, chunk: &'c Chunk, at: usize) -> (&'c [u8], Result<Members<'c>, String>) {
+    fn record<'c>(
+        &self,
+        chunk: &'c Chunk,
+        at: usize,
+    ) -> (&'c [u8], Result<JsonObject<'c>, String>) {
         let place = at.checked_sub(chunk.handy());
         if let Some(oversized) = place.and_then(|place| chunk.oversized.get(place)) {
             let reason = format!(
@@ -321,29 +332,29 @@ impl Mapper {
     pub(super) fn map(
         &self,
         chunk: &Chunk,
-        group: &[Found],
-        looked: &[LookedUp],
+        group: &[NewRecord],
+        looked: &[Enrichment],
         now: DateTime<Utc>,
-        desk: &mut Desk,
+        workset: &mut Workset,
     ) {
-        for (place, Found { at, facts, mark }) in group.iter().enumerate() {
+        for (place, NewRecord { at, facts, mark }) in group.iter().enumerate() {
             // Its facts are known.
             let (text, Ok(members)) = self.record(chunk, *at) else {
                 continue;
             };
             let looked = looked
                 .get(place)
-                .map_or_else(Looked::default, |looked| Looked {
+                .map_or_else(Enriched::default, |looked| Enriched {
                     details: looked.details.as_deref(),
                     device_name: looked.device_name.as_deref(),
                 });
-            self.row(text, &members, facts, looked, now, desk);
-            desk.add(*mark, self.asset(&facts.id, &members));
+            self.row(text, &members, facts, looked, now, workset);
+            workset.add(*mark, self.asset(&facts.id, &members));
         }
     }
 
     /// What a record means for what is known of machines.
-    fn asset(&self, id: &str, members: &Members<'_>) -> Option<Change> {
+    fn asset(&self, id: &str, members: &JsonObject<'_>) -> Option<Change> {
         let asset = self.endpoint.asset.as_ref()?;
         asset.change(&self.key.connection, id, members)
     }
@@ -351,15 +362,17 @@ impl Mapper {
     fn row(
         &self,
         text: &[u8],
-        members: &Members<'_>,
-        facts: &Facts,
-        looked: Looked<'_>,
+        members: &JsonObject<'_>,
+        facts: &RecordMeta,
+        looked: Enriched<'_>,
         now: DateTime<Utc>,
-        desk: &mut Desk,
+        workset: &mut Workset,
     ) {
-        let shortened = self.rows.write(members, facts, looked, now, &mut desk.row);
+        let shortened = self
+            .rows
+            .write(members, facts, looked, now, &mut workset.row);
         if shortened {
-            desk.originals.push(Original {
+            workset.originals.push(Original {
                 key: self.key.clone(),
                 record_id: facts.id.clone(),
                 record_version: facts.version.clone(),
@@ -370,14 +383,14 @@ impl Mapper {
 }
 
 /// A record whose fingerprint counts once.
-fn once(at: usize, mark: Mark, desk: &mut Desk) -> Fate {
-    if !desk.seen.has(mark.0) {
-        return Fate::Stop(Sifted::Until(at, mark.0));
+fn once(at: usize, mark: Receipt, workset: &mut Workset) -> Fate {
+    if !workset.seen.has(mark.0) {
+        return Fate::Stop(Selected::Until(at, mark.0));
     }
-    if desk.seen.insert(mark.0, mark.1) {
+    if workset.seen.insert(mark.0, mark.1) {
         Fate::Row(mark)
     } else {
-        desk.counts.duplicate += 1;
+        workset.counts.duplicate += 1;
         Fate::Counted
     }
 }
@@ -385,17 +398,17 @@ fn once(at: usize, mark: Mark, desk: &mut Desk) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{core::batch::MAX_BATCH_BYTES, source::eset::DETECTIONS};
+    use crate::{core::mapping::batch::MAX_BATCH_BYTES, source::eset::DETECTIONS};
 
-    fn mapper(looks_up: bool) -> Mapper {
+    fn mapper(enriches: bool) -> Mapper {
         let key = StreamKey::new("default", DETECTIONS.stream);
         let layout = Layout::shared(&DETECTIONS);
-        Mapper::new(&DETECTIONS, &layout, &key, false, looks_up, &[])
+        Mapper::new(&DETECTIONS, &layout, &key, false, enriches, &[])
     }
 
-    fn desk() -> Desk {
+    fn workset() -> Workset {
         let key = StreamKey::new("default", DETECTIONS.stream);
-        Desk::new(DETECTIONS.table.name, &key)
+        Workset::new(DETECTIONS.table.name, &key)
     }
 
     fn detection(id: &str, day: u32, note: &str) -> String {
@@ -403,47 +416,48 @@ mod tests {
     }
 
     /// Handles all records, with nothing in the store.
-    fn sift(mapper: &Mapper, chunk: &Chunk, desk: &mut Desk) {
+    fn select(mapper: &Mapper, chunk: &Chunk, workset: &mut Workset) {
         let now = "2026-01-31T00:00:00Z".parse().unwrap();
         let mut from = 0;
-        while let Sifted::Until(at, bucket) = mapper.sift(chunk, from, Way::Fingerprints, desk, now)
+        while let Selected::Until(at, bucket) =
+            mapper.select(chunk, from, DedupMode::Fingerprints, workset, now)
         {
-            desk.load(bucket, Vec::new(), [].iter());
+            workset.load(bucket, Vec::new(), [].iter());
             from = at;
         }
     }
 
     #[test]
     fn a_row_under_way_is_known_even_when_its_bucket_was_let_go() {
-        let (mapper, mut desk) = (mapper(false), desk());
-        sift(
+        let (mapper, mut workset) = (mapper(false), workset());
+        select(
             &mapper,
             &Chunk::of(&[detection("a", 1, ""), detection("b", 9, "")]),
-            &mut desk,
+            &mut workset,
         );
-        desk.seen.trim(0);
-        assert_eq!(desk.batch.len(), 2);
+        workset.seen.trim(0);
+        assert_eq!(workset.batch.len(), 2);
         // In the open batch…
-        sift(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut desk);
-        assert_eq!((desk.batch.len(), desk.counts.duplicate), (2, 1));
+        select(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut workset);
+        assert_eq!((workset.batch.len(), workset.counts.duplicate), (2, 1));
         // …and in one that was sent and has not landed.
-        let (_, sent) = desk.take_batch();
-        desk.seen = Seen::default();
-        desk.load(sent.marks[0].0, Vec::new(), sent.marks.iter());
-        sift(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut desk);
-        assert_eq!((desk.batch.len(), desk.counts.duplicate), (0, 2));
+        let (_, sent) = workset.take_batch();
+        workset.seen = SeenIds::default();
+        workset.load(sent.marks[0].0, Vec::new(), sent.marks.iter());
+        select(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut workset);
+        assert_eq!((workset.batch.len(), workset.counts.duplicate), (0, 2));
     }
 
     #[test]
     fn full_batches_keep_the_order_of_the_records_and_a_mark_for_each_row() {
-        let (mapper, mut desk) = (mapper(false), desk());
+        let (mapper, mut workset) = (mapper(false), workset());
         let note = "x".repeat(60_000);
         let records: Vec<String> = (0..40)
             .map(|at| detection(&at.to_string(), 1, &note))
             .collect();
-        sift(&mapper, &Chunk::of(&records), &mut desk);
-        let open = desk.take_batch();
-        let batches: Vec<(Batch, Sealed)> = desk.full.into_iter().chain([open]).collect();
+        select(&mapper, &Chunk::of(&records), &mut workset);
+        let open = workset.take_batch();
+        let batches: Vec<(Batch, BatchReceipt)> = workset.full.into_iter().chain([open]).collect();
         assert_eq!(batches.len(), 3);
         let mut ids = Vec::new();
         for (batch, sealed) in &batches {
@@ -461,17 +475,17 @@ mod tests {
         let mut records = vec![detection("a", 1, ""), "7".to_owned(), detection("a", 1, "")];
         records.push("7".to_owned());
         let mut chunk = Chunk::of(&records);
-        chunk.oversized.push(crate::core::chunk::Oversized {
+        chunk.oversized.push(crate::core::json::chunk::Oversized {
             prefix: b"{".to_vec(),
             bytes: 5_000_000,
         });
-        for looks_up in [false, true] {
-            let mut desk = desk();
-            sift(&mapper(looks_up), &chunk, &mut desk);
-            assert_eq!(desk.batch.len() + desk.fresh.len(), 1, "{looks_up}");
-            assert_eq!(desk.fresh.len(), usize::from(looks_up));
-            assert_eq!((desk.counts.duplicate, desk.bad.len()), (2, 2));
-            assert!(desk.bad[1].reason.contains("5000000 bytes"));
+        for enriches in [false, true] {
+            let mut workset = workset();
+            select(&mapper(enriches), &chunk, &mut workset);
+            assert_eq!(workset.batch.len() + workset.fresh.len(), 1, "{enriches}");
+            assert_eq!(workset.fresh.len(), usize::from(enriches));
+            assert_eq!((workset.counts.duplicate, workset.bad.len()), (2, 2));
+            assert!(workset.bad[1].reason.contains("5000000 bytes"));
         }
     }
 }

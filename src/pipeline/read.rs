@@ -9,17 +9,18 @@ use tokio::sync::mpsc;
 
 use super::{
     Job, Outcome, Parts,
-    cut::{Broken, Cut, Shape, Through},
-    snapshot::Way,
+    snapshot::DedupMode,
+    split::{BodyShape, Broken, Cut, Through},
 };
 use crate::{
     core::{
-        chunk::Chunk,
-        cursor::{Gap, Move, Open, Slice, Steps, StreamState},
-        endpoint::TimeFilter,
-        paging::{self, FilePage, Next, Paging},
-        retry::backoff,
-        window::{Window, delta},
+        json::chunk::Chunk,
+        position::{
+            cursor::{Gap, OpenSlice, RunProgress, Slice, StreamState, Transition},
+            paging::{self, FilePage, Next, Paging},
+            window::{Window, delta},
+        },
+        protocol::{endpoint::TimeFilter, retry::backoff},
     },
     error::{Error, Result},
     io::{
@@ -30,11 +31,11 @@ use crate::{
 };
 
 /// What the reader hands to the writer, in order.
-pub(super) enum Piece {
+pub(super) enum ReadEvent {
     /// Records, and what they are compared with.
-    Chunk(Chunk, Way),
+    Chunk(Chunk, DedupMode),
     /// The stream moves, once all records before this are safe.
-    Move(Move),
+    Transition(Transition),
 }
 
 /// How often a page is asked for again when its body breaks off or is no JSON.
@@ -67,8 +68,8 @@ pub(super) struct Reader<'a> {
     began: DateTime<Utc>,
     /// Where the stream will stand when all that was handed on is safe.
     plan: StreamState,
-    pieces: mpsc::Sender<Piece>,
-    steps: Steps,
+    pieces: mpsc::Sender<ReadEvent>,
+    steps: RunProgress,
     /// This run has read something.
     moved: bool,
     refused_pages: u32,
@@ -85,7 +86,7 @@ impl<'a> Reader<'a> {
         parts: &'a Parts,
         limits: &'a Limits,
         plan: StreamState,
-        pieces: mpsc::Sender<Piece>,
+        pieces: mpsc::Sender<ReadEvent>,
     ) -> Self {
         Self {
             job,
@@ -94,7 +95,7 @@ impl<'a> Reader<'a> {
             began: parts.clock.now(),
             plan,
             pieces,
-            steps: Steps::default(),
+            steps: RunProgress::default(),
             moved: false,
             refused_pages: 0,
             refused_tokens: 0,
@@ -124,10 +125,10 @@ impl<'a> Reader<'a> {
             }
             let now = self.parts.clock.now();
             match self.page(&open).await {
-                Ok(Step::On) => self.moved = true,
-                Ok(Step::Off) => return Ok(Outcome::Off),
+                Ok(ReadStep::On) => self.moved = true,
+                Ok(ReadStep::Off) => return Ok(Outcome::Off),
                 // The rest of the window is still to come.
-                Ok(Step::Ahead) => return Ok(Outcome::UpToDate),
+                Ok(ReadStep::Ahead) => return Ok(Outcome::UpToDate),
                 Err(error) if self.was_cut_short(now) => {
                     tracing::info!(%error, "the time is up");
                     return Ok(Outcome::Behind);
@@ -157,7 +158,7 @@ impl<'a> Reader<'a> {
             && let Some(basis) = self.job.source.basis(self.limits).await?
         {
             let at = self.began;
-            self.apply(Move::Basis { basis, at }).await?;
+            self.apply(Transition::Basis { basis, at }).await?;
         }
         Ok(())
     }
@@ -171,7 +172,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One page, and the move that it makes.
-    async fn page(&mut self, open: &Open) -> Result<Step> {
+    async fn page(&mut self, open: &OpenSlice) -> Result<ReadStep> {
         let paging = self.paging(&open.slice);
         let mut broken = 0;
         // Where a file breaks off, it goes on.
@@ -240,22 +241,22 @@ impl<'a> Reader<'a> {
             };
             let proven = self.proven(&open.slice);
             let ahead = proven.is_some();
-            self.apply(Move::Slice {
+            self.apply(Transition::Slice {
                 slice: proven.unwrap_or_else(|| open.slice.clone()),
                 token,
                 began: began.unwrap_or(open.began),
             })
             .await?;
-            return Ok(if ahead { Step::Ahead } else { Step::On });
+            return Ok(if ahead { ReadStep::Ahead } else { ReadStep::On });
         };
         self.go_on(open, page).await
     }
 
     /// The slice goes on with this page.
-    async fn go_on(&mut self, open: &Open, page: String) -> Result<Step> {
+    async fn go_on(&mut self, open: &OpenSlice, page: String) -> Result<ReadStep> {
         if page == open.page || !self.pages.insert(page.clone()) {
             // The next run must not begin with the page that leads in a circle.
-            self.apply(Move::PageRefused).await?;
+            self.apply(Transition::PageRefused).await?;
             return Err(Error::contract(format!(
                 "{}: the source named the same next page twice; its slice is read again from the \
                  beginning in the next run",
@@ -263,7 +264,7 @@ impl<'a> Reader<'a> {
             )));
         }
         let slice = open.slice.clone();
-        self.apply(Move::Page {
+        self.apply(Transition::Page {
             slice,
             next: page,
             began: open.began,
@@ -280,11 +281,11 @@ impl<'a> Reader<'a> {
             why: "the source holds more records of this time than it gives; some may be missing"
                 .to_owned(),
         };
-        self.apply(Move::Gap(gap)).await.map(drop)
+        self.apply(Transition::Gap(gap)).await.map(drop)
     }
 
     /// When the source made the list whose pages are read, by its own clock.
-    fn note_date(&mut self, open: &Open, response: &Response) {
+    fn note_date(&mut self, open: &OpenSlice, response: &Response) {
         if open.page.is_empty() || self.listed.is_none() {
             self.listed = response.date();
         }
@@ -311,7 +312,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What a refusal means for the stream.
-    async fn refused(&mut self, open: &Open, page: &str, reply: Reply) -> Result<Step> {
+    async fn refused(&mut self, open: &OpenSlice, page: &str, reply: Reply) -> Result<ReadStep> {
         let key = &self.job.key;
         let endpoint = self.job.source.endpoint();
         let (paging, window) = (self.paging(&open.slice), open.slice.window());
@@ -341,7 +342,7 @@ impl<'a> Reader<'a> {
                     let (slice, began) = (open.slice.clone(), open.began);
                     let token = None;
                     return self
-                        .apply(Move::Slice {
+                        .apply(Transition::Slice {
                             slice,
                             token,
                             began,
@@ -352,7 +353,7 @@ impl<'a> Reader<'a> {
                     self.refused_pages += 1;
                     self.pages.clear();
                     tracing::info!(%reason, "page token refused; the slice starts over");
-                    return self.apply(Move::PageRefused).await;
+                    return self.apply(Transition::PageRefused).await;
                 }
                 self.refused_tokens += 1;
                 if !is_feed || self.refused_tokens > REFUSED_TOKENS {
@@ -361,7 +362,7 @@ impl<'a> Reader<'a> {
                     )));
                 }
                 tracing::info!(%reason, "delta token refused; what it stood for is read by window");
-                self.apply(Move::TokenRefused { reason, at }).await
+                self.apply(Transition::TokenRefused { reason, at }).await
             }
             // The next run asks for them again: what is in them is not given up.
             Reply::NotOffered(reason)
@@ -372,22 +373,22 @@ impl<'a> Reader<'a> {
                 tracing::info!(%reason, "windows are not offered; the feed goes on without them");
                 self.steps.feed_first = true;
                 if self.plan.open.is_some() {
-                    return self.apply(Move::PageRefused).await;
+                    return self.apply(Transition::PageRefused).await;
                 }
-                Ok(Step::On)
+                Ok(ReadStep::On)
             }
             Reply::NotOffered(why) if !is_feed => {
                 if self.plan.off.is_none() {
                     tracing::info!(%why, "the source does not offer this stream; it is off");
                 }
                 let until = at + delta(endpoint.rest);
-                self.apply(Move::Off { at, until, why }).await?;
-                Ok(Step::Off)
+                self.apply(Transition::Off { at, until, why }).await?;
+                Ok(ReadStep::Off)
             }
             // No document names the feed: however it refuses to begin, windows know as much.
             Reply::NotOffered(reason) | Reply::Unexpected(reason, _) if is_feed => {
                 tracing::info!(%reason, "no token feed; windows instead");
-                self.apply(Move::FeedMissing { at }).await
+                self.apply(Transition::FeedMissing { at }).await
             }
             Reply::Forbidden(what) => {
                 Err(Error::config(format!("{key}: {what}: {}", endpoint.fix)))
@@ -395,17 +396,17 @@ impl<'a> Reader<'a> {
             Reply::NotOffered(what) | Reply::Unexpected(what, _) => {
                 Err(Error::contract(format!("{key}: {what}")))
             }
-            Reply::Answer(_) => Ok(Step::On),
+            Reply::Answer(_) => Ok(ReadStep::On),
         }
     }
 
-    async fn apply(&mut self, change: Move) -> Result<Step> {
+    async fn apply(&mut self, change: Transition) -> Result<ReadStep> {
         self.plan.apply(&change, &self.job.pace);
-        self.hand_on(Piece::Move(change)).await?;
-        Ok(Step::On)
+        self.hand_on(ReadEvent::Transition(change)).await?;
+        Ok(ReadStep::On)
     }
 
-    async fn hand_on(&self, piece: Piece) -> Result<()> {
+    async fn hand_on(&self, piece: ReadEvent) -> Result<()> {
         // The writer only goes away with an error of its own, which is the one that is reported.
         self.pieces
             .send(piece)
@@ -419,17 +420,17 @@ impl<'a> Reader<'a> {
         &self,
         mut body: Body,
         records: &'static str,
-        open: &Open,
+        open: &OpenSlice,
         page: &str,
     ) -> std::result::Result<Through, Broken> {
         let source = &self.job.source;
         let endpoint = source.endpoint();
-        let way = Way::of(endpoint, &self.plan, open, &self.job.pace);
+        let way = DedupMode::of(endpoint, &self.plan, open, &self.job.pace);
         let mut cut = Cut::new(
-            Shape::of(endpoint, &open.slice, page, records),
+            BodyShape::of(endpoint, &open.slice, page, records),
             way,
             open,
-            if source.looks_up() {
+            if source.enriches() {
                 LARGE_CHUNK
             } else {
                 SMALL_CHUNK
@@ -482,7 +483,7 @@ impl<'a> Reader<'a> {
 }
 
 #[derive(PartialEq, Eq)]
-enum Step {
+enum ReadStep {
     On,
     Off,
     Ahead,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::{
-    core::cursor::{Gap, StreamKey},
+    core::position::cursor::{Gap, StreamKey},
     error::{Kind, Result},
 };
 

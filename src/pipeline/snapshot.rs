@@ -4,31 +4,33 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::{Parts, map::Mark};
+use super::{Parts, map::Receipt};
 use crate::{
     core::{
-        cursor::{Open, Slice, StreamKey, StreamState},
-        endpoint::Endpoint,
-        snapshot::{Index, Sighting, Since, gone_row, hash_of},
-        window::Pace,
+        position::{
+            cursor::{OpenSlice, Slice, StreamKey, StreamState},
+            snapshot::{Index, Sighting, Since, gone_row, hash_of},
+            window::Pace,
+        },
+        protocol::endpoint::Endpoint,
     },
     error::Result,
 };
 
 /// What a chunk's records are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum DedupMode {
     /// With the fingerprints of what was handled before.
     Fingerprints,
     /// With nothing: all of it is wanted.
     Plain,
     /// With what the last pass has seen.
-    Snapshot(Seeing),
+    Snapshot(PassView),
 }
 
 /// A pass, or what comes between two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seeing {
+pub(super) struct PassView {
     /// The pass whose log this adds to, by when it began.
     log: DateTime<Utc>,
     /// The last pass that came to its end.
@@ -37,23 +39,28 @@ pub(super) struct Seeing {
     rewrite: bool,
 }
 
-impl Seeing {
+impl PassView {
     /// True in a pass, false between two of them.
     pub(super) fn is_pass(&self) -> bool {
         self.last != Some(self.log)
     }
 }
 
-impl Way {
+impl DedupMode {
     /// How the records of a slice are told from those that were handled before.
-    pub(super) fn of(endpoint: &Endpoint, state: &StreamState, open: &Open, pace: &Pace) -> Self {
-        match (endpoint.snapshot, &open.slice, state.passed) {
-            (Some(_), Slice::Pass, last) => Self::Snapshot(Seeing {
+    pub(super) fn of(
+        endpoint: &Endpoint,
+        state: &StreamState,
+        open: &OpenSlice,
+        pace: &Pace,
+    ) -> Self {
+        match (endpoint.snapshot, &open.slice, state.last_pass) {
+            (Some(_), Slice::Pass, last) => Self::Snapshot(PassView {
                 log: open.began,
                 last,
                 rewrite: state.rewrites(open.began, pace),
             }),
-            (Some(_), _, Some(passed)) => Self::Snapshot(Seeing {
+            (Some(_), _, Some(passed)) => Self::Snapshot(PassView {
                 log: passed,
                 last: Some(passed),
                 rewrite: false,
@@ -70,7 +77,7 @@ impl Way {
 }
 
 /// The mark of a row that nothing is remembered of.
-pub(super) const UNMARKED: Mark = (i64::MIN, 0);
+pub(super) const NO_RECEIPT: Receipt = (i64::MIN, 0);
 
 /// Marks of this bucket stand for sightings.
 const SIGHTED: i64 = i64::MIN + 1;
@@ -79,9 +86,9 @@ const SIGHTED: i64 = i64::MIN + 1;
 const TOGETHER: usize = 5_000;
 
 /// What is known of a stream's records, while a run goes through them.
-pub(super) struct Seen {
+pub(super) struct SnapshotTracker {
     set: String,
-    seeing: Option<Seeing>,
+    seeing: Option<PassView>,
     index: Index,
     /// Sightings whose rows are under way, by the hash of their id.
     under_way: HashMap<u64, Sighting>,
@@ -89,7 +96,7 @@ pub(super) struct Seen {
     made: Vec<Sighting>,
 }
 
-impl Seen {
+impl SnapshotTracker {
     pub(super) fn new(key: &StreamKey) -> Self {
         Self {
             set: key.to_string(),
@@ -101,7 +108,7 @@ impl Seen {
     }
 
     /// Reads what is known, unless it was read for the same pass.
-    pub(super) async fn open(&mut self, seeing: Seeing, parts: &Parts) -> Result<()> {
+    pub(super) async fn open(&mut self, seeing: PassView, parts: &Parts) -> Result<()> {
         if self.seeing.is_some_and(|known| known.log == seeing.log) {
             // The pass may have ended: what it has seen is what comes next is compared with.
             self.seeing = Some(seeing);
@@ -124,10 +131,10 @@ impl Seen {
     }
 
     /// What became of a record, and the mark of its row if it is worth one.
-    pub(super) fn judge(&mut self, id: &str, content: u64) -> (Since, Mark) {
+    pub(super) fn judge(&mut self, id: &str, content: u64) -> (Since, Receipt) {
         let hash = hash_of(id);
         let since = match self.seeing {
-            Some(Seeing { log, last, rewrite }) if last != Some(log) => {
+            Some(PassView { log, last, rewrite }) if last != Some(log) => {
                 self.index.pass(hash, content, rewrite)
             }
             _ => self.index.between(hash, content),
@@ -150,12 +157,12 @@ impl Seen {
     }
 
     /// The rows of these marks are safe. Gives back the marks that are none of ours.
-    pub(super) fn are_safe(&mut self, marks: &[Mark]) -> Vec<Mark> {
+    pub(super) fn are_safe(&mut self, marks: &[Receipt]) -> Vec<Receipt> {
         let mut others = Vec::with_capacity(marks.len());
         for mark in marks {
             if mark.0 == SIGHTED {
                 self.made.extend(self.under_way.remove(&mark.1));
-            } else if *mark != UNMARKED {
+            } else if *mark != NO_RECEIPT {
                 others.push(*mark);
             }
         }
@@ -165,7 +172,7 @@ impl Seen {
     /// Writes the sightings whose rows are safe: before a cursor passes them.
     pub(super) async fn write(&mut self, parts: &Parts) -> Result<()> {
         let made = std::mem::take(&mut self.made);
-        let Some(Seeing { log, .. }) = self.seeing else {
+        let Some(PassView { log, .. }) = self.seeing else {
             return Ok(());
         };
         for some in made.chunks(TOGETHER) {
@@ -179,7 +186,7 @@ impl Seen {
     /// the first time are carried over, since data moves between pages; those that were missed
     /// before are gone.
     pub(super) async fn vanished(&mut self, parts: &Parts) -> Result<Vec<String>> {
-        let Some(Seeing {
+        let Some(PassView {
             last: Some(last), ..
         }) = self.seeing.filter(|_| self.is_pass())
         else {
@@ -223,7 +230,7 @@ impl Seen {
             .as_ref()
             .filter(|open| open.slice == Slice::Pass)
             .map(|open| open.began);
-        let but: Vec<i64> = open.into_iter().chain(state.passed).map(name).collect();
+        let but: Vec<i64> = open.into_iter().chain(state.last_pass).map(name).collect();
         parts.storage.drop_sightings(&self.set, &but).await
     }
 }

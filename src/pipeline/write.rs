@@ -13,26 +13,28 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Job, Parts,
-    filing::{self, Sealed},
-    land::{Landed, Lander},
+    deliver::{Deliverer, Delivery},
+    filing::{self, BatchReceipt},
     lease::Held,
-    letter,
-    map::{Desk, Found, Mapper, Mark, Sifted},
-    read::Piece,
+    map::{Mapper, NewRecord, Receipt, Selected, Workset},
+    read::ReadEvent,
     report::Report,
-    snapshot::{self, UNMARKED, Way},
+    snapshot::{self, DedupMode, NO_RECEIPT},
 };
+use crate::storage::dead_letter;
 use crate::{
     core::{
-        batch::Batch,
-        chunk::Chunk,
-        cursor::{Move, Open, Slice},
-        dedupe::{self, UNDATED, bucket_of, generations},
-        window::delta,
+        json::chunk::Chunk,
+        mapping::batch::Batch,
+        position::{
+            cursor::{OpenSlice, Slice, Transition},
+            dedupe::{self, UNDATED, bucket_of, generations},
+            window::delta,
+        },
     },
     error::{Error, Result},
     io::exchange::Limits,
-    source::Subject,
+    source::EnrichRequest,
     storage::DeadLetter,
 };
 
@@ -54,7 +56,7 @@ const KEPT_LONGER: chrono::TimeDelta = chrono::TimeDelta::days(30);
 const HELD_FINGERPRINTS: usize = 96 << 10;
 
 /// A batch under way to the sink.
-type Push = AbortOnDropHandle<Landed>;
+type Push = AbortOnDropHandle<Delivery>;
 
 pub(super) struct Writer<'a, 'h> {
     job: &'a Job,
@@ -63,19 +65,19 @@ pub(super) struct Writer<'a, 'h> {
     began: DateTime<Utc>,
     held: &'a mut Held<'h>,
     report: &'a mut Report,
-    lander: Arc<Lander>,
+    lander: Arc<Deliverer>,
     mapper: Mapper,
-    desk: Desk,
+    workset: Workset,
     pushes: FuturesOrdered<Push>,
     /// For batches that are not compressed yet.
     rooms: Arc<Semaphore>,
     /// What is remembered of the rows under way.
-    under_way: VecDeque<Sealed>,
+    under_way: VecDeque<BatchReceipt>,
     /// Batches that were sealed, and of these the ones that have landed.
     sealed: u64,
     landed: u64,
     /// Moves, each with how many batches must have landed before it.
-    moves: VecDeque<(u64, Move)>,
+    moves: VecDeque<(u64, Transition)>,
     /// A push failed: nothing behind it may move the cursor.
     broken: bool,
 }
@@ -96,7 +98,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             began: parts.clock.now(),
             held,
             report,
-            lander: Arc::new(Lander::new(
+            lander: Arc::new(Deliverer::new(
                 parts.clone(),
                 limits.clone(),
                 job.event_time,
@@ -107,10 +109,10 @@ impl<'a, 'h> Writer<'a, 'h> {
                 &job.layout,
                 &job.key,
                 job.event_time,
-                job.source.looks_up(),
-                job.sifts,
+                job.source.enriches(),
+                job.filters,
             ),
-            desk: Desk::new(&job.table, &job.key),
+            workset: Workset::new(&job.table, &job.key),
             pushes: FuturesOrdered::new(),
             rooms: Arc::new(Semaphore::new(ROOMS)),
             under_way: VecDeque::new(),
@@ -123,73 +125,76 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Handles what the reader hands on, until it stops. What was handled before an error is safe
     /// afterwards, as far as the sink takes it.
-    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<Piece>) -> Result<()> {
+    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<ReadEvent>) -> Result<()> {
         let worked = self.work(&mut incoming).await;
         drop(incoming);
         let settled = self.settle_all().await;
         worked.and(settled)
     }
 
-    async fn work(&mut self, incoming: &mut mpsc::Receiver<Piece>) -> Result<()> {
+    async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<()> {
         loop {
             tokio::select! {
                 biased;
                 Some(push) = self.pushes.next() => self.settle(push).await?,
                 piece = incoming.recv() => match piece {
                     None => return Ok(()),
-                    Some(Piece::Chunk(chunk, way)) => self.chunk(chunk, way).await?,
-                    Some(Piece::Move(change)) => self.follow(change).await?,
+                    Some(ReadEvent::Chunk(chunk, way)) => self.chunk(chunk, way).await?,
+                    Some(ReadEvent::Transition(change)) => self.follow(change).await?,
                 },
             }
         }
     }
 
     /// Records → facts → drop what was seen → look up → rows → batches.
-    async fn chunk(&mut self, chunk: Chunk, way: Way) -> Result<()> {
+    async fn chunk(&mut self, chunk: Chunk, way: DedupMode) -> Result<()> {
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.size() as u64;
-        if let Way::Snapshot(seeing) = way {
-            self.desk.known.open(seeing, self.parts).await?;
+        if let DedupMode::Snapshot(seeing) = way {
+            self.workset.known.open(seeing, self.parts).await?;
         }
         let now = self.parts.clock.now();
         let mut next = 0;
         loop {
-            let sifted =
-                self.at_the_desk(|mapper, desk| mapper.sift(&chunk, next, way, desk, now))?;
+            let sifted = self.through_the_workset(|mapper, workset| {
+                mapper.select(&chunk, next, way, workset, now)
+            })?;
             self.count();
-            filing::file(std::mem::take(&mut self.desk.met), self.parts).await?;
+            filing::file(std::mem::take(&mut self.workset.met), self.parts).await?;
             self.remember_sent().await?;
             self.bury_bad().await?;
             self.send_full().await?;
             match sifted {
-                Sifted::All => break,
-                Sifted::Until(at, bucket) => {
+                Selected::All => break,
+                Selected::Until(at, bucket) => {
                     self.load(bucket).await?;
                     next = at;
                 }
-                Sifted::UntilSent(at, bucket) => {
+                Selected::UntilSent(at, bucket) => {
                     let known = self
                         .parts
                         .storage
                         .fingerprints(&self.sent(), bucket)
                         .await?;
-                    self.desk.sent.load(bucket, known);
+                    self.workset.sent.load(bucket, known);
                     next = at;
                 }
             }
         }
-        let mut fresh = std::mem::take(&mut self.desk.fresh).into_iter().peekable();
+        let mut fresh = std::mem::take(&mut self.workset.fresh)
+            .into_iter()
+            .peekable();
         while fresh.peek().is_some() {
-            let group: Vec<Found> = fresh.by_ref().take(LOOKED_UP_TOGETHER).collect();
-            self.look_up(&chunk, group).await?;
+            let group: Vec<NewRecord> = fresh.by_ref().take(LOOKED_UP_TOGETHER).collect();
+            self.enrich(&chunk, group).await?;
         }
-        self.desk.seen.trim(HELD_FINGERPRINTS);
-        self.desk.sent.trim(HELD_FINGERPRINTS);
+        self.workset.seen.trim(HELD_FINGERPRINTS);
+        self.workset.sent.trim(HELD_FINGERPRINTS);
         Ok(())
     }
 
     fn count(&mut self) {
-        let counted = std::mem::take(&mut self.desk.counts);
+        let counted = std::mem::take(&mut self.workset.counts);
         let counts = &mut self.report.counts;
         counts.duplicate += counted.duplicate;
         counts.filtered += counted.filtered;
@@ -198,7 +203,9 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Before the rows are safe: to take too much for sent only sends a closing too many.
     async fn remember_sent(&mut self) -> Result<()> {
-        let first: Vec<_> = std::mem::take(&mut self.desk.first).into_iter().collect();
+        let first: Vec<_> = std::mem::take(&mut self.workset.first)
+            .into_iter()
+            .collect();
         if first.is_empty() {
             return Ok(());
         }
@@ -206,11 +213,14 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.parts.storage.add_fingerprints(&set, &first).await
     }
 
-    /// Runs `work` at the desk. A chunk takes a fraction of a millisecond: to hand it to another
+    /// Runs `work` at the workset. A chunk takes a fraction of a millisecond: to hand it to another
     /// thread, where it waits behind batches that are compressed, costs more.
-    fn at_the_desk<T>(&mut self, work: impl FnOnce(&Mapper, &mut Desk) -> T) -> Result<T> {
-        let (mapper, desk) = (&self.mapper, &mut self.desk);
-        catch_unwind(AssertUnwindSafe(|| work(mapper, desk))).map_err(|_| {
+    fn through_the_workset<T>(
+        &mut self,
+        work: impl FnOnce(&Mapper, &mut Workset) -> T,
+    ) -> Result<T> {
+        let (mapper, workset) = (&self.mapper, &mut self.workset);
+        catch_unwind(AssertUnwindSafe(|| work(mapper, workset))).map_err(|_| {
             // Nobody knows what the open batch holds now: nothing behind it may move the cursor.
             self.broken = true;
             Error::contract("mapping stopped; please report this with the record")
@@ -229,41 +239,43 @@ impl<'a, 'h> Writer<'a, 'h> {
             stored = storage.fingerprints(&dated, bucket).await?;
         }
         let under_way = self.under_way.iter().flat_map(|sealed| &sealed.marks);
-        self.desk.load(bucket, stored, under_way);
+        self.workset.load(bucket, stored, under_way);
         Ok(())
     }
 
     /// Records that are none: kept whole, counted, and out of the way of the others.
     async fn bury_bad(&mut self) -> Result<()> {
-        let bad = std::mem::take(&mut self.desk.bad);
-        let marks: Vec<Mark> = bad.iter().map(|bad| bad.mark).collect();
+        let bad = std::mem::take(&mut self.workset.bad);
+        let marks: Vec<Receipt> = bad.iter().map(|bad| bad.mark).collect();
         let dead = bad.into_iter().map(|bad| (bad.text, bad.reason)).collect();
         self.bury(dead).await?;
         self.remember(&marks).await
     }
 
-    async fn look_up(&mut self, chunk: &Chunk, group: Vec<Found>) -> Result<()> {
-        let subjects: Vec<Subject> = group
+    async fn enrich(&mut self, chunk: &Chunk, group: Vec<NewRecord>) -> Result<()> {
+        let subjects: Vec<EnrichRequest> = group
             .iter()
-            .map(|found| Subject {
+            .map(|found| EnrichRequest {
                 facts: found.facts.clone(),
                 text: chunk.record(found.at).to_vec(),
             })
             .collect();
-        let looked = self.job.source.look_up(&subjects, self.limits).await?;
+        let looked = self.job.source.enrich(&subjects, self.limits).await?;
         self.report.without_details += looked.iter().filter(|looked| looked.missing).count() as u64;
         let now = self.parts.clock.now();
-        self.at_the_desk(|mapper, desk| mapper.map(chunk, &group, &looked, now, desk))?;
+        self.through_the_workset(|mapper, workset| {
+            mapper.map(chunk, &group, &looked, now, workset)
+        })?;
         self.send_full().await
     }
 
     /// Sends the full batches on their way, once what their rows leave out is kept.
     async fn send_full(&mut self) -> Result<()> {
-        if !self.desk.originals.is_empty() {
-            self.parts.storage.keep(&self.desk.originals).await?;
-            self.desk.originals.clear();
+        if !self.workset.originals.is_empty() {
+            self.parts.storage.keep(&self.workset.originals).await?;
+            self.workset.originals.clear();
         }
-        while let Some((batch, sealed)) = self.desk.full.pop_front() {
+        while let Some((batch, sealed)) = self.workset.full.pop_front() {
             self.send(batch, sealed).await?;
         }
         Ok(())
@@ -271,15 +283,15 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Sends the open batch on its way.
     async fn seal(&mut self) -> Result<()> {
-        if self.desk.batch.is_empty() {
+        if self.workset.batch.is_empty() {
             return Ok(());
         }
-        let (batch, sealed) = self.desk.take_batch();
+        let (batch, sealed) = self.workset.take_batch();
         self.send(batch, sealed).await
     }
 
     /// Sends a batch on its way, and waits while too many are.
-    async fn send(&mut self, batch: Batch, sealed: Sealed) -> Result<()> {
+    async fn send(&mut self, batch: Batch, sealed: BatchReceipt) -> Result<()> {
         // Never closed.
         let room = Arc::clone(&self.rooms).acquire_owned().await.ok();
         let lander = Arc::clone(&self.lander);
@@ -299,7 +311,7 @@ impl<'a, 'h> Writer<'a, 'h> {
     /// A batch has come back: remembers its rows, and moves the cursor as far as they allow.
     async fn settle(
         &mut self,
-        push: std::result::Result<Landed, tokio::task::JoinError>,
+        push: std::result::Result<Delivery, tokio::task::JoinError>,
     ) -> Result<()> {
         let mut sealed = self.under_way.pop_front().unwrap_or_default();
         let landed = push.map_err(|_| Error::contract("a push stopped"))?;
@@ -326,12 +338,12 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     /// A move of the reader, due when all rows before it are safe.
-    async fn follow(&mut self, change: Move) -> Result<()> {
-        if matches!(change, Move::Page { .. } | Move::Slice { .. }) {
+    async fn follow(&mut self, change: Transition) -> Result<()> {
+        if matches!(change, Transition::Page { .. } | Transition::Slice { .. }) {
             self.report.pages += 1;
         }
-        let ends_slice = matches!(change, Move::Slice { .. });
-        if let Move::Slice {
+        let ends_slice = matches!(change, Transition::Slice { .. });
+        if let Transition::Slice {
             slice: Slice::Pass,
             began,
             ..
@@ -339,7 +351,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         {
             self.pass_ended(began).await?;
         }
-        let before = self.sealed + u64::from(!self.desk.batch.is_empty());
+        let before = self.sealed + u64::from(!self.workset.batch.is_empty());
         self.moves.push_back((before, change));
         if ends_slice {
             self.seal().await?;
@@ -355,18 +367,20 @@ impl<'a, 'h> Writer<'a, 'h> {
             return Ok(());
         }
         // A pass that found nothing has not been compared with anything yet.
-        let open = Open::of_pass(began);
-        if let Way::Snapshot(seeing) = Way::of(endpoint, &self.held.state, &open, &self.job.pace) {
-            self.desk.known.open(seeing, self.parts).await?;
+        let open = OpenSlice::of_pass(began);
+        if let DedupMode::Snapshot(seeing) =
+            DedupMode::of(endpoint, &self.held.state, &open, &self.job.pace)
+        {
+            self.workset.known.open(seeing, self.parts).await?;
         }
-        let gone = self.desk.known.vanished(self.parts).await?;
+        let gone = self.workset.known.vanished(self.parts).await?;
         self.report.counts.gone += gone.len() as u64;
         let now = self.parts.clock.now();
         let rows = snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now);
         for (row, id) in rows.into_iter().zip(&gone) {
             let connection = &self.job.key.connection;
             let asset = endpoint.asset.map(|asset| asset.gone(connection, id));
-            self.desk.add_row(&row, UNMARKED, asset);
+            self.workset.add_row(&row, NO_RECEIPT, asset);
         }
         self.send_full().await
     }
@@ -382,7 +396,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             moved = true;
         }
         if moved {
-            self.desk.known.write(self.parts).await?;
+            self.workset.known.write(self.parts).await?;
             self.held.commit().await
         } else {
             Ok(())
@@ -393,7 +407,7 @@ impl<'a, 'h> Writer<'a, 'h> {
     /// behind it is remembered without moving the cursor.
     async fn settle_all(&mut self) -> Result<()> {
         // The open batch must not overtake rows that were cut off before it.
-        let is_next = self.desk.full.is_empty() && self.desk.originals.is_empty();
+        let is_next = self.workset.full.is_empty() && self.workset.originals.is_empty();
         let mut end = if self.broken || !is_next {
             Ok(())
         } else {
@@ -405,8 +419,8 @@ impl<'a, 'h> Writer<'a, 'h> {
         end.and(self.prune().await)
     }
 
-    async fn remember(&mut self, marks: &[Mark]) -> Result<()> {
-        let marks = self.desk.known.are_safe(marks);
+    async fn remember(&mut self, marks: &[Receipt]) -> Result<()> {
+        let marks = self.workset.known.are_safe(marks);
         if marks.is_empty() {
             return Ok(());
         }
@@ -437,7 +451,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         let letters: Vec<DeadLetter> = dead
             .into_iter()
             .map(|(body, reason)| DeadLetter {
-                id: letter::id(&self.job.key, &body),
+                id: dead_letter::id(&self.job.key, &body),
                 key: self.job.key.clone(),
                 table: self.job.table.clone(),
                 at,
@@ -453,16 +467,16 @@ impl<'a, 'h> Writer<'a, 'h> {
     async fn prune(&mut self) -> Result<()> {
         if self.job.source.endpoint().snapshot.is_some() {
             // What came back behind a failure is safe as well.
-            self.desk.known.write(self.parts).await?;
-            return self.desk.known.prune(&self.held.state, self.parts).await;
+            self.workset.known.write(self.parts).await?;
+            return self.workset.known.prune(&self.held.state, self.parts).await;
         }
         let storage = &self.parts.storage;
         let [dated, undated] = self.sets();
-        if self.desk.seen.has(UNDATED) {
+        if self.workset.seen.has(UNDATED) {
             let [_, oldest] = generations(self.began);
             storage.prune_fingerprints(&undated, oldest).await?;
         }
-        let Some(good) = self.held.state.good else {
+        let Some(good) = self.held.state.complete_until else {
             return Ok(());
         };
         let needed = good - delta(self.job.pace.lookback) - KEPT_LONGER;

@@ -15,13 +15,13 @@ use tokio::sync::Mutex;
 
 use super::{Secret, SecretStore};
 use crate::{
-    core::{retry::backoff, window::delta},
+    core::{position::window::delta, protocol::retry::backoff},
     error::{Error, Kind, Result},
     io::{
         azure_transport::{AskedFor, client_options},
         clock::{SharedClock, timeout},
         http::SharedTransport,
-        identity::{Seen, SharedTokens, kinds, seen},
+        identity::{FailureSigns, SharedTokens, kinds, seen},
     },
 };
 
@@ -47,7 +47,7 @@ pub struct KeyVault {
 }
 
 /// What came of one question.
-enum Asked {
+enum SecretAnswer {
     Found(Secret),
     Absent,
     /// The token was refused.
@@ -55,7 +55,7 @@ enum Asked {
 }
 
 impl KeyVault {
-    /// The vault at `url`, such as `https://contoso.vault.azure.net`. Asks nobody yet.
+    /// The vault at `url`, such as `https://contoso.vault.azure.net`. ErrorDialect nobody yet.
     pub fn new(
         url: &str,
         tokens: SharedTokens,
@@ -101,9 +101,9 @@ impl KeyVault {
     async fn ask_with_tokens(&self, name: &str) -> Result<Option<Secret>> {
         for _ in 0..2 {
             match self.ask(name).await? {
-                Asked::Found(secret) => return Ok(Some(secret)),
-                Asked::Absent => return Ok(None),
-                Asked::Refused(scope, token) => {
+                SecretAnswer::Found(secret) => return Ok(Some(secret)),
+                SecretAnswer::Absent => return Ok(None),
+                SecretAnswer::Refused(scope, token) => {
                     self.tokens.renewed(&scope, &token).await?;
                 }
             }
@@ -115,7 +115,7 @@ impl KeyVault {
 
     /// One question: the vault challenges, and is asked again with a token for what it names. The
     /// client is made anew each time, since it goes by a clock of its own.
-    async fn ask(&self, name: &str) -> Result<Asked> {
+    async fn ask(&self, name: &str) -> Result<SecretAnswer> {
         let bearer = Arc::new(Bearer {
             tokens: Arc::clone(&self.tokens),
             given: Mutex::default(),
@@ -131,7 +131,7 @@ impl KeyVault {
             client.map_err(|_| Error::config("`KEY_VAULT_URL` is not the URL of a vault"))?;
         let asked = async { client.get_secret(name, None).await?.into_model() };
         match asked.await {
-            Ok(secret) => Ok(Asked::Found(converted(secret)?)),
+            Ok(secret) => Ok(SecretAnswer::Found(converted(secret)?)),
             Err(error) => {
                 let given = bearer.given.lock().await.take();
                 let wait = asked_for.wait(self.clock.now());
@@ -185,21 +185,24 @@ impl SecretStore for KeyVault {
     }
 }
 
-fn failed(error: &azure_core::Error, given: Option<(String, SecretString)>) -> Result<Asked> {
+fn failed(
+    error: &azure_core::Error,
+    given: Option<(String, SecretString)>,
+) -> Result<SecretAnswer> {
     tracing::debug!(kinds = kinds(error), "no secret from the vault");
     if let Some(own) = own(error) {
         return Err(own.clone());
     }
-    let Seen {
+    let FailureSigns {
         status, unanswered, ..
     } = seen(error);
     match (status, given) {
-        (Some(401), Some((scope, token))) => Ok(Asked::Refused(scope, token)),
+        (Some(401), Some((scope, token))) => Ok(SecretAnswer::Refused(scope, token)),
         (Some(403), _) => Err(Error::config(
             "the identity may not read it: give it the role `Key Vault Secrets User` on the \
                  vault (a new role may take 30 minutes), and let the vault's firewall admit the app",
         )),
-        (Some(404), _) => Ok(Asked::Absent),
+        (Some(404), _) => Ok(SecretAnswer::Absent),
         (Some(status @ (408 | 429 | 500..)), _) => {
             Err(Error::transient(format!("the vault answered {status}")))
         }

@@ -15,8 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{PushError, Room, Sink};
 use crate::{
     core::{
-        batch::{Batch, MAX_BATCH_BYTES},
-        spare::{Buffer, Buffers, Spares},
+        json::pool::{BufferPool, Pool, PooledBuf},
+        mapping::batch::{Batch, MAX_BATCH_BYTES},
     },
     error::{Error, Kind, Result},
     io::{
@@ -72,7 +72,7 @@ pub struct LogsIngestion {
 }
 
 impl LogsIngestion {
-    /// Pushes to `places`. Asks nobody yet.
+    /// Pushes to `places`. ErrorDialect nobody yet.
     pub fn new(
         places: Places,
         tokens: SharedTokens,
@@ -109,7 +109,7 @@ impl LogsIngestion {
         &self,
         target: &Target,
         batch: &Batch,
-        body: &Sent,
+        body: &SentBatch,
     ) -> std::result::Result<(), PushError> {
         let token = self.tokens.token(&self.places.scope).await;
         let token = token.map_err(without_token)?;
@@ -127,7 +127,7 @@ impl LogsIngestion {
         &self,
         target: &Target,
         batch: &Batch,
-        body: &Sent,
+        body: &SentBatch,
         token: &SecretString,
     ) -> std::result::Result<Seen, PushError> {
         let request = Self::request(target, batch, body, token)?;
@@ -151,7 +151,7 @@ impl LogsIngestion {
     fn request(
         target: &Target,
         batch: &Batch,
-        body: &Sent,
+        body: &SentBatch,
         token: &SecretString,
     ) -> Result<Request> {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
@@ -227,12 +227,12 @@ fn without_token(error: Error) -> PushError {
 }
 
 /// What goes over the wire.
-struct Sent {
+struct SentBatch {
     bytes: Bytes,
     compressed: bool,
 }
 
-impl Sent {
+impl SentBatch {
     /// What it was made of.
     async fn json(self) -> Result<Vec<u8>> {
         if !self.compressed {
@@ -255,8 +255,8 @@ impl Sent {
 /// Compresses, and keeps the memory that it needs for that.
 #[derive(Clone, Default)]
 struct Packer {
-    buffers: Buffers,
-    idle: Spares<Press, 8>,
+    buffers: BufferPool,
+    idle: Pool<Press, 8>,
 }
 
 /// A compressor, and where its output goes first: of a buffer that has never been written to it
@@ -277,16 +277,16 @@ impl Default for Press {
 
 impl Packer {
     /// Off the async threads: a megabyte takes its time.
-    async fn packed(&self, batch: &Batch) -> Result<Sent> {
+    async fn packed(&self, batch: &Batch) -> Result<SentBatch> {
         let (packer, json) = (self.clone(), batch.shared_json());
         let sent = tokio::task::spawn_blocking(move || {
             let json = (*json).as_ref();
             packer.pack(json).map_or_else(
-                || Sent {
+                || SentBatch {
                     bytes: Bytes::copy_from_slice(json),
                     compressed: false,
                 },
-                |packed| Sent {
+                |packed| SentBatch {
                     bytes: Bytes::from_owner(packed),
                     compressed: true,
                 },
@@ -296,7 +296,7 @@ impl Packer {
     }
 
     /// What can't be compressed must not grow over the limit: `None` when it would not be shorter.
-    fn pack(&self, json: &[u8]) -> Option<Buffer> {
+    fn pack(&self, json: &[u8]) -> Option<PooledBuf> {
         let Press { mut zip, mut made } = self.idle.take().unwrap_or_default();
         // Most rows shrink to less.
         let room = json.len() / 3 + 64;
@@ -360,7 +360,7 @@ fn guid(id: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::batch::{ROW_HEAD, ROW_TAIL};
+    use crate::core::mapping::batch::{ROW_HEAD, ROW_TAIL};
 
     #[test]
     fn one_packer_packs_one_text_after_the_other() {

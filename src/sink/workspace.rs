@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction, params_from_iter, types::ValueRef};
 
 use super::{PushError, Sink};
 use crate::{
-    core::{
+    core::mapping::{
         batch::Batch,
         columns::{Column, TABLES, Type},
     },

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::{
-    core::assets::{Change, Entry, Kind},
+    core::mapping::assets::{Change, Entry, Kind},
     error::Result,
 };
 

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use serde::Deserialize;
 
 use crate::{
-    core::cursor::{StreamKey, StreamState},
+    core::position::cursor::{StreamKey, StreamState},
     error::{Error, Result},
 };
 
@@ -18,7 +18,7 @@ pub(super) fn encode(state: &StreamState) -> Result<String> {
 pub(super) fn decode(key: &StreamKey, json: &str, place: &dyn Display) -> Result<StreamState> {
     /// Read first: a state of a newer schema may not parse as ours.
     #[derive(Deserialize)]
-    struct Version {
+    struct SchemaVersion {
         version: u32,
     }
     let unreadable = |error: serde_json::Error| {
@@ -29,7 +29,7 @@ pub(super) fn decode(key: &StreamKey, json: &str, place: &dyn Display) -> Result
             error.column()
         ))
     };
-    let Version { version } = serde_json::from_str(json).map_err(unreadable)?;
+    let SchemaVersion { version } = serde_json::from_str(json).map_err(unreadable)?;
     let known = StreamState {
         version,
         ..StreamState::default()

@@ -13,9 +13,11 @@ use super::{
 };
 use crate::{
     core::{
-        assets::{Change, Entry, Kind, Name},
-        cursor::{StreamKey, StreamState},
-        snapshot::Sighting,
+        mapping::assets::{Change, Entry, Kind, Name},
+        position::{
+            cursor::{StreamKey, StreamState},
+            snapshot::Sighting,
+        },
     },
     error::Result,
 };

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{core::snapshot::Sighting, error::Result};
+use crate::{core::position::snapshot::Sighting, error::Result};
 
 /// Some sightings of a log, and where it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]

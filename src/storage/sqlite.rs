@@ -7,14 +7,14 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{ETag, SaveError, StateStore, json};
 use crate::{
-    core::cursor::{StreamKey, StreamState},
+    core::position::cursor::{StreamKey, StreamState},
     embedded::EmbeddedFile,
     error::Result,
 };
 
 mod assets;
+mod dead_letters;
 mod fingerprints;
-mod letters;
 mod outbox;
 mod owners;
 mod snapshots;
@@ -47,7 +47,7 @@ impl SqliteStorage {
             for schema in [
                 SCHEMA,
                 fingerprints::SCHEMA,
-                letters::SCHEMA,
+                dead_letters::SCHEMA,
                 snapshots::SCHEMA,
                 outbox::SCHEMA,
                 assets::SCHEMA,

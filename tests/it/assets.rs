@@ -13,11 +13,11 @@ use sentinel_connector::{
     assets::{Lookup, find},
     config::{Environment, Mode, Settings},
     core::{
-        assets::{
+        mapping::assets::{
             Change, Entry, Kind, Name,
             answer::{Found, WORST},
         },
-        cursor::{StreamKey, StreamState},
+        position::cursor::{StreamKey, StreamState},
     },
     embedded::EmbeddedFile,
     error::Kind as Whose,
@@ -344,7 +344,11 @@ async fn a_store_that_fails_while_it_files_holds_the_cursor() {
                 "{report:?}"
             );
             let state = company.state(&key).await;
-            assert_eq!((state.good, state.passed), (None, None), "{stream}");
+            assert_eq!(
+                (state.complete_until, state.last_pass),
+                (None, None),
+                "{stream}"
+            );
             company.pull().await;
             company.assert_filed(stream).await;
         }
@@ -363,7 +367,7 @@ async fn a_store_that_fails_to_file_what_is_unchanged_holds_the_cursor_too() {
     assert_eq!(report.error_kind, Some(Whose::Transient), "{report:?}");
     let after = company.state("defender.machines").await;
     assert_eq!(after.position, before.position);
-    assert_eq!(after.good, before.good);
+    assert_eq!(after.complete_until, before.complete_until);
     company.pull().await;
     company.assert_filed("machines").await;
 }

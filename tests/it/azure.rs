@@ -8,13 +8,13 @@ use std::{
 };
 
 use sentinel_connector::{
-    core::columns,
+    core::mapping::columns,
     io::{
         clock::VirtualClock,
         identity::{Credential, Identity, Proof, Registration, SharedTokens},
     },
+    outbox_drain,
     pipeline::{Counts, Outcome, Parts, Report, health},
-    push,
     secret::{SharedSecrets, key_vault::KeyVault, password},
     simulator::{Options, STREAM, STREAM_INCIDENTS},
     sink::logs_ingestion::{LogsIngestion, Places, Target},
@@ -139,7 +139,7 @@ impl Cloud {
     }
 
     async fn drain(&mut self) -> Report {
-        let report = push::drain(&self.parts(), false, &self.world.limits()).await;
+        let report = outbox_drain::drain(&self.parts(), false, &self.world.limits()).await;
         assert!(report.counts.balance(), "{report:?}");
         self.drains.push(report.clone());
         report

@@ -139,7 +139,7 @@ async fn leaves_no_secret(fault: &str, password: Option<&str>) -> (usize, usize)
     written.extend(log.iter());
     let secrets = secrets.lock().unwrap();
     for secret in &*secrets {
-        let encoded = sentinel_connector::core::request::encode(secret);
+        let encoded = sentinel_connector::core::protocol::request::encode(secret);
         assert!(!holds(&written, secret), "{fault}: `{secret}` was written");
         assert!(
             !holds(&written, &encoded),

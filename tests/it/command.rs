@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::Command};
 use chrono::{DateTime, Utc};
 use sentinel_connector::{
     core::{
-        batch::UNSTAMPED,
-        cursor::{Gap, Position, StreamKey, StreamState},
+        mapping::batch::UNSTAMPED,
+        position::cursor::{Gap, Position, StreamKey, StreamState},
     },
     embedded::EmbeddedFile,
     sink::workspace::Workspace,
@@ -250,8 +250,8 @@ async fn a_reset_forgets_the_position_and_neither_gaps_nor_a_pause() {
     };
     let state = StreamState {
         position: Some(Position::Time(began())),
-        good: Some(began()),
-        floor: Some(began()),
+        complete_until: Some(began()),
+        history_start: Some(began()),
         paused: Some(began()),
         gaps: vec![gap.clone()],
         ..StreamState::default()

@@ -199,7 +199,7 @@ async fn a_process_that_dies_again_and_again_gets_on() {
         world.streams.rotate_left(1);
     }
     for stream in [DETECTIONS, CLOUD_OFFICE, INCIDENTS] {
-        let read = world.state(stream).await.good.unwrap();
+        let read = world.state(stream).await.complete_until.unwrap();
         assert!(read > at(START), "{stream} has only come to {read}");
     }
     world.simulator.heal();

@@ -13,9 +13,11 @@ use sentinel_connector::{
     app::{App, RunOptions},
     config::{Environment, Mode, Settings},
     core::{
-        cursor::{StreamKey, StreamState},
-        endpoint::{Endpoint, WindowQuery},
-        paging::Paging,
+        position::{
+            cursor::{StreamKey, StreamState},
+            paging::Paging,
+        },
+        protocol::endpoint::{Endpoint, ListQuery},
     },
     embedded::EmbeddedFile,
     io::{
@@ -111,7 +113,7 @@ async fn run_in_pages(app: &App, most: u32) -> Vec<Report> {
 }
 
 fn in_pages(endpoint: &Endpoint, most: u32) -> Endpoint {
-    let list = |list: WindowQuery| WindowQuery {
+    let list = |list: ListQuery| ListQuery {
         paging: match list.paging {
             Paging::Skip { .. } => Paging::Skip { top: most },
             Paging::Boundary { ordered, .. } => Paging::Boundary { top: most, ordered },
@@ -410,7 +412,7 @@ impl Tenant {
         let stream = "defender.software-vulnerabilities";
         let world = self.simulator.world().defender();
         let (last, ended) = *self.looks.last().unwrap();
-        let passed = self.state(stream).await.passed.unwrap();
+        let passed = self.state(stream).await.last_pass.unwrap();
         let (ids, written) = world.software_ids(passed);
         self.assert_has(stream, &ids, context).await;
 

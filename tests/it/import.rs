@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sentinel_connector::{
-    core::import::{Resume, Stored},
+    import::{Resume, Stored},
     pipeline::Outcome,
     simulator::{Product, Target},
     storage::azure::{

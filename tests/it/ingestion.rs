@@ -12,7 +12,7 @@ use std::{
 use axum::{Router, http::StatusCode};
 use rand::{Rng, SeedableRng, distr::Alphanumeric, rngs::StdRng};
 use sentinel_connector::{
-    core::{
+    core::mapping::{
         batch::{Batch, MAX_BATCH_BYTES},
         columns::{DETECTIONS, INCIDENTS},
     },

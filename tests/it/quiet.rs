@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sentinel_connector::{
-    core::cursor::Position,
+    core::position::cursor::Position,
     io::clock::Clock,
     pipeline::{Outcome, Report, health},
 };

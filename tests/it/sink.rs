@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sentinel_connector::{
-    core::{
+    core::mapping::{
         batch::{Batch, ROW_HEAD, ROW_TAIL},
         columns::{DETECTIONS, INCIDENTS},
     },

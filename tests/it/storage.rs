@@ -5,9 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use sentinel_connector::{
     core::{
-        assets::{Change, Entry, Kind as AssetKind, Name},
-        cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
-        snapshot::Sighting,
+        mapping::assets::{Change, Entry, Kind as AssetKind, Name},
+        position::{
+            cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
+            snapshot::Sighting,
+        },
     },
     embedded::EmbeddedFile,
     error,
@@ -31,7 +33,7 @@ fn time() -> DateTime<Utc> {
 fn state(note: &str) -> StreamState {
     StreamState {
         position: Some(Position::Token(format!("token \"{note}\" ü"))),
-        floor: Some(time()),
+        history_start: Some(time()),
         gaps: vec![Gap {
             from: time(),
             to: time() + Duration::hours(1),

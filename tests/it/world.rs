@@ -16,10 +16,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
 use sentinel_connector::{
     core::{
-        cursor::{StreamKey, StreamState},
-        endpoint::Endpoint,
-        layout::Layout,
-        window::Pace,
+        mapping::layout::Layout,
+        position::{
+            cursor::{StreamKey, StreamState},
+            window::Pace,
+        },
+        protocol::endpoint::Endpoint,
     },
     embedded::EmbeddedFile,
     io::{
@@ -206,7 +208,7 @@ impl World {
                 event_time: false,
                 expiring: Arc::new([]),
                 at_once: true,
-                sifts: &[],
+                filters: &[],
             })
             .collect()
     }

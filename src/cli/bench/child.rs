@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{super::screen, Of, Part};
+use super::{super::screen, BenchProcess, Of};
 use crate::{
     config::{Environment, Mode, Settings},
     error::{Error, Result},
@@ -19,7 +19,7 @@ pub(super) type Named = BTreeMap<String, String>;
 
 /// A process that is ended when it is dropped.
 pub(super) struct Child {
-    part: Part,
+    part: BenchProcess,
     process: process::Child,
     /// Closed to say that nothing more comes.
     stdin: Option<ChildStdin>,
@@ -36,7 +36,7 @@ pub(super) fn this_program() -> Result<Command> {
 }
 
 impl Child {
-    pub(super) fn start(part: Part, of: Of, arguments: &[String]) -> Result<Self> {
+    pub(super) fn start(part: BenchProcess, of: Of, arguments: &[String]) -> Result<Self> {
         let failed = || Error::config(format!("the part `{}` can't be started", part.name()));
         let mut process = this_program()?
             .args(["bench", "--of", of.name(), "--part", part.name()])

@@ -10,7 +10,7 @@ use super::{Done, Of, Usage};
 use crate::{
     app::App,
     config::{Settings, Source},
-    core::window::delta,
+    core::position::window::delta,
     error::{Error, Result},
     io::{
         clock::{Clock, SharedClock},

@@ -34,9 +34,9 @@ pub(super) struct Start {
 }
 
 /// A process that goes away with the try.
-struct Served(Child);
+struct ServerProcess(Child);
 
-impl Drop for Served {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
@@ -48,7 +48,7 @@ pub(super) async fn measure(folder: &Path, clock: &SharedClock) -> Result<Start>
     for _ in 0..TRIES {
         let port = free_port()?;
         let began = Instant::now();
-        let served = Served(
+        let served = ServerProcess(
             this_program()?
                 .arg("serve")
                 .current_dir(folder)

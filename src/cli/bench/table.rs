@@ -2,7 +2,7 @@
 
 use indicatif::{HumanBytes, HumanCount};
 
-use super::{Arguments, Measured, Of, milliseconds, start::Start};
+use super::{BenchArguments, Measured, Of, milliseconds, start::Start};
 
 /// Everything that was measured.
 pub(super) struct Figures {
@@ -23,7 +23,7 @@ pub(super) struct Round {
 }
 
 impl Figures {
-    pub(super) fn new(arguments: &Arguments, rounds: Vec<Round>) -> Self {
+    pub(super) fn new(arguments: &BenchArguments, rounds: Vec<Round>) -> Self {
         Self {
             of: arguments.of,
             rows: arguments.rows(),

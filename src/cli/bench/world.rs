@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Of, Part,
+    BenchProcess, Of,
     child::{self, Child, Named},
 };
 use crate::{
@@ -25,7 +25,7 @@ const MACHINES: u64 = 1_000;
 
 /// What the simulator has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Tally {
+pub(super) struct WorldTally {
     /// Calls of any kind.
     pub(super) calls: u64,
     /// Pages of records, and other questions to the source.
@@ -64,7 +64,7 @@ impl World {
             "--latency".to_owned(),
             latency.to_string(),
         ];
-        let mut child = Child::start(Part::World, of, &arguments)?;
+        let mut child = Child::start(BenchProcess::World, of, &arguments)?;
         let Hello {
             mut settings,
             authority,
@@ -98,7 +98,7 @@ impl World {
     }
 
     /// Ends it, and gives back what it has seen.
-    pub(super) fn end(&mut self) -> Result<Tally> {
+    pub(super) fn end(&mut self) -> Result<WorldTally> {
         self.child.tell(&())?;
         self.child.hear()
     }
@@ -134,7 +134,7 @@ pub(super) async fn serve(of: Of, rows: u64, latency: u64, clock: SharedClock) -
     // However it ends, nobody asks any more.
     drop(end.await);
     let received = simulator.received();
-    let mut tally = Tally {
+    let mut tally = WorldTally {
         calls: 0,
         pages: 0,
         pushes: 0,

@@ -7,12 +7,11 @@ use crate::{
     app,
     config::{self, DEFAULT_CONNECTION, Environment, Settings, StorageSettings},
     core::{
-        cursor::StreamKey,
-        endpoint::Endpoint,
-        import::{Resume, has_position},
-        window::Pace,
+        position::{cursor::StreamKey, window::Pace},
+        protocol::endpoint::Endpoint,
     },
     error::{Error, Result},
+    import::{Resume, has_position},
     io::clock::SharedClock,
     source::eset,
     storage::{Storage, azure},
@@ -26,7 +25,7 @@ const SETTINGS: [&str; 2] = [
 ];
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Arguments {
+pub(in crate::cli) struct ImportArguments {
     /// The setting that names the stock connector's storage account; by default
     /// `WEBSITE_CONTENTAZUREFILECONNECTIONSTRING`, then `AzureWebJobsStorage`
     #[arg(long, value_name = "SETTING")]
@@ -47,7 +46,7 @@ pub(in crate::cli) struct Arguments {
 }
 
 pub(super) async fn import(
-    arguments: &Arguments,
+    arguments: &ImportArguments,
     environment: &Environment,
     settings: &Settings,
     clock: &SharedClock,
@@ -155,7 +154,7 @@ fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pa
 
 /// The stock connector's storage account, and the setting that names it.
 fn account(
-    arguments: &Arguments,
+    arguments: &ImportArguments,
     environment: &Environment,
     settings: &Settings,
     clock: &SharedClock,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::window::{Pace, Passes, REWRITE};
+use crate::core::position::window::{Pace, Passes, REWRITE};
 
 const PACE: Pace = Pace {
     every: Duration::from_mins(5),

@@ -15,7 +15,7 @@ use azure_identity::{
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Certificate, Granted, Registration, failure};
+use super::{Certificate, GrantedToken, Registration, failure};
 use crate::{
     error::{Error, Result},
     io::{
@@ -27,19 +27,19 @@ use crate::{
 
 /// One question to Entra. The credentials of `azure_identity` are made anew each time, since they
 /// hold on to their tokens, even to refused ones.
-pub(super) struct Ask<'a> {
+pub(super) struct EntraRequest<'a> {
     pub(super) registration: &'a Registration,
     pub(super) scope: &'a str,
     pub(super) transport: &'a SharedTransport,
     pub(super) clock: &'a SharedClock,
 }
 
-impl Ask<'_> {
+impl EntraRequest<'_> {
     pub(super) async fn with_secret(
         &self,
         secret: &SecretString,
         asked: DateTime<Utc>,
-    ) -> Result<Granted> {
+    ) -> Result<GrantedToken> {
         let asked_for = AskedFor::default();
         let options = ClientSecretCredentialOptions {
             client_options: self.client_options(&asked_for),
@@ -58,7 +58,7 @@ impl Ask<'_> {
         &self,
         certificate: &Certificate,
         asked: DateTime<Utc>,
-    ) -> Result<Granted> {
+    ) -> Result<GrantedToken> {
         let asked_for = AskedFor::default();
         let options = ClientAssertionCredentialOptions {
             client_options: self.client_options(&asked_for),
@@ -87,7 +87,7 @@ impl Ask<'_> {
         credential: Arc<dyn TokenCredential>,
         asked: DateTime<Utc>,
         asked_for: &AskedFor,
-    ) -> Result<Granted> {
+    ) -> Result<GrantedToken> {
         let token = credential.get_token(&[self.scope], None).await;
         let token = token.map_err(|error| {
             let wait = asked_for.wait(self.clock.now());
@@ -95,7 +95,7 @@ impl Ask<'_> {
         })?;
         // Entra says how long, and `azure_identity` turns that into an instant of the machine's clock.
         let life = (token.expires_on - OffsetDateTime::now_utc()).whole_seconds();
-        Ok(Granted {
+        Ok(GrantedToken {
             until: asked + TimeDelta::seconds(life.clamp(0, 7 * 24 * 3600)),
             token: value(&token),
         })
@@ -107,7 +107,7 @@ pub(super) async fn of_cli(
     tenant: Option<&str>,
     scope: &str,
     executor: Option<&Arc<dyn Executor>>,
-) -> Result<Granted> {
+) -> Result<GrantedToken> {
     let options = AzureCliCredentialOptions {
         tenant_id: tenant.map(str::to_owned),
         executor: executor.map(Arc::clone),
@@ -117,7 +117,7 @@ pub(super) async fn of_cli(
     let token = credential.get_token(&[scope], None).await;
     let token = token.map_err(|error| failure::of_cli(&error))?;
     let until = DateTime::from_timestamp(token.expires_on.unix_timestamp(), 0);
-    Ok(Granted {
+    Ok(GrantedToken {
         until: until.unwrap_or_default(),
         token: value(&token),
     })

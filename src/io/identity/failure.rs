@@ -73,7 +73,7 @@ const PASSING: [u32; 3] = [90_033, 50_196, 90_055];
 
 /// What is known of a failure of an Azure crate.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct FailureSigns {
     /// The answer's status, when there was one that could be read.
     pub(crate) status: Option<u16>,
     /// Entra's code.
@@ -83,8 +83,8 @@ pub(crate) struct Seen {
 }
 
 /// Looks through an error and its causes. The texts stay out: they can quote an answer.
-pub(crate) fn seen(error: &azure_core::Error) -> Seen {
-    let mut seen = Seen::default();
+pub(crate) fn seen(error: &azure_core::Error) -> FailureSigns {
+    let mut seen = FailureSigns::default();
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(azure) = error.downcast_ref::<azure_core::Error>() {
@@ -138,7 +138,7 @@ pub(crate) fn kinds(error: &azure_core::Error) -> String {
 /// Entra gave no token to an app registration.
 pub(super) fn of_entra(registration: &Registration, error: &azure_core::Error) -> Error {
     tracing::debug!(kinds = kinds(error), "no token from Entra");
-    let Seen {
+    let FailureSigns {
         status,
         code,
         unanswered,

@@ -6,9 +6,9 @@ use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::{Granted, Platform};
+use super::{GrantedToken, Platform};
 use crate::{
-    core::{request::encode, retry::retry_after},
+    core::protocol::{request::encode, retry::retry_after},
     error::{Error, Result},
     io::http::{Response, Transport},
 };
@@ -16,14 +16,14 @@ use crate::{
 /// The version that App Service speaks.
 const API_VERSION: &str = "2019-08-01";
 
-pub(super) struct Ask<'a> {
+pub(super) struct ManagedRequest<'a> {
     pub(super) platform: &'a Platform,
     pub(super) client_id: Option<&'a str>,
     pub(super) scope: &'a str,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ManagedAnswer {
     access_token: SecretString,
     #[serde(deserialize_with = "seconds")]
     expires_on: i64,
@@ -43,12 +43,12 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i6
     }
 }
 
-impl Ask<'_> {
+impl ManagedRequest<'_> {
     pub(super) async fn send(
         &self,
         transport: &dyn Transport,
         asked: DateTime<Utc>,
-    ) -> Result<Granted> {
+    ) -> Result<GrantedToken> {
         let unreachable = |error| {
             Error::transient(format!(
                 "the platform's identity endpoint can't be reached ({error})"
@@ -63,11 +63,11 @@ impl Ask<'_> {
         }
         let body = response.whole_body().await.map_err(unreachable)?;
         // The parser's own text could quote the body, which holds a token.
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| {
+        let answer: ManagedAnswer = serde_json::from_slice(&body).map_err(|_| {
             Error::transient("the platform's identity endpoint answered without a token")
         })?;
         let until = DateTime::from_timestamp(answer.expires_on, 0);
-        Ok(Granted {
+        Ok(GrantedToken {
             token: answer.access_token,
             until: until.unwrap_or_default(),
         })

@@ -6,8 +6,9 @@ use super::{
     Bends, Outcome, list,
     machines::{literal, page},
     odata::{
+        JsonObject,
         Kind::{Number, Text, Time},
-        Literal, Members,
+        Literal,
     },
     query::{Query, Rules},
 };
@@ -18,7 +19,7 @@ use crate::simulator::{
     world::defender::{Finding, parse, published},
 };
 
-const CATALOGUE_FILTER: Members = &[
+const CATALOGUE_FILTER: JsonObject = &[
     ("id", Text),
     ("name", Text),
     ("description", Text),
@@ -36,7 +37,7 @@ const CATALOGUE: Rules = Rules {
     clamps: false,
 };
 
-const FOUND_FILTER: Members = &[
+const FOUND_FILTER: JsonObject = &[
     ("id", Text),
     ("cveId", Text),
     ("machineId", Text),

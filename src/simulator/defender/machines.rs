@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{
     Bends, Outcome, errors, list,
     odata::{
+        JsonObject,
         Kind::{Number, Text, Time},
-        Literal, Members,
+        Literal,
     },
     query::{Query, Rules},
 };
@@ -25,7 +26,7 @@ use crate::simulator::{
     },
 };
 
-const FILTER: Members = &[
+const FILTER: JsonObject = &[
     ("id", Text),
     ("computerDnsName", Text),
     ("version", Text),

@@ -12,7 +12,7 @@ pub(super) enum Kind {
 }
 
 /// The members that a filter may name.
-pub(super) type Members = &'static [(&'static str, Kind)];
+pub(super) type JsonObject = &'static [(&'static str, Kind)];
 
 /// A value of a member, or of a filter.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,7 @@ pub(super) struct Filter(Expression);
 
 impl Filter {
     /// Why a filter is not understood, in words for the answer.
-    pub(super) fn parse(text: &str, members: Members) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, members: JsonObject) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self(Expression::All(Vec::new())));
         }
@@ -171,7 +171,7 @@ fn words(text: &str) -> Result<Vec<String>, String> {
 
 struct Reader<'a> {
     words: &'a [String],
-    members: Members,
+    members: JsonObject,
 }
 
 impl Reader<'_> {
@@ -267,7 +267,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    const MEMBERS: Members = &[
+    const MEMBERS: JsonObject = &[
         ("seen", Kind::Time),
         ("severity", Kind::Text),
         ("group", Kind::Number),

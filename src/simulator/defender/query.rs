@@ -2,7 +2,7 @@
 
 use super::{
     Bends, errors,
-    odata::{Filter, Members},
+    odata::{Filter, JsonObject},
 };
 use crate::simulator::{
     answer::{Answer, Incoming},
@@ -17,7 +17,7 @@ pub(super) struct Rules {
     pub(super) target: Target,
     /// Query options beside `$top`, `$skip` and `$filter`.
     pub(super) also: &'static [&'static str],
-    pub(super) filter: Members,
+    pub(super) filter: JsonObject,
     /// The largest `$top`.
     pub(super) top: u64,
     /// The largest `$skip`.

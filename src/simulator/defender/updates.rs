@@ -9,8 +9,9 @@ use super::{
     Bends, Outcome, errors, list,
     machines::literal,
     odata::{
+        JsonObject,
         Kind::{Number, Text, Time},
-        Literal, Members,
+        Literal,
     },
     query::{Query, Rules},
 };
@@ -26,7 +27,7 @@ use crate::simulator::{
 /// Asks Graph for members of enums that are newer than its first version.
 const PREFERENCE: &str = "include-unknown-enum-members";
 
-const GRAPH_FILTER: Members = &[
+const GRAPH_FILTER: JsonObject = &[
     ("assignedTo", Text),
     ("classification", Text),
     ("determination", Text),

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::{Places, Target};
-use crate::{core::retry, error::Error, sink::PushError};
+use crate::{core::protocol::retry, error::Error, sink::PushError};
 
 /// An answer, as far as it matters.
 #[derive(Debug)]
@@ -83,14 +83,14 @@ pub(super) fn meaning(
 /// The error code in a body; nothing else of it is kept.
 pub(super) fn code_in(body: Option<Bytes>) -> Option<String> {
     #[derive(Deserialize)]
-    struct Body {
+    struct RefusalBody {
         error: Inner,
     }
     #[derive(Deserialize)]
     struct Inner {
         code: String,
     }
-    let body: Body = serde_json::from_slice(&body?).ok()?;
+    let body: RefusalBody = serde_json::from_slice(&body?).ok()?;
     Some(body.error.code)
 }
 

@@ -7,7 +7,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::core::columns::{Column, Type};
+use crate::core::mapping::columns::{Column, Type};
 
 /// The values of `row` in the order of `columns`, or why it is refused.
 pub(super) fn values<'r>(
@@ -21,7 +21,7 @@ pub(super) fn values<'r>(
     }
     let mut parser = serde_json::Deserializer::from_slice(row);
     let members = parser
-        .deserialize_map(Members { columns, positions })
+        .deserialize_map(ColumnValues { columns, positions })
         .and_then(|members| parser.end().map(|()| members))
         .map_err(|error| error.to_string())?;
     members
@@ -86,12 +86,12 @@ fn integer(number: i64) -> ToSqlOutput<'static> {
 
 /// The members of a row by the position of their column.
 #[derive(Clone, Copy)]
-struct Members<'c> {
+struct ColumnValues<'c> {
     columns: &'c [Column],
     positions: &'c HashMap<&'c str, usize>,
 }
 
-impl<'r> Visitor<'r> for Members<'_> {
+impl<'r> Visitor<'r> for ColumnValues<'_> {
     type Value = Vec<Option<&'r RawValue>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,7 +100,7 @@ impl<'r> Visitor<'r> for Members<'_> {
 
     fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = vec![None; self.columns.len()];
-        while let Some(at) = map.next_key_seed(Position(self.positions))? {
+        while let Some(at) = map.next_key_seed(ColumnPosition(self.positions))? {
             if members[at].replace(map.next_value()?).is_some() {
                 let name = self.columns[at].name;
                 return Err(A::Error::custom(format_args!("`{name}` is there twice")));
@@ -111,9 +111,9 @@ impl<'r> Visitor<'r> for Members<'_> {
 }
 
 /// The position of the column that a key names.
-struct Position<'c>(&'c HashMap<&'c str, usize>);
+struct ColumnPosition<'c>(&'c HashMap<&'c str, usize>);
 
-impl<'r> DeserializeSeed<'r> for Position<'_> {
+impl<'r> DeserializeSeed<'r> for ColumnPosition<'_> {
     type Value = usize;
 
     fn deserialize<D: serde::Deserializer<'r>>(self, key: D) -> Result<usize, D::Error> {
@@ -121,7 +121,7 @@ impl<'r> DeserializeSeed<'r> for Position<'_> {
     }
 }
 
-impl Visitor<'_> for Position<'_> {
+impl Visitor<'_> for ColumnPosition<'_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

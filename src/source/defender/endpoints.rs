@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use crate::core::{
-    assets::{Asset, Form, Key, Kind},
-    columns,
-    endpoint::{Endpoint, Sameness, Snapshot, TimeFilter, WindowQuery},
-    mapping::{As, take},
-    paging::Paging,
-    record::Identity,
-    window::{Pace, Passes, REWRITE},
+    json::record::KeyRule,
+    mapping::{
+        assets::{Asset, Form, Key, Kind},
+        columns,
+        rule::{As, take},
+    },
+    position::{
+        paging::Paging,
+        window::{Pace, Passes, REWRITE},
+    },
+    protocol::endpoint::{DedupKey, Endpoint, ListQuery, Snapshot, TimeFilter},
 };
 
 mod alerts;
@@ -52,7 +56,7 @@ const DAILY: Pace = Pace {
     rewrite: REWRITE,
 };
 
-const LIST: WindowQuery = WindowQuery {
+const LIST: ListQuery = ListQuery {
     path: "",
     records: "value",
     filter: TimeFilter::None,
@@ -77,8 +81,8 @@ pub(crate) const fn plain() -> Endpoint {
         rest: DAY,
         table: &columns::DETECTIONS,
         schema: None,
-        identity: Identity::PLAIN,
-        sameness: Sameness::IdAndVersion,
+        identity: KeyRule::PLAIN,
+        sameness: DedupKey::IdAndVersion,
         fingerprints: "",
         rules: &[],
         details: &[],
@@ -90,7 +94,7 @@ pub(crate) const fn plain() -> Endpoint {
     }
 }
 
-const MACHINE_LIST: WindowQuery = WindowQuery {
+const MACHINE_LIST: ListQuery = ListQuery {
     path: "/api/machines",
     filter: TimeFilter::OData("lastSeen"),
     ..LIST
@@ -108,10 +112,10 @@ pub static MACHINES: Endpoint = Endpoint {
     roles: &["Machine.Read.All", "Machine.ReadWrite.All"],
     fix: "grant the app the application role `Machine.Read.All` of `WindowsDefenderATP`, with admin \
           consent, or take `machines` out of `DEFENDER_STREAMS`",
-    identity: Identity {
+    identity: KeyRule {
         id: "id",
         time: "lastSeen",
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
     fingerprints: "defender.machines",
     schema: Some("machines"),

@@ -1,19 +1,19 @@
 //! What the evidence of an alert says in the words of the stock columns.
 
-use crate::core::pick::{
-    Fill, Kind, Picks, Thing,
-    With::{Account, Always, File, Integer, Remote, Text},
-    fill,
+use crate::core::mapping::from_list::{
+    Entity, EntityKind, Fill,
+    FillWith::{Account, Always, File, Integer, Remote, Text},
+    FromList, fill,
 };
 
-const fn kind(name: &'static str, fills: &'static [Fill]) -> Kind {
-    Kind { name, fills }
+const fn kind(name: &'static str, fills: &'static [Fill]) -> EntityKind {
+    EntityKind { name, fills }
 }
 
 const DEVICE: &str = "deviceUuid";
 
 /// The device. Where there is none, a file or a process says on which it was found.
-const GRAPH_DEVICE: Thing = &[
+const GRAPH_DEVICE: Entity = &[
     kind(
         "deviceEvidence",
         &[
@@ -28,13 +28,13 @@ const GRAPH_DEVICE: Thing = &[
 const GRAPH_ACCOUNT: &[Fill] = &[fill("userNameBase", Account("userAccount"))];
 
 /// The user, else whose process or mailbox it is.
-const GRAPH_USER: Thing = &[
+const GRAPH_USER: Entity = &[
     kind("userEvidence", GRAPH_ACCOUNT),
     kind("processEvidence", GRAPH_ACCOUNT),
     kind("mailboxEvidence", GRAPH_ACCOUNT),
 ];
 
-const GRAPH_PROCESS: Thing = &[kind(
+const GRAPH_PROCESS: Entity = &[kind(
     "processEvidence",
     &[
         fill("processPath", File("imageFile")),
@@ -43,7 +43,7 @@ const GRAPH_PROCESS: Thing = &[kind(
 )];
 
 /// What was found: a file, else what runs.
-const GRAPH_OBJECT: Thing = &[
+const GRAPH_OBJECT: Entity = &[
     kind(
         "fileEvidence",
         &[
@@ -64,15 +64,15 @@ const GRAPH_OBJECT: Thing = &[
     ),
 ];
 
-const GRAPH_URL: Thing = &[kind("urlEvidence", &[fill("objectUrl", Text(&["url"]))])];
+const GRAPH_URL: Entity = &[kind("urlEvidence", &[fill("objectUrl", Text(&["url"]))])];
 
-const GRAPH_ADDRESS: Thing = &[kind(
+const GRAPH_ADDRESS: Entity = &[kind(
     "ipEvidence",
     &[fill("networkCommunication", Remote("ipAddress"))],
 )];
 
 /// Evidence as Graph tells it.
-pub(super) const GRAPH: Picks = Picks {
+pub(super) const GRAPH: FromList = FromList {
     list: "evidence",
     kind: "@odata.type",
     things: &[
@@ -86,9 +86,9 @@ pub(super) const GRAPH: Picks = Picks {
 };
 
 /// The alert itself names the device, and often the user.
-const MDE_USER: Thing = &[kind("User", &[fill("userNameBase", Account(""))])];
+const MDE_USER: Entity = &[kind("User", &[fill("userNameBase", Account(""))])];
 
-const MDE_PROCESS: Thing = &[kind(
+const MDE_PROCESS: Entity = &[kind(
     "Process",
     &[
         fill("processPath", File("")),
@@ -96,7 +96,7 @@ const MDE_PROCESS: Thing = &[kind(
     ],
 )];
 
-const MDE_OBJECT: Thing = &[
+const MDE_OBJECT: Entity = &[
     kind(
         "File",
         &[
@@ -115,15 +115,15 @@ const MDE_OBJECT: Thing = &[
     ),
 ];
 
-const MDE_URL: Thing = &[kind("Url", &[fill("objectUrl", Text(&["url"]))])];
+const MDE_URL: Entity = &[kind("Url", &[fill("objectUrl", Text(&["url"]))])];
 
-const MDE_ADDRESS: Thing = &[kind(
+const MDE_ADDRESS: Entity = &[kind(
     "Ip",
     &[fill("networkCommunication", Remote("ipAddress"))],
 )];
 
 /// Evidence as Defender for Endpoint tells it.
-pub(super) const MDE: Picks = Picks {
+pub(super) const MDE: FromList = FromList {
     list: "evidence",
     kind: "entityType",
     things: &[MDE_USER, MDE_PROCESS, MDE_OBJECT, MDE_URL, MDE_ADDRESS],

@@ -12,10 +12,13 @@ use serde_json::{Value, json};
 
 use super::{Connection, EXPORT, FILES, get};
 use crate::{
-    core::{odata::Asks, paging::FilePage, retry::backoff},
+    core::{
+        position::paging::FilePage,
+        protocol::{odata::ErrorDialect, retry::backoff},
+    },
     error::{Error, Result},
     io::{
-        exchange::{Limits, Question, Reply},
+        exchange::{ApiRequest, Limits, Reply},
         http::Response,
     },
 };
@@ -34,7 +37,7 @@ struct Export {
 pub(super) struct Exports(Mutex<Option<Export>>);
 
 /// What came of asking for the links.
-enum Asked {
+enum LinksAnswer {
     Export(Export),
     Other(Reply),
 }
@@ -44,14 +47,14 @@ impl Exports {
     pub(super) async fn page(
         &self,
         connection: &Connection,
-        question: &Question,
+        question: &ApiRequest,
         file: Option<FilePage>,
         limits: &Limits,
     ) -> Result<Reply> {
         let Some(file) = file else {
             return Ok(match self.ask(connection, question, limits).await? {
-                Asked::Export(export) => Reply::Answer(listing(&export)),
-                Asked::Other(reply) => reply,
+                LinksAnswer::Export(export) => Reply::Answer(listing(&export)),
+                LinksAnswer::Other(reply) => reply,
             });
         };
         let held = self.held();
@@ -59,8 +62,8 @@ impl Exports {
         let mut export = match held {
             Some(export) => export,
             None => match self.ask(connection, question, limits).await? {
-                Asked::Export(export) => export,
-                Asked::Other(reply) => return Ok(reply),
+                LinksAnswer::Export(export) => export,
+                LinksAnswer::Other(reply) => return Ok(reply),
             },
         };
         let mut renewed = !was_held;
@@ -69,8 +72,8 @@ impl Exports {
                 if !renewed {
                     // What is held is of another pass.
                     export = match self.ask(connection, question, limits).await? {
-                        Asked::Export(export) => export,
-                        Asked::Other(reply) => return Ok(reply),
+                        LinksAnswer::Export(export) => export,
+                        LinksAnswer::Other(reply) => return Ok(reply),
                     };
                     renewed = true;
                     continue;
@@ -80,7 +83,7 @@ impl Exports {
                 ));
             };
             let link = link.expose_secret().to_owned();
-            let download = get(&question.name, link, Asks::File, true);
+            let download = get(&question.name, link, ErrorDialect::File, true);
             match connection.ask(FILES, &download, limits).await? {
                 Reply::PositionRefused(what) if renewed => {
                     return Err(Error::transient(format!(
@@ -92,8 +95,8 @@ impl Exports {
                 Reply::PositionRefused(what) => {
                     tracing::info!(%what, "the links of the export are too old; asking for new ones");
                     export = match self.ask(connection, question, limits).await? {
-                        Asked::Export(export) => export,
-                        Asked::Other(reply) => return Ok(reply),
+                        LinksAnswer::Export(export) => export,
+                        LinksAnswer::Other(reply) => return Ok(reply),
                     };
                     renewed = true;
                 }
@@ -107,16 +110,16 @@ impl Exports {
         held.clone()
     }
 
-    /// Asks for the links. The service sometimes answers with nothing at all.
+    /// ErrorDialect for the links. The service sometimes answers with nothing at all.
     async fn ask(
         &self,
         connection: &Connection,
-        question: &Question,
+        question: &ApiRequest,
         limits: &Limits,
-    ) -> Result<Asked> {
+    ) -> Result<LinksAnswer> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Body {
+        struct ExportBody {
             #[serde(default)]
             export_files: Vec<SecretString>,
             generated_time: String,
@@ -125,7 +128,7 @@ impl Exports {
         loop {
             let response = match connection.ask(EXPORT, question, limits).await? {
                 Reply::Answer(response) => response,
-                other => return Ok(Asked::Other(other)),
+                other => return Ok(LinksAnswer::Other(other)),
             };
             let body = response.whole_body().await;
             let body = body.map_err(|error| {
@@ -142,7 +145,7 @@ impl Exports {
                 connection.clock().sleep(backoff(empty, 0.5)).await;
                 continue;
             }
-            let body: Body = serde_json::from_slice(&body).map_err(|_| {
+            let body: ExportBody = serde_json::from_slice(&body).map_err(|_| {
                 // Not the error's own text, which may quote a link.
                 Error::contract(format!(
                     "{}: the list of files is not as documented",
@@ -155,7 +158,7 @@ impl Exports {
             };
             let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             *held = Some(export.clone());
-            return Ok(Asked::Export(export));
+            return Ok(LinksAnswer::Export(export));
         }
     }
 }

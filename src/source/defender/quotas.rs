@@ -27,13 +27,13 @@ fn quotas(api: &str) -> &'static [(u32, Duration)] {
 }
 
 /// Tenant, app and API; the app is empty where it does not matter.
-type Key = (String, String, &'static str);
+type QuotaKey = (String, String, &'static str);
 
 /// What the connections of a process share.
 #[derive(Default)]
 pub struct Quotas {
     /// One rate limit for each.
-    limiters: Mutex<HashMap<Key, Arc<Limiter>>>,
+    limiters: Mutex<HashMap<QuotaKey, Arc<Limiter>>>,
     /// Until when each tenant's share of hunting is used up.
     rests: Mutex<HashMap<String, Arc<Rest>>>,
 }

@@ -3,9 +3,8 @@
 use super::{Connection, MDE, get};
 use crate::{
     core::{
-        assets::answer::{User, users},
-        odata::Asks,
-        request::encode,
+        mapping::assets::answer::{User, users},
+        protocol::{odata::ErrorDialect, request::encode},
     },
     error::Result,
     io::exchange::{Limits, Reply},
@@ -22,7 +21,7 @@ impl Connection {
     /// The users of a machine, or why they are not to be had.
     ///
     /// # Errors
-    /// As of [`Asker::ask`](crate::io::exchange::Asker::ask).
+    /// As of [`ApiClient::ask`](crate::io::exchange::ApiClient::ask).
     pub async fn logon_users(
         &self,
         machine: &str,
@@ -30,7 +29,7 @@ impl Connection {
     ) -> Result<std::result::Result<Vec<User>, String>> {
         let path = format!("/api/machines/{}/logonusers", encode(machine));
         let url = self.url(MDE, &path);
-        let question = get("defender logon users", url, Asks::List, false);
+        let question = get("defender logon users", url, ErrorDialect::List, false);
         let Some(asker) = self.askers.get(MDE) else {
             return Ok(Err(format!("there is no API `{MDE}`")));
         };

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use crate::core::{
-    columns,
-    endpoint::{Endpoint, Feed, LATE_DEVICES, Sameness, TimeFilter, WindowQuery},
-    mapping::{As, Rule, or_take, take, within},
-    paging::Paging,
-    record::Identity,
-    window::{Pace, Passes, REWRITE},
+    json::record::KeyRule,
+    mapping::{
+        columns,
+        rule::{As, Rule, or_take, take, within},
+    },
+    position::{
+        paging::Paging,
+        window::{Pace, Passes, REWRITE},
+    },
+    protocol::endpoint::{DedupKey, Endpoint, Feed, LATE_DEVICES, ListQuery, TimeFilter},
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -25,11 +29,11 @@ const FIX: &str =
 const OFF_FIX: &str = "this tenant does not offer it; take the product out of `ESET_PRODUCTS`, or \
      (Cloud Office Security) log in to it once as the API user";
 
-const DETECTION: Identity = Identity {
+const DETECTION: KeyRule = KeyRule {
     id: "uuid",
     version: None,
     time: "occurTime",
-    ..Identity::PLAIN
+    ..KeyRule::PLAIN
 };
 
 const DETECTION_PACE: Pace = Pace {
@@ -45,7 +49,7 @@ const DETECTION_PACE: Pace = Pace {
 /// The stock connector writes 1 into each row.
 const GROUP_SIZE: &[(&str, &str)] = &[("groupSize", "1")];
 
-/// Members that v1 and v2 detections have in common. (`concat!` for slices is missing in const.)
+/// JsonObject that v1 and v2 detections have in common. (`concat!` for slices is missing in const.)
 macro_rules! detection_rules {
     ($($rule:expr),* $(,)?) => {
         &[
@@ -157,7 +161,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
         path: "/v1/detections:listDelta",
         records: "createdDetections",
     }),
-    window: WindowQuery {
+    window: ListQuery {
         path: "/v1/detections",
         records: "detections",
         filter: TimeFilter::Parameters("startTime", "endTime"),
@@ -173,7 +177,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     table: &columns::DETECTIONS,
     schema: None,
     identity: DETECTION,
-    sameness: Sameness::Id,
+    sameness: DedupKey::Id,
     // The v2 feed may carry the same detections.
     fingerprints: "eset.detections",
     rules: V1,
@@ -194,7 +198,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
         path: "/v2/detections:listDelta",
         records: "createdDetections",
     }),
-    window: WindowQuery {
+    window: ListQuery {
         path: "/v2/detections",
         records: "detections",
         filter: TimeFilter::Parameters("startTime", "endTime"),
@@ -210,7 +214,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     table: &columns::DETECTIONS,
     schema: None,
     identity: DETECTION,
-    sameness: Sameness::Id,
+    sameness: DedupKey::Id,
     fingerprints: "eset.detections",
     rules: V2,
     details: &[],
@@ -227,7 +231,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
     provider: "ESET",
     domain: DOMAIN,
     feed: None,
-    window: WindowQuery {
+    window: ListQuery {
         path: "/v2/incidents",
         records: "incidents",
         filter: TimeFilter::Cel("incident.update_time"),
@@ -242,13 +246,13 @@ pub static INCIDENTS: Endpoint = Endpoint {
     rest: Duration::ZERO,
     table: &columns::INCIDENTS,
     schema: None,
-    identity: Identity {
+    identity: KeyRule {
         id: "uuid",
         version: Some("updateTime"),
         time: "updateTime",
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
-    sameness: Sameness::IdAndVersion,
+    sameness: DedupKey::IdAndVersion,
     fingerprints: "eset.incidents",
     rules: INCIDENT,
     details: INCIDENT_DETAILS,

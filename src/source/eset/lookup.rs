@@ -14,10 +14,10 @@ use serde_json::value::RawValue;
 
 use super::{Connection, get};
 use crate::{
-    core::{record::Members, request::encode},
+    core::{json::record::JsonObject, protocol::request::encode},
     error::{Error, Kind, Result},
-    io::exchange::{Limits, Manner, Question, Reply},
-    source::{LookedUp, Subject},
+    io::exchange::{ApiRequest, Limits, Reply, RequestOptions},
+    source::{EnrichRequest, Enrichment},
 };
 
 /// The most ids of one batch: above it the service may answer 500
@@ -87,9 +87,9 @@ impl Connection {
     /// the service says that there is none.
     pub(super) async fn incidents(
         &self,
-        records: &[Subject],
+        records: &[EnrichRequest],
         limits: &Limits,
-    ) -> Result<Vec<LookedUp>> {
+    ) -> Result<Vec<Enrichment>> {
         let reads: Vec<_> = records
             .iter()
             .map(|record| self.incident(record, limits))
@@ -97,7 +97,7 @@ impl Connection {
         stream::iter(reads).buffered(AT_ONCE).try_collect().await
     }
 
-    async fn incident(&self, record: &Subject, limits: &Limits) -> Result<LookedUp> {
+    async fn incident(&self, record: &EnrichRequest, limits: &Limits) -> Result<Enrichment> {
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(borrow)]
@@ -116,9 +116,9 @@ impl Connection {
                     Err(error) => error.to_string(),
                 };
                 tracing::info!("eset.incidents: {why}; the row goes on without it");
-                return Ok(LookedUp {
+                return Ok(Enrichment {
                     missing: true,
-                    ..LookedUp::default()
+                    ..Enrichment::default()
                 });
             }
         };
@@ -130,7 +130,7 @@ impl Connection {
         let details = answer
             .incident
             .map(|incident| incident.get().as_bytes().to_vec());
-        Ok(LookedUp {
+        Ok(Enrichment {
             missing: details.is_none(),
             details,
             device_name: None,
@@ -141,11 +141,11 @@ impl Connection {
     /// half of the time that is left; one that gets no answer in it is not asked again in this run.
     pub(super) async fn detections(
         &self,
-        records: &[Subject],
+        records: &[EnrichRequest],
         with_details: bool,
         limits: &Limits,
-    ) -> Vec<LookedUp> {
-        let mut looked: Vec<LookedUp> = vec![LookedUp::default(); records.len()];
+    ) -> Vec<Enrichment> {
+        let mut looked: Vec<Enrichment> = vec![Enrichment::default(); records.len()];
         if with_details && !self.no_details.is_on(self.now()) {
             let ids: Vec<&str> = records
                 .iter()
@@ -187,7 +187,7 @@ impl Connection {
         let mut open: Vec<&[&str]> = ids.chunks(BATCH).rev().collect();
         while let Some(ids) = open.pop() {
             let body = serde_json::json!({ "detectionUuids": ids }).to_string();
-            let question = Question {
+            let question = ApiRequest {
                 name: "eset.detections details".to_owned(),
                 method: Method::POST,
                 url: self
@@ -195,7 +195,7 @@ impl Connection {
                     .url("incident-management", "/v2/detections:batchGet"),
                 body: Some(("application/json", body.into())),
                 has_position: false,
-                manner: Manner::default(),
+                manner: RequestOptions::default(),
             };
             match self.small(&question, &limits).await {
                 Ok(Small::Body(body)) => found.extend(details_by_id(&body)),
@@ -226,7 +226,12 @@ impl Connection {
         found
     }
 
-    async fn name_devices(&self, records: &[Subject], looked: &mut [LookedUp], limits: &Limits) {
+    async fn name_devices(
+        &self,
+        records: &[EnrichRequest],
+        looked: &mut [Enrichment],
+        limits: &Limits,
+    ) {
         let devices: Vec<Option<String>> = records
             .iter()
             .zip(looked.iter())
@@ -281,7 +286,7 @@ impl Connection {
     }
 
     /// A small answer, its body included; a body that breaks off is asked for once more.
-    async fn small(&self, question: &Question, limits: &Limits) -> Result<Small> {
+    async fn small(&self, question: &ApiRequest, limits: &Limits) -> Result<Small> {
         let mut broken = false;
         loop {
             let response = match self.asker.ask(question, limits).await? {
@@ -326,7 +331,7 @@ fn details_by_id(body: &[u8]) -> HashMap<String, Vec<u8>> {
         .detections
         .into_iter()
         .filter_map(|detection| {
-            let id = Members::of_value(detection)?.text("uuid")?.into_owned();
+            let id = JsonObject::of_value(detection)?.text("uuid")?.into_owned();
             Some((id, detection.get().as_bytes().to_vec()))
         })
         .collect()
@@ -345,7 +350,7 @@ fn device_names(body: &[u8]) -> Vec<(String, String)> {
         .devices
         .into_iter()
         .filter_map(|device| {
-            let device = Members::of_value(device)?;
+            let device = JsonObject::of_value(device)?;
             Some((
                 device.text("uuid")?.into_owned(),
                 device.text("displayName")?.into_owned(),
@@ -355,12 +360,12 @@ fn device_names(body: &[u8]) -> Vec<(String, String)> {
 }
 
 /// The id of the device that a record names by nothing else.
-fn unnamed_device(record: &Subject, looked: &LookedUp) -> Option<String> {
+fn unnamed_device(record: &EnrichRequest, looked: &Enrichment) -> Option<String> {
     let shapes = [Some(record.text.as_slice()), looked.details.as_deref()];
     let mut id = None;
     for shape in shapes.into_iter().flatten() {
-        let members = Members::of(shape).ok()?;
-        let inner = |name| members.get(name).and_then(Members::of_value);
+        let members = JsonObject::of(shape).ok()?;
+        let inner = |name| members.get(name).and_then(JsonObject::of_value);
         let device = inner("device");
         if device
             .as_ref()

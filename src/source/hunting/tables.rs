@@ -4,12 +4,16 @@ use std::{sync::LazyLock, time::Duration};
 
 use crate::{
     core::{
-        endpoint::{Endpoint, LATE_DEVICES, TimeFilter, WindowQuery},
-        mapping::{As, Rule, or_take, take},
-        paging::Paging,
-        record::Identity,
-        schema::{Schema, schemas},
-        window::{Pace, Passes, REWRITE},
+        json::record::KeyRule,
+        mapping::{
+            rule::{As, Rule, or_take, take},
+            schema::{Schema, schemas},
+        },
+        position::{
+            paging::Paging,
+            window::{Pace, Passes, REWRITE},
+        },
+        protocol::endpoint::{Endpoint, LATE_DEVICES, ListQuery, TimeFilter},
     },
     source::defender::{HUNTING, plain},
 };
@@ -92,7 +96,7 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
         endpoint: Endpoint {
             stream,
             domain: HUNTING,
-            window: WindowQuery {
+            window: ListQuery {
                 path: "/v1.0/security/runHuntingQuery",
                 records: "results",
                 filter: TimeFilter::Kql(name),
@@ -104,12 +108,12 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
             off_fix: "get the licence or set the product up, or take the table out of \
                       `DEFENDER_HUNTING_TABLES`; it is asked for again after a day",
             roles: &["ThreatHunting.Read.All"],
-            identity: Identity {
+            identity: KeyRule {
                 // Without columns of its own a row is known by all that it says.
                 id: id.copied().unwrap_or_default(),
                 also: also.unwrap_or_default(),
                 time: "Timestamp",
-                ..Identity::PLAIN
+                ..KeyRule::PLAIN
             },
             fingerprints: stream,
             schema: Some(name),

@@ -60,7 +60,7 @@ impl Answer {
 /// name is left out: a proxy may have written it.
 fn code(headers: &HeaderMap, body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Body {
+    struct ErrorBody {
         #[serde(rename = "odata.error")]
         error: Code,
     }
@@ -71,7 +71,7 @@ fn code(headers: &HeaderMap, body: &[u8]) -> String {
     let header = headers.get("x-ms-error-code");
     let found = match header.and_then(|value| value.to_str().ok()) {
         Some(code) => Some(code.to_owned()),
-        None => serde_json::from_slice::<Body>(body)
+        None => serde_json::from_slice::<ErrorBody>(body)
             .ok()
             .map(|body| body.error.code),
     };

@@ -21,7 +21,7 @@ use super::{
     table::{Key, Properties, Query},
 };
 use crate::{
-    core::assets::{Change, Entry, Kind, Name},
+    core::mapping::assets::{Change, Entry, Kind, Name},
     error::Result,
     storage::Assets,
 };

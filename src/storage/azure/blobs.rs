@@ -220,7 +220,7 @@ impl Container {
             .body(BYTES, body)
     }
 
-    /// Asks, and once more after creating the container when that is missing.
+    /// ErrorDialect, and once more after creating the container when that is missing.
     async fn write(&self, call: &Call) -> Result<Answer> {
         let answer = self.service.ask(call).await?;
         if !answer.is_missing("ContainerNotFound") {
@@ -253,7 +253,7 @@ impl Container {
 /// The blobs of a page, and the marker of the next one.
 fn page(body: &[u8]) -> std::result::Result<(Vec<Listed>, String), String> {
     #[derive(Deserialize)]
-    struct Page {
+    struct BlobPage {
         #[serde(rename = "Blobs")]
         blobs: Blobs,
         #[serde(rename = "NextMarker", default)]
@@ -274,7 +274,7 @@ fn page(body: &[u8]) -> std::result::Result<(Vec<Listed>, String), String> {
     let text = std::str::from_utf8(body).map_err(|_| "is no text".to_owned())?;
     // The service begins with a byte order mark.
     let text = text.trim_start_matches('\u{feff}');
-    let page: Page = quick_xml::de::from_str(text).map_err(|_| "is no XML".to_owned())?;
+    let page: BlobPage = quick_xml::de::from_str(text).map_err(|_| "is no XML".to_owned())?;
     let listed = page.blobs.blobs.into_iter().map(|blob| Listed {
         name: blob.name,
         meta: Meta(blob.meta.unwrap_or_default()),

@@ -18,7 +18,7 @@ use super::{
     name::escaped,
 };
 use crate::{
-    core::cursor::StreamKey,
+    core::position::cursor::StreamKey,
     error::{Error, Result},
     storage::{DeadLetter, DeadLetters, Original, Originals, Outbox, Parked},
 };

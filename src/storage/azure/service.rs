@@ -15,7 +15,7 @@ use super::{
     auth::{Authorization, Credential, Kind, Unsigned},
 };
 use crate::{
-    core::retry::{backoff, retry_after},
+    core::protocol::retry::{backoff, retry_after},
     error::{Error, Result},
     io::{
         clock::{SharedClock, timeout},
@@ -139,7 +139,7 @@ impl Service {
         format!("{kind} storage of account `{}`", self.account)
     }
 
-    /// Asks until there is an answer. It says that something was done, is not there, is there
+    /// ErrorDialect until there is an answer. It says that something was done, is not there, is there
     /// already or was changed meanwhile; a request that is asked again may meet its own work.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use super::{AT_ONCE, AzureStorage, blobs::Appended, name::escaped};
 use crate::{
-    core::snapshot::{Sighting, decode, encode},
+    core::position::snapshot::{Sighting, decode, encode},
     error::Result,
     storage::{Sightings, Snapshots},
 };

@@ -12,7 +12,7 @@ use super::{
     table::{Key, Properties, Query, Table, Written},
 };
 use crate::{
-    core::cursor::{StreamKey, StreamState},
+    core::position::cursor::{StreamKey, StreamState},
     error::{Error, Result},
     storage::{ETag, SaveError, StateStore, json},
 };

@@ -10,8 +10,8 @@ use super::{
     table::{Query, json_call},
 };
 use crate::{
-    core::import::{Stored, is_stock_table},
     error::{Error, Result},
+    import::{Stored, is_stock_table},
 };
 
 impl AzureStorage {
@@ -35,11 +35,11 @@ impl AzureStorage {
     /// (learn.microsoft.com/rest/api/storageservices/query-tables).
     async fn tables(&self) -> Result<Vec<String>> {
         #[derive(Deserialize)]
-        struct Page {
-            value: Vec<Named>,
+        struct StockPage {
+            value: Vec<NamedTable>,
         }
         #[derive(Deserialize)]
-        struct Named {
+        struct NamedTable {
             #[serde(rename = "TableName")]
             name: String,
         }
@@ -56,7 +56,7 @@ impl AzureStorage {
             if answer.status != StatusCode::OK {
                 return Err(unusual(answer.described()));
             }
-            let page: Page = serde_json::from_slice(&answer.body).map_err(|error| {
+            let page: StockPage = serde_json::from_slice(&answer.body).map_err(|error| {
                 unusual(format!("no list of tables at column {}", error.column()))
             })?;
             names.extend(page.value.into_iter().map(|table| table.name));

@@ -172,7 +172,7 @@ impl Table {
     /// All entities that are asked for, page by page, in the order of their keys.
     pub async fn query(&self, query: &Query) -> Result<Vec<Properties>> {
         #[derive(Deserialize)]
-        struct Page {
+        struct EntityPage {
             value: Vec<Properties>,
         }
         let mut found = Vec::new();
@@ -202,7 +202,7 @@ impl Table {
                 StatusCode::NOT_FOUND => return Ok(found),
                 _ => return Err(self.unexpected(&answer)),
             }
-            let page: Page = self.parsed(&answer)?;
+            let page: EntityPage = self.parsed(&answer)?;
             found.extend(page.value);
             // A page may be short, or empty, and yet go on.
             let after = ["NextPartitionKey", "NextRowKey"].map(|name| {

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::SqliteStorage;
 use crate::{
-    core::assets::{Change, Entry, Kind, Name},
+    core::mapping::assets::{Change, Entry, Kind, Name},
     error::Result,
     storage::Assets,
 };

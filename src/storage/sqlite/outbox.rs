@@ -5,10 +5,10 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{
     SqliteStorage,
-    letters::{text_of, time_at},
+    dead_letters::{text_of, time_at},
 };
 use crate::{
-    core::cursor::StreamKey,
+    core::position::cursor::StreamKey,
     error::Result,
     storage::{Outbox, Parked},
 };

@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::SqliteStorage;
 use crate::{
-    core::snapshot::{Sighting, decode, encode},
+    core::position::snapshot::{Sighting, decode, encode},
     error::Result,
     storage::{Sightings, Snapshots},
 };

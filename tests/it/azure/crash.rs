@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use sentinel_connector::{pipeline::Outcome, push, simulator::Options};
+use sentinel_connector::{outbox_drain, pipeline::Outcome, simulator::Options};
 
 use super::Cloud;
 use crate::{
@@ -108,7 +108,7 @@ async fn draining(kept: Kept, call: Call, number: u64, trouble: Trouble) {
     tokio::select! {
         biased;
         () = interrupt.stopped() => {}
-        report = push::drain(&parts, false, &limits) => assert!(report.counts.balance(), "{report:?}"),
+        report = outbox_drain::drain(&parts, false, &limits) => assert!(report.counts.balance(), "{report:?}"),
     }
     assert!(interrupt.is_reached() || number > 2, "{context}");
     drop(parts);
@@ -153,7 +153,7 @@ async fn a_drain_that_comes_to_harm_loses_nothing_and_repeats_what_it_has_landed
     let interrupt = Interrupt::none();
     let parts = interrupt.wrap(cloud.parts());
     let limits = cloud.world.limits();
-    let report = push::drain(&parts, false, &limits).await;
+    let report = outbox_drain::drain(&parts, false, &limits).await;
     assert!(report.counts.landed > 0, "{report:?}");
     let calls = [Call::Push, Call::Park, Call::Unpark, Call::Save];
     let calls = calls.map(|call| (call, interrupt.seen(call)));

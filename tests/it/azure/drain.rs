@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use sentinel_connector::{
-    core::cursor::StreamKey,
+    core::position::cursor::StreamKey,
     error::Kind,
     io::{clock::Clock, exchange::Limits},
+    outbox_drain,
     pipeline::{Outcome, Parts, health},
-    push,
     storage::Parked,
 };
 
@@ -53,7 +53,7 @@ async fn a_drain_that_is_asked_to_stop_goes_on_later() {
         }),
         ..cloud.parts()
     };
-    let report = push::drain(&parts, false, &limits).await;
+    let report = outbox_drain::drain(&parts, false, &limits).await;
     assert_eq!(report.outcome, Outcome::Behind, "{report:?}");
     assert_eq!(report.pages, 1, "{report:?}");
     let (left, _) = cloud.storage.outbox_size().await.unwrap();
@@ -72,7 +72,7 @@ async fn a_drain_whose_time_is_up_goes_on_later() {
         ..cloud.world.limits()
     };
     cloud.world.inject("ingestion:slow=25x*");
-    let report = push::drain(&cloud.parts(), false, &limits).await;
+    let report = outbox_drain::drain(&cloud.parts(), false, &limits).await;
     assert_eq!(report.outcome, Outcome::Behind, "{report:?}");
     assert_eq!(report.pages, 3, "{report:?}");
     let (left, _) = cloud.storage.outbox_size().await.unwrap();
@@ -87,7 +87,7 @@ async fn of_two_drains_at_once_one_is_busy() {
     let mut cloud = after_outage().await;
     let hold = Interrupt::new(Call::Push, 1, Trouble::Hold(Moment::Before));
     let (parts, limits) = (hold.wrap(cloud.parts()), cloud.world.limits());
-    let first = tokio::spawn(async move { push::drain(&parts, false, &limits).await });
+    let first = tokio::spawn(async move { outbox_drain::drain(&parts, false, &limits).await });
     hold.stopped().await;
     let second = cloud.drain().await;
     assert_eq!(second.outcome, Outcome::Busy, "{second:?}");
@@ -108,7 +108,7 @@ async fn a_drain_that_dies_between_push_and_removal_repeats_that_entry_only() {
     let second = parked[at].clone();
     let cut = Interrupt::new(Call::Unpark, at as u64 + 1, Trouble::Stop(Moment::Before));
     let (parts, limits) = (cut.wrap(cloud.parts()), cloud.world.limits());
-    let died = tokio::spawn(async move { push::drain(&parts, false, &limits).await });
+    let died = tokio::spawn(async move { outbox_drain::drain(&parts, false, &limits).await });
     cut.stopped().await;
     died.abort();
     assert!(died.await.unwrap_err().is_cancelled());

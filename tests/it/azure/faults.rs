@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use sentinel_connector::{
-    core::cursor::{Position, StreamKey},
+    core::position::cursor::{Position, StreamKey},
     error::Kind,
     pipeline::{Outcome, Report},
     simulator::{Entry, Fault, Target},
@@ -79,7 +79,7 @@ async fn three_faults_of_the_sink_or_its_login_lose_nothing() {
 async fn position(cloud: &Cloud) -> (Option<Position>, Option<DateTime<Utc>>) {
     let key = StreamKey::new("default", DETECTIONS);
     let (state, _) = cloud.storage.load(&key).await.unwrap().unwrap();
-    (state.position, state.good)
+    (state.position, state.complete_until)
 }
 
 async fn everything_stays(fault: &str, kind: Kind, says: &str) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sentinel_connector::{
-    core::cursor::StreamKey,
+    core::position::cursor::StreamKey,
     error::Kind,
     pipeline::{self, Outcome},
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sentinel_connector::{
-    core::cursor::{Basis, Position},
+    core::position::cursor::{Basis, Position},
     pipeline::Outcome,
     simulator::{DefenderOptions, Options, Target},
     source::hunting,
@@ -49,7 +49,7 @@ async fn two_days_of_timers_land_every_stream() {
     let passed = tenant
         .state("defender.vulnerabilities")
         .await
-        .passed
+        .last_pass
         .unwrap();
     let vulnerabilities = world.vulnerability_ids(passed);
     tenant
@@ -100,7 +100,7 @@ async fn a_stream_that_is_two_weeks_behind_begins_anew_and_says_what_may_be_miss
     let world = tenant.simulator.world().defender();
     let (now, _) = world.software_ids(began);
     assert!(report.counts.landed >= now.len() as u64, "{report:?}");
-    assert_eq!(tenant.state(stream).await.passed, Some(began));
+    assert_eq!(tenant.state(stream).await.last_pass, Some(began));
     for _ in 0..4 {
         tenant.pass(6 * 60);
         let report = tenant.run_well().await.remove(0);
@@ -119,7 +119,7 @@ pub(super) async fn assert_hunted(tenant: &Tenant, table: &str, context: &str) {
     let state = tenant.state(&stream).await;
     // By the time of the event, what is late comes by the next sweep.
     let (by_ingestion, known) = match state.basis {
-        Some(Basis::Event) => (false, state.swept.unwrap()),
+        Some(Basis::Event) => (false, state.full_lookback_at.unwrap()),
         _ => (true, last),
     };
     let mut until = known - TimeDelta::minutes(6);

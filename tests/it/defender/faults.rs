@@ -122,7 +122,7 @@ async fn assert_complete(tenant: &Tenant, target: Target, context: &str) {
         }
         Target::DefenderVulnerabilities => {
             let stream = "defender.vulnerabilities";
-            let passed = tenant.state(stream).await.passed.unwrap();
+            let passed = tenant.state(stream).await.last_pass.unwrap();
             let may = tenant.ever(|at| world.vulnerability_ids(at));
             let must = world.vulnerability_ids(passed);
             tenant.assert_is(stream, &must, &may, context).await;
@@ -130,7 +130,7 @@ async fn assert_complete(tenant: &Tenant, target: Target, context: &str) {
         }
         Target::DefenderCatalogue => {
             let stream = "defender.vulnerability-catalogue";
-            let passed = tenant.state(stream).await.passed.unwrap();
+            let passed = tenant.state(stream).await.last_pass.unwrap();
             let may = tenant.ever(|at| world.exposed_ids(at));
             let must = world.exposed_ids(passed);
             tenant.assert_is(stream, &must, &may, context).await;

@@ -44,8 +44,18 @@ async fn a_paused_stream_stays_where_it_is_and_goes_on_without_loss() {
     let paused = tenant.state(ALERTS).await;
     assert!(paused.paused.is_some());
     assert_eq!(
-        (paused.position, paused.open, paused.backlog, paused.good),
-        (before.position, before.open, before.backlog, before.good)
+        (
+            paused.position,
+            paused.open,
+            paused.backlog,
+            paused.complete_until
+        ),
+        (
+            before.position,
+            before.open,
+            before.backlog,
+            before.complete_until
+        )
     );
     assert_eq!(tenant.landed(ALERTS).await, landed);
 

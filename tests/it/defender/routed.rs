@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::endpoints,
-    check::estimate,
-    core::{estimate::Estimate, layout::Layout, row::restore},
+    check::{estimate, volume::Estimate},
+    core::mapping::{layout::Layout, row::restore},
     io::http::{Request, Response, SharedTransport, Transport, TransportError},
 };
 use serde_json::{Map, Value};

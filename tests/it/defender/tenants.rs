@@ -10,7 +10,7 @@ use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::RunOptions,
-    core::cursor::StreamKey,
+    core::position::cursor::StreamKey,
     error::Kind,
     io::{
         http::{Request, Response, SharedTransport, Transport, TransportError},

@@ -7,7 +7,7 @@ use std::{
 
 use sentinel_connector::{
     config::{SETTINGS, SinkSettings, Source, StorageSettings},
-    core::columns::TABLES,
+    core::mapping::columns::TABLES,
     pipeline::health,
 };
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Faults whose consequences have a name: gaps, dead letters, a wrong password.
 
 use sentinel_connector::{
-    core::dedupe::{BUCKET_SECONDS, generations, sets},
+    core::position::dedupe::{BUCKET_SECONDS, generations, sets},
     error::Kind,
     pipeline::Outcome,
     simulator::Target,
@@ -15,7 +15,7 @@ async fn a_refused_token_that_was_in_use_leaves_a_gap_from_the_last_good_time() 
     let mut world = healthy().await;
     world.pass(120);
     world.run_until_done().await;
-    let good = world.state(DETECTIONS).await.good.unwrap();
+    let good = world.state(DETECTIONS).await.complete_until.unwrap();
     world.pass(60);
     world.inject("eset.detections:expired-delta");
     let reports = world.run().await;
@@ -116,7 +116,10 @@ async fn a_feed_that_works_beside_windows_that_are_not_offered_is_read() {
     let state = world.state(DETECTIONS).await;
     assert!(state.off.is_none() && state.gaps.is_empty(), "{state:?}");
     // A lookback does not reach what is still to be read.
-    assert!(state.good.is_none_or(|good| good <= began), "{state:?}");
+    assert!(
+        state.complete_until.is_none_or(|good| good <= began),
+        "{state:?}"
+    );
 
     // The token is refused before the windows are back: the history is still to be read.
     world.inject("eset.detections:expired-delta");

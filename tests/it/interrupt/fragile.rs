@@ -3,13 +3,17 @@
 use async_trait::async_trait;
 use sentinel_connector::{
     core::{
-        assets::{Change, Entry, Kind},
-        batch::Batch,
-        cursor::{StreamKey, StreamState},
-        dedupe::fingerprint,
-        endpoint::Sameness,
-        record::Facts,
-        snapshot::Sighting,
+        json::record::RecordMeta,
+        mapping::{
+            assets::{Change, Entry, Kind},
+            batch::Batch,
+        },
+        position::{
+            cursor::{StreamKey, StreamState},
+            dedupe::fingerprint,
+            snapshot::Sighting,
+        },
+        protocol::endpoint::DedupKey,
     },
     error::Result,
     sink::{PushError, Room, SharedSink, Sink},
@@ -211,9 +215,9 @@ impl Sink for Fragile<SharedSink> {
 /// The fingerprints and ids of a batch's rows, but for those about health.
 fn rows(batch: &Batch) -> Vec<(u64, String)> {
     let sameness = if batch.table().contains("Incidents") {
-        Sameness::IdAndVersion
+        DedupKey::IdAndVersion
     } else {
-        Sameness::Id
+        DedupKey::Id
     };
     let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
     batch
@@ -221,7 +225,7 @@ fn rows(batch: &Batch) -> Vec<(u64, String)> {
         .map(|row| serde_json::from_slice::<serde_json::Value>(row).unwrap())
         .filter(|row| row["providerName"] == "ESET")
         .map(|row| {
-            let facts = Facts {
+            let facts = RecordMeta {
                 id: text(&row, "recordId"),
                 version: text(&row, "recordVersion"),
                 time: None,

@@ -16,11 +16,11 @@ use serde_json::{json, value::RawValue};
 use super::{
     super::of::{Of, TABLE},
     strange,
-    wire::{App, exchange, request, sign_in},
+    wire::{Registration, exchange, request, sign_in},
 };
 use crate::{
     config::{DefenderSettings, EsetSettings, SecretSource, Settings, Source},
-    core::{odata::literal, request::encode},
+    core::protocol::{odata::literal, request::encode},
     error::{Error, Result},
     io::http::SharedTransport,
     source::hunting::CAP,
@@ -30,7 +30,7 @@ use crate::{
 const MACHINES: usize = 10_000;
 
 /// Which page is next.
-enum Next {
+enum NextPage {
     /// Pages of detections name the next one.
     Detections { list: String, token: Option<String> },
     /// The first of all pages is one without a machine.
@@ -41,17 +41,17 @@ enum Next {
         queries: VecDeque<String>,
     },
     /// One file after the other.
-    Export(VecDeque<String>),
+    ReferenceExport(VecDeque<String>),
 }
 
 /// Reads pages.
-pub(super) struct Reader {
+pub(super) struct ReferenceReader {
     transport: SharedTransport,
     bearer: String,
-    next: Next,
+    next: NextPage,
 }
 
-impl Reader {
+impl ReferenceReader {
     /// Signs in, and finds out what there is to read.
     pub(super) async fn start(
         of: Of,
@@ -83,21 +83,21 @@ impl Reader {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         let authorized = [(header::AUTHORIZATION, self.bearer.as_str())];
         let (request, body) = match &self.next {
-            Next::Detections { list, token } => {
+            NextPage::Detections { list, token } => {
                 let Some(token) = token else {
                     return Ok(None);
                 };
                 let url = format!("{list}&pageToken={}", encode(token));
                 (request(Method::GET, &url, &authorized), Bytes::new())
             }
-            Next::Machines { list, skip } => {
+            NextPage::Machines { list, skip } => {
                 let Some(skip) = skip else {
                     return Ok(None);
                 };
                 let url = format!("{list}&$skip={skip}");
                 (request(Method::GET, &url, &authorized), Bytes::new())
             }
-            Next::Hunting { url, queries } => {
+            NextPage::Hunting { url, queries } => {
                 let Some(query) = queries.front() else {
                     return Ok(None);
                 };
@@ -108,7 +108,7 @@ impl Reader {
                     json!({ "Query": query }).to_string().into(),
                 )
             }
-            Next::Export(files) => {
+            NextPage::ReferenceExport(files) => {
                 let Some(file) = files.front() else {
                     return Ok(None);
                 };
@@ -122,18 +122,18 @@ impl Reader {
 
     fn go_on(&mut self, page: &[u8]) -> Result<()> {
         match &mut self.next {
-            Next::Detections { token, .. } => {
+            NextPage::Detections { token, .. } => {
                 let end = memchr::memmem::rfind(page, br#""nextPageToken""#).unwrap_or_default();
                 let tail = [b"{", page.get(end..).unwrap_or_default()].concat();
                 let tail: Tail = serde_json::from_slice(&tail).map_err(strange)?;
                 *token = tail.next_page_token.filter(|token| !token.is_empty());
             }
-            Next::Machines { skip, .. } => {
+            NextPage::Machines { skip, .. } => {
                 let is_last = page.ends_with(b"[]}");
                 *skip = skip.map(|skip| skip + MACHINES).filter(|_| !is_last);
             }
-            Next::Hunting { queries, .. } => drop(queries.pop_front()),
-            Next::Export(files) => drop(files.pop_front()),
+            NextPage::Hunting { queries, .. } => drop(queries.pop_front()),
+            NextPage::ReferenceExport(files) => drop(files.pop_front()),
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ async fn detections(
     eset: &EsetSettings,
     transport: &SharedTransport,
     now: DateTime<Utc>,
-) -> Result<(String, Next)> {
+) -> Result<(String, NextPage)> {
     let SecretSource::Given(password) = &eset.password else {
         return Err(Error::contract("the reference has no password"));
     };
@@ -170,7 +170,7 @@ async fn detections(
         instant(now + TimeDelta::seconds(1)),
     );
     let token = Some(String::new());
-    Ok((bearer, Next::Detections { list, token }))
+    Ok((bearer, NextPage::Detections { list, token }))
 }
 
 /// Where the pages of Defender are.
@@ -181,23 +181,23 @@ struct Tenant<'a> {
 }
 
 impl Tenant<'_> {
-    async fn start(&self, of: Of, now: DateTime<Utc>) -> Result<(String, Next)> {
+    async fn start(&self, of: Of, now: DateTime<Utc>) -> Result<(String, NextPage)> {
         let Self { defender, .. } = self;
         if of == Of::Hunting {
             let bearer = self.sign_in(&defender.graph_scope()).await?;
             let url = format!("{}/v1.0/security/runHuntingQuery", defender.graph_url);
             let queries = (0..24).rev().map(|hour| query(now, hour)).collect();
-            return Ok((bearer, Next::Hunting { url, queries }));
+            return Ok((bearer, NextPage::Hunting { url, queries }));
         }
         let bearer = self.sign_in(&defender.api_scope).await?;
         let list = format!("{}/api/machines", defender.api_url);
         let next = if of == Of::Machines {
             let list = format!("{list}?$top={MACHINES}");
             let skip = Some(0);
-            Next::Machines { list, skip }
+            NextPage::Machines { list, skip }
         } else {
             let list = format!("{list}/SoftwareVulnerabilitiesExport");
-            Next::Export(self.files(&list, &bearer).await?)
+            NextPage::ReferenceExport(self.files(&list, &bearer).await?)
         };
         Ok((bearer, next))
     }
@@ -208,7 +208,7 @@ impl Tenant<'_> {
         else {
             return Err(Error::contract("the reference has no secret"));
         };
-        let app = App {
+        let app = Registration {
             tenant: &self.defender.tenant_id,
             client,
             secret: secret.expose_secret(),
@@ -219,12 +219,12 @@ impl Tenant<'_> {
     async fn files(&self, list: &str, bearer: &str) -> Result<VecDeque<String>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Export {
+        struct ReferenceExport {
             export_files: VecDeque<String>,
         }
         let request = request(Method::GET, list, &[(header::AUTHORIZATION, bearer)]);
         let answer = exchange(self.transport, request, Bytes::new()).await?;
-        let export: Export = serde_json::from_slice(&answer).map_err(strange)?;
+        let export: ReferenceExport = serde_json::from_slice(&answer).map_err(strange)?;
         Ok(export.export_files)
     }
 }
@@ -249,7 +249,7 @@ pub(super) enum Records<'a> {
 
 /// A page, cut into its records.
 #[derive(Deserialize)]
-struct Page<'a> {
+struct ReferencePage<'a> {
     #[serde(borrow, alias = "value", alias = "results")]
     detections: Vec<&'a RawValue>,
 }
@@ -263,7 +263,7 @@ impl<'a> Records<'a> {
                 line: Vec::new(),
             });
         }
-        let page: Page<'_> = serde_json::from_slice(page).map_err(strange)?;
+        let page: ReferencePage<'_> = serde_json::from_slice(page).map_err(strange)?;
         Ok(Self::List(page.detections.into_iter()))
     }
 

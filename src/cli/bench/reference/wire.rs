@@ -12,19 +12,19 @@ use serde::Deserialize;
 use super::strange;
 use crate::{
     config::{Settings, SinkSettings},
-    core::request::encode,
+    core::protocol::request::encode,
     error::{Error, Result},
     io::http::{Request, SharedTransport},
 };
 
 /// Writes rows to the Logs Ingestion API.
-pub(super) struct Writer {
+pub(super) struct ReferenceWriter {
     transport: SharedTransport,
     url: String,
     bearer: String,
 }
 
-impl Writer {
+impl ReferenceWriter {
     /// Signs in.
     pub(super) async fn start(settings: &Settings, transport: &SharedTransport) -> Result<Self> {
         let identity = &settings.identity;
@@ -48,7 +48,7 @@ impl Writer {
         else {
             return Err(Error::contract("the reference has no place to write to"));
         };
-        let app = App {
+        let app = Registration {
             tenant,
             client,
             secret: secret.expose_secret(),
@@ -85,13 +85,13 @@ impl Writer {
 }
 
 /// An app registration.
-pub(super) struct App<'a> {
+pub(super) struct Registration<'a> {
     pub(super) tenant: &'a str,
     pub(super) client: &'a str,
     pub(super) secret: &'a str,
 }
 
-impl App<'_> {
+impl Registration<'_> {
     /// Signs in for `scope`.
     pub(super) async fn sign_in(
         &self,

@@ -5,11 +5,13 @@ use super::{
     LIST, OLDEST_FIRST, plain,
 };
 use crate::core::{
-    assets::{Asset, Form, Key, Kind},
-    endpoint::{Endpoint, TimeFilter, WindowQuery},
-    mapping::{As, take, within},
-    paging::Paging,
-    record::Identity,
+    json::record::KeyRule,
+    mapping::{
+        assets::{Asset, Form, Key, Kind},
+        rule::{As, take, within},
+    },
+    position::paging::Paging,
+    protocol::endpoint::{Endpoint, ListQuery, TimeFilter},
 };
 
 /// A page of Graph's lists. It gives 1,000 at most, and skips no more than 500 inside an instant.
@@ -19,7 +21,7 @@ const GRAPH_ALERTS: u32 = 500;
 pub static ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
     domain: GRAPH,
-    window: WindowQuery {
+    window: ListQuery {
         path: "/v1.0/security/alerts_v2",
         filter: TimeFilter::OData("lastUpdateDateTime"),
         parameters: OLDEST_FIRST,
@@ -37,11 +39,11 @@ pub static ALERTS: Endpoint = Endpoint {
     ],
     fix: "grant the app the application role `SecurityAlert.Read.All` of Microsoft Graph, with admin \
           consent, or set `DEFENDER_ALERTS_API=mde` for an app that holds `Alert.Read.All`",
-    identity: Identity {
+    identity: KeyRule {
         id: "id",
         version: Some("lastUpdateDateTime"),
         time: "lastUpdateDateTime",
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
     fingerprints: "defender.alerts",
     schema: Some("alerts"),
@@ -82,7 +84,7 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
     fingerprints: "defender.alerts.mde",
     schema: Some("mde-alerts"),
     domain: MDE,
-    window: WindowQuery {
+    window: ListQuery {
         path: "/api/alerts",
         filter: TimeFilter::OData("lastUpdateTime"),
         parameters: &[("$orderby", "lastUpdateTime asc"), ("$expand", "evidence")],
@@ -95,11 +97,11 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
     roles: &["Alert.Read.All", "Alert.ReadWrite.All"],
     fix: "grant the app the application role `Alert.Read.All` of `WindowsDefenderATP`, with admin \
           consent, or set `DEFENDER_ALERTS_API=graph` for an app that holds `SecurityAlert.Read.All`",
-    identity: Identity {
+    identity: KeyRule {
         id: "id",
         version: Some("lastUpdateTime"),
         time: "lastUpdateTime",
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
     rules: &[
         take("id", "detectionUuid", As::Json),

@@ -5,12 +5,14 @@ use super::{
     LIST, OLDEST_FIRST, plain,
 };
 use crate::core::{
-    columns,
-    endpoint::{Endpoint, TimeFilter, WindowQuery},
-    mapping::{As, Rule, take},
-    paging::Paging,
-    pick::gather,
-    record::Identity,
+    json::record::KeyRule,
+    mapping::{
+        columns,
+        from_list::gather,
+        rule::{As, Rule, take},
+    },
+    position::paging::Paging,
+    protocol::endpoint::{Endpoint, ListQuery, TimeFilter},
 };
 
 const INCIDENT: &[Rule] = &[
@@ -26,7 +28,7 @@ const INCIDENT: &[Rule] = &[
     take("classification", "resolveReason", As::Text),
 ];
 
-const INCIDENT_LIST: WindowQuery = WindowQuery {
+const INCIDENT_LIST: ListQuery = ListQuery {
     path: "/v1.0/security/incidents",
     filter: TimeFilter::OData("lastUpdateDateTime"),
     parameters: OLDEST_FIRST,
@@ -51,11 +53,11 @@ const fn incidents() -> Endpoint {
           admin consent, or set `DEFENDER_INCIDENTS_API=xdr` for an app that holds \
           `Incident.Read.All`",
         table: &columns::INCIDENTS,
-        identity: Identity {
+        identity: KeyRule {
             id: "id",
             version: Some("lastUpdateDateTime"),
             time: "lastUpdateDateTime",
-            ..Identity::PLAIN
+            ..KeyRule::PLAIN
         },
         fingerprints: "defender.incidents",
         schema: Some("incidents"),
@@ -73,7 +75,7 @@ pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
         gather("detectionUuids", &["alerts", "id"]),
         gather("deviceUuids", &["alerts", "evidence", "mdeDeviceId"]),
     ],
-    window: WindowQuery {
+    window: ListQuery {
         parameters: &[
             ("$orderby", "lastUpdateDateTime asc"),
             ("$expand", "alerts"),
@@ -90,7 +92,7 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
         gather("deviceUuids", &["alerts", "devices", "mdatpDeviceId"]),
     ],
     domain: XDR,
-    window: WindowQuery {
+    window: ListQuery {
         path: "/api/incidents",
         filter: TimeFilter::OData("lastUpdateTime"),
         // It takes no `$orderby`.
@@ -105,11 +107,11 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
     fix: "grant the app the application role `Incident.Read.All` of `Microsoft Threat Protection`, \
           with admin consent, or set `DEFENDER_INCIDENTS_API=graph` for an app that holds \
           `SecurityIncident.Read.All`",
-    identity: Identity {
+    identity: KeyRule {
         id: "incidentId",
         version: Some("lastUpdateTime"),
         time: "lastUpdateTime",
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
     fingerprints: "defender.incidents.xdr",
     schema: Some("xdr-incidents"),

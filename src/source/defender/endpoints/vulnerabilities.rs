@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::{super::BY_MACHINE, DAILY, DAY, LIST, plain};
 use crate::core::{
-    assets::{Asset, Form, Kind},
-    endpoint::{Endpoint, Snapshot, TimeFilter, WindowQuery},
-    mapping::{As, or_take, take},
-    paging::Paging,
-    record::Identity,
-    window::{Pace, Passes, REWRITE},
+    json::record::KeyRule,
+    mapping::{
+        assets::{Asset, Form, Kind},
+        rule::{As, or_take, take},
+    },
+    position::{
+        paging::Paging,
+        window::{Pace, Passes, REWRITE},
+    },
+    protocol::endpoint::{Endpoint, ListQuery, Snapshot, TimeFilter},
 };
 
 /// Changes of software vulnerabilities are kept for 14 days; the oldest bucket needs a margin.
@@ -19,7 +23,7 @@ const TVM_ROLES: &[&str] = &["Vulnerability.Read.All"];
 const TVM_FIX: &str = "grant the app the application role `Vulnerability.Read.All` of \
      `WindowsDefenderATP`, with admin consent, or take the stream out of `DEFENDER_STREAMS`";
 
-const VULNERABILITY_LIST: WindowQuery = WindowQuery {
+const VULNERABILITY_LIST: ListQuery = ListQuery {
     path: "/api/vulnerabilities/machinesVulnerabilities",
     ..LIST
 };
@@ -32,9 +36,9 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
     snapshot: Some(Snapshot { ignored: &[] }),
     roles: TVM_ROLES,
     fix: TVM_FIX,
-    identity: Identity {
+    identity: KeyRule {
         id: "id",
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
     fingerprints: "defender.vulnerabilities",
     schema: Some("machine-vulnerabilities"),
@@ -62,7 +66,7 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
     ..plain()
 };
 
-const CATALOGUE_LIST: WindowQuery = WindowQuery {
+const CATALOGUE_LIST: ListQuery = ListQuery {
     path: "/api/vulnerabilities",
     paging: Paging::Skip { top: 8_000 },
     ..LIST
@@ -79,11 +83,11 @@ pub static CATALOGUE: Endpoint = Endpoint {
     }),
     roles: TVM_ROLES,
     fix: TVM_FIX,
-    identity: Identity {
+    identity: KeyRule {
         id: "id",
         version: Some("updatedOn"),
         time: "updatedOn",
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
     fingerprints: "defender.vulnerability-catalogue",
     schema: Some("vulnerability-catalogue"),
@@ -112,14 +116,14 @@ pub static CATALOGUE: Endpoint = Endpoint {
 pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
     stream: "defender.software-vulnerabilities",
     domain: BY_MACHINE,
-    window: WindowQuery {
+    window: ListQuery {
         path: "/api/machines/SoftwareVulnerabilityChangesByMachine",
         filter: TimeFilter::Since("sinceTime", 6),
         parameters: &[("pageSize", "50000")],
         paging: Paging::Link,
         ..LIST
     },
-    pass: Some(WindowQuery {
+    pass: Some(ListQuery {
         path: "/api/machines/SoftwareVulnerabilitiesExport",
         parameters: &[("sasValidHours", "6")],
         paging: Paging::Files,
@@ -127,13 +131,13 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
     }),
     roles: TVM_ROLES,
     fix: TVM_FIX,
-    identity: Identity {
+    identity: KeyRule {
         id: "id",
         version: Some("eventTimestamp"),
         time: "eventTimestamp",
         version_also: Some("status"),
         capitals: true,
-        ..Identity::PLAIN
+        ..KeyRule::PLAIN
     },
     fingerprints: "defender.software-vulnerabilities",
     schema: Some("software-vulnerabilities"),

@@ -1,0 +1,257 @@
+//! The command line.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Environment, LogSettings, Mode, Settings},
+    error::{Error, Result},
+    host,
+    io::clock::{SharedClock, SystemClock},
+    logging,
+    serve::Served,
+};
+
+mod assets;
+mod bench;
+mod check;
+mod columns;
+mod cursor;
+mod demo;
+mod outbox;
+mod routes;
+mod run;
+mod schema;
+mod screen;
+mod simulate;
+
+/// Where `run`, `check`, `cursor` and `query` find settings that the environment does not have.
+const LOCAL_SETTINGS: &str = "local.settings.json";
+
+/// Threads for what keeps a processor or a disk busy. Async work has one of its own, which is never
+/// busy for long; each further thread would cost memory of its own.
+const WORKERS: usize = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  sentinel-connector demo                        try everything: no settings, no network
+  sentinel-connector query \"SELECT count(*) FROM IntegrationTable_CL\"
+  sentinel-connector check                       try each setting and each dependency
+  sentinel-connector check --estimate            how much each stream brings a day
+  sentinel-connector run EsetTimer --once        one run with real settings
+  sentinel-connector run --watch                 run on and on, as the timers would
+  sentinel-connector cursor show                 where each stream stands
+  sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
+  sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
+  sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
+  sentinel-connector simulate --fault eset.detections:429x3 --machines 5000
+
+Settings come from the environment, then from `Values` in ./local.settings.json.";
+
+#[derive(Parser)]
+#[command(name = "sentinel-connector", version, about, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer the Azure Functions host, which starts this itself
+    Serve,
+    /// Pull a simulated company into ./connector-data: no settings, no network, under a minute
+    Demo(demo::DemoArguments),
+    /// Run functions with real settings, without the Functions host
+    Run(run::RunArguments),
+    /// Try each setting and each dependency, and say how to mend what is wrong
+    Check(check::CheckArguments),
+    /// Show or move the position of a stream
+    #[command(subcommand)]
+    Cursor(cursor::CursorCommand),
+    /// Show, push or drop what waits for the sink
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
+    /// Show, retry or drop what was refused
+    #[command(subcommand)]
+    Dead(outbox::DeadCommand),
+    /// Say which machine is behind an address, a name or an id
+    #[command(subcommand)]
+    Assets(assets::AssetsCommand),
+    /// Print what has to be there for streams with a table of their own
+    #[command(subcommand)]
+    Routes(routes::RoutesCommand),
+    /// Print which member of each stream goes to which column
+    Columns,
+    /// Ask the embedded tables in SQL
+    Query {
+        /// One SELECT
+        sql: String,
+    },
+    /// Print the tables and their columns as JSON, to compare with those of a workspace
+    Schema,
+    /// Serve the simulated services, and print the settings that point anything at them
+    Simulate(simulate::SimulateArguments),
+    /// Measure speed and memory against the work that nobody can leave out, on this machine alone
+    Bench(bench::BenchArguments),
+}
+
+/// Runs the program with these arguments.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_use(&error),
+    };
+    let runtime = runtime(&arguments.command)
+        .build()
+        .map_err(|error| Error::transient(format!("no threads to be had: {error}")));
+    let end = runtime.and_then(|runtime| runtime.block_on(run(arguments.command)));
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            screen::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime(command: &Command) -> tokio::runtime::Builder {
+    let mut runtime = match command {
+        // Nobody counts what it costs, but it has to be quicker than who is measured.
+        Command::Bench(arguments) if arguments.is_the_world() => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    runtime.max_blocking_threads(WORKERS).enable_all();
+    runtime
+}
+
+/// Help goes to stdout; a mistake is one line, and exit code 2.
+fn wrong_use(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        screen::line(error.render().to_string().trim_end());
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let what = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "error: a command is missing",
+        _ => text.lines().next().unwrap_or("error: wrong use"),
+    };
+    screen::complain(&format!("{what} (`sentinel-connector --help` shows how)"));
+    ExitCode::from(2)
+}
+
+async fn run(command: Command) -> Result<()> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    match command {
+        Command::Serve => serve(clock).await,
+        Command::Demo(arguments) => demo::demo(arguments, clock).await,
+        Command::Run(arguments) => run::run(arguments, local_settings()?, clock).await,
+        Command::Check(arguments) => check::check(arguments, &local_environment()?, clock).await,
+        Command::Cursor(command) => {
+            cursor::cursor(command, &local_environment()?, &local_settings()?, clock).await
+        }
+        Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
+        Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
+        Command::Assets(command) => {
+            assets::assets(command, &local_settings()?, clock, &stop_on_signal()?).await
+        }
+        Command::Routes(command) => routes::routes(&command, local_settings()?),
+        Command::Columns => {
+            columns::columns();
+            Ok(())
+        }
+        Command::Query { sql } => run::query(&sql, &local_settings()?).await,
+        Command::Schema => {
+            schema::schema();
+            Ok(())
+        }
+        Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
+        Command::Bench(arguments) => bench::bench(arguments, clock).await,
+    }
+}
+
+/// The port is open before the settings are read: the host waits for nothing but the port. Wrong
+/// settings are the answer to each call; to end here would have the host start us over and over.
+async fn serve(clock: SharedClock) -> Result<()> {
+    let environment = Environment::from_process();
+    let log = LogSettings::load(&environment, Mode::Host);
+    logging::init(log.format, log.level)?;
+    let listener = host::bind(environment.host_port()?).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
+    let settings = Settings::load(&environment, Mode::Host);
+    let strange = match &settings {
+        Ok(settings) => &settings.warnings,
+        Err(problems) => &problems.warnings,
+    };
+    for note in strange {
+        tracing::info!(setting = note.setting, "{note}");
+    }
+    let served = Served::new(environment, settings, Arc::clone(&clock));
+    host::serve_until_terminated(listener, Arc::new(served), clock).await
+}
+
+fn local_environment() -> Result<Environment> {
+    let environment = Environment::from_process();
+    let file = Path::new(LOCAL_SETTINGS);
+    if file.exists() {
+        environment.with_local_settings(file)
+    } else {
+        Ok(environment)
+    }
+}
+
+/// The folder of embedded data, by the one setting that the simulated world depends on.
+fn data_folder(environment: &Environment) -> Result<PathBuf> {
+    const NAME: &str = "CONNECTOR_DATA";
+    let only: Environment = environment
+        .get(NAME)
+        .map(|value| (NAME, value))
+        .into_iter()
+        .collect();
+    Ok(Settings::load(&only, Mode::Local)?.data)
+}
+
+/// Settings for a command line, with what is strange about them said.
+fn local_settings() -> Result<Settings> {
+    let settings = Settings::load(&local_environment()?, Mode::Local)?;
+    logging::init(settings.log.format, settings.log.level)?;
+    for warning in &settings.warnings {
+        screen::complain(&format!("note: {warning}"));
+    }
+    Ok(settings)
+}
+
+/// Is cancelled when somebody ends the program with Ctrl-C or SIGTERM.
+fn stop_on_signal() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let signal = host::terminated()?;
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        signal.await;
+        on_signal.cancel();
+    });
+    Ok(stop)
+}
+
+/// An address to listen on, which must be this machine.
+fn loopback(text: &str) -> std::result::Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())?;
+    if !address.ip().is_loopback() {
+        return Err("the simulator listens on this machine only, such as on 127.0.0.1".to_owned());
+    }
+    Ok(address)
+}

@@ -1,0 +1,13 @@
+//! Decisions, and nothing else: no IO, no clock, no environment.
+//!
+//! | room | what it decides |
+//! |---|---|
+//! | [`json`] | where a record, a member, a line begins and ends in the bytes of an answer |
+//! | [`position`] | where a stream stands, what it asks for next, what of an answer is new |
+//! | [`mapping`] | which columns of a row a record fills, and what stays over |
+//! | [`protocol`] | how an API is asked, and what its answers mean |
+
+pub mod json;
+pub mod mapping;
+pub mod position;
+pub mod protocol;

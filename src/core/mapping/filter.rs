@@ -1,0 +1,173 @@
+//! Which records a setting leaves out: as data.
+
+use chrono::{DateTime, Utc};
+
+use serde_json::Value;
+
+use crate::core::json::{record::JsonObject, time::parse_time};
+
+/// One reason to leave a record out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// Its member says this.
+    Says(&'static str, &'static str),
+    /// Its member says something else than one of these.
+    SaysNot(&'static str, &'static [&'static str]),
+    /// None of the objects in its list says, in that member, one of these. An empty list says
+    /// nothing, and neither does one that is not there.
+    NoneSays(&'static str, &'static str, &'static [&'static str]),
+    /// Its member is no number above zero.
+    NotPositive(&'static str),
+    /// Its member says this, and nothing of the record was ever sent: what was sent is remembered by
+    /// the time in the last member.
+    SaysBeforeSent(&'static str, &'static str, &'static str),
+    /// None is left out, but what is sent is remembered by the time in this member, for one who asks
+    /// later.
+    Remembered(&'static str),
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It goes on.
+    Keep,
+    /// A setting leaves it out.
+    Drop,
+    /// A setting leaves it out, unless something of it was sent before.
+    UnlessSent,
+}
+
+/// What becomes of a record under these.
+pub fn decide(filters: &[Filter], record: &JsonObject<'_>) -> Decision {
+    let text = |member: &str| record.text(member);
+    let says = |member: &str, value: &str| {
+        text(member).is_some_and(|text| text.eq_ignore_ascii_case(value))
+    };
+    let mut decision = Decision::Keep;
+    for filter in filters {
+        match *filter {
+            Filter::Says(member, value) if says(member, value) => return Decision::Drop,
+            Filter::SaysNot(member, values) if !values.iter().any(|value| says(member, value)) => {
+                return Decision::Drop;
+            }
+            Filter::NoneSays(list, member, values) if none_says(record, list, member, values) => {
+                return Decision::Drop;
+            }
+            Filter::NotPositive(member)
+                if text(member)
+                    .and_then(|text| text.parse::<f64>().ok())
+                    .is_none_or(|number| number <= 0.0) =>
+            {
+                return Decision::Drop;
+            }
+            Filter::SaysBeforeSent(member, value, _) if says(member, value) => {
+                decision = Decision::UnlessSent;
+            }
+            _ => {}
+        }
+    }
+    decision
+}
+
+fn none_says(record: &JsonObject<'_>, list: &str, member: &str, values: &[&str]) -> bool {
+    let list = record.get(list);
+    let list = list.and_then(|list| serde_json::from_str::<Vec<Value>>(list.get()).ok());
+    let says = |one: &Value| {
+        let text = one.get(member).and_then(Value::as_str);
+        text.is_none_or(|text| values.iter().any(|value| text.eq_ignore_ascii_case(value)))
+    };
+    list.is_some_and(|list| !list.is_empty() && !list.iter().any(says))
+}
+
+/// The time by which it is remembered that something of a record was sent; none when nobody will ask.
+pub fn remembered_by(filters: &[Filter], record: &JsonObject<'_>) -> Option<Option<DateTime<Utc>>> {
+    filters.iter().find_map(|filter| match filter {
+        Filter::SaysBeforeSent(_, _, time) | Filter::Remembered(time) => {
+            Some(record.text(time).and_then(|text| parse_time(&text)))
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESOLVED: Filter = Filter::SaysBeforeSent("status", "resolved", "created");
+
+    fn of(filters: &[Filter], record: &str) -> Decision {
+        decide(filters, &JsonObject::of(record.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_record_goes_on_unless_a_setting_leaves_it_out() {
+        let own = Filter::Says("serviceSource", "microsoftSentinel");
+        let endpoint = Filter::SaysNot("serviceSource", &["microsoftDefenderForEndpoint"]);
+        let exposed = Filter::NotPositive("exposedMachines");
+        assert_eq!(
+            of(&[own], r#"{"serviceSource":"MicrosoftSentinel"}"#),
+            Decision::Drop
+        );
+        assert_eq!(of(&[own], r#"{"serviceSource":"x"}"#), Decision::Keep);
+        assert_eq!(of(&[own, RESOLVED], "{}"), Decision::Keep);
+        assert_eq!(of(&[endpoint], "{}"), Decision::Drop);
+        assert_eq!(
+            of(
+                &[endpoint],
+                r#"{"serviceSource":"microsoftDefenderForEndpoint"}"#
+            ),
+            Decision::Keep
+        );
+        assert_eq!(of(&[exposed], r#"{"exposedMachines":0}"#), Decision::Drop);
+        assert_eq!(
+            of(&[exposed], r#"{"exposedMachines":null}"#),
+            Decision::Drop
+        );
+        assert_eq!(of(&[exposed], r#"{"exposedMachines":2}"#), Decision::Keep);
+        assert_eq!(
+            of(&[RESOLVED], r#"{"status":"Resolved"}"#),
+            Decision::UnlessSent
+        );
+        assert_eq!(
+            of(
+                &[RESOLVED, own],
+                r#"{"status":"resolved","serviceSource":"microsoftSentinel"}"#
+            ),
+            Decision::Drop
+        );
+    }
+
+    #[test]
+    fn a_list_of_which_nothing_is_wanted_leaves_its_record_out() {
+        let wanted = Filter::NoneSays("alerts", "from", &["here", "there"]);
+        for (record, decision) in [
+            (
+                r#"{"alerts":[{"from":"elsewhere"},{"from":"Here"}]}"#,
+                Decision::Keep,
+            ),
+            (r#"{"alerts":[{"from":"elsewhere"}]}"#, Decision::Drop),
+            // What is not known is not left out.
+            (
+                r#"{"alerts":[{"from":"elsewhere"},{"from":null}]}"#,
+                Decision::Keep,
+            ),
+            (r#"{"alerts":[]}"#, Decision::Keep),
+            (r#"{"alerts":"none"}"#, Decision::Keep),
+            ("{}", Decision::Keep),
+        ] {
+            assert_eq!(of(&[wanted], record), decision, "{record}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_remembered_by_its_time() {
+        let record = br#"{"created":"2026-01-01T00:00:00Z"}"#;
+        let members = JsonObject::of(record).unwrap();
+        assert_eq!(remembered_by(&[], &members), None);
+        let time = "2026-01-01T00:00:00Z".parse().ok();
+        assert_eq!(remembered_by(&[RESOLVED], &members), Some(time));
+        let remembered = Filter::Remembered("created");
+        assert_eq!(remembered_by(&[remembered], &members), Some(time));
+        assert_eq!(decide(&[remembered], &members), Decision::Keep);
+    }
+}

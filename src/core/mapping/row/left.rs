@@ -1,0 +1,124 @@
+//! What of a record no column took.
+
+use super::{is_ours, object::ObjectWriter};
+use crate::core::json::record::JsonObject;
+
+/// What became of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MemberOutcome {
+    /// No rule has come to it.
+    Open,
+    /// A column holds all of it.
+    Taken,
+    /// Columns hold some of its members; what is left of it is the part with this number.
+    Partly(u8),
+    /// It is left over as it is.
+    Kept,
+}
+
+/// What became of the members of one object.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// By the places of the members.
+    outcomes: Vec<MemberOutcome>,
+    /// What is left of members of which columns hold some.
+    parts: Vec<String>,
+    /// A member has a name of ours.
+    has_ours: bool,
+}
+
+impl Left {
+    /// All of `record`, which has the names of the one before if `same`.
+    pub(super) fn begin(&mut self, record: &JsonObject<'_>, same: bool) {
+        self.parts.clear();
+        self.outcomes.clear();
+        self.outcomes.resize(record.places(), MemberOutcome::Open);
+        if !same {
+            self.has_ours = record.members().any(|member| is_ours(member.name()));
+        }
+    }
+
+    /// What is left of a member of which columns hold some.
+    pub(super) fn part(&mut self, left: String) -> MemberOutcome {
+        // No plan has so many steps that this fails.
+        u8::try_from(self.parts.len()).map_or(MemberOutcome::Kept, |part| {
+            self.parts.push(left);
+            MemberOutcome::Partly(part)
+        })
+    }
+
+    /// Of two rules for a member the first says what became of it.
+    pub(super) fn note(&mut self, at: u32, outcome: MemberOutcome) {
+        let noted = self.outcomes.get_mut(at as usize);
+        if let Some(noted) = noted.filter(|noted| **noted == MemberOutcome::Open) {
+            *noted = outcome;
+        }
+    }
+
+    /// Writes what no column took of the members of `record`. Names of ours are made to differ.
+    pub(super) fn write(&self, record: &JsonObject<'_>, object: &mut ObjectWriter<'_>) {
+        self.each::<true>(record, object);
+    }
+
+    /// The same of an inner object, as text; `None` when nothing is left.
+    pub(super) fn text(&self, record: &JsonObject<'_>) -> Option<String> {
+        let mut text = String::new();
+        let mut object = ObjectWriter::new(&mut text);
+        self.each::<false>(record, &mut object);
+        object.close().then_some(text)
+    }
+
+    /// The places of the first and the last of the members that are left side by side, of an object no
+    /// part of whose members is left. `None` when one of them is not left as it is written.
+    pub(super) fn runs(&self, record: &JsonObject<'_>) -> Option<Vec<(u32, u32)>> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        let mut end = 0;
+        for (at, (member, outcome)) in (0..).zip(record.members().zip(&self.outcomes)) {
+            if *outcome == MemberOutcome::Taken || !member.says() {
+                continue;
+            }
+            let written = member.written()?;
+            match runs.last_mut().filter(|_| written.start == end + 1) {
+                Some((_, last)) => *last = at,
+                None => runs.push((at, at)),
+            }
+            end = written.end;
+        }
+        (!self.has_ours).then_some(runs)
+    }
+
+    /// JsonObject that are left side by side are written at once.
+    fn each<const OUTER: bool>(&self, record: &JsonObject<'_>, object: &mut ObjectWriter<'_>) {
+        let text = record.as_written();
+        // Of what is written side by side.
+        let (mut start, mut end) = (0, 0);
+        for (member, outcome) in record.members().zip(&self.outcomes) {
+            if *outcome == MemberOutcome::Taken || !member.says() {
+                continue;
+            }
+            let is_ours = OUTER && self.has_ours && is_ours(member.name());
+            let part = match outcome {
+                MemberOutcome::Partly(part) => self.parts.get(usize::from(*part)),
+                _ => None,
+            };
+            if let Some(written) = member.written().filter(|_| part.is_none() && !is_ours) {
+                // One byte between two members is a comma.
+                if start == 0 || written.start != end + 1 {
+                    object.push_written(text.get(start..end).unwrap_or_default());
+                    start = written.start;
+                }
+                end = written.end;
+                continue;
+            }
+            object.push_written(text.get(start..end).unwrap_or_default());
+            (start, end) = (0, 0);
+            let value = part.map_or(member.value().get(), String::as_str);
+            if part.is_none() && is_ours {
+                object.push(&format!("@{}", member.name()), value);
+            } else {
+                object.push(member.name(), value);
+            }
+        }
+        object.push_written(text.get(start..end).unwrap_or_default());
+    }
+}

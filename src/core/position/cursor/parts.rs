@@ -1,0 +1,206 @@
+//! What a stream's state is made of, and what moves it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::core::position::window::Window;
+
+/// The name of one stream of one connection: the key of its state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StreamKey {
+    /// The connection, `default` without `CONNECTIONS`.
+    pub connection: String,
+    /// The stream, such as `eset.detections`.
+    pub stream: String,
+}
+
+impl StreamKey {
+    /// The key of `stream` of `connection`.
+    pub fn new(connection: &str, stream: &str) -> Self {
+        Self {
+            connection: connection.to_owned(),
+            stream: stream.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.connection, self.stream)
+    }
+}
+
+/// A saved position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Position {
+    /// Everything before this time was read.
+    Time(DateTime<Utc>),
+    /// Everything before this opaque token was read.
+    Token(String),
+}
+
+/// What one step of a run asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Slice {
+    /// The records of a window.
+    Window(Window),
+    /// What came after a token.
+    Token(String),
+    /// A first token, and no records.
+    Latest,
+    /// The records that the source took in within a window, whenever they happened.
+    Ingested(Window),
+    /// All records, as they are now.
+    Pass,
+}
+
+impl Slice {
+    /// Its window, when it has one.
+    pub fn window(&self) -> Option<Window> {
+        match self {
+            Self::Window(window) | Self::Ingested(window) => Some(*window),
+            Self::Token(_) | Self::Latest | Self::Pass => None,
+        }
+    }
+}
+
+/// Which of a record's times windows go by, where the source knows two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Basis {
+    /// When the source took it in: nothing is ever late.
+    Ingestion,
+    /// When it happened.
+    Event,
+}
+
+/// A slice that was read in part: it goes on from a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSlice {
+    /// The slice, frozen as it was first asked for.
+    pub slice: Slice,
+    /// The page that comes next.
+    pub page: String,
+    /// When the slice was first asked for.
+    pub began: DateTime<Utc>,
+}
+
+impl OpenSlice {
+    /// A pass that began then.
+    pub fn of_pass(began: DateTime<Utc>) -> Self {
+        Self::new(Slice::Pass, began)
+    }
+
+    /// A slice that is asked for from its first page.
+    pub(super) fn new(slice: Slice, began: DateTime<Utc>) -> Self {
+        Self {
+            slice,
+            page: String::new(),
+            began,
+        }
+    }
+}
+
+/// A range that could not be proven complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Its beginning.
+    pub from: DateTime<Utc>,
+    /// Its end.
+    pub to: DateTime<Utc>,
+    /// What happened, and what may be missing.
+    pub why: String,
+}
+
+/// Who works on the stream, and until when nobody else may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// One run of one process.
+    pub owner: String,
+    /// From then on it is anybody's.
+    pub until: DateTime<Utc>,
+}
+
+impl Lease {
+    /// Separates the process from the run in the name of an owner.
+    const RUN_MARK: char = '#';
+
+    /// The name of a run as an owner: two runs of one process are two owners.
+    pub fn owner_of(process: &str, run: u64) -> String {
+        format!("{process}{}{run:016x}", Self::RUN_MARK)
+    }
+
+    /// The process of the run that holds it.
+    pub fn process(&self) -> &str {
+        self.owner.split(Self::RUN_MARK).next().unwrap_or_default()
+    }
+}
+
+/// What a run has done so far, as far as the next step depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunProgress {
+    /// A window was read, so the next one needs no lookback.
+    pub window: bool,
+    /// The feed was read to its end.
+    pub feed: bool,
+    /// Windows are not offered, so the feed goes on before the backlog is read.
+    pub feed_first: bool,
+}
+
+/// What happened at the source, as far as it moves the stream. The reader moves its plan by it at
+/// once; the writer moves the saved state by it when everything before it is safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// A page was read, and another follows.
+    Page {
+        /// The slice it belongs to.
+        slice: Slice,
+        /// The page that follows.
+        next: String,
+        /// When the slice was first asked for.
+        began: DateTime<Utc>,
+    },
+    /// The last page of a slice was read.
+    Slice {
+        /// The slice.
+        slice: Slice,
+        /// The feed's next token, when it gave one.
+        token: Option<String>,
+        /// When the slice was first asked for; of [`Slice::Latest`], when it was answered.
+        began: DateTime<Utc>,
+    },
+    /// The page that the slice should go on from is refused.
+    PageRefused,
+    /// The cursor's token is refused.
+    TokenRefused {
+        /// How.
+        reason: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The source has no token feed.
+    FeedMissing {
+        /// When it said so.
+        at: DateTime<Utc>,
+    },
+    /// The source does not offer the stream at all.
+    Off {
+        /// When it said so.
+        at: DateTime<Utc>,
+        /// Until when it need not be asked again.
+        until: DateTime<Utc>,
+        /// How it said so.
+        why: String,
+    },
+    /// Something can't be read.
+    Gap(Gap),
+    /// Windows go by this time from now on, says the source.
+    Basis {
+        /// The time.
+        basis: Basis,
+        /// When the source said so.
+        at: DateTime<Utc>,
+    },
+}

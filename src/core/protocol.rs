@@ -1,0 +1,7 @@
+//! Requests and what their answers mean: endpoints as data, `OData`, retries, roles.
+
+pub mod endpoint;
+pub mod odata;
+pub mod request;
+pub mod retry;
+pub mod roles;

@@ -1,0 +1,16 @@
+//! One exchange with the outside world at a time: time, HTTP, tokens, rate limits.
+
+pub mod access;
+pub mod azure_transport;
+pub mod clock;
+pub mod exchange;
+pub mod expiry;
+pub mod http;
+pub mod identity;
+pub mod inflate;
+pub mod limiter;
+pub mod login;
+pub mod password;
+
+#[cfg(test)]
+mod script;

@@ -1,0 +1,196 @@
+//! One stream, one run: the walk of the data, readable from top to bottom.
+//!
+//! ```text
+//! take the lease, load the cursor                                 lease
+//!  → what comes next, from cursor and clock                       core::cursor
+//!  → for each slice, for each page: ask, cut into chunks          read, cut
+//!  → records → facts → drop what was seen → look up → rows        write, snapshot
+//!  → batches → push, isolating what is refused                    write, land
+//!  → save the cursor, after an unbroken run of rows that are safe write
+//!  → report                                                       report, health
+//! ```
+//!
+//! Reader and writer are two loops with a short channel between them: the next page is asked for as
+//! soon as its token is known, while the rows of the last one are mapped and pushed. The reader
+//! moves a plan, the writer moves the saved state by the same [`Transition`](crate::core::position::cursor::Transition)s,
+//! each when it is due.
+//!
+//! **Invariant.** `pulled = landed + waiting + dead + duplicate + filtered + unchanged`, each record
+//! counted once, and a cursor never passes a record that is in none of them. What an error cuts off
+//! is counted as `again`: the cursor stays before it. Two runs can't both save. A record lands twice
+//! only when an answer of the sink was lost, the process died between push and save, or two runs
+//! overlapped.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    core::{
+        mapping::{filter::Filter, layout::Layout},
+        position::{cursor::StreamKey, window::Pace},
+    },
+    error::Result,
+    io::{
+        clock::SharedClock,
+        exchange::{Limits, Random},
+        expiry::Expiring,
+    },
+    sink::SharedSink,
+    source::SharedSource,
+    storage::SharedStorage,
+};
+
+mod deliver;
+mod filing;
+pub mod health;
+mod lease;
+mod map;
+mod read;
+mod report;
+mod snapshot;
+mod split;
+mod write;
+
+pub use report::{Counts, Outcome, Report};
+
+pub(crate) use deliver::Deliverer;
+pub(crate) use lease::{Held, Taken};
+
+use deliver::outbox_is_full;
+use read::Reader;
+use write::Writer;
+
+/// What every run works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where state is kept.
+    pub storage: SharedStorage,
+    /// Where rows go.
+    pub sink: SharedSink,
+    /// The time.
+    pub clock: SharedClock,
+    /// Numbers in `0.0..1.0`.
+    pub random: Random,
+    /// The most bytes of rows that wait for the sink; above it nothing is pulled.
+    pub outbox_max: u64,
+    /// Is told of every step.
+    pub progress: Arc<dyn Fn(&Report) + Send + Sync>,
+}
+
+/// One stream to run.
+#[derive(Clone)]
+pub struct Job {
+    /// Its name.
+    pub key: StreamKey,
+    /// Its source.
+    pub source: SharedSource,
+    /// The table of its rows: the endpoint's, unless it is routed to another.
+    pub table: String,
+    /// What they look like.
+    pub layout: Layout,
+    /// How it is read in time.
+    pub pace: Pace,
+    /// Rows carry the time of the event as `TimeGenerated`.
+    pub event_time: bool,
+    /// What it signs in with that ends one day.
+    pub expiring: Arc<[Expiring]>,
+    /// It runs even if its last run was a moment ago.
+    pub at_once: bool,
+    /// Which records settings leave out.
+    pub filters: &'static [Filter],
+}
+
+/// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds
+/// the memory of a run.
+const AHEAD: usize = 4;
+
+/// Runs a stream until it is up to date or the time is up. Errors are in the report.
+pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {
+    let mut report = Report::new(job.key.clone(), parts.clock.now());
+    let end = walk(job, parts, limits, &mut report).await;
+    report.end(end, parts.clock.now());
+    if report.has_run() {
+        health::write(job, parts, &report).await;
+    }
+    (parts.progress)(&report);
+    report
+}
+
+async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) -> Result<Outcome> {
+    let held = Held::load(parts, &job.key).await?;
+    if !job.at_once && held.state.is_fresh(job.pace.every, parts.clock.now()) {
+        return Ok(Outcome::NotDue);
+    }
+    let mut held = match held.take(limits).await? {
+        Taken::Held(held) => held,
+        Taken::Busy(lease) => {
+            report.reason = Some(format!("{} holds it until {}", lease.owner, lease.until));
+            return Ok(Outcome::Busy);
+        }
+    };
+    // Whoever finds the time or the source's patience used up by others keeps the place in the line.
+    let (now, rests_until) = (parts.clock.now(), job.source.rests_until());
+    if now < limits.deadline && rests_until.is_none_or(|until| until <= now) {
+        held.state.last_turn = Some(now);
+    }
+    let end = pull(job, parts, limits, &mut held, report).await;
+    if let Ok(Outcome::Off) = end {
+        report.reason.clone_from(&held.state.off_why);
+    }
+    held.state.behind = matches!(end, Ok(Outcome::Behind));
+    let now = parts.clock.now();
+    if let Ok(Outcome::Behind) = end {
+        report.reason = if limits.stop.is_cancelled() {
+            Some("asked to stop; the next run goes on from here".to_owned())
+        } else if now < limits.deadline {
+            held.state.backlog.map(|backlog| {
+                format!(
+                    "the source does not offer windows of this stream; its feed goes on, and {} to \
+                     {} is still to be read",
+                    backlog.from, backlog.to
+                )
+            })
+        } else {
+            None
+        };
+    }
+    report.lag_seconds = held
+        .state
+        .complete_until
+        .map(|good| (now - good).num_seconds().max(0));
+    report.gaps.clone_from(&held.state.gaps);
+    let released = held
+        .release(end.as_ref().err().map(ToString::to_string))
+        .await;
+    end.and_then(|outcome| released.map(|()| outcome))
+}
+
+/// Reads and writes until the stream is up to date or the time is up.
+async fn pull(
+    job: &Job,
+    parts: &Parts,
+    limits: &Limits,
+    held: &mut Held<'_>,
+    report: &mut Report,
+) -> Result<Outcome> {
+    if held.state.paused.is_some() {
+        return Ok(Outcome::Paused);
+    }
+    let rests = |until| !job.at_once && parts.clock.now() < until;
+    if held.state.off_until.is_some_and(rests) {
+        return Ok(Outcome::Off);
+    }
+    let (_, waiting) = parts.storage.outbox_size().await?;
+    if waiting >= parts.outbox_max {
+        return Err(outbox_is_full(waiting, parts.outbox_max));
+    }
+    let (pieces, incoming) = mpsc::channel(AHEAD);
+    let reader = Reader::new(job, parts, limits, held.state.clone(), pieces);
+    let writer = Writer::new(job, parts, limits, held, report);
+    // The reader owns the channel: when it is done, or fails, the writer settles what it has.
+    let (read, written) = tokio::join!(reader.run(), writer.run(incoming));
+
+    // A writer that fails makes the reader fail to hand on; its error is the cause.
+    written.and(read)
+}

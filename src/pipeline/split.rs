@@ -1,0 +1,278 @@
+//! The cutter: a body as it arrives → chunks of whole records.
+
+use super::{read::ReadEvent, snapshot::DedupMode};
+use crate::io::inflate::MaybeGzip;
+use crate::{
+    core::{
+        json::{
+            array_splitter::ArraySplitter, chunk::Chunk, line_splitter::LineSplitter,
+            time::parse_time,
+        },
+        position::{
+            cursor::{OpenSlice, Slice, Transition},
+            paging::{FilePage, Frame, Paging, Tally},
+        },
+        protocol::endpoint::{Endpoint, TimeFilter},
+    },
+    error::{Error, Result},
+};
+
+/// What a body looks like.
+pub(super) enum BodyShape {
+    /// A JSON object in which a member holds the records.
+    List {
+        /// The member.
+        records: &'static str,
+        /// The member of a record whose time says where the page ends.
+        time: Option<&'static str>,
+        /// An answer without the member is none.
+        required: bool,
+    },
+    /// Lines, perhaps compressed.
+    File(FilePage),
+}
+
+impl BodyShape {
+    /// The shape of a page.
+    pub(super) fn of(
+        endpoint: &Endpoint,
+        slice: &Slice,
+        page: &str,
+        records: &'static str,
+    ) -> Self {
+        let list = endpoint.list(slice);
+        let is_feed = matches!(slice, Slice::Token(_) | Slice::Latest);
+        match (list.paging, FilePage::of(page)) {
+            (Paging::Files, Some(file)) => Self::File(file),
+            (paging, _) => Self::List {
+                records,
+                time: match (paging, list.filter) {
+                    (Paging::Boundary { .. }, TimeFilter::OData(member)) => Some(member),
+                    _ => None,
+                },
+                required: !is_feed && !matches!(paging, Paging::Token | Paging::Files),
+            },
+        }
+    }
+}
+
+/// What was learnt from a whole body.
+pub(super) struct Through {
+    pub(super) frame: Frame,
+    pub(super) tally: Tally,
+}
+
+/// A body that is not whole, or not what it should be.
+pub(super) struct Broken {
+    pub(super) error: Error,
+    /// Lines of the file that were handed on.
+    pub(super) lines: u64,
+}
+
+/// One body to cut.
+pub(super) struct Cut {
+    way: DedupMode,
+    open: OpenSlice,
+    cutting: Cutting,
+}
+
+enum Cutting {
+    List(Box<ListCut>),
+    File(Box<FileCut>),
+}
+
+struct ListCut {
+    cutter: ArraySplitter,
+    records: &'static str,
+    time: Option<&'static str>,
+    required: bool,
+    tally: Tally,
+    full: Vec<Chunk>,
+}
+
+struct FileCut {
+    plain: MaybeGzip,
+    lines: Lines,
+}
+
+struct Lines {
+    file: FilePage,
+    cutter: LineSplitter,
+    /// The first byte of the first line was looked at.
+    begun: bool,
+    /// Lines that were handed on.
+    handed_on: u64,
+}
+
+impl Cut {
+    /// A body of this shape, in chunks of about so many bytes, with hashes of records or without.
+    pub(super) fn new(
+        shape: BodyShape,
+        way: DedupMode,
+        open: &OpenSlice,
+        chunk_bytes: usize,
+        hashed: bool,
+    ) -> Self {
+        let cutting = match shape {
+            BodyShape::List {
+                records,
+                time,
+                required,
+            } => Cutting::List(Box::new(ListCut {
+                cutter: ArraySplitter::new(records)
+                    .in_chunks_of(chunk_bytes)
+                    .hashed(hashed),
+                records,
+                time,
+                required,
+                tally: Tally::default(),
+                full: Vec::new(),
+            })),
+            BodyShape::File(file) => Cutting::File(Box::new(FileCut {
+                plain: MaybeGzip::default(),
+                lines: Lines {
+                    cutter: LineSplitter::after(file.lines)
+                        .in_chunks_of(chunk_bytes)
+                        .hashed(hashed),
+                    begun: file.lines > 0,
+                    handed_on: file.lines,
+                    file,
+                },
+            })),
+        };
+        Self {
+            way,
+            open: open.clone(),
+            cutting,
+        }
+    }
+
+    /// Takes some of the next bytes and hands on what is whole. False when it needs further ones:
+    /// few compressed bytes may be many.
+    pub(super) fn feed(&mut self, part: &mut &[u8], whole: &mut Vec<ReadEvent>) -> Result<bool> {
+        match &mut self.cutting {
+            Cutting::List(list) => {
+                list.feed(part, self.way, whole)?;
+                *part = &[];
+                Ok(false)
+            }
+            Cutting::File(file) => match file.plain.next(part)? {
+                Some(text) => {
+                    file.lines.feed(text, &self.open, self.way, whole)?;
+                    Ok(true)
+                }
+                None => Ok(false),
+            },
+        }
+    }
+
+    /// The body has come to its end: what is left of it, and what was learnt.
+    pub(super) fn finish(&mut self, whole: &mut Vec<ReadEvent>) -> Result<Through> {
+        match &mut self.cutting {
+            Cutting::List(list) => list.finish(self.way, whole),
+            Cutting::File(file) => {
+                let lines = &mut file.lines;
+                file.plain.finish()?;
+                whole.extend(piece(lines.cutter.finish()?, self.way));
+                lines.handed_on = lines.cutter.lines();
+                Ok(Through {
+                    frame: Frame::default(),
+                    tally: Tally::default(),
+                })
+            }
+        }
+    }
+
+    /// Lines of the file that were handed on.
+    pub(super) fn lines(&self) -> u64 {
+        match &self.cutting {
+            Cutting::List(_) => 0,
+            Cutting::File(file) => file.lines.handed_on,
+        }
+    }
+}
+
+impl ListCut {
+    fn feed(&mut self, part: &[u8], way: DedupMode, whole: &mut Vec<ReadEvent>) -> Result<()> {
+        self.cutter.feed(part, &mut self.full)?;
+        for chunk in self.full.drain(..) {
+            count(&mut self.tally, &chunk, self.time);
+            whole.extend(piece(chunk, way));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, way: DedupMode, whole: &mut Vec<ReadEvent>) -> Result<Through> {
+        let cutter = std::mem::replace(&mut self.cutter, ArraySplitter::new(self.records));
+        let (last, frame) = cutter.finish::<Frame>()?;
+        if self.required && !frame.has(self.records) {
+            return Err(Error::contract(format!(
+                "the answer is not as documented: it has no `{}`",
+                self.records
+            )));
+        }
+        count(&mut self.tally, &last, self.time);
+        whole.extend(piece(last, way));
+        Ok(Through {
+            frame,
+            tally: self.tally,
+        })
+    }
+}
+
+impl Lines {
+    /// Lines count as read chunk by chunk: a file may be longer than a run.
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        open: &OpenSlice,
+        way: DedupMode,
+        whole: &mut Vec<ReadEvent>,
+    ) -> Result<()> {
+        let mut rest = bytes;
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        // A page of a proxy has lines as well.
+        if let (false, Some(first)) = (self.begun, first) {
+            self.begun = true;
+            if *first != b'{' {
+                return Err(Error::transient(
+                    "the file holds no records, but something else",
+                ));
+            }
+        }
+        while !rest.is_empty() {
+            let (left, chunk) = self.cutter.feed(rest);
+            rest = left;
+            if let Some(chunk) = chunk {
+                whole.extend(piece(chunk, way));
+                self.handed_on = self.cutter.lines();
+                whole.push(ReadEvent::Transition(Transition::Page {
+                    slice: open.slice.clone(),
+                    next: self.file.at(self.handed_on).to_string(),
+                    began: open.began,
+                }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A chunk with anything in it.
+fn piece(chunk: Chunk, way: DedupMode) -> Option<ReadEvent> {
+    (!chunk.is_empty()).then_some(ReadEvent::Chunk(chunk, way))
+}
+
+fn count(tally: &mut Tally, chunk: &Chunk, time: Option<&str>) {
+    let Some(member) = time else {
+        tally.add(chunk.len() as u64);
+        return;
+    };
+    for at in 0..chunk.handy() {
+        let members = chunk.members(at).ok();
+        let text = members.and_then(|members| members.text(member));
+        tally.see(text.and_then(|text| parse_time(&text)));
+    }
+    for _ in &chunk.oversized {
+        tally.see(None);
+    }
+}

@@ -1,0 +1,58 @@
+//! Where rows go: one push of one batch at a time. Retries and isolation are the pipeline's.
+//!
+//! Every sink passes one conformance suite (`tests/it/sink.rs`).
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{core::mapping::batch::Batch, error::Error};
+
+pub mod logs_ingestion;
+pub mod workspace;
+
+/// Why a push did not land.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// At least one row is refused as it is: isolate it.
+    #[error("the rows were refused: {0}")]
+    Refused(String),
+    /// The batch is too large for the sink: halve it.
+    #[error("the batch is too large: {0}")]
+    TooLarge(String),
+    /// Later, perhaps after this long. Whether the rows landed is not known.
+    #[error("{why}")]
+    Later {
+        /// What the sink asked for.
+        after: Option<Duration>,
+        /// What happened.
+        why: String,
+    },
+    /// No push will land until somebody acts.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// A place for rows.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Hands over a stamped batch, all rows or none. `Ok` means that they are safe.
+    async fn push(&self, batch: &Batch) -> std::result::Result<(), PushError>;
+
+    /// The same for a batch whose JSON nobody needs once it is safe: while the sink holds it in a
+    /// smaller form, the batch need not, and its room is free. After an error the batch is as it was.
+    async fn push_away(
+        &self,
+        batch: &mut Batch,
+        _room: Room,
+    ) -> std::result::Result<(), PushError> {
+        self.push(batch).await
+    }
+}
+
+/// The room for a batch's JSON, one of few; free when it is dropped.
+pub type Room = Option<OwnedSemaphorePermit>;
+
+/// A sink that can be shared.
+pub type SharedSink = Arc<dyn Sink>;

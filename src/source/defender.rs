@@ -1,0 +1,362 @@
+//! Microsoft Defender: devices, vulnerabilities, alerts and incidents, from the APIs of Defender for
+//! Endpoint (MDE), Defender XDR and Microsoft Graph.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use http::Method;
+use secrecy::ExposeSecret;
+
+use super::Source;
+use crate::{
+    core::{
+        position::{
+            cursor::Slice,
+            paging::{FilePage, Paging, Part},
+        },
+        protocol::{
+            endpoint::Endpoint,
+            odata::{ErrorDialect, page_query},
+            roles::{self, Beyond},
+        },
+    },
+    error::Result,
+    io::{
+        access::Scoped,
+        clock::SharedClock,
+        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions},
+        http::SharedTransport,
+        identity::SharedTokens,
+    },
+};
+
+mod endpoints;
+mod evidence;
+mod export;
+mod links;
+mod quotas;
+mod users;
+
+pub(crate) use endpoints::plain;
+pub use endpoints::{
+    ALERTS, CATALOGUE, ENDPOINTS, INCIDENTS, INCIDENTS_WITH_ALERTS, MACHINES, MDE_ALERTS,
+    SOFTWARE_VULNERABILITIES, VULNERABILITIES, XDR_INCIDENTS,
+};
+pub use quotas::Quotas;
+
+use export::Exports;
+use links::admits;
+use quotas::Rest;
+
+/// The APIs, as endpoints name them. Each has quotas of its own (defender.md 2).
+pub(crate) const MDE: &str = "mde";
+pub(crate) const BY_MACHINE: &str = "mde by machine";
+pub(crate) const EXPORT: &str = "mde export";
+pub(crate) const GRAPH: &str = "graph";
+pub(crate) const XDR: &str = "xdr";
+pub(crate) const HUNTING: &str = "hunting";
+/// Files behind links of their own, which want no token.
+pub(crate) const FILES: &str = "files";
+
+/// The application whose roles open an endpoint's API, as portals call it.
+pub fn resource(endpoint: &Endpoint) -> &'static str {
+    match endpoint.domain {
+        GRAPH | HUNTING => "Microsoft Graph",
+        XDR => "Microsoft Threat Protection",
+        _ => "WindowsDefenderATP",
+    }
+}
+
+/// Sent with every request. Microsoft tells partners apart by it, and without the preference values
+/// that came later read `unknownFutureValue`.
+pub(crate) const HEADERS: &[(&str, &str)] = &[
+    (
+        "user-agent",
+        concat!(
+            "MdatpPartner-SentinelConnector-SentinelConnector/",
+            env!("CARGO_PKG_VERSION")
+        ),
+    ),
+    ("prefer", "include-unknown-enum-members"),
+];
+
+/// Where and as whom to ask.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The tenant's id or domain.
+    pub tenant: String,
+    /// Who asks, as far as it is known: the app's client id.
+    pub client: String,
+    /// Where Defender for Endpoint answers, without a slash at the end.
+    pub mde_url: String,
+    /// The scope of its tokens.
+    pub mde_scope: String,
+    /// Where Defender XDR answers.
+    pub xdr_url: String,
+    /// The scope of its tokens.
+    pub xdr_scope: String,
+    /// Where Microsoft Graph answers.
+    pub graph_url: String,
+    /// The scope of its tokens.
+    pub graph_scope: String,
+    /// Which vulnerabilities are wanted; all of them when it is empty.
+    pub severities: Vec<String>,
+    /// Alerts of Defender for Endpoint are followed, and those of no other product.
+    pub endpoint_alerts: bool,
+}
+
+impl Account {
+    fn url(&self, api: &str) -> &str {
+        match api {
+            GRAPH | HUNTING => &self.graph_url,
+            XDR => &self.xdr_url,
+            _ => &self.mde_url,
+        }
+    }
+
+    fn scope(&self, api: &str) -> &str {
+        match api {
+            GRAPH | HUNTING => &self.graph_scope,
+            XDR => &self.xdr_scope,
+            _ => &self.mde_scope,
+        }
+    }
+}
+
+/// What alerts of Defender for Endpoint say in `serviceSource`: Graph's, and those in an incident of
+/// the XDR API, which knows it by its old name.
+pub const ENDPOINT_PRODUCT: &[&str] = &["microsoftDefenderForEndpoint", "MicrosoftDefenderATP"];
+
+/// What requests are sent and timed with.
+#[derive(Clone)]
+pub struct Wire {
+    /// The network, or what stands for it.
+    pub transport: SharedTransport,
+    /// The time.
+    pub clock: SharedClock,
+    /// Numbers in `0.0..1.0`, for waits.
+    pub random: Random,
+}
+
+/// What the streams of a connection share.
+pub struct Connection {
+    account: Account,
+    tokens: SharedTokens,
+    askers: HashMap<&'static str, ApiClient>,
+    clock: SharedClock,
+    hunting: Arc<Rest>,
+}
+
+impl Connection {
+    /// A connection for `account`.
+    pub fn new(account: Account, tokens: &SharedTokens, quotas: &Quotas, wire: &Wire) -> Arc<Self> {
+        let asker = |api: &'static str| {
+            let asker = ApiClient::new(
+                Arc::clone(&wire.transport),
+                Arc::clone(&wire.clock),
+                Arc::clone(&wire.random),
+                quotas.of(&account, api, &wire.clock),
+            );
+            if api == FILES {
+                return (api, asker);
+            }
+            let scoped = Scoped::new(Arc::clone(tokens), account.scope(api));
+            (api, asker.with_tokens(Arc::new(scoped)))
+        };
+        let apis = [MDE, BY_MACHINE, EXPORT, GRAPH, XDR, HUNTING, FILES];
+        Arc::new(Self {
+            askers: apis.map(asker).into(),
+            hunting: quotas.rest(&account.tenant),
+            account,
+            tokens: Arc::clone(tokens),
+            clock: Arc::clone(&wire.clock),
+        })
+    }
+
+    /// The tenant that it reads.
+    pub fn tenant(&self) -> &str {
+        &self.account.tenant
+    }
+
+    /// True when alerts of this product (`serviceSource`) are followed, so that their closing is
+    /// known.
+    pub fn follows(&self, product: &str) -> bool {
+        let mut names = ENDPOINT_PRODUCT.iter();
+        !self.account.endpoint_alerts || names.any(|name| product.eq_ignore_ascii_case(name))
+    }
+
+    /// Until when the tenant's share of hunting is used up.
+    pub(crate) fn hunting_rest(&self) -> &Rest {
+        &self.hunting
+    }
+
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    /// The scope of the token that opens an endpoint's API.
+    pub fn scope(&self, endpoint: &Endpoint) -> &str {
+        self.account.scope(endpoint.domain)
+    }
+
+    /// The application roles that none of these endpoints needs, which one token opens. A token that
+    /// can't be looked into says nothing; one of Graph is not looked into, as Microsoft asks (defender.md 1).
+    pub async fn roles_beyond(&self, endpoints: &[&Endpoint]) -> Result<Vec<Beyond>> {
+        let Some(first) = endpoints.first() else {
+            return Ok(Vec::new());
+        };
+        let mut opens: Vec<_> = endpoints.iter().map(|endpoint| endpoint.roles).collect();
+        if endpoints.iter().any(|one| one.stream == MACHINES.stream) {
+            opens.push(users::ROLES);
+        }
+        let token = self.tokens.token(self.scope(first)).await?;
+        if matches!(first.domain, GRAPH | HUNTING) {
+            return Ok(Vec::new());
+        }
+        let held = roles::claimed(token.expose_secret()).unwrap_or_default();
+        Ok(roles::beyond(&held, &opens))
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        api: &str,
+        question: &ApiRequest,
+        limits: &Limits,
+    ) -> Result<Reply> {
+        match self.askers.get(api) {
+            Some(asker) => asker.ask(question, limits).await,
+            None => Ok(Reply::NotOffered(format!("there is no API `{api}`"))),
+        }
+    }
+
+    pub(crate) fn url(&self, api: &str, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.account.url(api))
+    }
+}
+
+/// A question as these services want it to be asked.
+pub(crate) fn get(name: &str, url: String, asks: ErrorDialect, has_position: bool) -> ApiRequest {
+    ApiRequest {
+        name: name.to_owned(),
+        method: Method::GET,
+        url,
+        body: None,
+        has_position,
+        manner: RequestOptions {
+            headers: HEADERS,
+            asks: Some(asks),
+            ..RequestOptions::default()
+        },
+    }
+}
+
+/// One stream of a connection.
+pub struct Defender {
+    connection: Arc<Connection>,
+    endpoint: &'static Endpoint,
+    exports: Exports,
+    /// What is expanded was too much for the service once: not asked for again in this process.
+    bare: AtomicBool,
+}
+
+impl Defender {
+    /// The stream that `endpoint` describes.
+    pub fn new(connection: Arc<Connection>, endpoint: &'static Endpoint) -> Self {
+        Self {
+            connection,
+            endpoint,
+            exports: Exports::default(),
+            bare: AtomicBool::new(false),
+        }
+    }
+
+    /// What narrows a list down beside the time.
+    fn clauses(&self) -> Vec<String> {
+        let severities = &self.connection.account.severities;
+        let by_severity = [VULNERABILITIES.stream, CATALOGUE.stream];
+        if severities.is_empty() || !by_severity.contains(&self.endpoint.stream) {
+            return Vec::new();
+        }
+        let clauses = severities.iter().map(|one| format!("severity eq '{one}'"));
+        vec![clauses.collect::<Vec<_>>().join(" or ")]
+    }
+
+    /// The page, without what is expanded once that was too much.
+    fn lighter(&self, slice: &Slice, page: &str) -> String {
+        let Some(window) = slice.window() else {
+            return page.to_owned();
+        };
+        let mut part = Part::of(window, page);
+        if part.bare {
+            self.bare.store(true, Ordering::Relaxed);
+        }
+        part.bare |= self.bare.load(Ordering::Relaxed);
+        part.to_string()
+    }
+}
+
+#[async_trait]
+impl Source for Defender {
+    fn endpoint(&self) -> &'static Endpoint {
+        self.endpoint
+    }
+
+    async fn page(
+        &self,
+        slice: &Slice,
+        page: &str,
+        limits: &Limits,
+    ) -> Result<(Reply, &'static str)> {
+        let list = self.endpoint.list(slice);
+        let name = self.endpoint.stream;
+        if list.paging == Paging::Files {
+            let url = page_query(list, slice, "", &[]);
+            let question = get(
+                name,
+                self.connection.url(EXPORT, &url),
+                ErrorDialect::List,
+                false,
+            );
+            let file = FilePage::of(page);
+            let reply = self.exports.page(&self.connection, &question, file, limits);
+            return Ok((reply.await?, list.records));
+        }
+        let api = self.endpoint.domain;
+        let is_heavy = self.endpoint.stream == INCIDENTS.stream
+            && list.parameters.iter().any(|(name, _)| *name == "$expand");
+        let question = if list.paging == Paging::Link && !page.is_empty() {
+            if !admits(self.connection.account.url(api), page) {
+                let refused = "the next page lies on a host that is not the service's";
+                return Ok((Reply::PositionRefused(refused.to_owned()), list.records));
+            }
+            get(name, page.to_owned(), ErrorDialect::List, true)
+        } else {
+            let page = if is_heavy {
+                self.lighter(slice, page)
+            } else {
+                page.to_owned()
+            };
+            let part = slice.window().map(|window| Part::of(window, &page));
+            let bare = part.is_some_and(|part| part.bare);
+            let asks = match list.paging {
+                Paging::Skip { .. } => ErrorDialect::Snapshot,
+                _ if is_heavy && !bare => ErrorDialect::Expanded,
+                _ => ErrorDialect::List,
+            };
+            let skips = match list.paging {
+                Paging::Skip { .. } => !page.is_empty(),
+                _ => part.is_some_and(|part| part.skip > 0),
+            };
+            let url = page_query(list, slice, &page, &self.clauses());
+            get(name, self.connection.url(api, &url), asks, skips)
+        };
+        let reply = self.connection.ask(api, &question, limits).await?;
+        Ok((reply, list.records))
+    }
+}

@@ -1,0 +1,217 @@
+//! ESET Connect: detections of PROTECT, Inspect and Cloud Office Security, and incidents.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use async_trait::async_trait;
+use http::Method;
+
+use super::Source;
+use crate::{
+    core::{
+        position::cursor::Slice,
+        protocol::{endpoint::Endpoint, request::page_query},
+    },
+    error::Result,
+    io::{
+        clock::SharedClock,
+        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions, Tokens},
+        http::SharedTransport,
+        limiter::Limiter,
+        password::{ChangingLogin, Password},
+    },
+    source::{EnrichRequest, Enrichment},
+};
+
+mod endpoints;
+mod lookup;
+
+pub use endpoints::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, STREAMS};
+use lookup::{Devices, Pause};
+
+/// The service that grants tokens.
+const TOKEN_DOMAIN: &str = "business-account.iam";
+
+/// What is looked up about detections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LookUps {
+    /// The v2 shape of v1 detections.
+    pub details: bool,
+    /// The names of devices.
+    pub devices: bool,
+}
+
+/// Where and as whom to ask.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The service's base URL, with `{domain}` in place of the service.
+    pub url_template: String,
+    /// The API user's login.
+    pub login: String,
+    /// Its password.
+    pub password: Password,
+    /// The most calls a second, over all streams.
+    pub calls_per_second: NonZeroU32,
+    /// What is looked up.
+    pub look_ups: LookUps,
+}
+
+impl Account {
+    fn url(&self, domain: &str, path_and_query: &str) -> String {
+        format!(
+            "{}{path_and_query}",
+            self.url_template.replace("{domain}", domain)
+        )
+    }
+}
+
+/// What the streams of a connection share: one token, one rate limit, one map of devices.
+pub struct Connection {
+    account: Account,
+    limiter: Arc<Limiter>,
+    login: Arc<ChangingLogin>,
+    asker: ApiClient,
+    devices: Devices,
+    /// Details are not asked for while this is on: the service has none, or did not answer.
+    no_details: Pause,
+    no_devices: Pause,
+}
+
+impl Connection {
+    /// A connection for `account`.
+    pub fn new(
+        account: Account,
+        transport: SharedTransport,
+        clock: SharedClock,
+        random: Random,
+    ) -> Arc<Self> {
+        let limiter = Arc::new(Limiter::per_second(
+            account.calls_per_second,
+            Arc::clone(&clock),
+        ));
+        Self::limited(account, limiter, transport, clock, random)
+    }
+
+    /// A connection for an account that `other` uses as well: the service counts their calls
+    /// together.
+    pub fn beside(
+        other: &Self,
+        account: Account,
+        transport: SharedTransport,
+        clock: SharedClock,
+        random: Random,
+    ) -> Arc<Self> {
+        Self::limited(
+            account,
+            Arc::clone(&other.limiter),
+            transport,
+            clock,
+            random,
+        )
+    }
+
+    fn limited(
+        account: Account,
+        limiter: Arc<Limiter>,
+        transport: SharedTransport,
+        clock: SharedClock,
+        random: Random,
+    ) -> Arc<Self> {
+        let plain = ApiClient::new(transport, clock, random, Arc::clone(&limiter));
+        let login = Arc::new(ChangingLogin::new(
+            "eset login",
+            account.url(TOKEN_DOMAIN, "/oauth/token"),
+            &account.login,
+            account.password.clone(),
+            plain.clone(),
+        ));
+        let tokens: Arc<dyn Tokens> = Arc::<ChangingLogin>::clone(&login);
+        let asker = plain.with_tokens(tokens);
+        Arc::new(Self {
+            account,
+            limiter,
+            login,
+            asker,
+            devices: Devices::default(),
+            no_details: Pause::default(),
+            no_devices: Pause::default(),
+        })
+    }
+
+    /// True when both ask as the same user of the same service.
+    pub fn is_account(&self, account: &Account) -> bool {
+        self.account.login == account.login && self.account.url_template == account.url_template
+    }
+
+    /// ErrorDialect for an access token, unless there is one.
+    pub async fn log_in(&self, limits: &Limits) -> Result<()> {
+        self.login.bearer(None, limits).await.map(drop)
+    }
+}
+
+fn get(name: &str, url: String, has_position: bool) -> ApiRequest {
+    ApiRequest {
+        name: name.to_owned(),
+        method: Method::GET,
+        url,
+        body: None,
+        has_position,
+        manner: RequestOptions::default(),
+    }
+}
+
+/// One stream of a connection.
+pub struct Eset {
+    connection: Arc<Connection>,
+    endpoint: &'static Endpoint,
+}
+
+impl Eset {
+    /// The stream that `endpoint` describes.
+    pub fn new(connection: Arc<Connection>, endpoint: &'static Endpoint) -> Self {
+        Self {
+            connection,
+            endpoint,
+        }
+    }
+
+    fn is(&self, endpoint: &Endpoint) -> bool {
+        self.endpoint.stream == endpoint.stream
+    }
+}
+
+#[async_trait]
+impl Source for Eset {
+    fn endpoint(&self) -> &'static Endpoint {
+        self.endpoint
+    }
+
+    async fn page(
+        &self,
+        slice: &Slice,
+        page: &str,
+        limits: &Limits,
+    ) -> Result<(Reply, &'static str)> {
+        let (query, records) = page_query(self.endpoint, slice, page);
+        let url = self.connection.account.url(self.endpoint.domain, &query);
+        let has_position = !page.is_empty() || matches!(slice, Slice::Token(_));
+        let question = get(self.endpoint.stream, url, has_position);
+        Ok((self.connection.asker.ask(&question, limits).await?, records))
+    }
+
+    fn enriches(&self) -> bool {
+        let look_ups = self.connection.account.look_ups;
+        // The list of incidents leaves out which detections and devices they are about.
+        self.is(&INCIDENTS) || look_ups.devices || self.is(&DETECTIONS) && look_ups.details
+    }
+
+    async fn enrich(&self, records: &[EnrichRequest], limits: &Limits) -> Result<Vec<Enrichment>> {
+        if self.is(&INCIDENTS) {
+            return self.connection.incidents(records, limits).await;
+        }
+        let with_details = self.is(&DETECTIONS) && self.connection.account.look_ups.details;
+        Ok(self
+            .connection
+            .detections(records, with_details, limits)
+            .await)
+    }
+}
