@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -327,11 +326,14 @@ impl App {
         }
         let mut jobs = Vec::new();
         for job in self.jobs(function) {
-            jobs.push((self.last_turn(&job.key).await, job));
+            // A state that can't be read is reported by the run of its stream.
+            let saved = parts.storage.load(&job.key).await;
+            let turn = saved.as_ref().ok().and_then(Option::as_ref);
+            jobs.push((turn.and_then(|(state, _)| state.last_turn), saved, job));
         }
-        jobs.sort_by_key(|(turn, _)| *turn);
+        jobs.sort_by_key(|(turn, ..)| *turn);
         let mut reports = Vec::new();
-        for (_, job) in jobs {
+        for (_, saved, job) in jobs {
             let job = Job {
                 at_once: options.at_once,
                 ..job.clone()
@@ -342,24 +344,13 @@ impl App {
                 stream = job.key.stream
             );
             let report = async {
-                let report = pipeline::run(&job, &parts, &limits).await;
+                let report = pipeline::run_from(saved, &job, &parts, &limits).await;
                 log(&report);
                 report
             };
             reports.push(report.instrument(span).await);
         }
         reports
-    }
-
-    async fn last_turn(&self, key: &StreamKey) -> Option<DateTime<Utc>> {
-        // A state that can't be read is reported by the run of its stream.
-        self.parts
-            .storage
-            .load(key)
-            .await
-            .ok()
-            .flatten()
-            .and_then(|(state, _)| state.last_turn)
     }
 }
 

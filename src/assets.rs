@@ -226,7 +226,7 @@ async fn synced(storage: &dyn Storage, connection: &str) -> Result<Synced> {
 /// Why nothing is known by a name.
 async fn unknown(app: &App, sought: &str) -> Result<String> {
     let parts = app.parts();
-    let states = parts.storage.states().await?;
+    let states = parts.storage.stored_states().await?;
     let mut pulled = Vec::new();
     for (key, _) in states
         .iter()

@@ -258,8 +258,22 @@ async fn check_sink(sink: &dyn Sink, tables: &[&str], findings: &mut Findings<'_
 }
 
 async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
-    match storage.states().await {
-        Ok(states) => findings.ok("storage", &format!("positions of {} streams", states.len())),
+    match storage.stored_states().await {
+        Ok(states) => {
+            let damaged = states.iter().filter(|(_, state)| state.is_err());
+            let damaged: Vec<String> = damaged.map(|(key, _)| format!("`{key}`")).collect();
+            let read = states.len() - damaged.len();
+            if read > 0 || damaged.is_empty() {
+                findings.ok("storage", &format!("positions of {read} streams"));
+            }
+            if !damaged.is_empty() {
+                let what = format!(
+                    "the saved states of {} cannot be read: `cursor show` says why",
+                    damaged.join(", ")
+                );
+                findings.bad("storage", &what);
+            }
+        }
         Err(error) => findings.bad("storage", &error.to_string()),
     }
     match storage.outbox_size().await {

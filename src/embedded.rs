@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::{Error, Result};
@@ -27,7 +28,15 @@ const BUSY: Duration = Duration::from_secs(10);
 pub struct EmbeddedFile {
     folder: PathBuf,
     path: PathBuf,
-    connection: Arc<Mutex<Connection>>,
+    access: Access,
+}
+
+/// What may be done to the file.
+#[derive(Debug, Clone)]
+enum Access {
+    Write(Arc<Mutex<Connection>>),
+    /// Each reader opens it anew, and leaves its folder as it is.
+    Read,
 }
 
 impl EmbeddedFile {
@@ -40,8 +49,27 @@ impl EmbeddedFile {
         Ok(Arc::new(Self {
             folder: folder.to_owned(),
             path,
-            connection: Arc::new(Mutex::new(connection)),
+            access: Access::Write(Arc::new(Mutex::new(connection))),
         }))
+    }
+
+    /// The file that is there, to be read alone: nothing is created beside it, so that its folder need
+    /// not be one that this user may write. `None` when there is no file. Blocks.
+    pub fn read_only(folder: &Path) -> Result<Option<Arc<Self>>> {
+        let path = folder.join(FILE_NAME);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let file = Self {
+            folder: folder.to_owned(),
+            path,
+            access: Access::Read,
+        };
+        check_version(
+            &file.path,
+            file.with_blocking(|connection| version(connection))?,
+        )?;
+        Ok(Some(Arc::new(file)))
     }
 
     /// The file.
@@ -60,9 +88,8 @@ impl EmbeddedFile {
         &self,
         f: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let connection = Arc::clone(&self.connection);
-        self.off_thread(move || f(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)))
-            .await
+        let (access, path) = (self.access.clone(), self.path.clone());
+        self.off_thread(move || access.run(&path, f)).await
     }
 
     /// Runs `f` on a connection of its own that cannot write, so that a long query holds nobody up.
@@ -70,8 +97,11 @@ impl EmbeddedFile {
         &self,
         f: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let path = self.path.clone();
+        let (path, access) = (self.path.clone(), self.access.clone());
         self.off_thread(move || {
+            if let Access::Read = access {
+                return access.run(&path, f);
+            }
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let mut connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY)?;
@@ -85,11 +115,8 @@ impl EmbeddedFile {
         &self,
         f: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        f(&mut connection).map_err(|error| explain(&self.path, &error))
+        let done = self.access.run(&self.path, f);
+        done.map_err(|error| explain(&self.path, &error))
     }
 
     /// Waits for the disk at every commit from now on.
@@ -112,6 +139,110 @@ impl EmbeddedFile {
         }
     }
 }
+
+impl Access {
+    fn run<T>(
+        &self,
+        path: &Path,
+        f: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        match self {
+            Self::Write(connection) => {
+                f(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Self::Read => read_only(path, f),
+        }
+    }
+}
+
+/// Reads a file whose folder stays as it is.
+///
+/// | beside the file | how it is read |
+/// |---|---|
+/// | no log, or an empty one | as a file that nobody changes; when somebody did, the answer is refused |
+/// | a log and its index | with both: a process works on the file, or was cut off |
+/// | a log alone | as a copy, since `SQLite` would create the index |
+fn read_only<T>(
+    path: &Path,
+    f: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let [log, index] = ["-wal", "-shm"].map(|suffix| beside(path, suffix));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let state = |path: &Path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.len(), file.modified().ok()))
+    };
+    if state(&log).is_none_or(|(length, _)| length == 0) {
+        let before = state(path);
+        let name = percent_encode(path.as_os_str().as_encoded_bytes(), URI_PATH);
+        let uri = format!("file:{name}?immutable=1");
+        let mut connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?;
+        let answer = f(&mut connection)?;
+        if state(path) != before {
+            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(rusqlite::Error::SqliteFailure(busy, None));
+        }
+        return Ok(answer);
+    }
+    let copied = if index.exists() {
+        None
+    } else {
+        let copied = Copied::of(path, &log);
+        Some(copied.map_err(|error| {
+            let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+            rusqlite::Error::SqliteFailure(failed, Some(format!("no copy to read: {error}")))
+        })?)
+    };
+    let path = copied.as_ref().map_or(path, |copied| &copied.path);
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    f(&mut connection)
+}
+
+/// A file and its log, in a folder of their own for as long as this lives.
+struct Copied {
+    folder: PathBuf,
+    path: PathBuf,
+}
+
+impl Copied {
+    fn of(path: &Path, log: &Path) -> io::Result<Self> {
+        let name = format!("sentinel-connector-{:016x}", rand::random::<u64>());
+        let folder = std::env::temp_dir().join(name);
+        let mut folders = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folders, 0o700);
+        folders.create(&folder)?;
+        let copied = Self {
+            path: folder.join(FILE_NAME),
+            folder,
+        };
+        fs::copy(path, &copied.path)?;
+        fs::copy(log, beside(&copied.path, "-wal"))?;
+        Ok(copied)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// A file that `SQLite` keeps beside another.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// What stands as it is in the path of a `file:` URI.
+const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Creates the folder and an empty file, if they are missing: security data, nobody else's to read.
 ///
@@ -156,13 +287,7 @@ fn connect(path: &Path) -> Result<Connection> {
     // A transaction that reads first and writes later could not wait for another writer.
     connection.set_transaction_behavior(TransactionBehavior::Immediate);
     let version = mark(&mut connection).map_err(failed)?;
-    if version > SCHEMA_VERSION {
-        return Err(Error::config(format!(
-            "`{}` has schema {version}, this version knows {SCHEMA_VERSION}: run the version that \
-             wrote it, or a newer one",
-            path.display()
-        )));
-    }
+    check_version(path, version)?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
         .map_err(failed)?;
@@ -184,6 +309,18 @@ fn connect(path: &Path) -> Result<Connection> {
         .pragma_update(None, "cache_size", -512)
         .map_err(failed)?;
     Ok(connection)
+}
+
+/// Refuses a file that a newer version wrote.
+fn check_version(path: &Path, version: i64) -> Result<()> {
+    if version > SCHEMA_VERSION {
+        return Err(Error::config(format!(
+            "`{}` has schema {version}, this version knows {SCHEMA_VERSION}: run the version that \
+             wrote it, or a newer one",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Writes our schema version into a new file. Returns the version that it has then.

@@ -140,3 +140,115 @@ async fn a_panic_inside_does_not_lock_others_out() {
         .unwrap();
     assert_eq!(synchronous, 2);
 }
+
+/// Everything in a folder: names, bytes, and when they last changed, the folder itself included.
+fn all_of(folder: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        all.push((path.clone(), fs::read(&path).unwrap(), changed(&path)));
+    }
+    all.push((folder.to_owned(), Vec::new(), changed(folder)));
+    all.sort();
+    all
+}
+
+fn changed(path: &Path) -> std::time::SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+async fn sum(file: &EmbeddedFile) -> i64 {
+    let sql = "SELECT sum(x) FROM t";
+    let with = file.with(move |connection| connection.query_row(sql, [], |row| row.get(0)));
+    let with: i64 = with.await.unwrap();
+    let read = file.read(move |connection| connection.query_row(sql, [], |row| row.get(0)));
+    let read: i64 = read.await.unwrap();
+    assert_eq!(with, read);
+    with
+}
+
+#[tokio::test]
+async fn a_reader_leaves_the_folder_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(EmbeddedFile::read_only(folder.path()).unwrap().is_none());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    let file = EmbeddedFile::open(folder.path()).unwrap();
+    let write = |x: i64| {
+        file.with(move |connection| {
+            connection.execute_batch("CREATE TABLE IF NOT EXISTS t (x)")?;
+            connection.execute("INSERT INTO t VALUES (?1)", [x])
+        })
+    };
+    write(1).await.unwrap();
+    // Somebody works on it.
+    let reader = EmbeddedFile::read_only(folder.path()).unwrap().unwrap();
+    assert_eq!(sum(&reader).await, 1);
+    write(2).await.unwrap();
+    assert_eq!(sum(&reader).await, 3);
+
+    // As a process leaves it that was cut off, and without the index of its log.
+    for with_index in [true, false] {
+        let copy = tempfile::tempdir().unwrap();
+        for name in [
+            "connector.sqlite",
+            "connector.sqlite-wal",
+            "connector.sqlite-shm",
+        ] {
+            if with_index || !name.ends_with("-shm") {
+                fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+            }
+        }
+        let names = |folder: &Path| -> Vec<PathBuf> {
+            let all = all_of(folder).into_iter();
+            all.map(|(path, ..)| path).collect()
+        };
+        let (before, listed) = (all_of(copy.path()), names(copy.path()));
+        let reader = EmbeddedFile::read_only(copy.path()).unwrap().unwrap();
+        assert_eq!(sum(&reader).await, 3);
+        assert_eq!(names(copy.path()), listed);
+        if !with_index {
+            assert!(all_of(copy.path()) == before, "something has changed");
+        }
+    }
+
+    // Nobody works on it.
+    drop(file);
+    let before = all_of(folder.path());
+    let reader = EmbeddedFile::read_only(folder.path()).unwrap().unwrap();
+    assert_eq!(sum(&reader).await, 3);
+    let error = reader.with(|connection| connection.execute("DELETE FROM t", []));
+    assert_eq!(error.await.unwrap_err().kind(), Kind::Config);
+    assert!(all_of(folder.path()) == before, "something has changed");
+}
+
+#[tokio::test]
+async fn a_reader_refuses_what_was_written_while_it_read() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(EmbeddedFile::open(folder.path()).unwrap());
+    let reader = EmbeddedFile::read_only(folder.path()).unwrap().unwrap();
+    let other = folder.path().to_owned();
+    let read = reader.read(move |connection| {
+        let file = EmbeddedFile::open(&other).unwrap();
+        let table = "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000))";
+        file.with_blocking(|connection| connection.execute_batch(table))
+            .unwrap();
+        drop(file);
+        connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))
+    });
+    assert_eq!(read.await.unwrap_err().kind(), Kind::Transient);
+}
+
+#[test]
+fn a_folder_of_any_name_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("a b?c#d%20ü");
+    drop(EmbeddedFile::open(&folder).unwrap());
+    let reader = EmbeddedFile::read_only(&folder).unwrap().unwrap();
+    assert_eq!(
+        reader
+            .with_blocking(|connection| version(connection))
+            .unwrap(),
+        SCHEMA_VERSION
+    );
+}

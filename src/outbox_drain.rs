@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    core::{json::record::canonical_hash, mapping::batch::Batch, position::cursor::StreamKey},
+    core::{mapping::batch::Batch, position::cursor::StreamKey},
     error::{Error, Kind, Result},
     io::exchange::Limits,
-    pipeline::{Counts, Deliverer, Held, Outcome, Parts, Report, Taken, health},
+    pipeline::{Counts, Deliverer, Held, Outcome, Parts, Report, Taken, health, letter_id},
     storage::{DeadLetter, Parked},
 };
 
@@ -17,6 +17,21 @@ const LISTED: usize = 100;
 
 /// Sorts what is left of an entry right behind it.
 const REST: char = '~';
+
+/// Stands in the id of an entry before the id of the dead letter that it was.
+const RETRIED: &str = "-dead-";
+
+/// The id of the entry in which a dead letter is tried again: should it be refused again, it is the
+/// same letter.
+pub(crate) fn retried(letter: &str, at: DateTime<Utc>) -> String {
+    format!("{}{RETRIED}{letter}", at.format("%Y%m%dT%H%M%S%9f"))
+}
+
+/// The dead letter that an entry was.
+fn was_letter(entry: &Parked) -> Option<&str> {
+    let (_, letter) = entry.id.split_once(RETRIED)?;
+    Some(letter.trim_end_matches(REST))
+}
 
 /// The name of the lease.
 pub fn key() -> StreamKey {
@@ -72,7 +87,9 @@ async fn entries(
     let mut blocked = Blocked::default();
     loop {
         let waiting = parts.storage.parked(LISTED + blocked.entries.len()).await?;
-        if let Some(oldest) = waiting.first() {
+        // Not by one whose time somebody has taken away.
+        let mut timed = waiting.iter();
+        if let Some(oldest) = timed.find(|entry| entry.at > DateTime::UNIX_EPOCH) {
             report.lag_seconds = Some(age(parts, oldest));
         }
         let listed = waiting.into_iter();
@@ -180,13 +197,17 @@ async fn push(parts: &Parts, lander: &Deliverer, id: &str, report: &mut Report) 
     } else {
         &mut report.counts
     };
-    counts.pulled += parked.rows;
-    let Some(batch) = Batch::from_json(&parked.table, &parked.body) else {
+    let batch = Batch::from_json(&parked.table, &parked.body);
+    // No table is called nothing: somebody has changed the entry.
+    let Some(batch) = batch.filter(|_| !parked.table.is_empty()) else {
         let reason = "this entry of the outbox is damaged".to_owned();
-        counts.dead += parked.rows;
+        let rows = parked.rows.max(1);
+        counts.pulled += rows;
+        counts.dead += rows;
         bury(parts, &parked, vec![(parked.body.clone(), reason)]).await?;
         return parts.storage.drop_parked(id).await;
     };
+    counts.pulled += parked.rows;
     let landed = lander.land(batch.clone(), None).await;
     let settled = landed.settled();
     counts.landed += landed.rows as u64;
@@ -216,7 +237,7 @@ async fn bury(parts: &Parts, parked: &Parked, dead: Vec<(Vec<u8>, String)>) -> R
     }
     let at = parts.clock.now();
     let letter = |(body, reason): (Vec<u8>, String)| DeadLetter {
-        id: format!("{:016x}", canonical_hash(&body)),
+        id: was_letter(parked).map_or_else(|| letter_id(&parked.key, &body), str::to_owned),
         key: parked.key.clone(),
         table: parked.table.clone(),
         at,

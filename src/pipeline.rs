@@ -28,7 +28,10 @@ use tokio::sync::mpsc;
 use crate::{
     core::{
         mapping::{filter::Filter, layout::Layout},
-        position::{cursor::StreamKey, window::Pace},
+        position::{
+            cursor::{StreamKey, StreamState},
+            window::Pace,
+        },
     },
     error::Result,
     io::{
@@ -38,7 +41,7 @@ use crate::{
     },
     sink::SharedSink,
     source::SharedSource,
-    storage::SharedStorage,
+    storage::{ETag, SharedStorage},
 };
 
 mod deliver;
@@ -54,6 +57,7 @@ mod write;
 
 pub use report::{Counts, Outcome, Report};
 
+pub(crate) use dead_letter::id as letter_id;
 pub(crate) use deliver::Deliverer;
 pub(crate) use lease::{Held, Taken};
 
@@ -107,8 +111,19 @@ const AHEAD: usize = 4;
 
 /// Runs a stream until it is up to date or the time is up. Errors are in the report.
 pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {
+    let saved = parts.storage.load(&job.key).await;
+    run_from(saved, job, parts, limits).await
+}
+
+/// Runs a stream from its state as it was loaded a moment ago.
+pub async fn run_from(
+    saved: Result<Option<(StreamState, ETag)>>,
+    job: &Job,
+    parts: &Parts,
+    limits: &Limits,
+) -> Report {
     let mut report = Report::new(job.key.clone(), parts.clock.now());
-    let end = walk(job, parts, limits, &mut report).await;
+    let end = walk(saved, job, parts, limits, &mut report).await;
     report.end(end, parts.clock.now());
     if report.has_run() {
         health::write(job, parts, &report).await;
@@ -117,16 +132,30 @@ pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {
     report
 }
 
-async fn walk(job: &Job, parts: &Parts, limits: &Limits, report: &mut Report) -> Result<Outcome> {
-    let held = Held::load(parts, &job.key).await?;
-    if !job.at_once && held.state.is_fresh(job.pace.every, parts.clock.now()) {
-        return Ok(Outcome::NotDue);
-    }
-    let mut held = match held.take(limits).await? {
-        Taken::Held(held) => held,
-        Taken::Busy(lease) => {
-            report.reason = Some(format!("{} holds it until {}", lease.owner, lease.until));
-            return Ok(Outcome::Busy);
+async fn walk(
+    saved: Result<Option<(StreamState, ETag)>>,
+    job: &Job,
+    parts: &Parts,
+    limits: &Limits,
+    report: &mut Report,
+) -> Result<Outcome> {
+    let mut held = Held::of(parts, &job.key, saved?)?;
+    let mut is_old = true;
+    let mut held = loop {
+        if !job.at_once && held.state.is_fresh(job.pace.every, parts.clock.now()) {
+            return Ok(Outcome::NotDue);
+        }
+        match held.take(limits).await? {
+            Taken::Held(held) => break held,
+            // Others may have come and gone since it was loaded.
+            Taken::Busy(_) if is_old => {
+                held = Held::load(parts, &job.key).await?;
+                is_old = false;
+            }
+            Taken::Busy(lease) => {
+                report.reason = Some(format!("{} holds it until {}", lease.owner, lease.until));
+                return Ok(Outcome::Busy);
+            }
         }
     };
     // Whoever finds the time or the source's patience used up by others keeps the place in the line.

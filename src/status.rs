@@ -42,15 +42,25 @@ pub async fn status(
             check::dependencies(app, &mut tell).await;
             let parts = app.parts();
             // What can't be read is among the findings.
-            for (key, state) in parts.storage.states().await.unwrap_or_default() {
-                streams.push(json!({
-                    "connection": key.connection,
-                    "stream": key.stream,
-                    "says": sentences(&state, now),
-                    "goodUntil": state.complete_until,
-                    "gaps": state.gaps,
-                    "error": state.error,
-                }));
+            for (key, state) in parts.storage.stored_states().await.unwrap_or_default() {
+                streams.push(match state {
+                    Ok(state) => json!({
+                        "connection": key.connection,
+                        "stream": key.stream,
+                        "says": sentences(&state, now),
+                        "goodUntil": state.complete_until,
+                        "gaps": state.gaps,
+                        "error": state.error,
+                    }),
+                    Err(error) => json!({
+                        "connection": key.connection,
+                        "stream": key.stream,
+                        "says": ["has a saved state that cannot be read"],
+                        "goodUntil": null,
+                        "gaps": [],
+                        "error": error.to_string(),
+                    }),
+                });
             }
             if let Ok((batches, bytes)) = parts.storage.outbox_size().await {
                 outbox = json!({ "batches": batches, "bytes": bytes });

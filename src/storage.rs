@@ -22,6 +22,7 @@ mod snapshots;
 pub mod sqlite;
 
 pub use assets::Assets;
+use snapshots::damaged;
 pub use snapshots::{Sightings, Snapshots};
 
 /// Names one version of a stored state; a save with an older one is refused.
@@ -56,8 +57,19 @@ pub trait StateStore: Send + Sync {
     /// Forgets a stream. It is no error when there is nothing to forget.
     async fn forget(&self, key: &StreamKey) -> Result<()>;
 
-    /// All states, by key.
-    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>>;
+    /// The saved text of a stream's state and its version, whether or not it can be read.
+    async fn saved_text(&self, key: &StreamKey) -> Result<Option<(String, ETag)>>;
+
+    /// All states, by key; one that can't be read has its error in its place.
+    async fn stored_states(&self) -> Result<Vec<(StreamKey, Result<StreamState>)>>;
+
+    /// All states, by key, for whoever can do nothing without one of them.
+    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
+        let stored = self.stored_states().await?.into_iter();
+        stored
+            .map(|(key, state)| state.map(|state| (key, state)))
+            .collect()
+    }
 
     /// A name for this process as the owner of leases.
     fn owner(&self) -> String;
@@ -182,6 +194,18 @@ pub trait Originals: Send + Sync {
 
     /// The original of a row.
     async fn original(&self, key: &StreamKey, id: &str, version: &str) -> Result<Option<Original>>;
+}
+
+/// The reason of an entry, and what somebody has made of it since.
+fn with_damage(reason: String, damage: &[(bool, &str)]) -> String {
+    let damage: Vec<&str> = damage
+        .iter()
+        .filter_map(|(is_so, what)| is_so.then_some(*what))
+        .collect();
+    if damage.is_empty() {
+        return reason;
+    }
+    format!("damaged by somebody else, {}; {reason}", damage.join(", "))
 }
 
 /// All that the pipeline needs to remember.

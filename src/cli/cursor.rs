@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::screen::{line, named};
 use crate::{
     app,
-    config::{DEFAULT_CONNECTION, Environment, Settings},
+    config::{DEFAULT_CONNECTION, Environment, Settings, StorageSettings},
     core::{
         json::time::parse_time,
         position::{
@@ -16,10 +16,11 @@ use crate::{
             window::delta,
         },
     },
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     io::clock::{Clock, SharedClock},
+    pipeline::letter_id,
     status::{sentences, utc},
-    storage::{SaveError, Storage},
+    storage::{DeadLetter, ETag, SaveError, StateStore, Storage, sqlite::SqliteStorage},
 };
 
 mod import;
@@ -106,10 +107,14 @@ pub(super) async fn cursor(
     settings: &Settings,
     clock: SharedClock,
 ) -> Result<()> {
+    if let CursorCommand::Show { stream } = &command {
+        let stored = stored_states(settings, &clock).await?;
+        return show(&stored, stream.as_deref(), clock.now());
+    }
     let storage = app::storage(settings, &clock)?;
     let storage = &*storage;
     match command {
-        CursorCommand::Show { stream } => show(storage, stream.as_deref(), clock.now()).await,
+        CursorCommand::Show { .. } => Ok(()),
         CursorCommand::Set {
             stream,
             from,
@@ -151,14 +156,15 @@ pub(super) async fn cursor(
             again,
         } => {
             let key = key(&connection, &stream, storage).await?;
-            let mut paused = false;
-            change(storage, &key, &*clock, |state| {
-                state.reset();
-                paused = state.paused.is_some();
-            })
-            .await?;
+            let (paused, kept) = reset(storage, &key, &*clock).await?;
             if again {
                 forget(storage, &key).await?;
+            }
+            if let Some(letter) = kept {
+                line(format!(
+                    "{}: the saved state could not be read; its text is kept as dead letter {letter}",
+                    named(&key)
+                ));
             }
             let when = if paused { ", once it is resumed" } else { "" };
             line(format!(
@@ -177,13 +183,44 @@ pub(super) async fn cursor(
 async fn key(connection: &str, stream: &str, storage: &dyn Storage) -> Result<StreamKey> {
     let key = StreamKey::new(connection, stream);
     let known: Vec<&str> = app::endpoints().map(|endpoint| endpoint.stream).collect();
-    if known.contains(&stream) || storage.load(&key).await?.is_some() {
+    if known.contains(&stream) || storage.saved_text(&key).await?.is_some() {
         return Ok(key);
     }
     Err(Error::config(format!(
         "there is no stream `{stream}`; there are {}",
         known.join(", ")
     )))
+}
+
+/// Makes the next run a first run. Says whether the stream is paused, and as which dead letter a text
+/// is kept that was no state: whatever it says that this version can't read is not lost with it.
+async fn reset(
+    storage: &dyn Storage,
+    key: &StreamKey,
+    clock: &dyn Clock,
+) -> Result<(bool, Option<String>)> {
+    let loaded = storage.load(key).await;
+    let saved = match &loaded {
+        Err(error) if error.kind() == Kind::Config => storage.saved_text(key).await?,
+        _ => None,
+    };
+    let ((Err(error), Some((text, etag))), now) = ((&loaded, saved), clock.now()) else {
+        let mut state = change_loaded(storage, key, clock, loaded?, StreamState::reset).await?;
+        return Ok((state.paused.take().is_some(), None));
+    };
+    let letter = DeadLetter {
+        id: letter_id(key, text.as_bytes()),
+        key: key.clone(),
+        table: String::new(),
+        at: now,
+        reason: format!("no row but the saved state of a stream, which was reset: {error}"),
+        body: text.clone().into_bytes(),
+    };
+    let id = letter.id.clone();
+    storage.bury(&[letter]).await?;
+    let state = StreamState::salvaged(&text, now);
+    let state = change_loaded(storage, key, clock, Some((state, etag)), |_| {}).await?;
+    Ok((state.paused.is_some(), Some(id)))
 }
 
 /// Changes a state that nobody works on.
@@ -193,7 +230,21 @@ async fn change(
     clock: &dyn Clock,
     change: impl FnOnce(&mut StreamState),
 ) -> Result<()> {
-    let (mut state, etag) = match storage.load(key).await? {
+    let loaded = storage.load(key).await?;
+    change_loaded(storage, key, clock, loaded, change)
+        .await
+        .map(drop)
+}
+
+/// Changes this state, if nobody works on it. Gives back what was saved.
+async fn change_loaded(
+    storage: &dyn Storage,
+    key: &StreamKey,
+    clock: &dyn Clock,
+    loaded: Option<(StreamState, ETag)>,
+    change: impl FnOnce(&mut StreamState),
+) -> Result<StreamState> {
+    let (mut state, etag) = match loaded {
         Some((state, etag)) => (state, Some(etag)),
         None => (StreamState::default(), None),
     };
@@ -209,7 +260,7 @@ async fn change(
     change(&mut state);
     state.lease = None;
     match storage.save(key, &state, etag.as_ref()).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(state),
         Err(SaveError::Failed(error)) => Err(error),
         Err(SaveError::Conflict) => Err(Error::transient(format!(
             "{key}: a run saved it in this moment; try again"
@@ -228,14 +279,32 @@ async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
     Ok(())
 }
 
-async fn show(storage: &dyn Storage, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
-    let states = storage.states().await?;
+/// All states, each with its key.
+type Stored = Vec<(StreamKey, Result<StreamState>)>;
+
+/// The states, out of a folder that may only be read where they are kept in one.
+async fn stored_states(settings: &Settings, clock: &SharedClock) -> Result<Stored> {
+    if !matches!(settings.storage, StorageSettings::Embedded) {
+        return app::storage(settings, clock)?.stored_states().await;
+    }
+    match SqliteStorage::read_only(&settings.data)? {
+        Some(storage) => storage.stored_states().await,
+        None => Ok(Vec::new()),
+    }
+}
+
+fn show(states: &Stored, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
     let mut shown = 0;
-    for (key, state) in &states {
+    for (key, state) in states {
         if stream.is_none_or(|stream| stream == key.stream) {
             shown += 1;
             line(named(key));
-            for sentence in sentences(state, now) {
+            // One that can't be read hides none of the others.
+            let sentences = match state {
+                Ok(state) => sentences(state, now),
+                Err(error) => vec![error.to_string()],
+            };
+            for sentence in sentences {
                 line(format!("  {sentence}"));
             }
         }

@@ -10,6 +10,7 @@ use crate::{
     core::mapping::batch::Batch,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
+    outbox_drain,
     status::utc,
     storage::{Parked, Storage},
 };
@@ -204,7 +205,7 @@ async fn retry(storage: &dyn Storage, id: &str, clock: &dyn Clock) -> Result<()>
     })?;
     let at = clock.now();
     let parked = Parked {
-        id: format!("{}-{id}", at.format("%Y%m%dT%H%M%S%9f")),
+        id: push::retried(id, at),
         key: letter.key.clone(),
         table: letter.table.clone(),
         at,

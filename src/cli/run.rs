@@ -133,9 +133,12 @@ async fn watch(
 }
 
 pub(super) async fn query(sql: &str, settings: &Settings) -> Result<()> {
-    let answer = Workspace::new(EmbeddedFile::open(&settings.data)?)?
-        .query(sql)
-        .await?;
+    // Nothing is written for a question where there is a file already.
+    let workspace = match EmbeddedFile::read_only(&settings.data)? {
+        Some(file) => Workspace::read_only(file),
+        None => Workspace::new(EmbeddedFile::open(&settings.data)?)?,
+    };
+    let answer = workspace.query(sql).await?;
     screen::line(screen::rows(&answer.columns, answer.rows));
     Ok(())
 }

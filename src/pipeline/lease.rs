@@ -33,7 +33,16 @@ pub(crate) enum Taken<'a> {
 impl<'a> Held<'a> {
     /// The saved state, before anything is taken.
     pub(crate) async fn load(parts: &'a Parts, key: &'a StreamKey) -> Result<Self> {
-        let (state, etag) = match parts.storage.load(key).await? {
+        Self::of(parts, key, parts.storage.load(key).await?)
+    }
+
+    /// The state as it was loaded, before anything is taken.
+    pub(crate) fn of(
+        parts: &'a Parts,
+        key: &'a StreamKey,
+        saved: Option<(StreamState, ETag)>,
+    ) -> Result<Self> {
+        let (state, etag) = match saved {
             Some((state, etag)) => (state.checked()?, Some(etag)),
             None => (StreamState::default(), None),
         };

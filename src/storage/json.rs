@@ -24,9 +24,11 @@ pub(super) fn decode(key: &StreamKey, json: &str, place: &dyn Display) -> Result
     let unreadable = |error: serde_json::Error| {
         // Not the error's own text, which may quote a token.
         Error::config(format!(
-            "the saved state of `{key}` in `{place}` is damaged at column {}: `cursor reset` the \
-             stream, which then starts with INITIAL_HISTORY",
-            error.column()
+            "the saved state of `{key}` in `{place}` is damaged at column {}: `cursor reset {} \
+             --connection {}`; the stream then starts with INITIAL_HISTORY",
+            error.column(),
+            key.stream,
+            key.connection
         ))
     };
     let SchemaVersion { version } = serde_json::from_str(json).map_err(unreadable)?;

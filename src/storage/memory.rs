@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{
     Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
-    SaveError, Sightings, Snapshots, StateStore,
+    SaveError, Sightings, Snapshots, StateStore, json,
 };
 use crate::{
     core::{
@@ -116,12 +116,20 @@ impl StateStore for MemoryStorage {
         Ok(())
     }
 
-    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
-        self.data()
-            .states
-            .iter()
-            .map(|(key, (state, _))| Ok((key.clone(), checked(key, state)?)))
-            .collect()
+    async fn saved_text(&self, key: &StreamKey) -> Result<Option<(String, ETag)>> {
+        let data = self.data();
+        data.states
+            .get(key)
+            .map(|(state, version)| Ok((json::encode(state)?, ETag(version.to_string()))))
+            .transpose()
+    }
+
+    async fn stored_states(&self) -> Result<Vec<(StreamKey, Result<StreamState>)>> {
+        let data = self.data();
+        let states = data.states.iter();
+        Ok(states
+            .map(|(key, (state, _))| (key.clone(), checked(key, state)))
+            .collect())
     }
 
     fn owner(&self) -> String {

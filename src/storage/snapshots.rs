@@ -1,8 +1,13 @@
 //! What passes over all records have seen.
 
+use std::fmt::Display;
+
 use async_trait::async_trait;
 
-use crate::{core::position::snapshot::Sighting, error::Result};
+use crate::{
+    core::position::snapshot::Sighting,
+    error::{Error, Result},
+};
 
 /// Some sightings of a log, and where it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +16,15 @@ pub struct Sightings {
     pub sightings: Vec<Sighting>,
     /// Where the log goes on; none at its end.
     pub next: Option<u64>,
+}
+
+/// A log that is not as it was written: to read on would take records for new or for gone.
+pub(super) fn damaged(set: &str, pass: i64, place: &dyn Display) -> Error {
+    Error::config(format!(
+        "{place}: what the pass {pass} over `{set}` has seen was changed by somebody else: `cursor \
+         reset` the stream, whose next run reads and writes all records again; what vanished since \
+         that pass is not told"
+    ))
 }
 
 /// Logs of sightings, one for each pass of a set. A pass is named by a number of the caller's.

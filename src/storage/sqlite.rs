@@ -1,9 +1,9 @@
 //! State in the embedded file.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params, types::ValueRef};
 
 use super::{ETag, SaveError, StateStore, json};
 use crate::{
@@ -35,13 +35,14 @@ CREATE TABLE IF NOT EXISTS connector_state (
 #[derive(Debug)]
 pub struct SqliteStorage {
     file: Arc<EmbeddedFile>,
-    owner: Arc<owners::Owner>,
+    /// None where the file is only read.
+    owner: Option<Arc<owners::Owner>>,
 }
 
 impl SqliteStorage {
     /// A store in `file`, whose tables are created when they are missing. Blocks.
     pub fn new(file: Arc<EmbeddedFile>) -> Result<Self> {
-        let owner = Arc::new(owners::Owner::new(&file.folder().join("owners"))?);
+        let owner = Some(Arc::new(owners::Owner::new(&file.folder().join("owners"))?));
         file.with_blocking(|connection| {
             let change = connection.transaction()?;
             for schema in [
@@ -57,6 +58,18 @@ impl SqliteStorage {
             change.commit()
         })?;
         Ok(Self { file, owner })
+    }
+
+    /// A store to be read alone, which creates nothing; `None` when `folder` has none. Blocks.
+    pub fn read_only(folder: &Path) -> Result<Option<Self>> {
+        let Some(file) = EmbeddedFile::read_only(folder)? else {
+            return Ok(None);
+        };
+        let tables: i64 = file.with_blocking(|connection| {
+            let sql = "SELECT count(*) FROM sqlite_master WHERE name = 'connector_state'";
+            connection.query_row(sql, [], |row| row.get(0))
+        })?;
+        Ok((tables > 0).then_some(Self { file, owner: None }))
     }
 
     /// Runs `f` in a transaction, and commits what it did when it returns `Ok`.
@@ -82,9 +95,15 @@ impl SqliteStorage {
 #[async_trait]
 impl StateStore for SqliteStorage {
     async fn load(&self, key: &StreamKey) -> Result<Option<(StreamState, ETag)>> {
+        let saved = self.saved_text(key).await?;
+        saved
+            .map(|(json, etag)| Ok((self.decode(key, &json)?, etag)))
+            .transpose()
+    }
+
+    async fn saved_text(&self, key: &StreamKey) -> Result<Option<(String, ETag)>> {
         let wanted = key.clone();
-        let found: Option<(String, i64)> = self
-            .file
+        self.file
             .with(move |connection| {
                 connection
                     .prepare_cached(
@@ -92,14 +111,11 @@ impl StateStore for SqliteStorage {
                          WHERE connection = ?1 AND stream = ?2 AND state IS NOT NULL",
                     )?
                     .query_row([wanted.connection, wanted.stream], |row| {
-                        Ok((row.get(0)?, row.get(1)?))
+                        Ok((text_at(row, 0)?, etag(row.get(1)?)))
                     })
                     .optional()
             })
-            .await?;
-        found
-            .map(|(json, version)| Ok((self.decode(key, &json)?, etag(version))))
-            .transpose()
+            .await
     }
 
     async fn save(
@@ -156,7 +172,7 @@ impl StateStore for SqliteStorage {
         .map(drop)
     }
 
-    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
+    async fn stored_states(&self) -> Result<Vec<(StreamKey, Result<StreamState>)>> {
         let found: Vec<(StreamKey, String)> = self
             .file
             .with(|connection| {
@@ -167,29 +183,47 @@ impl StateStore for SqliteStorage {
                     )?
                     .query_map([], |row| {
                         let (connection, stream) = (row.get(0)?, row.get(1)?);
-                        Ok((StreamKey { connection, stream }, row.get(2)?))
+                        Ok((StreamKey { connection, stream }, text_at(row, 2)?))
                     })?
                     .collect()
             })
             .await?;
-        found
-            .into_iter()
+        let found = found.into_iter();
+        Ok(found
             .map(|(key, json)| {
-                let state = self.decode(&key, &json)?;
-                Ok((key, state))
+                let state = self.decode(&key, &json);
+                (key, state)
             })
-            .collect()
+            .collect())
     }
 
     fn owner(&self) -> String {
-        self.owner.name().to_owned()
+        let owner = self.owner.as_ref();
+        owner.map_or_else(|| "a reader".to_owned(), |owner| owner.name().to_owned())
     }
 
     async fn is_gone(&self, owner: &str) -> bool {
-        let (us, owner) = (Arc::clone(&self.owner), owner.to_owned());
+        let (Some(us), owner) = (self.owner.clone(), owner.to_owned()) else {
+            return false;
+        };
         let gone = tokio::task::spawn_blocking(move || us.is_gone(&owner)).await;
         gone.unwrap_or(false)
     }
+}
+
+/// A text as far as it is one: whoever changes the file by hand may leave any type in a column.
+fn text_at(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(String::from_utf8_lossy(&bytes_at(row, column)?).into_owned())
+}
+
+/// Bytes, or those of the text that somebody has put in their place.
+fn bytes_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => Vec::new(),
+        ValueRef::Integer(number) => number.to_string().into_bytes(),
+        ValueRef::Real(number) => number.to_string().into_bytes(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+    })
 }
 
 fn etag(version: i64) -> ETag {

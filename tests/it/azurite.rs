@@ -1,4 +1,5 @@
-//! The storage emulator, started once for all tests of a process.
+//! The storage emulator, started once for all tests of a process, behind a wire that answers as Azure
+//! does where the two differ.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rcgen::{CertificateParams, KeyPair};
 use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock},
@@ -21,6 +23,8 @@ use sentinel_connector::{
     storage::azure::{Account, AccountSettings, AzureStorage, StorageSettings, Wire},
 };
 
+mod wire;
+
 /// How many tests can have an account of their own.
 const ACCOUNTS: usize = 192;
 
@@ -28,8 +32,7 @@ pub(crate) struct Azurite {
     child: Child,
     /// Closed, at the latest, when this process ends; the emulator then ends too.
     _input: Option<ChildStdin>,
-    tables: u16,
-    blobs: u16,
+    wire: wire::Wire,
     protocol: &'static str,
     given: AtomicUsize,
 }
@@ -38,20 +41,35 @@ impl Azurite {
     /// The one that all tests share. Each takes an account of its own.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Azurite> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start("http", &[]))
+        SHARED.get_or_init(|| Self::start("http", &[], network(), None))
     }
 
     /// One that takes access tokens, over https with this certificate and key.
     pub(crate) fn with_tokens(certificate: &Path, key: &Path) -> Self {
-        let paths = [certificate, key].map(|path| path.to_str().unwrap());
-        let [certificate, key] = paths;
-        let more = ["--oauth", "basic", "--cert", certificate, "--key", key];
-        Self::start("https", &more)
+        // The emulator has a certificate of its own, which only the wire has to trust.
+        let own = KeyPair::generate().unwrap();
+        let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let root = server.self_signed(&own).unwrap().pem();
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        for (path, pem) in paths.iter().zip([&root, &own.serialize_pem()]) {
+            std::fs::write(path, pem).unwrap();
+        }
+        let [inner, inner_key] = paths.each_ref().map(|path| path.to_str().unwrap());
+        let more = ["--oauth", "basic", "--cert", inner, "--key", inner_key];
+        let network = Arc::new(Network::loopback(root.as_bytes()).unwrap());
+        let shown = [certificate, key].map(|path| std::fs::read(path).unwrap());
+        Self::start("https", &more, network, Some(shown))
     }
 
     /// # Panics
     /// When it does not start; the text says what to do.
-    fn start(protocol: &'static str, more: &[&str]) -> Self {
+    fn start(
+        protocol: &'static str,
+        more: &[&str],
+        network: SharedTransport,
+        shown: wire::Shown,
+    ) -> Self {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         assert!(
             tests.join("node_modules/azurite").exists(),
@@ -94,11 +112,15 @@ impl Azurite {
         std::thread::spawn(move || lines.for_each(drop));
         let mut errors = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+        let emulator = wire::Emulator {
+            network,
+            tables: format!("{protocol}://127.0.0.1:{tables}"),
+            blobs: format!("{protocol}://127.0.0.1:{blobs}"),
+        };
         Self {
             child,
             _input: input,
-            tables,
-            blobs,
+            wire: wire::Wire::to(emulator, shown),
             protocol,
             given: AtomicUsize::new(0),
         }
@@ -123,7 +145,8 @@ impl Azurite {
     }
 
     pub(crate) fn connection_string(&self, name: &str, key: &str) -> String {
-        let (protocol, tables, blobs) = (self.protocol, self.tables, self.blobs);
+        let (protocol, wire) = (self.protocol, &self.wire);
+        let (tables, blobs) = (wire.tables, wire.blobs);
         format!(
             "AccountName={name};AccountKey={key};\
              TableEndpoint={protocol}://127.0.0.1:{tables}/{name};\

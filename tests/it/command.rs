@@ -228,8 +228,13 @@ async fn dead_letters_are_shown_tried_again_and_dropped_by_their_names() {
     store.well(&["outbox", "retry"]);
     assert_eq!(store.landed().await, ["a"]);
     assert!(store.waiting().await.is_empty());
-    let letters = store.letters().await;
-    assert_eq!(letters.len(), 2, "{letters:?}");
+    // The same letter, however often it is tried.
+    for _ in 0..2 {
+        assert_eq!(store.letters().await, [WRONG, RUBBISH]);
+        store.well(&["dead", "retry", WRONG]);
+        store.well(&["outbox", "retry"]);
+    }
+    assert_eq!(store.letters().await, [WRONG, RUBBISH]);
     assert!(store.well(&["dead", "list"]).contains("noColumn"));
 
     let printed = store.well(&["dead", "drop", RUBBISH]);
@@ -278,4 +283,157 @@ async fn a_reset_forgets_the_position_and_neither_gaps_nor_a_pause() {
     store.well(&["cursor", "resume", "eset.detections"]);
     let printed = store.well(&["cursor", "reset", "eset.detections"]);
     assert!(printed.trim_end().ends_with("a first run"), "{printed}");
+}
+
+/// Makes a saved state unreadable.
+async fn damage(store: &Store, key: &StreamKey, text: &'static str) {
+    let stream = key.stream.clone();
+    let file = EmbeddedFile::open(&store.file()).unwrap();
+    file.with(move |connection| {
+        let sql = "UPDATE connector_state SET state = CAST(?1 AS BLOB) WHERE stream = ?2";
+        connection.execute(sql, [text, &stream])
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_state_hides_no_other_and_a_reset_mends_it_and_keeps_its_text() {
+    let store = Store::new();
+    let keys = [
+        "default/eset.detections",
+        "default/eset.incidents",
+        "all/connector.push",
+    ];
+    let keys = keys.map(|key| {
+        let (connection, stream) = key.split_once('/').unwrap();
+        StreamKey::new(connection, stream)
+    });
+    let state = StreamState {
+        position: Some(Position::Time(began())),
+        complete_until: Some(began()),
+        ..StreamState::default()
+    };
+    for key in &keys {
+        store.storage().save(key, &state, None).await.unwrap();
+    }
+    let text = r#"{"version":1,"position":"lost","good":"2026-03-02T08:00:00Z","paused":"2026-03-02T08:00:00Z"}"#;
+    damage(&store, &keys[0], text).await;
+    damage(&store, &keys[2], "nonsense").await;
+    let shown = store.well(&["cursor", "show"]);
+    assert!(
+        shown.contains("has read everything until 2026-03-02"),
+        "{shown}"
+    );
+    for key in &keys {
+        assert!(shown.contains(&key.stream), "{shown}");
+    }
+    let fix = "cursor reset eset.detections --connection default";
+    assert!(shown.contains(fix), "{shown}");
+
+    let printed = store.well(&["cursor", "reset", "eset.detections"]);
+    assert!(printed.contains("kept as dead letter"), "{printed}");
+    assert!(
+        printed.contains("a first run, once it is resumed"),
+        "{printed}"
+    );
+    let (mended, _) = store.storage().load(&keys[0]).await.unwrap().unwrap();
+    assert_eq!((mended.position, mended.paused), (None, Some(began())));
+    let [gap] = &mended.gaps[..] else {
+        panic!("one gap: {:?}", mended.gaps)
+    };
+    assert_eq!(gap.from, began());
+    let [letter] = &store.letters().await[..] else {
+        panic!("one letter")
+    };
+    assert_eq!(store.well(&["dead", "show", letter]).trim_end(), text);
+    let printed = store.fails(&["dead", "retry", letter], 1);
+    assert!(printed.contains("is no row"), "{printed}");
+
+    // The lease of the push is no stream, and yet one that can be damaged.
+    store.park(OLDER, &["a"]).await;
+    let printed = store.fails(&["outbox", "retry"], 1);
+    assert!(
+        printed.contains("cursor reset connector.push --connection all"),
+        "{printed}"
+    );
+    store.well(&["cursor", "reset", "connector.push", "--connection", "all"]);
+    store.well(&["outbox", "retry"]);
+    assert_eq!(store.landed().await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_damaged_entry_blocks_no_other_and_becomes_a_dead_letter() {
+    let store = Store::new();
+    store.park(OLDER, &["a"]).await;
+    store.park(NEWER, &["c"]).await;
+    store.bury(ROW, &row("r")).await;
+    let file = EmbeddedFile::open(&store.file()).unwrap();
+    file.with(|connection| {
+        connection.execute_batch(&format!(
+            "UPDATE connector_outbox SET at = 'never', rows = 'many', body = 'torn'
+             WHERE id = '{OLDER}';
+             UPDATE connector_dead_letters SET at = 'never'"
+        ))
+    })
+    .await
+    .unwrap();
+    drop(file);
+    let listed = store.well(&["outbox", "list"]);
+    assert!(listed.contains(OLDER) && listed.contains(NEWER), "{listed}");
+    assert!(listed.contains("damaged by somebody else"), "{listed}");
+    let listed = store.well(&["dead", "list"]);
+    assert!(
+        listed.contains(ROW) && listed.contains("damaged"),
+        "{listed}"
+    );
+    let printed = store.well(&["outbox", "retry"]);
+    assert!(!printed.contains("years"), "{printed}");
+    assert_eq!(store.landed().await, ["c"]);
+    let letters = store.letters().await;
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    let torn = letters.iter().find(|id| *id != ROW).unwrap();
+    assert_eq!(store.well(&["dead", "show", torn]).trim_end(), "torn");
+    store.well(&["dead", "retry", ROW]);
+    store.well(&["outbox", "retry"]);
+    assert_eq!(store.landed().await, ["c", "r"]);
+}
+
+/// Everything in a folder: names, bytes, and when they last changed, folders included.
+fn all_of(folder: &std::path::Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
+    let changed = std::fs::metadata(folder).unwrap().modified().unwrap();
+    let mut all = vec![(folder.to_owned(), Vec::new(), changed)];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(all_of(&path));
+        } else {
+            let changed = std::fs::metadata(&path).unwrap().modified().unwrap();
+            all.push((path.clone(), std::fs::read(&path).unwrap(), changed));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn who_only_looks_leaves_the_folder_as_it_is() {
+    let store = Store::new();
+    let shown = store.well(&["cursor", "show"]);
+    assert!(shown.contains("no run has been saved yet"), "{shown}");
+    assert!(!store.file().exists(), "a question made a folder");
+
+    store.park(OLDER, &["a"]).await;
+    store.well(&["run", "SentinelPush"]);
+    let state = StreamState {
+        position: Some(Position::Time(began())),
+        ..StreamState::default()
+    };
+    store.storage().save(&key(), &state, None).await.unwrap();
+    let before = all_of(&store.file());
+    let shown = store.well(&["cursor", "show"]);
+    assert!(shown.contains("eset.detections"), "{shown}");
+    let found = store.well(&["query", &format!("SELECT recordId FROM {TABLE}")]);
+    assert!(found.contains('a'), "{found}");
+    assert!(all_of(&store.file()) == before, "something has changed");
 }

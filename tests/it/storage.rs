@@ -158,6 +158,46 @@ async fn a_version_never_comes_back(one: &dyn Storage, two: &dyn Storage) {
     two.forget(&self::key("never saved")).await.unwrap();
 }
 
+/// A store in which the state of `bad` is damaged, and those of its neighbours are not.
+async fn one_damaged_state_hides_no_other(storage: &dyn Storage, text: &str) {
+    let stored = storage.stored_states().await.unwrap();
+    let names: Vec<&str> = stored.iter().map(|(key, _)| key.stream.as_str()).collect();
+    assert_eq!(names, ["a", "bad", "c"]);
+    for (key, state) in stored {
+        match (key.stream.as_str(), state) {
+            ("bad", Err(error)) => {
+                assert_eq!(error.kind(), error::Kind::Config);
+                assert!(error.to_string().contains("default/bad"), "{error}");
+            }
+            (name, state) => assert_eq!(state.unwrap(), self::state(name)),
+        }
+    }
+    assert!(storage.states().await.is_err());
+    assert!(storage.load(&key("bad")).await.is_err());
+    let (saved, etag) = storage.saved_text(&key("bad")).await.unwrap().unwrap();
+    assert!(saved.contains(text), "{saved}");
+    let mended = storage
+        .save(&key("bad"), &state("mended"), Some(&etag))
+        .await;
+    let loaded = storage.load(&key("bad")).await.unwrap();
+    assert_eq!(loaded, Some((state("mended"), mended.unwrap())));
+    assert_eq!(storage.saved_text(&key("none")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_state_of_a_newer_version_in_memory_hides_no_other() {
+    let storage = MemoryStorage::new();
+    let storage: &dyn Storage = &storage;
+    for name in ["a", "bad", "c"] {
+        let mut state = state(name);
+        if name == "bad" {
+            state.version = STATE_VERSION + 1;
+        }
+        storage.save(&key(name), &state, None).await.unwrap();
+    }
+    one_damaged_state_hides_no_other(storage, "version").await;
+}
+
 async fn states_are_listed_by_key(one: &dyn Storage) {
     for (key, _) in one.states().await.unwrap() {
         one.forget(&key).await.unwrap();

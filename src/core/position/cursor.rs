@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 
 mod next;
 mod parts;
+mod salvage;
 
 pub use parts::{
     Basis, Gap, Lease, OpenSlice, Position, RunProgress, Slice, StreamKey, Transition,
@@ -376,6 +377,14 @@ impl StreamState {
         }
         if self.basis == Some(Basis::Event) && window.from <= self.lookback_from(before, pace) {
             self.full_lookback_at = Some(began);
+        }
+        if window.from > before {
+            self.add_gap(Gap {
+                from: before,
+                to: window.from,
+                why: "a window began behind what had been read; nothing was asked for in between"
+                    .to_owned(),
+            });
         }
         let cursor = before.max(window.to);
         self.position = Some(Position::Time(cursor));

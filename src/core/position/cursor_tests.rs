@@ -604,3 +604,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_window_that_begins_behind_the_cursors_reach_writes_a_gap() {
+    let mut state = StreamState {
+        position: Some(Position::Time(at(0))),
+        history_start: Some(at(0)),
+        complete_until: Some(at(0)),
+        ..StreamState::default()
+    };
+    let read = |from, to| Transition::Slice {
+        slice: Slice::Window(window(from, to)),
+        token: None,
+        began: at(to),
+    };
+    // What touches the cursor, or reaches back behind it, leaves nothing out.
+    state.apply(&read(0, HOUR), &pace());
+    state.apply(&read(0, 2 * HOUR), &pace());
+    assert_eq!(state.gaps, []);
+    state.apply(&read(5 * HOUR, 6 * HOUR), &pace());
+    let [gap] = &state.gaps[..] else {
+        panic!("one gap: {:?}", state.gaps)
+    };
+    assert_eq!((gap.from, gap.to), (at(2 * HOUR), at(5 * HOUR)));
+    assert_eq!(state.position, Some(Position::Time(at(6 * HOUR))));
+}

@@ -127,6 +127,9 @@ pub fn gone_row(
     own_row(provider, key, &facts, &fields, now)
 }
 
+/// How many bytes a sighting has beside its id.
+pub const SIGHTING_HEAD: usize = 8 + 1 + 4;
+
 /// Sightings as bytes, one after the other.
 pub fn encode(sightings: &[Sighting]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -144,22 +147,26 @@ pub fn encode(sightings: &[Sighting]) -> Vec<u8> {
     bytes
 }
 
-/// The whole sightings at the beginning of `bytes`, and how many bytes they are.
+/// The whole sightings at the beginning of `bytes`, and how many bytes they are. What nobody encoded
+/// ends them: bytes of which none are used, and no more of which follow, are damaged.
 pub fn decode(bytes: &[u8]) -> (Vec<Sighting>, usize) {
-    const HEAD: usize = 8 + 1 + 4;
     let (mut sightings, mut at) = (Vec::new(), 0);
-    while let Some((head, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<HEAD>) {
+    while let Some((head, rest)) = bytes
+        .get(at..)
+        .and_then(<[u8]>::split_first_chunk::<SIGHTING_HEAD>)
+    {
         let [c0, c1, c2, c3, c4, c5, c6, c7, missed, l0, l1, l2, l3] = *head;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        let Some(id) = rest.get(..length) else {
+        let id = rest.get(..length).map(std::str::from_utf8);
+        let (Some(Ok(id)), 0 | 1) = (id, missed) else {
             break;
         };
         sightings.push(Sighting {
-            id: String::from_utf8_lossy(id).into_owned(),
+            id: id.to_owned(),
             content: u64::from_le_bytes([c0, c1, c2, c3, c4, c5, c6, c7]),
             missed: missed != 0,
         });
-        at += HEAD + length;
+        at += SIGHTING_HEAD + length;
     }
     (sightings, at)
 }

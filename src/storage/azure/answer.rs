@@ -83,7 +83,7 @@ fn code(headers: &HeaderMap, body: &[u8]) -> String {
 /// What to do with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is for the caller: done, not there, there already, changed meanwhile.
+    /// It is for the caller: done, not there, there already, changed meanwhile, nothing more.
     Hand,
     /// Ask again later.
     Retry,
@@ -99,7 +99,7 @@ pub(super) enum Verdict {
 /// | status | code | verdict |
 /// |---|---|---|
 /// | 2xx | | hand |
-/// | 404 412 | | hand |
+/// | 404 412 416 | | hand |
 /// | 409 | `TableBeingDeleted` `ContainerBeingDeleted` `AccountBeingCreated` | retry: about 30 s |
 /// | 409 | others | hand |
 /// | 401 403 | | refused |
@@ -113,7 +113,7 @@ pub(super) fn verdict(status: StatusCode, code: &str) -> Verdict {
     ];
     match status.as_u16() {
         409 if passing.contains(&code) => Verdict::Retry,
-        200..300 | 404 | 409 | 412 => Verdict::Hand,
+        200..300 | 404 | 409 | 412 | 416 => Verdict::Hand,
         401 | 403 => Verdict::Refused,
         408 | 429 | 500.. => Verdict::Retry,
         _ => Verdict::Unexpected,
@@ -156,6 +156,7 @@ mod tests {
             (204, "", Verdict::Hand),
             (404, "ResourceNotFound", Verdict::Hand),
             (412, "UpdateConditionNotSatisfied", Verdict::Hand),
+            (416, "InvalidRange", Verdict::Hand),
             (409, "EntityAlreadyExists", Verdict::Hand),
             (409, "TableBeingDeleted", Verdict::Retry),
             (409, "ContainerBeingDeleted", Verdict::Retry),

@@ -23,6 +23,10 @@ const META: &str = "x-ms-meta-";
 /// (learn.microsoft.com/azure/storage/blobs/scalability-targets).
 pub(super) const MAX_APPENDS: u64 = 50_000;
 
+/// How many bytes one append takes in the version of the service that we speak
+/// (learn.microsoft.com/rest/api/storageservices/append-block).
+pub(super) const MAX_APPEND: usize = 4 << 20;
+
 /// What is known of a blob beside its bytes: short texts under names in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Meta(HashMap<String, String>);
@@ -34,6 +38,12 @@ impl Meta {
         let encoded = utf8_percent_encode(value, NON_ALPHANUMERIC).to_string();
         self.0.insert(name.to_owned(), encoded);
         self
+    }
+
+    /// The bytes that the names and the texts have as they are sent.
+    pub(super) fn size(&self) -> usize {
+        let sizes = self.0.iter().map(|(name, value)| name.len() + value.len());
+        sizes.sum()
     }
 
     /// A text, empty when there is none.
@@ -86,7 +96,7 @@ impl Container {
     /// Writes a blob whole, over what there is.
     pub(super) async fn put(&self, blob: &str, body: Bytes) -> Result<()> {
         let call = self.put_call(blob, body);
-        self.done(&self.write(&call).await?)
+        self.done(blob, &self.write(&call).await?)
     }
 
     /// Writes a blob whole, unless there is one of this name.
@@ -101,10 +111,11 @@ impl Container {
             }
         }
         let answer = self.write(&call).await?;
-        self.done_or(&answer, "BlobAlreadyExists")
+        self.done_or(blob, &answer, "BlobAlreadyExists")
     }
 
-    /// Adds to the end of a blob. When an answer is lost, the bytes may be there twice.
+    /// Adds at most [`MAX_APPEND`] bytes to the end of a blob. When an answer is lost, the bytes may be
+    /// there twice.
     pub(super) async fn append(&self, blob: &str, body: Bytes) -> Result<Appended> {
         let append = Call::new(Method::PUT, self.path(blob))
             .query("comp", "appendblock")
@@ -116,13 +127,13 @@ impl Container {
                 .header(header::IF_NONE_MATCH, "*")
                 .body(BYTES, Bytes::new());
             let created = self.write(&create).await?;
-            self.done_or(&created, "BlobAlreadyExists")?;
+            self.done_or(blob, &created, "BlobAlreadyExists")?;
             answer = self.write(&append).await?;
         }
         if answer.code == "BlockCountExceedsLimit" {
             return Ok(Appended::Full);
         }
-        self.done(&answer).map(|()| Appended::Done)
+        self.done(blob, &answer).map(|()| Appended::Done)
     }
 
     /// A blob, if there is one.
@@ -132,7 +143,7 @@ impl Container {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        self.done(&answer)?;
+        self.done(blob, &answer)?;
         let meta = answer.headers.iter().filter_map(|(name, value)| {
             let name = name.as_str().strip_prefix(META)?;
             Some((name.to_owned(), value.to_str().ok()?.to_owned()))
@@ -153,7 +164,7 @@ impl Container {
         match answer.status {
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(Some(Bytes::new())),
-            _ => self.done(&answer).map(|()| Some(answer.body)),
+            _ => self.done(blob, &answer).map(|()| Some(answer.body)),
         }
     }
 
@@ -164,7 +175,7 @@ impl Container {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(());
         }
-        self.done(&answer)
+        self.done(blob, &answer)
     }
 
     /// All blobs whose name begins with `prefix`, by name, without it.
@@ -184,7 +195,7 @@ impl Container {
             if answer.status == StatusCode::NOT_FOUND {
                 return Ok(listed);
             }
-            self.done(&answer)?;
+            self.done(prefix, &answer)?;
             let (page, next) = page(&answer.body).map_err(|what| {
                 Error::contract(format!("{}: a list of blobs {what}", self.place()))
             })?;
@@ -229,24 +240,30 @@ impl Container {
         let create =
             Call::new(Method::PUT, format!("/{}", self.name)).query("restype", "container");
         let created = self.service.ask(&create).await?;
-        self.done_or(&created, "ContainerAlreadyExists")?;
+        self.done_or("", &created, "ContainerAlreadyExists")?;
         self.service.ask(call).await
     }
 
     /// Done, or refused for this reason, which is as good.
-    fn done_or(&self, answer: &Answer, code: &str) -> Result<()> {
+    fn done_or(&self, blob: &str, answer: &Answer, code: &str) -> Result<()> {
         if answer.code == code {
             return Ok(());
         }
-        self.done(answer)
+        self.done(blob, answer)
     }
 
-    fn done(&self, answer: &Answer) -> Result<()> {
+    fn done(&self, blob: &str, answer: &Answer) -> Result<()> {
         if answer.status.is_success() {
             return Ok(());
         }
-        let what = answer.described();
-        Err(Error::contract(format!("{}: {what}", self.place())))
+        let (place, what) = (self.place(), answer.described());
+        if answer.code == "InvalidBlobType" {
+            return Err(Error::config(format!(
+                "{place}: `{blob}` {what}: somebody else has written a blob of another type in its \
+                 place; delete it"
+            )));
+        }
+        Err(Error::contract(format!("{place}: `{blob}` {what}")))
     }
 }
 

@@ -39,6 +39,30 @@ pub(super) fn escaped(name: &str) -> String {
     text
 }
 
+/// The name that was escaped to `text`: what is `kept` beside it when that is the one, else as far as
+/// `text` tells.
+pub(super) fn original(text: &str, kept: &str) -> String {
+    if escaped(kept) == text {
+        return kept.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind
+            .get(..2)
+            .and_then(|two| std::str::from_utf8(two).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let (b'!', Some(byte)) = (first, byte) {
+            bytes.push(byte);
+            rest = behind.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = behind;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -64,6 +88,15 @@ mod tests {
         fn different_names_stay_different(one in ".{0,300}", two in ".{0,300}") {
             prop_assert_eq!(one == two, escaped(&one) == escaped(&two));
             prop_assert!(escaped(&one).len() <= MAX);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_known_by_its_escaped_form(name in ".{1,12}", other in ".{0,12}") {
+            let text = escaped(&name);
+            prop_assert_eq!(original(&text, &name), name.clone());
+            prop_assert_eq!(original(&text, &other), name);
         }
     }
 

@@ -15,21 +15,28 @@ use futures_util::future::try_join_all;
 use super::{
     AT_ONCE, AzureStorage,
     blobs::{Blob, Meta},
-    name::escaped,
+    name::{escaped, original},
 };
 use crate::{
     core::position::cursor::StreamKey,
     error::{Error, Result},
-    storage::{DeadLetter, DeadLetters, Original, Originals, Outbox, Parked},
+    storage::{DeadLetter, DeadLetters, Original, Originals, Outbox, Parked, with_damage},
 };
 
 const OUTBOX: &str = "outbox/";
 const LETTERS: &str = "dead/";
 const ORIGINALS: &str = "originals/";
 
-/// How many characters of a reason are kept: all metadata of a blob have 8 KiB together, and a
-/// character may need twelve bytes there.
+/// What stands for a name that somebody has taken away.
+const UNKNOWN: &str = "unknown";
+
+/// How many characters of a reason are kept at most.
 const MAX_REASON: usize = 500;
+
+/// What all metadata of a blob may have together, but for the numbers that follow the reason. A blob
+/// with more is refused, and what it holds would be nowhere
+/// (learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources).
+const MAX_META: usize = (8 << 10) - 128;
 
 #[async_trait]
 impl Outbox for AzureStorage {
@@ -50,20 +57,22 @@ impl Outbox for AzureStorage {
 
     async fn parked(&self, limit: usize) -> Result<Vec<Parked>> {
         let listed = self.blobs.list(OUTBOX).await?;
-        let entries = listed.iter().map(|blob| self.entry(&blob.meta));
-        let mut entries = entries.collect::<Result<Vec<_>>>()?;
+        let entries = listed.iter().map(|blob| entry(&blob.name, &blob.meta));
+        let mut entries: Vec<Parked> = entries.collect();
         entries.sort_by(|one, two| one.id.cmp(&two.id));
         entries.truncate(limit);
         Ok(entries)
     }
 
     async fn parked_rows(&self, id: &str) -> Result<Option<Parked>> {
-        let found = self.blobs.get(&format!("{OUTBOX}{}", escaped(id))).await?;
+        let name = escaped(id);
+        let found = self.blobs.get(&format!("{OUTBOX}{name}")).await?;
         let Some(Blob { body, meta, .. }) = found else {
             return Ok(None);
         };
-        let entry = self.entry(&meta)?;
-        let body = self.unpacked(body).await?;
+        // What is not as we packed it is no batch either: the push makes a dead letter of it, whole.
+        let (body, _) = unpacked(body).await?;
+        let entry = entry(&name, &meta);
         Ok(Some(Parked { body, ..entry }))
     }
 
@@ -73,11 +82,11 @@ impl Outbox for AzureStorage {
 
     async fn outbox_size(&self) -> Result<(u64, u64)> {
         let listed = self.blobs.list(OUTBOX).await?;
-        let mut bytes = 0;
-        for blob in &listed {
-            bytes += self.number(&blob.meta, "bytes")?;
-        }
-        Ok((listed.len() as u64, bytes))
+        let bytes = listed.iter().map(|blob| number(&blob.meta, "bytes"));
+        Ok((
+            listed.len() as u64,
+            bytes.map(Option::unwrap_or_default).sum(),
+        ))
     }
 }
 
@@ -93,7 +102,7 @@ impl DeadLetters for AzureStorage {
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>> {
         let mut listed = Vec::new();
         for blob in self.blobs.list(LETTERS).await? {
-            listed.push((self.time(&blob.meta)?, blob.name));
+            listed.push((time(&blob.meta).unwrap_or_default(), blob.name));
         }
         listed.sort();
         listed.truncate(limit);
@@ -135,11 +144,18 @@ impl Originals for AzureStorage {
         let Some(blob) = found else {
             return Ok(None);
         };
+        let (body, true) = unpacked(blob.body).await? else {
+            let place = self.blobs.place();
+            return Err(Error::config(format!(
+                "{place}: the original of record `{id}` of {key} was changed by somebody else: the \
+                 body is not gzip"
+            )));
+        };
         Ok(Some(Original {
             key: key.clone(),
             record_id: id.to_owned(),
             record_version: version.to_owned(),
-            body: self.unpacked(blob.body).await?,
+            body,
         }))
     }
 }
@@ -163,13 +179,19 @@ impl AzureStorage {
         let Some(Blob { body, meta, .. }) = found else {
             return Ok(None);
         };
+        let (body, is_whole) = unpacked(body).await?;
+        let at = time(&meta);
+        let damage = [
+            (at.is_none(), "its time is missing"),
+            (!is_whole, "its body is not as it was written"),
+        ];
         Ok(Some(DeadLetter {
-            id: meta.get("id"),
+            id: id(name, &meta),
             key: key(&meta),
             table: meta.get("table"),
-            at: self.time(&meta)?,
-            reason: meta.get("reason"),
-            body: self.unpacked(body).await?,
+            at: at.unwrap_or_default(),
+            reason: with_damage(meta.get("reason"), &damage),
+            body,
         }))
     }
 
@@ -178,62 +200,79 @@ impl AzureStorage {
         let body = pack(original.body.clone()).await?;
         self.blobs.put(&name, body).await
     }
+}
 
-    fn entry(&self, meta: &Meta) -> Result<Parked> {
-        Ok(Parked {
-            id: meta.get("id"),
-            key: key(meta),
-            table: meta.get("table"),
-            at: self.time(meta)?,
-            rows: self.number(meta, "rows")?,
-            bytes: self.number(meta, "bytes")?,
-            reason: meta.get("reason"),
-            body: Vec::new(),
-        })
-    }
-
-    fn time(&self, meta: &Meta) -> Result<DateTime<Utc>> {
-        let at = meta.get("at").parse();
-        at.map_err(|_| self.damaged(meta, "`at` is no time"))
-    }
-
-    fn number(&self, meta: &Meta, name: &str) -> Result<u64> {
-        let number = meta.get(name).parse();
-        number.map_err(|_| self.damaged(meta, &format!("`{name}` is no number")))
-    }
-
-    async fn unpacked(&self, packed: Bytes) -> Result<Vec<u8>> {
-        let unpacked = off_thread(move || {
-            let mut bytes = Vec::new();
-            GzDecoder::new(&packed[..])
-                .read_to_end(&mut bytes)
-                .map(|_| bytes)
-        });
-        let damaged = |_| self.damaged(&Meta::default(), "the body is not gzip");
-        unpacked.await?.map_err(damaged)
-    }
-
-    fn damaged(&self, meta: &Meta, what: &str) -> Error {
-        let (place, id) = (self.blobs.place(), meta.get("id"));
-        Error::config(format!(
-            "{place}: a blob of ours was changed by somebody else (id `{id}`): {what}"
-        ))
+/// An entry without its body, as far as its blob still tells of it: one that somebody has changed hides
+/// none of the others, and blocks nothing.
+fn entry(name: &str, meta: &Meta) -> Parked {
+    let (at, rows, bytes) = (time(meta), number(meta, "rows"), number(meta, "bytes"));
+    let damage = [
+        (at.is_none(), "its time is missing"),
+        (rows.is_none() || bytes.is_none(), "its size is missing"),
+    ];
+    Parked {
+        id: id(name, meta),
+        key: key(meta),
+        table: meta.get("table"),
+        at: at.unwrap_or_default(),
+        rows: rows.unwrap_or_default(),
+        bytes: bytes.unwrap_or_default(),
+        reason: with_damage(meta.get("reason"), &damage),
+        body: Vec::new(),
     }
 }
 
+/// The id by which the blob of this name is found again.
+fn id(name: &str, meta: &Meta) -> String {
+    original(name, &meta.get("id"))
+}
+
+fn time(meta: &Meta) -> Option<DateTime<Utc>> {
+    meta.get("at").parse().ok()
+}
+
+fn number(meta: &Meta, name: &str) -> Option<u64> {
+    meta.get(name).parse().ok()
+}
+
+/// The bytes that were packed, and true; or those that are there when somebody has changed them.
+async fn unpacked(packed: Bytes) -> Result<(Vec<u8>, bool)> {
+    let unpacked = off_thread(move || {
+        let mut bytes = Vec::new();
+        Ok(match GzDecoder::new(&packed[..]).read_to_end(&mut bytes) {
+            Ok(_) => (bytes, true),
+            Err(_) => (packed.to_vec(), false),
+        })
+    });
+    unpacked
+        .await?
+        .map_err(|error| Error::contract(format!("cannot unpack: {error}")))
+}
+
 fn meta(id: &str, key: &StreamKey, table: &str, at: DateTime<Utc>, reason: &str) -> Meta {
-    let reason: String = reason.chars().take(MAX_REASON).collect();
-    Meta::default()
+    let meta = Meta::default()
         .with("id", id)
         .with("connection", &key.connection)
         .with("stream", &key.stream)
         .with("table", table)
-        .with("at", &at.to_rfc3339_opts(SecondsFormat::Nanos, true))
-        .with("reason", &reason)
+        .with("at", &at.to_rfc3339_opts(SecondsFormat::Nanos, true));
+    let mut reason: String = reason.chars().take(MAX_REASON).collect();
+    // A letter has up to twelve bytes there.
+    loop {
+        let whole = meta.clone().with("reason", &reason);
+        if whole.size() <= MAX_META || reason.pop().is_none() {
+            return whole;
+        }
+    }
 }
 
 fn key(meta: &Meta) -> StreamKey {
-    StreamKey::new(&meta.get("connection"), &meta.get("stream"))
+    let name = |part| Some(meta.get(part)).filter(|name| !name.is_empty());
+    let [connection, stream] = ["connection", "stream"].map(name);
+    StreamKey {
+        connection: connection.unwrap_or_else(|| UNKNOWN.to_owned()),
+        stream: stream.unwrap_or_else(|| UNKNOWN.to_owned()),
+    }
 }
 
 fn original_name(key: &StreamKey, id: &str, version: &str) -> String {

@@ -3,15 +3,16 @@
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 
-use super::{AT_ONCE, AzureStorage, blobs::Appended, name::escaped};
-use crate::{
-    core::position::snapshot::{Sighting, decode, encode},
-    error::Result,
-    storage::{Sightings, Snapshots},
+use super::{
+    AT_ONCE, AzureStorage,
+    blobs::{Appended, MAX_APPEND},
+    name::escaped,
 };
-
-/// How many sightings one append holds at most: it takes 4 MiB.
-const TOGETHER: usize = 5_000;
+use crate::{
+    core::position::snapshot::{SIGHTING_HEAD, Sighting, decode, encode},
+    error::Result,
+    storage::{Sightings, Snapshots, damaged},
+};
 
 /// How much of a blob is read at once.
 const RANGE: u64 = 2 << 20;
@@ -22,13 +23,16 @@ const PART: u32 = 48;
 #[async_trait]
 impl Snapshots for AzureStorage {
     async fn add_sightings(&self, set: &str, pass: i64, sightings: &[Sighting]) -> Result<()> {
-        for some in sightings.chunks(TOGETHER) {
+        let mut part = 0;
+        for some in appends(sightings) {
             let bytes = bytes::Bytes::from(encode(some));
-            for part in 0.. {
-                let name = name(set, pass, part);
-                if self.blobs.append(&name, bytes.clone()).await? == Appended::Done {
-                    break;
-                }
+            while self
+                .blobs
+                .append(&name(set, pass, part), bytes.clone())
+                .await?
+                == Appended::Full
+            {
+                part += 1;
             }
         }
         Ok(())
@@ -54,9 +58,12 @@ impl Snapshots for AzureStorage {
             });
         }
         let (sightings, used) = decode(&bytes);
+        if used == 0 {
+            return Err(damaged(set, pass, &self.blobs.place()));
+        }
         Ok(Sightings {
             sightings,
-            next: Some(from + used as u64).filter(|_| used > 0),
+            next: Some(from + used as u64),
         })
     }
 
@@ -74,6 +81,23 @@ impl Snapshots for AzureStorage {
         }
         Ok(())
     }
+}
+
+/// The sightings in runs that one append takes: ids may be long.
+fn appends(mut sightings: &[Sighting]) -> Vec<&[Sighting]> {
+    let mut runs = Vec::new();
+    while !sightings.is_empty() {
+        let mut bytes = 0;
+        let fits = |sighting: &&Sighting| {
+            bytes += SIGHTING_HEAD + sighting.id.len();
+            bytes <= MAX_APPEND
+        };
+        let many = sightings.iter().take_while(fits).count().max(1);
+        let (some, rest) = sightings.split_at(many);
+        runs.push(some);
+        sightings = rest;
+    }
+    runs
 }
 
 fn prefix(set: &str) -> String {

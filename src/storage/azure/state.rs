@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     AzureStorage,
-    name::escaped,
+    name::{escaped, original},
     table::{Key, Properties, Query, Table, Written},
 };
 use crate::{
@@ -76,11 +76,19 @@ impl StateStore for AzureStorage {
         self.state.delete(&entity_key(key), "*").await.map(drop)
     }
 
-    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
+    async fn saved_text(&self, key: &StreamKey) -> Result<Option<(String, ETag)>> {
+        let entity = self.state.get(&entity_key(key)).await?;
+        Ok(entity.map(|entity| (json_of(&entity.properties), ETag(entity.etag))))
+    }
+
+    async fn stored_states(&self) -> Result<Vec<(StreamKey, Result<StreamState>)>> {
         let mut states = Vec::new();
         for properties in self.state.query(&Query::default()).await? {
-            let key = StreamKey::new(text(&properties, CONNECTION), text(&properties, STREAM));
-            let state = decoded(&self.state, &key, &properties)?;
+            // The entity's own keys name it, whatever somebody has made of its properties.
+            let name =
+                |key, property| original(text(&properties, key), text(&properties, property));
+            let key = StreamKey::new(&name("PartitionKey", CONNECTION), &name("RowKey", STREAM));
+            let state = decoded(&self.state, &key, &properties);
             states.push((key, state));
         }
         states.sort_by(|(one, _), (two, _)| one.cmp(two));
@@ -142,11 +150,15 @@ fn encoded(key: &StreamKey, state: &StreamState, mark: &str) -> Result<Propertie
 }
 
 fn decoded(table: &Table, key: &StreamKey, properties: &Properties) -> Result<StreamState> {
+    json::decode(key, &json_of(properties), &table.place())
+}
+
+fn json_of(properties: &Properties) -> String {
     let count = properties.get(PARTS).and_then(Value::as_u64).unwrap_or(0);
-    let json: String = (0..count)
+    // More than an entity has of properties are damage.
+    (0..count.min(252))
         .map(|at| text(properties, &part_name(at)))
-        .collect();
-    json::decode(key, &json, &table.place())
+        .collect()
 }
 
 /// Pieces that fit a property each.

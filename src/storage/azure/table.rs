@@ -19,6 +19,10 @@ const JSON: &str = "application/json";
 /// Without annotations: types that JSON knows, and the version in a header.
 const PLAIN_JSON: &str = "application/json;odata=nometadata";
 
+/// The most entities of a page; more are refused
+/// (learn.microsoft.com/rest/api/storageservices/querying-tables-and-entities).
+const MAX_PAGE: u32 = 1_000;
+
 /// An entity's properties, its keys among them.
 pub type Properties = Map<String, Value>;
 
@@ -58,7 +62,7 @@ pub struct Query {
     pub filter: String,
     /// Which properties, divided by commas; all when empty.
     pub select: String,
-    /// How many entities a page has at most; what the service likes, 1,000 or fewer, when `None`.
+    /// How many entities a page has at most, 1,000 if it is more; what the service likes when `None`.
     pub page: Option<u32>,
 }
 
@@ -179,7 +183,7 @@ impl Table {
         let mut next: Option<[Option<String>; 2]> = None;
         loop {
             let mut call = json_call(Method::GET, format!("/{}()", self.name));
-            let top = query.page.map(|page| page.to_string());
+            let top = query.page.map(|page| page.min(MAX_PAGE).to_string());
             for (name, value) in [
                 ("$filter", query.filter.as_str()),
                 ("$select", query.select.as_str()),

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
-use rusqlite::{OptionalExtension, Row, params, types::Type};
+use rusqlite::{OptionalExtension, Row, params};
 
-use super::SqliteStorage;
+use super::{SqliteStorage, bytes_at, text_at};
 use crate::{
     core::position::cursor::StreamKey,
     error::Result,
-    storage::{DeadLetter, DeadLetters, Original, Originals},
+    storage::{DeadLetter, DeadLetters, Original, Originals, with_damage},
 };
 
 pub(super) const SCHEMA: &str = "
@@ -115,24 +115,24 @@ pub(super) fn text_of(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
-pub(super) fn time_at(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
-    row.get::<_, String>(column)?.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-    })
+/// A time, if it still is one.
+pub(super) fn time_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    Ok(text_at(row, column)?.parse().ok())
 }
 
+/// A letter, as far as it can still be read: one that is damaged hides none of the others.
 fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     let at = time_at(row, 4)?;
     Ok(DeadLetter {
-        id: row.get(0)?,
+        id: text_at(row, 0)?,
         key: StreamKey {
-            connection: row.get(1)?,
-            stream: row.get(2)?,
+            connection: text_at(row, 1)?,
+            stream: text_at(row, 2)?,
         },
-        table: row.get(3)?,
-        at,
-        reason: row.get(5)?,
-        body: row.get(6)?,
+        table: text_at(row, 3)?,
+        at: at.unwrap_or_default(),
+        reason: with_damage(text_at(row, 5)?, &[(at.is_none(), "its time is missing")]),
+        body: bytes_at(row, 6)?,
     })
 }
 

@@ -80,7 +80,14 @@ fn hashes(
     let mut rows = statement.query(params![set, bucket, shorter_than])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
-        let bytes = row.get_ref(0)?.as_blob()?;
+        let Ok(bytes) = row.get_ref(0)?.as_blob() else {
+            tracing::warn!(
+                set,
+                bucket,
+                "fingerprints were changed by somebody else; records of that time may land once more"
+            );
+            continue;
+        };
         all.extend(bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes));
     }
     Ok(all)

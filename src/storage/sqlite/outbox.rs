@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{
-    SqliteStorage,
+    SqliteStorage, bytes_at,
     dead_letters::{text_of, time_at},
+    text_at,
 };
 use crate::{
     core::position::cursor::StreamKey,
     error::Result,
-    storage::{Outbox, Parked},
+    storage::{Outbox, Parked, with_damage},
 };
 
 pub(super) const SCHEMA: &str = "
@@ -104,18 +105,29 @@ impl Outbox for SqliteStorage {
     }
 }
 
+/// An entry, as far as it can still be read: one that is damaged hides none of the others, and blocks
+/// nothing.
 fn entry(row: &Row<'_>) -> rusqlite::Result<Parked> {
+    let at = time_at(row, 4)?;
+    let rows = text_at(row, 5)?.parse().ok();
+    let damage = [
+        (at.is_none(), "its time is missing"),
+        (rows.is_none(), "its size is missing"),
+    ];
     Ok(Parked {
-        id: row.get(0)?,
+        id: text_at(row, 0)?,
         key: StreamKey {
-            connection: row.get(1)?,
-            stream: row.get(2)?,
+            connection: text_at(row, 1)?,
+            stream: text_at(row, 2)?,
         },
-        table: row.get(3)?,
-        at: time_at(row, 4)?,
-        rows: row.get::<_, i64>(5)?.cast_unsigned(),
-        reason: row.get(6)?,
-        bytes: row.get::<_, i64>(7)?.cast_unsigned(),
-        body: row.get(8)?,
+        table: text_at(row, 3)?,
+        at: at.unwrap_or_default(),
+        rows: rows.unwrap_or_default(),
+        reason: with_damage(text_at(row, 6)?, &damage),
+        bytes: row
+            .get::<_, Option<i64>>(7)?
+            .unwrap_or_default()
+            .cast_unsigned(),
+        body: bytes_at(row, 8)?,
     })
 }

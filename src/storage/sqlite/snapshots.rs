@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use rusqlite::params;
 
-use super::SqliteStorage;
+use super::{SqliteStorage, bytes_at};
 use crate::{
     core::position::snapshot::{Sighting, decode, encode},
     error::Result,
-    storage::{Sightings, Snapshots},
+    storage::{Sightings, Snapshots, damaged},
 };
 
 pub(super) const SCHEMA: &str = "
@@ -42,7 +42,7 @@ impl Snapshots for SqliteStorage {
     }
 
     async fn sightings(&self, set: &str, pass: i64, from: u64) -> Result<Sightings> {
-        let set = set.to_owned();
+        let name = set.to_owned();
         let from = i64::try_from(from).unwrap_or(i64::MAX);
         let rows: Vec<(i64, Vec<u8>)> = self
             .file
@@ -52,17 +52,24 @@ impl Snapshots for SqliteStorage {
                         "SELECT id, sightings FROM connector_sightings
                          WHERE name = ?1 AND pass = ?2 AND id > ?3 ORDER BY id LIMIT ?4",
                     )?
-                    .query_map(params![set, pass, from, TOGETHER], |row| {
-                        Ok((row.get(0)?, row.get(1)?))
+                    .query_map(params![name, pass, from, TOGETHER], |row| {
+                        Ok((row.get(0)?, bytes_at(row, 1)?))
                     })?
                     .collect()
             })
             .await?;
         let more = rows.len() == TOGETHER as usize;
         let last = rows.last().and_then(|(id, _)| u64::try_from(*id).ok());
-        let sightings = rows.iter().flat_map(|(_, bytes)| decode(bytes).0);
+        let mut sightings = Vec::new();
+        for (_, bytes) in &rows {
+            let (some, used) = decode(bytes);
+            if used < bytes.len() {
+                return Err(damaged(set, pass, &self.file.path().display()));
+            }
+            sightings.extend(some);
+        }
         Ok(Sightings {
-            sightings: sightings.collect(),
+            sightings,
             next: last.filter(|_| more),
         })
     }

@@ -1,9 +1,19 @@
 //! The binary as the Functions host starts it: state in the emulator, rows over HTTPS to the
 //! simulated service, and the password in the vault only.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
+use async_trait::async_trait;
 use sentinel_connector::{
+    app::{self, App, RunOptions},
+    config::{Environment, Mode, Settings},
+    io::{
+        clock::SystemClock,
+        http::{Request, Response, SharedTransport, Transport, TransportError},
+    },
     simulator::Target,
     storage::{StateStore, azure::AzureStorage},
 };
@@ -141,5 +151,47 @@ async fn a_process_that_is_killed_leaves_a_lease_and_loses_nothing() {
         let done = |outcome: &String| outcome == "up-to-date" || outcome == "not-due";
         assert!(outcomes.iter().all(done), "{fault}: {outcomes:?}");
         assert_complete(&tenant);
+    }
+}
+
+/// Writes down which states are read.
+struct Counting {
+    network: SharedTransport,
+    read: Mutex<BTreeMap<String, usize>>,
+}
+
+#[async_trait]
+impl Transport for Counting {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let path = request.uri().path();
+        if request.method() == "GET" && path.contains("connectorstate(") {
+            *self
+                .read
+                .lock()
+                .unwrap()
+                .entry(path.to_owned())
+                .or_default() += 1;
+        }
+        self.network.send(request).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tick_reads_the_state_of_each_stream_once() {
+    let tenant = in_azure().await;
+    let environment: Environment = tenant.settings.clone().into_iter().collect();
+    let settings = Settings::load(&environment, Mode::Host).unwrap();
+    let counting = Arc::new(Counting {
+        network: app::network(&settings).unwrap(),
+        read: Mutex::default(),
+    });
+    let transport = Arc::clone(&counting) as SharedTransport;
+    let app = App::with_transport(&settings, &(Arc::new(SystemClock) as _), &transport).unwrap();
+    // The first reads and writes, the second is not due.
+    for _ in 0..2 {
+        let reports = app.run("EsetTimer", &RunOptions::default()).await;
+        let read = std::mem::take(&mut *counting.read.lock().unwrap());
+        assert_eq!(read.len(), reports.len(), "{read:?}");
+        assert!(read.values().all(|times| *times == 1), "{read:?}");
     }
 }

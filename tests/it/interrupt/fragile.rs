@@ -56,8 +56,12 @@ impl StateStore for Fragile<SharedStorage> {
         self.inner.forget(key).await
     }
 
-    async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
-        self.inner.states().await
+    async fn saved_text(&self, key: &StreamKey) -> Result<Option<(String, ETag)>> {
+        self.inner.saved_text(key).await
+    }
+
+    async fn stored_states(&self) -> Result<Vec<(StreamKey, Result<StreamState>)>> {
+        self.inner.stored_states().await
     }
 
     fn owner(&self) -> String {

@@ -30,6 +30,7 @@ use crate::azurite::{Azurite, network, parsed, signed_in, wire};
 
 mod identity;
 mod stock;
+mod wire;
 
 /// What happens to a request.
 enum Step {
@@ -315,7 +316,9 @@ async fn what_nobody_agreed_on_is_a_contract_error() {
         Step::Answer(400, "InvalidInput", None),
         Step::Answer(302, "", None),
         Step::Answer(412, "LeaseIdMissing", None),
-        Step::Answer(409, "InvalidBlobType", None),
+        Step::Answer(412, "LeaseLost", None),
+        Step::Answer(416, "InvalidRange", None),
+        Step::Answer(400, "MetadataTooLarge", None),
     ] {
         scene.next([step]);
         let error = scene.cut().park(&parked("a", b"[]")).await.unwrap_err();
@@ -323,6 +326,19 @@ async fn what_nobody_agreed_on_is_a_contract_error() {
         assert!(!error.to_string().contains("secret"), "{error}");
         assert_eq!(scene.sent(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_blob_of_another_type_is_named_with_the_way_out() {
+    let scene = Scene::new();
+    scene.next([Step::Answer(409, "InvalidBlobType", None)]);
+    let added = [(7, vec![1])];
+    let added = scene.cut().add_fingerprints("set", &added).await;
+    let error = added.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    let text = error.to_string();
+    assert!(text.contains("`fingerprints/set/7.0`"), "{text}");
+    assert!(text.contains("delete it"), "{text}");
 }
 
 async fn refused(account: Account) -> Vec<Error> {

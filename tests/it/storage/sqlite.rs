@@ -6,12 +6,13 @@ use std::{
 };
 
 use sentinel_connector::{
+    core::position::snapshot::Sighting,
     embedded::EmbeddedFile,
     error::Kind,
     storage::{SaveError, Storage, sqlite::SqliteStorage},
 };
 
-use super::{NONE, found, key, open, state};
+use super::{NONE, found, key, log, one_damaged_state_hides_no_other, open, state};
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
@@ -101,6 +102,46 @@ async fn a_damaged_state_is_named_with_the_fix_and_can_be_reset() {
     }
     storage.forget(&key("bad")).await.unwrap();
     assert_eq!(storage.load(&key("bad")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_damaged_hides_none_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, storage) = open(&folder);
+    let storage: &dyn Storage = &storage;
+    for name in ["a", "bad", "c"] {
+        storage.save(&key(name), &state(name), None).await.unwrap();
+    }
+    let prints = [(1, vec![1]), (2, vec![2])];
+    storage.add_fingerprints("set", &prints).await.unwrap();
+    let seen = Sighting {
+        id: "machine".to_owned(),
+        content: 7,
+        missed: false,
+    };
+    for set in ["torn", "whole"] {
+        storage
+            .add_sightings(set, 7, std::slice::from_ref(&seen))
+            .await
+            .unwrap();
+    }
+    file.with(|connection| {
+        connection.execute_batch(
+            "UPDATE connector_state SET state = x'ff00' || 'torn' WHERE stream = 'bad';
+             UPDATE connector_fingerprints SET hashes = 7 WHERE bucket = 1;
+             UPDATE connector_sightings SET sightings = x'00' || sightings WHERE name = 'torn'",
+        )
+    })
+    .await
+    .unwrap();
+    one_damaged_state_hides_no_other(storage, "torn").await;
+    assert_eq!(found(storage, "set", 1).await, NONE);
+    assert_eq!(found(storage, "set", 2).await, [2]);
+    assert_eq!(log(storage, "whole", 7).await, [seen]);
+    let error = storage.sightings("torn", 7, 0).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.to_string().contains("over `torn`"), "{error}");
+    assert!(error.to_string().contains("cursor reset"), "{error}");
 }
 
 #[tokio::test]
