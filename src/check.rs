@@ -211,6 +211,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     }
     for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
         check_stream(job, findings, &limits, &**clock).await;
+        check_state(job, &*parts.storage, findings).await;
         match parts.storage.load(&job.key).await {
             Ok(Some((state, _))) => tell_state(job, &state, findings),
             Ok(None) => findings.note(&job.key.to_string(), "has not run yet"),
@@ -314,7 +315,7 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
                 findings.note(&what, &note);
             }
         }
-        Ok((Reply::NotOffered(how), _)) => {
+        Ok((Reply::NotOffered(how) | Reply::NotThere(how), _)) => {
             findings.bad(&what, &format!("{how}: {}", endpoint.off_fix));
         }
         Ok((Reply::Forbidden(how), _)) => {
@@ -331,6 +332,27 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
         }
         Err(error) => findings.bad(&what, &error.to_string()),
     }
+}
+
+/// Whether the stream rests although it may be read by now: nobody asks until then.
+async fn check_state(job: &Job, storage: &dyn Storage, findings: &mut Findings<'_>) {
+    // What can't be read, the storage's own finding tells.
+    let Ok(Some((state, _))) = storage.load(&job.key).await else {
+        return;
+    };
+    let Some(since) = state.off else { return };
+    let utc = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M UTC");
+    let mut text = format!("is off since {}", utc(since));
+    if state.has_worked() {
+        text.push_str(", though it was read before");
+    }
+    if let Some(until) = state.off_until {
+        text = format!("{text}, and is asked again from {} on", utc(until));
+    }
+    if let Some(why) = &state.off_why {
+        text = format!("{text}: {why}");
+    }
+    findings.note(&job.key.to_string(), &text);
 }
 
 /// What to say of a role that no stream needs.

@@ -11,6 +11,7 @@ fn pace() -> Pace {
         every: Duration::ZERO,
         delay: Duration::ZERO,
         lookback: LOOKBACK,
+        sweep: Duration::ZERO,
         step: Duration::from_hours(24),
         history: Duration::from_hours(24),
         passes: Passes::None,

@@ -33,7 +33,7 @@ use crate::{
             window::Pace,
         },
     },
-    error::Result,
+    error::{Kind, Result},
     io::{
         clock::SharedClock,
         exchange::{Limits, Random},
@@ -166,6 +166,10 @@ async fn walk(
     let end = pull(job, parts, limits, &mut held, report).await;
     if let Ok(Outcome::Off) = end {
         report.reason.clone_from(&held.state.off_why);
+        // Who never had it misses nothing; else somebody has to know that nothing comes.
+        if held.state.has_worked() {
+            report.error_kind = Some(Kind::Config);
+        }
     }
     held.state.behind = matches!(end, Ok(Outcome::Behind));
     let now = parts.clock.now();

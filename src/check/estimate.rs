@@ -119,8 +119,12 @@ impl Looker<'_> {
             } else {
                 skip.to_string()
             };
-            self.page(&Slice::Pass, &page, &mut seen).await?;
-            total.see(skip, seen.records - before);
+            let next = self.page(&Slice::Pass, &page, &mut seen).await?;
+            let count = seen.records - before;
+            if let Next::Page(_) = next {
+                total.clamp(count);
+            }
+            total.see(skip, count);
         }
         Ok(of_snapshot(&total, &seen, delta(self.job.pace.rewrite)))
     }
@@ -199,7 +203,9 @@ impl Looker<'_> {
         let (reply, records) = self.job.source.page(slice, page, self.limits).await?;
         match reply {
             Reply::Answer(response) => Ok((response, records)),
-            Reply::NotOffered(how) => Err(Error::config(format!("{how}: {}", endpoint.off_fix))),
+            Reply::NotOffered(how) | Reply::NotThere(how) => {
+                Err(Error::config(format!("{how}: {}", endpoint.off_fix)))
+            }
             Reply::Forbidden(how) => Err(Error::config(format!("{how}: {}", endpoint.fix))),
             Reply::TooLarge(how)
             | Reply::UsedUp(how)

@@ -202,6 +202,13 @@ impl Total {
         }
     }
 
+    /// Pages hold no more than this many records, whatever is asked for.
+    pub fn clamp(&mut self, count: u64) {
+        if count > 0 {
+            self.top = self.top.min(count);
+        }
+    }
+
     /// Takes in a page behind so many records.
     pub fn see(&mut self, skipped: u64, count: u64) {
         if count >= self.top {

@@ -152,6 +152,9 @@ pub const SETTINGS: &[Setting] = &[
         .example("ESET_INCIDENTS_DELAY=2m"),
     Setting::new(Connection, "<STREAM>_LOOKBACK", "how much is read again before the cursor, for records that became visible late")
         .example("ESET_DETECTIONS_LOOKBACK=3d"),
+    Setting::new(Connection, "<STREAM>_SWEEP", "how much of a list by update time is read again once a day, for records that became visible later than the lookback; 0s for none")
+        .default("3d for alerts and incidents")
+        .example("DEFENDER_ALERTS_SWEEP=7d"),
     Setting::new(Connection, "<STREAM>_STEP", "the longest window of one request")
         .example("ESET_DETECTIONS_STEP=6h"),
     Setting::new(Connection, "INITIAL_HISTORY", "how far back the first run reads")
@@ -232,7 +235,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// The endings of the settings of a stream.
-pub(super) const STREAM_ENDINGS: [&str; 4] = ["_EVERY", "_DELAY", "_LOOKBACK", "_STEP"];
+pub(super) const STREAM_ENDINGS: [&str; 5] = ["_EVERY", "_DELAY", "_LOOKBACK", "_SWEEP", "_STEP"];
 
 /// What the names of our streams begin with, so that a `RETRY_DELAY` of somebody else stays his.
 const STREAM_BEGINNINGS: [&str; 2] = ["ESET_", "DEFENDER_"];

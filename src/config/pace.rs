@@ -32,6 +32,7 @@ impl Paces {
             every: setting("_EVERY").or(self.every).unwrap_or(defaults.every),
             delay: setting("_DELAY").unwrap_or(defaults.delay),
             lookback: setting("_LOOKBACK").unwrap_or(defaults.lookback),
+            sweep: setting("_SWEEP").unwrap_or(defaults.sweep),
             step: setting("_STEP").unwrap_or(defaults.step),
             history: self.history.unwrap_or(INITIAL_HISTORY),
             passes: defaults.passes,

@@ -112,8 +112,10 @@ pub enum Reply {
     Answer(Response),
     /// The page or delta token is refused; the text says how.
     PositionRefused(String),
-    /// The service does not offer this.
+    /// The service says that it does not offer this.
     NotOffered(String),
+    /// As if there were no such thing, without a word of the service that says so.
+    NotThere(String),
     /// The answer would be too much for the service, or for us: less has to be asked for.
     TooLarge(String),
     /// The tenant's share of the service is used up for now.
@@ -195,6 +197,13 @@ impl ApiClient {
                 Ok(response) => {
                     let (response, action, what, in_words) =
                         self.understood(question, response, sent, limits).await;
+                    let what = match warning(&response) {
+                        Some(said) => {
+                            tracing::warn!(question = question.name, said, "the service warns");
+                            format!("{what} (Warning: {said})")
+                        }
+                        None => what,
+                    };
                     match action {
                         Action::Accept => return Ok(Reply::Answer(response)),
                         Action::Empty if empties == EMPTIES => {
@@ -211,6 +220,7 @@ impl ApiClient {
                         Action::UsedUp => return Ok(Reply::UsedUp(what)),
                         Action::PositionRefused => return Ok(Reply::PositionRefused(what)),
                         Action::NotOffered => return Ok(Reply::NotOffered(what)),
+                        Action::NotThere => return Ok(Reply::NotThere(what)),
                         Action::Forbidden => return Ok(Reply::Forbidden(what)),
                         Action::Unexpected => return Ok(Reply::Unexpected(what, response)),
                         Action::Pending => {
@@ -270,7 +280,7 @@ impl ApiClient {
             let (action, what) = (action(response.status, sent), described(&response));
             return (response, action, what, None);
         };
-        if matches!(response.status.as_u16(), 200 | 206) {
+        if response.status == StatusCode::OK {
             return (response, Action::Accept, String::new(), None);
         }
         let (status, headers) = (response.status, response.headers.clone());
@@ -428,6 +438,13 @@ fn described(response: &Response) -> String {
         Some(id) if id.len() < 64 => format!("answered {} (request-id {id})", response.status),
         _ => format!("answered {}", response.status),
     }
+}
+
+/// What a service of several parts says of those that did not answer, as far as it may be shown.
+fn warning(response: &Response) -> Option<String> {
+    let said = response.header("warning")?;
+    let shown = said.chars().filter(|one| !one.is_control());
+    Some(shown.take(200).collect())
 }
 
 fn build(

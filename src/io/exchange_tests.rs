@@ -239,6 +239,7 @@ async fn each_status_is_its_reply() {
             Reply::Answer(_) => "answer".to_owned(),
             Reply::PositionRefused(what) => format!("position refused: {what}"),
             Reply::NotOffered(what) => format!("not offered: {what}"),
+            Reply::NotThere(what) => format!("not there: {what}"),
             Reply::TooLarge(what) => format!("too large: {what}"),
             Reply::UsedUp(what) => format!("used up: {what}"),
             Reply::Forbidden(what) => format!("forbidden: {what}"),
@@ -252,7 +253,7 @@ async fn each_status_is_its_reply() {
     );
     assert_eq!(
         reply(501, true).await,
-        "not offered: answered 501 Not Implemented (request-id q-1)"
+        "not there: answered 501 Not Implemented (request-id q-1)"
     );
     assert_eq!(
         reply(403, true).await,

@@ -123,6 +123,7 @@ impl Login {
                 | Reply::UsedUp(what)
                 | Reply::Forbidden(what)
                 | Reply::NotOffered(what)
+                | Reply::NotThere(what)
                 | Reply::Unexpected(what, _),
             ) => return Err(self.refused(&what)),
         };

@@ -17,7 +17,7 @@ use crate::{
         json::chunk::Chunk,
         position::{
             cursor::{Gap, OpenSlice, RunProgress, Slice, StreamState, Transition},
-            paging::{self, FilePage, Next, Paging},
+            paging::{self, FilePage, Next, Paging, Tally},
             window::{Window, delta},
         },
         protocol::{endpoint::TimeFilter, retry::backoff},
@@ -78,6 +78,12 @@ pub(super) struct Reader<'a> {
     listed: Option<DateTime<Utc>>,
     /// The pages of the open slice: none may come twice.
     pages: HashSet<String>,
+    /// Records that came since a link was followed.
+    behind_links: u64,
+    /// What the page before this one held.
+    last: Option<Tally>,
+    /// It was told that the source ignores the filter.
+    told_outside: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -101,6 +107,9 @@ impl<'a> Reader<'a> {
             refused_tokens: 0,
             listed: None,
             pages: HashSet::new(),
+            behind_links: 0,
+            last: None,
+            told_outside: false,
         }
     }
 
@@ -209,7 +218,10 @@ impl<'a> Reader<'a> {
             }
         };
         let Through { frame, tally } = &through;
-        let mut next = paging::next(paging, open.slice.window(), &page, frame, tally);
+        if let Some((count, oldest)) = tally.outside() {
+            self.tell_outside(count, oldest).await?;
+        }
+        let mut next = self.after(paging, open, &page, &through);
         if let Next::Full(left_out, after) = next {
             self.leave_out(left_out).await?;
             next = after.map_or(Next::Done, Next::Page);
@@ -252,6 +264,34 @@ impl<'a> Reader<'a> {
         self.go_on(open, page).await
     }
 
+    /// What comes after a page, but where the source would lead round and round.
+    fn after(&mut self, paging: Paging, open: &OpenSlice, page: &str, through: &Through) -> Next {
+        let Through { frame, tally } = through;
+        let mut next = paging::next(paging, open.slice.window(), page, frame, tally);
+        if paging::followed(paging, page).is_some() {
+            self.behind_links += tally.count();
+        } else {
+            self.behind_links = 0;
+        }
+        if let Next::Page(to) = &next
+            && (*to == open.page || self.pages.contains(to))
+            && let Some(on) =
+                paging::circled(paging, open.slice.window(), to, self.behind_links > 0)
+        {
+            tracing::info!("the links of the source lead in a circle");
+            next = on;
+        }
+        let repeats = self.last.is_some_and(|last| tally.begins_like(&last));
+        self.last = Some(*tally);
+        if let (Next::Page(_), true) = (&next, repeats)
+            && let Some(end) = paging::unskipped(paging, open.slice.window(), page, frame, tally)
+        {
+            tracing::info!("the source skips nothing and gives the same again");
+            next = end;
+        }
+        next
+    }
+
     /// The slice goes on with this page.
     async fn go_on(&mut self, open: &OpenSlice, page: String) -> Result<ReadStep> {
         if page == open.page || !self.pages.insert(page.clone()) {
@@ -267,6 +307,33 @@ impl<'a> Reader<'a> {
         self.apply(Transition::Page {
             slice,
             next: page,
+            began: open.began,
+        })
+        .await
+    }
+
+    /// Writes down that the source gave what it was not asked for.
+    async fn tell_outside(&mut self, count: u64, oldest: DateTime<Utc>) -> Result<()> {
+        if !self.told_outside {
+            self.told_outside = true;
+            tracing::warn!(
+                count,
+                %oldest,
+                "the source gives records of another time than it was asked for: it ignores the \
+                 filter; each of them lands once"
+            );
+        }
+        let at = self.began;
+        self.apply(Transition::Outside { count, oldest, at })
+            .await
+            .map(drop)
+    }
+
+    /// The slice ends here: what is left of it is not to be had.
+    async fn leave(&mut self, open: &OpenSlice) -> Result<ReadStep> {
+        self.apply(Transition::Slice {
+            slice: open.slice.clone(),
+            token: None,
             began: open.began,
         })
         .await
@@ -339,21 +406,24 @@ impl<'a> Reader<'a> {
                     if let Some(next) = next {
                         return self.go_on(open, next).await;
                     }
-                    let (slice, began) = (open.slice.clone(), open.began);
-                    let token = None;
-                    return self
-                        .apply(Transition::Slice {
-                            slice,
-                            token,
-                            began,
-                        })
-                        .await;
+                    return self.leave(open).await;
                 }
                 if !open.page.is_empty() && self.refused_pages < REFUSED_PAGES {
                     self.refused_pages += 1;
                     self.pages.clear();
                     tracing::info!(%reason, "page token refused; the slice starts over");
                     return self.apply(Transition::PageRefused).await;
+                }
+                // Nothing else leads to what is behind it.
+                if let Some(Next::Full(left_out, next)) =
+                    paging::circled(paging, window, page, true)
+                {
+                    tracing::info!(%reason, "the source refuses the link that it gave itself");
+                    self.leave_out(left_out).await?;
+                    return match next {
+                        Some(next) => self.go_on(open, next).await,
+                        None => self.leave(open).await,
+                    };
                 }
                 self.refused_tokens += 1;
                 if !is_feed || self.refused_tokens > REFUSED_TOKENS {
@@ -365,7 +435,7 @@ impl<'a> Reader<'a> {
                 self.apply(Transition::TokenRefused { reason, at }).await
             }
             // The next run asks for them again: what is in them is not given up.
-            Reply::NotOffered(reason)
+            Reply::NotOffered(reason) | Reply::NotThere(reason)
                 if matches!(open.slice, Slice::Window(_))
                     && self.plan.has_token()
                     && !self.steps.feed_first =>
@@ -377,7 +447,14 @@ impl<'a> Reader<'a> {
                 }
                 Ok(ReadStep::On)
             }
-            Reply::NotOffered(why) if !is_feed => {
+            // Somebody in between may have answered, or somebody who is out of sorts.
+            Reply::NotThere(what) if !is_feed && self.plan.has_worked() => {
+                Err(Error::transient(format!(
+                    "{key}: {what}, as if there were no such stream, though it was read before; the \
+                     next run asks again"
+                )))
+            }
+            Reply::NotOffered(why) | Reply::NotThere(why) if !is_feed => {
                 if self.plan.off.is_none() {
                     tracing::info!(%why, "the source does not offer this stream; it is off");
                 }
@@ -386,14 +463,16 @@ impl<'a> Reader<'a> {
                 Ok(ReadStep::Off)
             }
             // No document names the feed: however it refuses to begin, windows know as much.
-            Reply::NotOffered(reason) | Reply::Unexpected(reason, _) if is_feed => {
+            Reply::NotOffered(reason) | Reply::NotThere(reason) | Reply::Unexpected(reason, _)
+                if is_feed =>
+            {
                 tracing::info!(%reason, "no token feed; windows instead");
                 self.apply(Transition::FeedMissing { at }).await
             }
             Reply::Forbidden(what) => {
                 Err(Error::config(format!("{key}: {what}: {}", endpoint.fix)))
             }
-            Reply::NotOffered(what) | Reply::Unexpected(what, _) => {
+            Reply::NotOffered(what) | Reply::NotThere(what) | Reply::Unexpected(what, _) => {
                 Err(Error::contract(format!("{key}: {what}")))
             }
             Reply::Answer(_) => Ok(ReadStep::On),

@@ -68,6 +68,11 @@ impl Counts {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// What one run of one stream did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,13 +95,17 @@ pub struct Report {
     pub counts: Counts,
     /// Rows that lack what is looked up beside the record.
     pub without_details: u64,
+    /// Records of a time that the source was not asked for: it ignores the filter. Each is among
+    /// those that landed, or has landed before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub outside: u64,
     /// Seconds between now and the time up to which everything is proven to be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<i64>,
     /// What could not be proven complete, from this and earlier runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// Who must act, when it failed.
+    /// Who must act, when it failed, or is off though it was read before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_kind: Option<Kind>,
     /// What failed, or why nothing was done.
@@ -116,6 +125,7 @@ impl Report {
             bytes: 0,
             counts: Counts::default(),
             without_details: 0,
+            outside: 0,
             lag_seconds: None,
             gaps: Vec::new(),
             error_kind: None,

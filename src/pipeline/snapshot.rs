@@ -1,6 +1,6 @@
 //! Records that are as they are now: which of a chunk are worth a row, which vanished with a pass.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -9,7 +9,7 @@ use crate::{
     core::{
         position::{
             cursor::{OpenSlice, Slice, StreamKey, StreamState},
-            snapshot::{Index, Sighting, Since, gone_row, hash_of},
+            snapshot::{Index, Sighting, Since, confirms, gone_row, hash_of, is_doubtful},
             window::Pace,
         },
         protocol::endpoint::Endpoint,
@@ -84,6 +84,15 @@ const SIGHTED: i64 = i64::MIN + 1;
 
 /// So many sightings are written at once.
 const TOGETHER: usize = 5_000;
+
+/// What a pass says about the records that it has not seen.
+#[derive(Default)]
+pub(super) struct Vanished {
+    /// The ids of those that are gone.
+    pub(super) gone: Vec<String>,
+    /// How many it missed, of how many, when that is not believed.
+    pub(super) missed: Option<(u64, u64)>,
+}
 
 /// What is known of a stream's records, while a run goes through them.
 pub(super) struct SnapshotTracker {
@@ -184,32 +193,45 @@ impl SnapshotTracker {
 
     /// The end of a pass: which records of the last one it has not seen. Those that were missed for
     /// the first time are carried over, since data moves between pages; those that were missed
-    /// before are gone.
-    pub(super) async fn vanished(&mut self, parts: &Parts) -> Result<Vec<String>> {
+    /// before are gone. Of a pass that misses too much to be believed all are carried over;
+    /// `doubted` is when the first such pass began of those before it.
+    pub(super) async fn vanished(
+        &mut self,
+        doubted: Option<DateTime<Utc>>,
+        parts: &Parts,
+    ) -> Result<Vanished> {
         let Some(PassView {
-            last: Some(last), ..
+            log,
+            last: Some(last),
+            ..
         }) = self.seeing.filter(|_| self.is_pass())
         else {
-            return Ok(Vec::new());
+            return Ok(Vanished::default());
         };
         let mut unseen: HashMap<u64, (u64, bool)> = HashMap::new();
+        let mut all = HashSet::new();
         each(parts, &self.set, last, |sighting| {
             let hash = hash_of(&sighting.id);
+            all.insert(hash);
             if !self.index.has_seen(hash) {
                 unseen.insert(hash, (sighting.content, sighting.missed));
             }
         })
         .await?;
+        let (missed, there) = (unseen.len() as u64, all.len() as u64);
+        drop(all);
+        let newly = unseen.values().filter(|(_, before)| !before).count() as u64;
+        let is_doubted = is_doubtful(missed, there) && !confirms(doubted, log, newly, there);
         let mut gone = Vec::new();
         let mut carried = Vec::new();
         // Once more for their names, which are not held for all records.
         each(parts, &self.set, last, |sighting| {
             match unseen.remove(&hash_of(&sighting.id)) {
-                Some((_, true)) => {
+                Some((_, true)) if !is_doubted => {
                     self.index.forget(hash_of(&sighting.id));
                     gone.push(sighting.id);
                 }
-                Some((content, false)) => carried.push(Sighting {
+                Some((content, _)) => carried.push(Sighting {
                     id: sighting.id,
                     content,
                     missed: true,
@@ -220,7 +242,10 @@ impl SnapshotTracker {
         .await?;
         self.made.append(&mut carried);
         self.write(parts).await?;
-        Ok(gone)
+        Ok(Vanished {
+            gone,
+            missed: is_doubted.then_some((missed, there)),
+        })
     }
 
     /// Drops the logs of passes that nobody compares with any more.

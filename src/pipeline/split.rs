@@ -1,5 +1,7 @@
 //! The cutter: a body as it arrives → chunks of whole records.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::{read::ReadEvent, snapshot::DedupMode};
 use crate::io::inflate::MaybeGzip;
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
         position::{
             cursor::{OpenSlice, Slice, Transition},
             paging::{FilePage, Frame, Paging, Tally},
+            window::Window,
         },
         protocol::endpoint::{Endpoint, TimeFilter},
     },
@@ -23,8 +26,8 @@ pub(super) enum BodyShape {
     List {
         /// The member.
         records: &'static str,
-        /// The member of a record whose time says where the page ends.
-        time: Option<&'static str>,
+        /// The member of a record whose time was asked for, and which times were.
+        time: Option<(&'static str, Window)>,
         /// An answer without the member is none.
         required: bool,
     },
@@ -46,8 +49,11 @@ impl BodyShape {
             (Paging::Files, Some(file)) => Self::File(file),
             (paging, _) => Self::List {
                 records,
-                time: match (paging, list.filter) {
-                    (Paging::Boundary { .. }, TimeFilter::OData(member)) => Some(member),
+                time: match (slice, list.filter) {
+                    (Slice::Window(window), TimeFilter::OData(member)) => Some((member, *window)),
+                    (Slice::Window(window), TimeFilter::Parameters(..) | TimeFilter::Cel(_)) => {
+                        Some((endpoint.identity.time, *window))
+                    }
                     _ => None,
                 },
                 required: !is_feed && !matches!(paging, Paging::Token | Paging::Files),
@@ -84,7 +90,7 @@ enum Cutting {
 struct ListCut {
     cutter: ArraySplitter,
     records: &'static str,
-    time: Option<&'static str>,
+    time: Option<(&'static str, Window)>,
     required: bool,
     tally: Tally,
     full: Vec<Chunk>,
@@ -262,15 +268,18 @@ fn piece(chunk: Chunk, way: DedupMode) -> Option<ReadEvent> {
     (!chunk.is_empty()).then_some(ReadEvent::Chunk(chunk, way))
 }
 
-fn count(tally: &mut Tally, chunk: &Chunk, time: Option<&str>) {
-    let Some(member) = time else {
+fn count(tally: &mut Tally, chunk: &Chunk, time: Option<(&str, Window)>) {
+    if tally.count() == 0 && chunk.handy() > 0 {
+        tally.begin(xxh3_64(chunk.record(0)));
+    }
+    let Some((member, asked)) = time else {
         tally.add(chunk.len() as u64);
         return;
     };
     for at in 0..chunk.handy() {
         let members = chunk.members(at).ok();
         let text = members.and_then(|members| members.text(member));
-        tally.see(text.and_then(|text| parse_time(&text)));
+        tally.see_within(text.and_then(|text| parse_time(&text)), asked);
     }
     for _ in &chunk.oversized {
         tally.see(None);

@@ -349,7 +349,12 @@ impl<'a, 'h> Writer<'a, 'h> {
             ..
         } = change
         {
-            self.pass_ended(began).await?;
+            let judged = self.pass_ended(began).await?;
+            let before = self.sealed + u64::from(!self.workset.batch.is_empty());
+            self.moves.extend(judged.map(|judged| (before, judged)));
+        }
+        if let Transition::Outside { count, .. } = change {
+            self.report.outside += count;
         }
         let before = self.sealed + u64::from(!self.workset.batch.is_empty());
         self.moves.push_back((before, change));
@@ -360,11 +365,12 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.advance().await
     }
 
-    /// Rows for what has vanished since the pass before this one.
-    async fn pass_ended(&mut self, began: DateTime<Utc>) -> Result<()> {
+    /// Rows for what has vanished since the pass before this one, and how far the pass is believed,
+    /// where that is news.
+    async fn pass_ended(&mut self, began: DateTime<Utc>) -> Result<Option<Transition>> {
         let endpoint = self.job.source.endpoint();
         if endpoint.snapshot.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         // A pass that found nothing has not been compared with anything yet.
         let open = OpenSlice::of_pass(began);
@@ -373,7 +379,24 @@ impl<'a, 'h> Writer<'a, 'h> {
         {
             self.workset.known.open(seeing, self.parts).await?;
         }
-        let gone = self.workset.known.vanished(self.parts).await?;
+        let doubted = self.held.state.doubted;
+        let snapshot::Vanished { gone, missed } =
+            self.workset.known.vanished(doubted, self.parts).await?;
+        let judged = match missed {
+            Some((missed, there)) => {
+                tracing::warn!(
+                    missed,
+                    there,
+                    "a pass missed much of what was there: none is called gone"
+                );
+                Some(Transition::PassMissed {
+                    missed,
+                    there,
+                    began,
+                })
+            }
+            None => doubted.map(|_| Transition::PassWhole),
+        };
         self.report.counts.gone += gone.len() as u64;
         let now = self.parts.clock.now();
         let rows = snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now);
@@ -382,7 +405,8 @@ impl<'a, 'h> Writer<'a, 'h> {
             let asset = endpoint.asset.map(|asset| asset.gone(connection, id));
             self.workset.add_row(&row, NO_RECEIPT, asset);
         }
-        self.send_full().await
+        self.send_full().await?;
+        Ok(judged)
     }
 
     /// Saves the cursor behind an unbroken run of batches that have landed.
@@ -479,7 +503,17 @@ impl<'a, 'h> Writer<'a, 'h> {
         let Some(good) = self.held.state.complete_until else {
             return Ok(());
         };
-        let needed = good - delta(self.job.pace.lookback) - KEPT_LONGER;
+        let pace = &self.job.pace;
+        let mut needed = good - delta(pace.lookback.max(pace.sweep)) - KEPT_LONGER;
+        // A source that gives what it was not asked for gives it again in each run.
+        if self.report.outside > 0 {
+            return Ok(());
+        }
+        if let Some(outside) = self.held.state.outside
+            && self.began - outside.last < KEPT_LONGER
+        {
+            needed = needed.min(outside.oldest);
+        }
         storage
             .prune_fingerprints(&dated, bucket_of(Some(needed)))
             .await

@@ -18,7 +18,7 @@ use crate::{
     core::{
         position::{
             cursor::Slice,
-            paging::{FilePage, Paging, Part},
+            paging::{FilePage, Paging, Part, followed},
         },
         protocol::{
             endpoint::Endpoint,
@@ -330,12 +330,12 @@ impl Source for Defender {
         let api = self.endpoint.domain;
         let is_heavy = self.endpoint.stream == INCIDENTS.stream
             && list.parameters.iter().any(|(name, _)| *name == "$expand");
-        let question = if list.paging == Paging::Link && !page.is_empty() {
-            if !admits(self.connection.account.url(api), page) {
+        let question = if let Some(link) = followed(list.paging, page) {
+            if !admits(self.connection.account.url(api), link) {
                 let refused = "the next page lies on a host that is not the service's";
                 return Ok((Reply::PositionRefused(refused.to_owned()), list.records));
             }
-            get(name, page.to_owned(), ErrorDialect::List, true)
+            get(name, link.to_owned(), ErrorDialect::List, true)
         } else {
             let page = if is_heavy {
                 self.lighter(slice, page)

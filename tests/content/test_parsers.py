@@ -231,6 +231,14 @@ class Connector(unittest.TestCase):
         failed = self.runs("15m", "10m", "5m", outcome="failed")
         self.assertIs(self.connected(*self.runs("30m", "25m", "20m"), *failed), False)
 
+    def test_a_stream_that_is_off_though_it_was_read_before_is_not_connected(self):
+        well = self.runs("30m", "25m", "20m")
+        off = self.runs("15m", "10m", "5m", outcome="off")
+        self.assertIs(self.connected(*well, *off), True)
+        for run in off:
+            run["additionalFields"]["run"]["errorKind"] = "config"
+        self.assertIs(self.connected(*well, *off), False)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -39,6 +39,7 @@ use crate::world::{START, folder, told};
 mod checked;
 mod days;
 mod faults;
+mod odd;
 mod paused;
 mod routed;
 mod snapshots;

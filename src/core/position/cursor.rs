@@ -14,7 +14,7 @@ mod parts;
 mod salvage;
 
 pub use parts::{
-    Basis, Gap, Lease, OpenSlice, Position, RunProgress, Slice, StreamKey, Transition,
+    Basis, Gap, Lease, OpenSlice, Outside, Position, RunProgress, Slice, StreamKey, Transition,
 };
 
 /// The schema of [`StreamState`]. A state of a newer schema is refused.
@@ -34,6 +34,9 @@ const MAX_GAPS: usize = 50;
 /// Refused tokens that are no further apart are one gap: a source that refuses every token must not
 /// push older gaps off the list.
 const ONE_GAP: Duration = Duration::from_hours(1);
+
+/// How the reason of a gap begins that the next whole pass closes.
+const PASS_MISSED: &str = "a pass over all records missed";
 
 /// How the reason of such a gap begins.
 const TOKEN_REFUSED: &str = "the source refused the delta token";
@@ -94,6 +97,12 @@ pub struct StreamState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "swept")]
     pub full_lookback_at: Option<DateTime<Utc>>,
+    /// When the first of the last passes in a row began that missed much of what was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted: Option<DateTime<Utc>>,
+    /// Records that the source gave though it was asked for another time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Outside>,
     /// Since when somebody wants it not to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<DateTime<Utc>>,
@@ -137,6 +146,8 @@ impl Default for StreamState {
             basis: None,
             basis_checked_at: None,
             full_lookback_at: None,
+            doubted: None,
+            outside: None,
             paused: None,
             gaps: Vec::new(),
             lease: None,
@@ -170,6 +181,16 @@ impl StreamState {
             }
             Transition::Gap(gap) => self.add_gap(gap.clone()),
             Transition::Basis { basis, at } => self.goes_by(*basis, *at),
+            Transition::Outside { oldest, at, .. } => self.strayed(*oldest, *at),
+            Transition::PassMissed {
+                missed,
+                there,
+                began,
+            } => self.pass_missed(*missed, *there, *began),
+            Transition::PassWhole => {
+                self.doubted = None;
+                self.gaps.retain(|gap| !gap.why.starts_with(PASS_MISSED));
+            }
         }
     }
 
@@ -194,6 +215,11 @@ impl StreamState {
         // A run that ended in the future belongs to a clock that was wrong.
         self.finished
             .is_some_and(|finished| (now - finished).abs() < delta(every.mul_f64(0.9)))
+    }
+
+    /// True when the source has given something of this stream, or said that there was nothing.
+    pub fn has_worked(&self) -> bool {
+        self.complete_until.is_some() || self.last_pass.is_some() || self.has_token()
     }
 
     /// True when the stream follows its feed.
@@ -355,6 +381,27 @@ impl StreamState {
         self.good_until(began);
     }
 
+    /// A pass that began then has missed much of what was there: one gap, until a whole one.
+    fn pass_missed(&mut self, missed: u64, there: u64, began: DateTime<Utc>) {
+        let first = *self.doubted.get_or_insert(began);
+        let mut from = self.last_pass.unwrap_or(first);
+        self.gaps.retain(|gap| {
+            let is_ours = gap.why.starts_with(PASS_MISSED);
+            if is_ours {
+                from = from.min(gap.from);
+            }
+            !is_ours
+        });
+        self.add_gap(Gap {
+            from,
+            to: began,
+            why: format!(
+                "{PASS_MISSED} {missed} of {there} records; none of them is called gone before \
+                 another pass, a day later, misses them as well"
+            ),
+        });
+    }
+
     fn backlog_read(&mut self, backlog: Window, window: Window) {
         let rest = Window {
             from: window.to,
@@ -375,7 +422,15 @@ impl StreamState {
         if window.from <= self.lookback_from(before, &self.paced(pace, began)) {
             self.looked_back = Some(began);
         }
-        if self.basis == Some(Basis::Event) && window.from <= self.lookback_from(before, pace) {
+        let sweep = Pace {
+            lookback: pace.lookback.max(pace.sweep),
+            ..*pace
+        };
+        let sweeps = match self.basis {
+            Some(basis) => basis == Basis::Event,
+            None => pace.sweep > pace.lookback,
+        };
+        if sweeps && window.from <= self.lookback_from(before, &sweep) {
             self.full_lookback_at = Some(began);
         }
         if window.from > before {

@@ -187,6 +187,7 @@ fn pace() -> impl Strategy<Value = Pace> {
             every: Duration::ZERO,
             delay: seconds(delay),
             lookback: seconds(lookback),
+            sweep: Duration::ZERO,
             step: seconds(step),
             history: seconds(history),
             passes: Passes::None,

@@ -32,6 +32,7 @@ fn pace() -> Pace {
         every: seconds(60),
         delay: Duration::ZERO,
         lookback: seconds(3 * DAY),
+        sweep: Duration::ZERO,
         step: seconds(DAY),
         history: seconds(DAY),
         passes: Passes::None,
@@ -341,6 +342,73 @@ fn a_stream_that_lost_its_feed_with_an_update_goes_on_by_window() {
             to: at(10 * DAY + 60)
         }))
     );
+}
+
+#[test]
+fn a_list_by_update_time_is_swept_once_a_day_from_where_the_last_sweep_could_see() {
+    let pace = Pace {
+        lookback: seconds(900),
+        sweep: seconds(3 * DAY),
+        ..pace()
+    };
+    let mut state = StreamState {
+        position: Some(Position::Time(at(0))),
+        complete_until: Some(at(0)),
+        history_start: Some(at(-30 * DAY)),
+        looked_back: Some(at(0)),
+        ..StreamState::default()
+    };
+    let mut froms = Vec::new();
+    for hour in 1..=50 {
+        let now = hour * HOUR;
+        let open = state.next(false, &pace, FRESH, at(now)).unwrap();
+        let slice = open.slice.clone();
+        let from = slice.window().unwrap().from;
+        if from < at(now - 2 * HOUR) {
+            froms.push((hour, (at(now) - from).num_hours()));
+        }
+        let change = Transition::Slice {
+            slice,
+            token: None,
+            began: at(now),
+        };
+        state.apply(&change, &pace);
+    }
+    // An hour since the cursor; then a day since the last sweep as well.
+    assert_eq!(froms, [(1, 73), (25, 97), (49, 97)]);
+    let quiet = Pace {
+        sweep: Duration::ZERO,
+        ..pace
+    };
+    let open = state.next(false, &quiet, FRESH, at(90 * HOUR)).unwrap();
+    assert_eq!(open.slice.window().unwrap().from, at(50 * HOUR - 900));
+}
+
+#[test]
+fn a_gap_of_a_pass_is_one_and_is_closed_by_a_whole_pass() {
+    let mut state = StreamState {
+        last_pass: Some(at(0)),
+        ..StreamState::default()
+    };
+    let other = Gap {
+        from: at(0),
+        to: at(1),
+        why: "another".to_owned(),
+    };
+    state.add_gap(other.clone());
+    for day in 1..=2 {
+        let missed = Transition::PassMissed {
+            missed: 250,
+            there: 450,
+            began: at(day * DAY),
+        };
+        state.apply(&missed, &pace());
+    }
+    assert_eq!(state.doubted, Some(at(DAY)), "since the first");
+    assert_eq!(state.gaps.len(), 2, "{:?}", state.gaps);
+    assert_eq!((state.gaps[1].from, state.gaps[1].to), (at(0), at(2 * DAY)));
+    state.apply(&Transition::PassWhole, &pace());
+    assert_eq!((state.doubted, state.gaps), (None, vec![other]));
 }
 
 #[test]

@@ -9,8 +9,12 @@
 //! | [`Paging::Skip`] | how many records come before it |
 //! | [`Paging::Boundary`], [`Paging::Whole`] | a [`Part`] of the slice's window |
 //! | [`Paging::Files`] | a [`FilePage`] |
+//!
+//! An answer may have no records and still name a next page: the filter comes after the page is cut.
+//! The records behind it can't be asked for by their times or by how many came, so its link is
+//! followed, to the end of the links: such a page is the one it followed, `@`, and the link.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::window::Window;
@@ -34,8 +38,8 @@ pub enum Paging {
         /// newest records come first, and somebody has closed them from the top.
         ordered: bool,
     },
-    /// `$top` and `$skip` under the same filter, until a page is not full. Links are not followed:
-    /// they loop, and lose the filter (defender.md 2.1).
+    /// `$top` and `$skip` under the same filter, until a page is not full. Links are followed where
+    /// nothing else leads on: they loop, and lose the filter (defender.md 2.1).
     Skip {
         /// The most records of a page.
         top: u32,
@@ -87,6 +91,11 @@ impl Frame {
         said(self.next_page_token.as_deref())
     }
 
+    /// The URL of the next page, when there is one.
+    pub fn link(&self) -> Option<&str> {
+        said(self.next_link.as_deref())
+    }
+
     /// True when the answer had this member for its records.
     pub fn has(&self, records: &str) -> bool {
         match records {
@@ -110,6 +119,11 @@ pub struct Tally {
     greatest: Option<DateTime<Utc>>,
     /// Every record has a time, and none comes before the one above it.
     sorted: bool,
+    /// Records of a time that was not asked for, and the oldest of it.
+    outside: u64,
+    stray: Option<DateTime<Utc>>,
+    /// A hash of the first record.
+    first: Option<u64>,
 }
 
 impl Default for Tally {
@@ -119,9 +133,15 @@ impl Default for Tally {
             least: None,
             greatest: None,
             sorted: true,
+            outside: 0,
+            stray: None,
+            first: None,
         }
     }
 }
+
+/// A record counts as of another time than was asked for when it is off by more: services round.
+const ROUNDED: TimeDelta = TimeDelta::seconds(1);
 
 impl Tally {
     /// Takes in a record of this time.
@@ -133,6 +153,32 @@ impl Tally {
             (least, time) => least.or(time),
         };
         self.greatest = self.greatest.max(time);
+    }
+
+    /// Takes in a record of this time of an answer to `asked`.
+    pub fn see_within(&mut self, time: Option<DateTime<Utc>>, asked: Window) {
+        self.see(time);
+        if let Some(time) = time
+            && (time < asked.from - ROUNDED || time > asked.to + ROUNDED)
+        {
+            self.outside += 1;
+            self.stray = Some(self.stray.map_or(time, |stray| stray.min(time)));
+        }
+    }
+
+    /// Takes in the hash of a record that may be the first.
+    pub fn begin(&mut self, hash: u64) {
+        self.first.get_or_insert(hash);
+    }
+
+    /// True when another page began with the same record.
+    pub fn begins_like(&self, other: &Self) -> bool {
+        self.first.is_some() && self.first == other.first
+    }
+
+    /// How many records were of a time that was not asked for, and the oldest of their times.
+    pub fn outside(&self) -> Option<(u64, DateTime<Utc>)> {
+        self.stray.map(|oldest| (self.outside, oldest))
     }
 
     /// Takes in records whose times do not matter.
@@ -167,26 +213,88 @@ pub fn next(
     tally: &Tally,
 ) -> Next {
     let named = |page: Option<&str>| page.map_or(Next::Done, |page| Next::Page(page.to_owned()));
+    let is_followed = followed(paging, page).is_some();
     match (paging, window) {
         (Paging::Token, _) => named(frame.next_page()),
-        (Paging::Link, _) => named(said(frame.next_link.as_deref())),
+        (Paging::Link, _) => named(frame.link()),
         (Paging::Files, _) => FilePage::after(page, frame.generated.as_deref(), frame.file_count()),
-        (Paging::Boundary { top, ordered }, Some(window)) => {
-            let linked = said(frame.next_link.as_deref()).is_some();
+        (Paging::Boundary { .. }, Some(window)) if is_followed || tally.count() == 0 => {
             let part = Part::of(window, page);
-            part.after_boundary(window, (top, ordered), linked, tally)
+            match frame.link() {
+                Some(link) => Next::Page(format!("{part}{FOLLOWED}{link}")),
+                None => part.after(window, !is_followed),
+            }
+        }
+        (Paging::Boundary { top, ordered }, Some(window)) => {
+            let linked = frame.link().is_some();
+            Part::of(window, page).after_boundary(window, (top, ordered), linked, tally)
         }
         (Paging::Whole { cap }, Some(window)) => {
-            Part::of(window, page).after_whole(window, cap, tally)
+            let linked = frame.link().is_some();
+            Part::of(window, page).after_whole(window, cap, linked, tally)
         }
         (Paging::Skip { top } | Paging::Boundary { top, .. } | Paging::Whole { cap: top }, _) => {
-            if tally.count() < u64::from(top) {
-                return Next::Done;
+            let (skipped, count) = (skipped(page), tally.count());
+            match frame.link() {
+                Some(link) if is_followed || count == 0 => {
+                    Next::Page(format!("{skipped}{FOLLOWED}{link}"))
+                }
+                None if is_followed || count == 0 => Next::Done,
+                // Not by what came: a page that repeats a record holds more than was asked for.
+                _ if count >= u64::from(top) => Next::Page((skipped + u64::from(top)).to_string()),
+                linked if linked.is_some() || may_be_cut(count) => {
+                    Next::Page((skipped + count).to_string())
+                }
+                _ => Next::Done,
             }
-            // Not by what came: a page that repeats a record holds more than was asked for.
-            Next::Page((skipped(page) + u64::from(top)).to_string())
         }
     }
+}
+
+/// Stands between a page and the link that leads on from it.
+const FOLLOWED: char = '@';
+
+/// The link that a page stands for, when it is one.
+pub fn followed(paging: Paging, page: &str) -> Option<&str> {
+    match paging {
+        Paging::Link => said(Some(page)),
+        Paging::Boundary { .. } | Paging::Skip { .. } | Paging::Whole { .. } => {
+            page.split_once(FOLLOWED).map(|(_, link)| link)
+        }
+        Paging::Token | Paging::Files => None,
+    }
+}
+
+/// A page without the link that leads on from it.
+fn unlinked(page: &str) -> &str {
+    page.split(FOLLOWED).next().unwrap_or_default()
+}
+
+/// What comes after a link that leads in a circle: nothing is behind it when no page of the circle
+/// held a record; else it is told which time is not whole. `None` where no time can be told.
+pub fn circled(paging: Paging, window: Option<Window>, page: &str, came: bool) -> Option<Next> {
+    if paging == Paging::Link || followed(paging, page).is_none() {
+        return None;
+    }
+    let next = match (paging, window) {
+        (Paging::Boundary { .. }, Some(window)) => {
+            let part = Part::of(window, page);
+            match part.after(window, false) {
+                next if !came => next,
+                Next::Page(next) => Next::Full(part.window, Some(next)),
+                _ => Next::Full(part.window, None),
+            }
+        }
+        _ if came => return None,
+        _ => Next::Done,
+    };
+    Some(next)
+}
+
+/// True for as many records as a service may give at most, whatever it is asked for: such limits
+/// are round. The end of a list is so by chance, and costs one more question.
+fn may_be_cut(count: u64) -> bool {
+    count > 0 && count.is_multiple_of(10)
 }
 
 impl Frame {
@@ -197,7 +305,32 @@ impl Frame {
 
 /// The records that come before a page of [`Paging::Skip`].
 pub fn skipped(page: &str) -> u64 {
-    page.parse().unwrap_or_default()
+    unlinked(page).parse().unwrap_or_default()
+}
+
+/// What comes after a page that skipped records and began like the one before it: whoever skips
+/// nothing gives it again for ever. `None` for a page that skipped none, or that can't be the end.
+pub fn unskipped(
+    paging: Paging,
+    window: Option<Window>,
+    page: &str,
+    frame: &Frame,
+    tally: &Tally,
+) -> Option<Next> {
+    if followed(paging, page).is_some() {
+        return None;
+    }
+    match (paging, window) {
+        (Paging::Boundary { .. }, Some(_)) => {
+            let (left_out, next) = beyond(paging, window, page)?;
+            Some(Next::Full(left_out, next))
+        }
+        (Paging::Skip { top }, _) => {
+            let may_end = tally.count() < u64::from(top) && frame.link().is_none();
+            (skipped(page) > 0 && may_end).then_some(Next::Done)
+        }
+        _ => None,
+    }
 }
 
 /// The page to ask for in place of one that is too much for the service; `None` when it can't be
@@ -205,6 +338,8 @@ pub fn skipped(page: &str) -> u64 {
 pub fn smaller(paging: Paging, window: Option<Window>, page: &str) -> Option<String> {
     let part = Part::of(window?, page);
     match paging {
+        // Its link says how much comes.
+        _ if followed(paging, page).is_some() => None,
         Paging::Boundary { top, .. } => part.with_less(top),
         Paging::Whole { .. } => part.narrower(),
         _ => None,

@@ -30,6 +30,8 @@ struct PagedService {
     wall: u64,
     /// A page with more expanded records than this fails.
     heavy: u64,
+    /// So many pages without a record come before those that have any, each with a link.
+    hollow: u64,
 }
 
 struct PagedAnswer {
@@ -59,9 +61,48 @@ impl PagedService {
         ids
     }
 
+    /// What stands behind a link: so many pages without a record are still to come, then the
+    /// records after so many.
+    fn follow(&self, part: &Part, top: u64, link: &str) -> PagedAnswer {
+        let (hollow, skip) = link
+            .trim_start_matches("https://x/")
+            .split_once('/')
+            .unwrap();
+        let (hollow, skip): (u64, usize) = (hollow.parse().unwrap(), skip.parse().unwrap());
+        if hollow > 0 {
+            return Self::nothing(hollow - 1, skip as u64);
+        }
+        let all = self.all(part);
+        let most = usize::try_from(top.min(self.clamp)).unwrap();
+        let ids: Vec<usize> = all.iter().copied().skip(skip).take(most).collect();
+        let mut tally = Tally::default();
+        for id in &ids {
+            tally.see(Some(at(self.times[*id])));
+        }
+        let after = skip + ids.len();
+        let frame = if after < all.len() {
+            linked(&format!("https://x/0/{after}"))
+        } else {
+            Frame::default()
+        };
+        PagedAnswer { ids, tally, frame }
+    }
+
+    /// A page without a record that names the next one.
+    fn nothing(hollow: u64, skip: u64) -> PagedAnswer {
+        PagedAnswer {
+            ids: Vec::new(),
+            tally: Tally::default(),
+            frame: linked(&format!("https://x/{hollow}/{skip}")),
+        }
+    }
+
     fn ask(&self, part: &Part, top: u64) -> Option<PagedAnswer> {
         if part.skip > self.wall {
             return None;
+        }
+        if self.hollow > 0 {
+            return Some(Self::nothing(self.hollow - 1, part.skip));
         }
         let all = self.all(part);
         let most = top.min(self.clamp);
@@ -80,7 +121,7 @@ impl PagedService {
         }
         let more = part.skip + (ids.len() as u64) < all.len() as u64;
         let frame = if self.links && more {
-            serde_json::from_str(r#"{"@odata.nextLink":"https://x/next"}"#).unwrap()
+            linked("https://x/next")
         } else {
             Frame::default()
         };
@@ -99,7 +140,11 @@ impl PagedService {
                 panic!("a window");
             };
             let asked = u64::from(part.top.unwrap_or(top));
-            let next = match self.ask(&part, asked) {
+            let answer = match followed(paging, &page) {
+                Some(link) => Some(self.follow(&part, asked, link)),
+                None => self.ask(&part, asked),
+            };
+            let next = match answer {
                 Some(answer) => {
                     seen.extend(answer.ids);
                     next(paging, Some(window), &page, &answer.frame, &answer.tally)
@@ -126,6 +171,11 @@ impl PagedService {
     }
 }
 
+/// What stands around the records of a page that names the next one.
+fn linked(link: &str) -> Frame {
+    serde_json::from_value(serde_json::json!({ "@odata.nextLink": link })).unwrap()
+}
+
 fn services() -> impl Strategy<Value = PagedService> {
     use Order::{NewestFirst, OldestFirst, Other};
     (
@@ -135,15 +185,17 @@ fn services() -> impl Strategy<Value = PagedService> {
         select(vec![OldestFirst, NewestFirst, Other]),
         select(vec![10, u64::MAX]),
         select(vec![0, 1, 7, u64::MAX]),
+        select(vec![0, 0, 1, 3]),
     )
-        .prop_map(|(times, clamp, order, wall, heavy)| PagedService {
+        .prop_map(|(times, clamp, order, wall, heavy, hollow)| PagedService {
             times,
             // A service that gives less than it is asked for says that there is more.
             links: clamp < 20,
             clamp,
             order,
             wall,
-            heavy,
+            heavy: if hollow > 0 { u64::MAX } else { heavy },
+            hollow,
         })
 }
 
@@ -171,6 +223,7 @@ proptest! {
     ) {
         let service = PagedService {
             times, clamp: u64::MAX, order: Order::Other, links: false, wall: 0, heavy: u64::MAX,
+            hollow: 0,
         };
         let window = Window { from: at(0), to: at(60_000) };
         let (seen, left_out) = service.walk(Paging::Whole { cap }, window);
@@ -192,20 +245,131 @@ proptest! {
 
     #[test]
     fn skipping_reads_every_record_of_a_list(records in 0u64..500, top in 1u32..60) {
-        let mut page = String::new();
-        let mut read = 0;
-        loop {
-            prop_assert_eq!(skipped(&page), read);
-            let mut tally = Tally::default();
-            tally.add((records - read).min(u64::from(top)));
-            read += tally.count();
-            match next(Paging::Skip { top }, None, &page, &Frame::default(), &tally) {
-                Next::Page(next) => page = next,
-                _ => break,
-            }
-        }
-        prop_assert_eq!(read, records);
+        prop_assert_eq!(skip_through(records, top, |_| (u64::MAX, false)), records);
     }
+
+    #[test]
+    fn pages_smaller_than_asked_for_end_no_list(
+        records in 0u64..2_000, clamp in select(vec![10u64, 50, 100, 200]),
+    ) {
+        // Half of them say that there is more, half say nothing.
+        prop_assert_eq!(skip_through(records, 10_000, |_| (clamp, true)), records);
+        prop_assert_eq!(skip_through(records, 10_000, |_| (clamp, false)), records);
+    }
+
+    #[test]
+    fn any_page_that_names_the_next_one_goes_on(
+        records in 0u64..300, clamps in prop::collection::vec(0u64..9, 1..9),
+    ) {
+        // Pages of any length, empty ones among them.
+        let total: u64 = clamps.iter().sum();
+        prop_assume!(total > 0);
+        let clamp = |page: usize| (clamps[page % clamps.len()], true);
+        prop_assert_eq!(skip_through(records, 10_000, clamp), records);
+    }
+}
+
+/// How many of so many records a walk by `$skip` reads. Each page holds at most so many, by its
+/// number, and names the next one or does not. A link goes on behind what its page has shown.
+fn skip_through(records: u64, top: u32, clamp: impl Fn(usize) -> (u64, bool)) -> u64 {
+    let paging = Paging::Skip { top };
+    let (mut page, mut read) = (String::new(), 0);
+    for number in 0..100_000 {
+        let (most, links) = clamp(number);
+        let at = match followed(paging, &page) {
+            Some(link) => link.rsplit('/').next().unwrap().parse().unwrap(),
+            None => skipped(&page),
+        };
+        assert_eq!(at, read, "{page}");
+        let mut tally = Tally::default();
+        tally.add((records - read).min(u64::from(top)).min(most));
+        read += tally.count();
+        let frame = if links && read < records {
+            linked(&format!("https://x/{number}/{read}"))
+        } else {
+            Frame::default()
+        };
+        match next(paging, None, &page, &frame, &tally) {
+            Next::Page(next) => page = next,
+            _ => return read,
+        }
+    }
+    panic!("never done");
+}
+
+/// The records of a window or list may stand behind pages that hold none.
+#[test]
+fn an_empty_page_that_names_the_next_one_ends_nothing() {
+    let window = Window {
+        from: at(0),
+        to: at(60_000),
+    };
+    let none = Tally::default();
+    let text = "2026-01-01T00:00:00Z/2026-01-01T00:01:00Z";
+    let boundary = Paging::Boundary {
+        top: 10,
+        ordered: true,
+    };
+    let on = |paging, window, page: &str| {
+        let frame = Frame {
+            next_page_token: Some("t".to_owned()),
+            ..linked("https://x/y?$skiptoken=a@b")
+        };
+        next(paging, window, page, &frame, &none)
+    };
+    let link = "https://x/y?$skiptoken=a@b";
+    for (paging, window, page, expected) in [
+        (Paging::Token, Some(window), "", "t".to_owned()),
+        (Paging::Token, None, "s", "t".to_owned()),
+        (Paging::Link, Some(window), "", link.to_owned()),
+        (boundary, Some(window), "", format!("{text}@{link}")),
+        (Paging::Skip { top: 10 }, None, "", format!("0@{link}")),
+        (Paging::Skip { top: 10 }, None, "30", format!("30@{link}")),
+        (
+            Paging::Skip { top: 10 },
+            None,
+            "30@https://x/a",
+            format!("30@{link}"),
+        ),
+    ] {
+        let after = on(paging, window, page);
+        assert_eq!(after, Next::Page(expected.clone()), "{paging:?}");
+        if paging != Paging::Token {
+            assert_eq!(followed(paging, &expected), Some(link));
+        }
+    }
+    // A query has no link that could be followed: what it may leave out is told.
+    let whole = on(Paging::Whole { cap: 10 }, Some(window), "");
+    assert_eq!(whole, Next::Full(window, None));
+}
+
+/// A service that links an empty page to itself holds nothing more; one that shows records in a
+/// circle may.
+#[test]
+fn links_in_a_circle_end() {
+    let window = Window {
+        from: at(0),
+        to: at(60_000),
+    };
+    let boundary = Paging::Boundary {
+        top: 10,
+        ordered: true,
+    };
+    let page = "2026-01-01T00:00:00Z/2026-01-01T00:01:00Z@https://x/y";
+    let end = |came| circled(boundary, Some(window), page, came);
+    assert_eq!(end(false), Some(Next::Done));
+    assert_eq!(end(true), Some(Next::Full(window, None)));
+    let skip = Paging::Skip { top: 10 };
+    assert_eq!(
+        circled(skip, None, "0@https://x/y", false),
+        Some(Next::Done)
+    );
+    assert_eq!(circled(skip, None, "0@https://x/y", true), None);
+    assert_eq!(
+        circled(skip, None, "20", false),
+        None,
+        "no link was followed"
+    );
 }
 
 #[test]

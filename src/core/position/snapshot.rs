@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -106,6 +106,28 @@ impl Index {
     pub fn has_seen(&self, id: u64) -> bool {
         self.0.get(&id).is_some_and(|content| content & SEEN != 0)
     }
+}
+
+/// So few missing records are believed, however few there were.
+const FEW: u64 = 10;
+
+/// How far apart two passes are, at least, of which the second confirms what the first missed.
+const APART: TimeDelta = TimeDelta::days(1);
+
+/// True for a pass that missed more of what was there than is likely to be gone: more than a third.
+pub fn is_doubtful(missed: u64, there: u64) -> bool {
+    missed > FEW && missed.saturating_mul(3) > there
+}
+
+/// True when a doubtful pass confirms the ones before it, the first of which began at `first`: it
+/// began a day later, and of what it misses little was seen by the last one.
+pub fn confirms(
+    first: Option<DateTime<Utc>>,
+    began: DateTime<Utc>,
+    newly_missed: u64,
+    there: u64,
+) -> bool {
+    first.is_some_and(|first| began - first >= APART) && !is_doubtful(newly_missed, there)
 }
 
 /// The row that says that a record is gone: the same `recordId`, a version of its own, and `gone`
@@ -231,6 +253,28 @@ mod tests {
         assert!(
             !index.has_seen(hash_of("b")),
             "it was carried over, not seen"
+        );
+    }
+
+    #[test]
+    fn a_pass_that_misses_much_is_believed_when_another_confirms_it() {
+        assert!(!is_doubtful(10, 10), "so few may well be gone");
+        assert!(!is_doubtful(11, 33));
+        assert!(is_doubtful(11, 32));
+        let day = |days| {
+            "2026-01-02T03:04:05Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(days * 24)
+        };
+        assert!(!confirms(None, day(1), 250, 450), "nobody doubted before");
+        assert!(!confirms(
+            Some(day(1)),
+            day(1) + TimeDelta::hours(23),
+            0,
+            450
+        ));
+        assert!(confirms(Some(day(1)), day(2), 0, 450));
+        assert!(
+            !confirms(Some(day(1)), day(2), 200, 450),
+            "others are missing now"
         );
     }
 

@@ -31,6 +31,9 @@ pub struct Pace {
     pub delay: Duration,
     /// How much is read again before the cursor, for records that became visible late.
     pub lookback: Duration,
+    /// How much is read again once a day, for records that became visible later than that; no more
+    /// than the lookback for none.
+    pub sweep: Duration,
     /// The longest window.
     pub step: Duration,
     /// How far back the first run reads.
@@ -85,7 +88,7 @@ impl Window {
 /// use sentinel_connector::core::window::{Pace, next_window};
 /// let hour = Duration::from_secs(3600);
 /// let pace = Pace {
-///     every: hour, delay: hour, lookback: hour, step: 24 * hour, history: hour,
+///     every: hour, delay: hour, lookback: hour, sweep: hour, step: 24 * hour, history: hour,
 ///     passes: Default::default(), rewrite: hour,
 /// };
 /// let at = |text: &str| text.parse().unwrap();
@@ -137,6 +140,7 @@ mod tests {
                 every: Duration::ZERO,
                 delay: Duration::from_secs(delay),
                 lookback: Duration::from_secs(lookback),
+                sweep: Duration::ZERO,
                 step: Duration::from_secs(step),
                 history: Duration::ZERO,
                 passes: Passes::None,

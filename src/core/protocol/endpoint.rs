@@ -134,5 +134,8 @@ pub enum TimeFilter {
     Cel(&'static str),
 }
 
+/// How far the daily sweep over a list by update time reaches, unless a setting says otherwise.
+pub const LATE_UPDATES: Duration = Duration::from_hours(72);
+
 /// The default lookback of a window on event time: devices report late.
 pub const LATE_DEVICES: Duration = Duration::from_hours(72);

@@ -111,6 +111,20 @@ fn refusals_are_understood_by_their_words() {
         ),
         (404, error("NotFound", "Not found"), ErrorDialect::List),
         (404, "<html>".to_owned(), ErrorDialect::List),
+        (404, error("UnknownError", ""), ErrorDialect::List),
+        (404, String::new(), ErrorDialect::List),
+        (
+            404,
+            r#"{"error":{"code":"NotFound","message":null}}"#.to_owned(),
+            ErrorDialect::List,
+        ),
+        (404, r#"{"error":null}"#.to_owned(), ErrorDialect::List),
+        (
+            401,
+            json!({"error":{"code":null,"message":unlicensed,"innerError":null}}).to_string(),
+            ErrorDialect::List,
+        ),
+        (206, r#"{"value":[]}"#.to_owned(), ErrorDialect::List),
         (429, error("429", quota), ErrorDialect::List),
         (
             429,
@@ -183,7 +197,13 @@ fn refusals_are_understood_by_their_words() {
     File: answered 403 Forbidden → PositionRefused
     Snapshot: answered 404 ResourceNotFound → Empty
     List: answered 404 NotFound → Retry
-    List: answered 404 Not Found → NotOffered
+    List: answered 404 Not Found → NotThere
+    List: answered 404 UnknownError → NotThere
+    List: answered 404 Not Found → NotThere
+    List: answered 404 NotFound → Retry
+    List: answered 404 Not Found → NotThere
+    List: answered 401 Unauthorized (`No Tvm license`): the tenant has no licence of Microsoft Defender Vulnerability Management → NotOffered
+    List: answered 206 Partial Content → Retry
     List: answered 429 429 → Retry in 8s
     List: answered 429 TooManyRequests → Retry
     Hunting: answered 429 TooManyRequests → UsedUp

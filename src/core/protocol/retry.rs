@@ -20,8 +20,11 @@ pub enum Action {
     Authorize,
     /// The token or page that was sent along is refused.
     PositionRefused,
-    /// The source does not offer this.
+    /// The source says that it does not offer this.
     NotOffered,
+    /// As if there were no such thing, without a word of the source that says so: it does not offer
+    /// this, or somebody in between answered.
+    NotThere,
     /// The account may not see this.
     Forbidden,
     /// There are no records.
@@ -53,9 +56,10 @@ pub struct Sent {
 /// | 404 with a `response-id` | start over | help.eset.com: dead after 10 minutes or delivery |
 /// | 401 | authorize | |
 /// | 403 | forbidden | |
-/// | 404 | not offered | |
-/// | 501 | not offered | seen on tenants without Cloud Office Security |
+/// | 404 | not there | |
+/// | 501 | not there | seen on tenants without Cloud Office Security |
 /// | 408 425 429 5xx | retry | |
+/// | 2xx but 200, 202 and 204 | retry | not a whole answer: 206 of a federated service leaves out who did not answer |
 /// | 504 with a `response-id` | start over | help.eset.com: not ready in 120 s |
 pub fn action(status: StatusCode, sent: Sent) -> Action {
     match status.as_u16() {
@@ -65,8 +69,8 @@ pub fn action(status: StatusCode, sent: Sent) -> Action {
         400 | 404 | 410 if sent.position => Action::PositionRefused,
         401 => Action::Authorize,
         403 => Action::Forbidden,
-        404 | 501 => Action::NotOffered,
-        408 | 425 | 429 | 500.. => Action::Retry,
+        404 | 501 => Action::NotThere,
+        201 | 203 | 205..=299 | 408 | 425 | 429 | 500.. => Action::Retry,
         _ => Action::Unexpected,
     }
 }
@@ -112,19 +116,24 @@ mod tests {
         for (status, sent, expected) in [
             (200, plain, Action::Accept),
             (202, plain, Action::Pending),
+            (201, plain, Action::Retry),
+            (203, plain, Action::Retry),
             (204, plain, Action::Unexpected),
+            (206, plain, Action::Retry),
+            (206, position, Action::Retry),
+            (226, plain, Action::Retry),
             (302, plain, Action::Unexpected),
             (400, plain, Action::Unexpected),
             (400, position, Action::PositionRefused),
             (401, position, Action::Authorize),
             (403, position, Action::Forbidden),
-            (404, plain, Action::NotOffered),
+            (404, plain, Action::NotThere),
             (404, position, Action::PositionRefused),
             (404, pending, Action::StartOver),
             (410, position, Action::PositionRefused),
             (429, plain, Action::Retry),
             (500, plain, Action::Retry),
-            (501, position, Action::NotOffered),
+            (501, position, Action::NotThere),
             (503, plain, Action::Retry),
             (504, plain, Action::Retry),
             (504, pending, Action::StartOver),

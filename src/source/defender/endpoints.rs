@@ -13,7 +13,7 @@ use crate::core::{
         paging::Paging,
         window::{Pace, Passes, REWRITE},
     },
-    protocol::endpoint::{DedupKey, Endpoint, ListQuery, Snapshot, TimeFilter},
+    protocol::endpoint::{DedupKey, Endpoint, LATE_UPDATES, ListQuery, Snapshot, TimeFilter},
 };
 
 mod alerts;
@@ -39,6 +39,7 @@ const UPDATES: Pace = Pace {
     // An update that is being written may become visible behind a later one.
     delay: Duration::from_secs(30),
     lookback: Duration::from_mins(15),
+    sweep: LATE_UPDATES,
     step: DAY,
     history: DAY,
     passes: Passes::None,
@@ -50,6 +51,7 @@ const DAILY: Pace = Pace {
     every: Duration::from_mins(5),
     delay: Duration::ZERO,
     lookback: Duration::ZERO,
+    sweep: Duration::ZERO,
     step: DAY,
     history: DAY,
     passes: Passes::Only(DAY),
@@ -158,6 +160,8 @@ pub static MACHINES: Endpoint = Endpoint {
         every: HOUR,
         delay: Duration::ZERO,
         lookback: HOUR,
+        // The pass reads everything again.
+        sweep: Duration::ZERO,
         passes: Passes::Beside(DAY),
         ..UPDATES
     },

@@ -1,7 +1,10 @@
 //! The export of software vulnerabilities: a list of files, each behind a link that is a secret and
 //! lives for hours. Links are held in memory, and asked for again when they are too old.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -10,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Connection, EXPORT, FILES, get};
+use super::{Connection, EXPORT, FILES, get, links::admits};
 use crate::{
     core::{
         position::paging::FilePage,
@@ -123,10 +126,14 @@ impl Exports {
             #[serde(default)]
             export_files: Vec<SecretString>,
             generated_time: String,
+            #[serde(default, rename = "@odata.nextLink", alias = "odata.nextLink")]
+            next_link: Option<String>,
         }
         let mut empty = 0;
+        let (mut question, mut links) = (question.clone(), Vec::new());
+        let mut pages = HashSet::new();
         loop {
-            let response = match connection.ask(EXPORT, question, limits).await? {
+            let response = match connection.ask(EXPORT, &question, limits).await? {
                 Reply::Answer(response) => response,
                 other => return Ok(LinksAnswer::Other(other)),
             };
@@ -152,9 +159,21 @@ impl Exports {
                     question.name
                 ))
             })?;
+            links.extend(body.export_files);
+            if let Some(link) = body.next_link.filter(|link| !link.is_empty()) {
+                // Files that are not read would be vulnerabilities that nobody hears of.
+                if !pages.insert(link.clone()) || !admits(connection.account.url(EXPORT), &link) {
+                    return Err(Error::contract(format!(
+                        "{}: the list of files goes on where nobody may follow",
+                        question.name
+                    )));
+                }
+                question = get(&question.name, link, ErrorDialect::List, false);
+                continue;
+            }
             let export = Export {
                 generated: body.generated_time,
-                links: body.export_files,
+                links,
             };
             let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             *held = Some(export.clone());

@@ -38,6 +38,7 @@ impl Connection {
             Reply::Forbidden(what) => return Ok(Err(format!("not permitted ({what}): {FIX}"))),
             Reply::PositionRefused(what)
             | Reply::NotOffered(what)
+            | Reply::NotThere(what)
             | Reply::TooLarge(what)
             | Reply::UsedUp(what)
             | Reply::Unexpected(what, _) => return Ok(Err(what)),

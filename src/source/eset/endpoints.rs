@@ -12,7 +12,9 @@ use crate::core::{
         paging::Paging,
         window::{Pace, Passes, REWRITE},
     },
-    protocol::endpoint::{DedupKey, Endpoint, Feed, LATE_DEVICES, ListQuery, TimeFilter},
+    protocol::endpoint::{
+        DedupKey, Endpoint, Feed, LATE_DEVICES, LATE_UPDATES, ListQuery, TimeFilter,
+    },
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -40,6 +42,7 @@ const DETECTION_PACE: Pace = Pace {
     every: MINUTE,
     delay: Duration::ZERO,
     lookback: LATE_DEVICES,
+    sweep: Duration::ZERO,
     step: DAY,
     history: DAY,
     passes: Passes::None,
@@ -265,6 +268,7 @@ pub static INCIDENTS: Endpoint = Endpoint {
         // An update that is being written may become visible behind a later one.
         delay: Duration::from_secs(30),
         lookback: HOUR,
+        sweep: LATE_UPDATES,
         step: DAY,
         history: DAY,
         passes: Passes::None,

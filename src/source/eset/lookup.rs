@@ -296,6 +296,7 @@ impl Connection {
                 | Reply::TooLarge(what)
                 | Reply::UsedUp(what)
                 | Reply::NotOffered(what)
+                | Reply::NotThere(what)
                 | Reply::Unexpected(what, _) => return Ok(Small::Refused(what)),
             };
             match self.asker.whole_body(question, response, limits).await {

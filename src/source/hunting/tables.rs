@@ -129,6 +129,7 @@ const PACE: Pace = Pace {
     delay: Duration::from_mins(5),
     // By the time of the event; by the time of ingestion nothing is late.
     lookback: LATE_DEVICES,
+    sweep: Duration::ZERO,
     step: Duration::from_hours(1),
     history: Duration::from_hours(24),
     passes: Passes::None,

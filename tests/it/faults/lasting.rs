@@ -52,6 +52,8 @@ fn fate(entry: &Entry, when: When) -> Fate {
         // A new token has no second page.
         "page-token-repeated" if is_delta(target) && when == When::First => Works,
         "404" | "501" if is_window(target) => FeedOnly,
+        // What worked before is no more off than any other that fails.
+        "404" | "501" if when == When::Later => Fails(Kind::Transient),
         "404" | "501" => Off,
         "fair-use" | "429" | "429-retry-after" | "500" | "502" | "503" | "503-retry-after"
         | "504" | "never" | "cut" | "stalled" | "202-dead" | "202-forever" | "202-no-id" => {

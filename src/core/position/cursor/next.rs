@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Basis, EVENT_LOOKBACK, OpenSlice, Position, RunProgress, SWEEP, Slice, StreamState};
+use super::{
+    Basis, EVENT_LOOKBACK, OpenSlice, Outside, Position, RunProgress, SWEEP, Slice, StreamState,
+};
 use crate::core::position::window::{Pace, Passes, delta, next_window};
 
 /// How long a stream without its token feed reads windows before it asks for the feed again.
@@ -89,7 +91,8 @@ impl StreamState {
     /// The pace for the time that windows go by.
     pub(super) fn paced(&self, pace: &Pace, now: DateTime<Utc>) -> Pace {
         let most = match (self.basis, self.full_lookback_at) {
-            (None, _) | (Some(Basis::Event), None) => return *pace,
+            (None, swept) => return swept_by(pace, swept, now),
+            (Some(Basis::Event), None) => return *pace,
             (Some(Basis::Ingestion), _) => INGESTION_LOOKBACK,
             (Some(Basis::Event), Some(at)) if now - at >= delta(SWEEP) => {
                 // From where the last one could see: what came since then may be as late.
@@ -105,6 +108,15 @@ impl StreamState {
             lookback: pace.lookback.min(most),
             ..*pace
         }
+    }
+
+    /// The source gave this one record or more of a time that it was not asked for.
+    pub(super) fn strayed(&mut self, oldest: DateTime<Utc>, at: DateTime<Utc>) {
+        let before = self.outside.map_or(oldest, |outside| outside.oldest);
+        self.outside = Some(Outside {
+            oldest: oldest.min(before),
+            last: at,
+        });
     }
 
     /// True when the source has to say which time windows go by.
@@ -127,5 +139,20 @@ impl StreamState {
                 Some(Position::Token(_)) | None => true,
             },
         }
+    }
+}
+
+/// The pace of a list by update time: once a day it reaches as far back as the last sweep could see,
+/// since what has come in between may be as late.
+fn swept_by(pace: &Pace, swept: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Pace {
+    let since = match swept {
+        _ if pace.sweep <= pace.lookback => return *pace,
+        None => Duration::ZERO,
+        Some(at) if (now - at).abs() < delta(SWEEP) => return *pace,
+        Some(at) => (now - at).to_std().unwrap_or_default(),
+    };
+    Pace {
+        lookback: pace.sweep + since,
+        ..*pace
     }
 }

@@ -114,6 +114,15 @@ pub struct Gap {
     pub why: String,
 }
 
+/// Records that a source gave though it was asked for another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// The time of the oldest.
+    pub oldest: DateTime<Utc>,
+    /// When one came last.
+    pub last: DateTime<Utc>,
+}
+
 /// Who works on the stream, and until when nobody else may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -196,6 +205,26 @@ pub enum Transition {
     },
     /// Something can't be read.
     Gap(Gap),
+    /// The source gave records of a time that it was not asked for.
+    Outside {
+        /// How many.
+        count: u64,
+        /// The time of the oldest.
+        oldest: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A pass missed so much of what was there that it is not believed.
+    PassMissed {
+        /// Records that it did not see.
+        missed: u64,
+        /// Records that were there before.
+        there: u64,
+        /// When it began.
+        began: DateTime<Utc>,
+    },
+    /// A pass is believed, whatever those before it missed.
+    PassWhole,
     /// Windows go by this time from now on, says the source.
     Basis {
         /// The time.

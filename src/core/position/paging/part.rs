@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use super::{Next, Tally};
+use super::{Next, Tally, may_be_cut, unlinked};
 use crate::core::position::window::Window;
 
 /// Windows are not halved below this.
@@ -49,7 +49,7 @@ impl Part {
 
     /// The part that `page` names; what can't be read is the whole window.
     pub fn of(window: Window, page: &str) -> Self {
-        Self::parse(page).unwrap_or_else(|| Self::whole(window))
+        Self::parse(unlinked(page)).unwrap_or_else(|| Self::whole(window))
     }
 
     fn parse(page: &str) -> Option<Self> {
@@ -96,6 +96,12 @@ impl Part {
         let length = self.len().max(SHORTEST) * if has_room { 2 } else { 1 };
         let to = window.to.min(from + length);
         (from < to).then(|| Self::whole(Window { from, to }))
+    }
+
+    /// What follows when this part is read.
+    pub(super) fn after(&self, window: Window, has_room: bool) -> Next {
+        self.following(window, has_room)
+            .map_or(Next::Done, |part| Next::Page(part.to_string()))
     }
 
     /// A part of half the length, unless it would be shorter than a second.
@@ -149,20 +155,18 @@ impl Part {
         tally: &Tally,
     ) -> Next {
         let asked = self.top.unwrap_or(top);
-        let is_full = tally.count >= u64::from(asked) || linked && tally.count > 0;
-        if !is_full {
-            let has_room = tally.count * 2 < u64::from(asked);
-            return self
-                .following(window, has_room)
-                .map_or(Next::Done, |part| Next::Page(part.to_string()));
+        let within =
+            tally.least >= Some(floor(self.window.from)) && tally.greatest < Some(self.window.to);
+        // Who skips nothing gives the same again for ever: only a page that is surely full is believed.
+        let cut = within && self.skip == 0 && may_be_cut(tally.count);
+        if tally.count < u64::from(asked) && !linked && !cut {
+            return self.after(window, tally.count * 2 < u64::from(asked));
         }
         // A page that was made smaller and came through may be larger next time.
         let top = self
             .top
             .and_then(|asked| asked.checked_mul(2))
             .filter(|more| *more < top);
-        let within =
-            tally.least >= Some(floor(self.window.from)) && tally.greatest < Some(self.window.to);
         // Of one instant nobody can tell which way the list is sorted.
         let rises =
             ordered && tally.sorted && tally.least < tally.greatest && tally.count >= TELLING;
@@ -188,9 +192,17 @@ impl Part {
     }
 
     /// What follows an answer that is whole when it has fewer records than were asked for.
-    pub(super) fn after_whole(&self, window: Window, cap: u32, tally: &Tally) -> Next {
-        if tally.count >= u64::from(cap) {
-            return match self.narrower() {
+    pub(super) fn after_whole(
+        &self,
+        window: Window,
+        cap: u32,
+        linked: bool,
+        tally: &Tally,
+    ) -> Next {
+        // A shorter time is no way to what stands behind nothing, and a query has no link to follow.
+        let narrower = self.narrower().filter(|_| tally.count > 0);
+        if tally.count >= u64::from(cap) || linked {
+            return match narrower {
                 Some(part) => Next::Page(part.to_string()),
                 None => Next::Full(
                     self.window,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::core::protocol::retry::{Action, Sent, action};
 
@@ -33,23 +33,26 @@ pub struct Refusal {
     pub what: String,
 }
 
-/// The error of an answer, in the shapes that are known.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// The error of an answer, in the shapes that are known. What is null or no text says nothing, and
+/// takes nothing from what the other member says.
+#[derive(Debug, Default)]
 struct OdataError {
     code: String,
     message: String,
 }
 
 fn problem(body: &[u8]) -> OdataError {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct OdataErrorBody {
-        error: OdataError,
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let said = |name: &str| {
+        let text = body
+            .get("error")
+            .and_then(|error| error.get(name)?.as_str());
+        text.unwrap_or_default().to_owned()
+    };
+    OdataError {
+        code: said("code"),
+        message: said("message"),
     }
-    serde_json::from_slice::<OdataErrorBody>(body)
-        .unwrap_or_default()
-        .error
 }
 
 /// Words that say that the tenant lacks a licence or a product, which a new token does not change,
@@ -105,6 +108,7 @@ const USED_UP: &str = "exceeded processing resources";
 /// | 429 of the tenant's share | used up |
 /// | 5xx of a heavy list | too large |
 /// | 403 of a file | its link is too old |
+/// | 404 and 501 without such words | not there |
 /// | anything else | as of [`action`] |
 pub fn refusal(asks: ErrorDialect, status: StatusCode, sent: Sent, body: &[u8]) -> Refusal {
     let OdataError { code, message } = problem(body);

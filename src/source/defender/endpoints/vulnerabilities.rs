@@ -167,6 +167,7 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
         delay: Duration::ZERO,
         // A bucket of six hours is published when it is over.
         lookback: Duration::from_hours(6),
+        sweep: Duration::ZERO,
         step: Duration::from_hours(20 * 24),
         history: DAY,
         passes: Passes::Behind(CHANGES_KEPT),
