@@ -431,13 +431,35 @@ fn log(report: &Report) {
         pages = report.pages,
         pulled = counts.pulled,
         landed = counts.landed,
-        duplicate = counts.duplicate,
+        waiting = counts.waiting,
         dead = counts.dead,
+        duplicate = counts.duplicate,
+        filtered = counts.filtered,
+        unchanged = counts.unchanged,
+        gone = counts.gone,
         again = counts.again,
+        waits_for = report.waits_for,
         lag_seconds = report.lag_seconds,
         reason = report.reason,
         "stream done"
     );
+}
+
+/// What runs have left in the outbox, as an error of the sink: the rows are safe, and are not where
+/// they are looked for. `None` when a push has brought them there since.
+pub async fn waiting(reports: &[Report], parts: &Parts) -> Option<Error> {
+    let parked: u64 = reports.iter().map(|report| report.counts.waiting).sum();
+    if parked == 0 || matches!(parts.storage.outbox_size().await, Ok((0, _))) {
+        return None;
+    }
+    let why = reports
+        .iter()
+        .find_map(|report| report.waits_for.as_deref());
+    Some(Error::transient(format!(
+        "{parked} rows of this run wait in the outbox, and are pushed again by each run of \
+         SentinelPush: {}",
+        why.unwrap_or("the sink takes nothing")
+    )))
 }
 
 /// The errors of a function's streams as one, of the kind that has to be acted on first.

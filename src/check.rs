@@ -27,6 +27,7 @@ use crate::{
     },
     pipeline::Job,
     sink::Sink,
+    source::defender,
     storage::Storage,
 };
 
@@ -36,6 +37,9 @@ pub mod volume;
 
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long a login may take: what does not answer by then is away, and is told in one line.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(8);
 
 /// From how many days before its end a credential is warned of.
 const WARN_DAYS: i64 = 30;
@@ -180,12 +184,21 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
         stop: CancellationToken::new(),
     };
     let mut logins = 0;
+    // Whoever can't log in is told so once, not by each stream.
+    let mut shut = BTreeSet::new();
     for (name, connection) in app.connections() {
         logins += 1;
         let what = format!("{name}: login");
+        let limits = Limits {
+            deadline: limits.deadline.min(clock.now() + delta(LOGIN_PATIENCE)),
+            ..limits.clone()
+        };
         match connection.log_in(&limits).await {
             Ok(()) => findings.ok(&what, "ESET granted an access token"),
-            Err(error) => findings.bad(&what, &error.to_string()),
+            Err(error) => {
+                shut.insert((name.to_owned(), None));
+                findings.bad(&what, &error.to_string());
+            }
         }
     }
     for login in app.defender_logins().await {
@@ -198,7 +211,10 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
                     findings.note(&what, &role_note(role));
                 }
             }
-            Err(error) => findings.bad(&what, &error.to_string()),
+            Err(error) => {
+                shut.insert((login.connection, Some(login.resource)));
+                findings.bad(&what, &error.to_string());
+            }
         }
     }
     check_expiries(app, clock.now(), findings).await;
@@ -210,7 +226,13 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
         );
     }
     for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
-        check_stream(job, findings, &limits, &**clock).await;
+        let resource = defender::resource(job.source.endpoint());
+        let name = &job.key.connection;
+        let is_shut =
+            shut.contains(&(name.clone(), None)) || shut.contains(&(name.clone(), Some(resource)));
+        if !is_shut {
+            check_stream(job, findings, &limits, &**clock).await;
+        }
         check_state(job, &*parts.storage, findings).await;
         match parts.storage.load(&job.key).await {
             Ok(Some((state, _))) => tell_state(job, &state, findings),

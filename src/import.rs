@@ -14,7 +14,7 @@
 //! No token is used again: it belongs to one feed, and which one cannot be known for sure. Whatever
 //! can't be read counts as of the time at which it was saved, the service's own `Timestamp`.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -32,6 +32,22 @@ use evidence::{Evidence, Version};
 
 /// The stream that windows read by the time of an update, not of the event.
 const INCIDENTS: &str = "eset.incidents";
+
+/// The stock connector landed nothing before: its solution was published on 29 October 2024
+/// (`SolutionMetadata.json` in github.com/Azure/Azure-Sentinel), and its first run read hours.
+static FIRST_LANDING: LazyLock<DateTime<Utc>> =
+    LazyLock::new(|| DateTime::from_timestamp(1_727_740_800, 0).unwrap_or_default());
+
+/// How much is read again before the stock connector's position, unless somebody says otherwise:
+/// the lookback of the stream; of incidents all since its first landing. It lands an incident once,
+/// and what became of it since is found by the time of its last update alone.
+pub fn usual_lookback(stream: &str, lookback: Duration, now: DateTime<Utc>) -> Duration {
+    if stream == INCIDENTS {
+        let all = (now - *FIRST_LANDING).to_std().unwrap_or_default();
+        return lookback.max(all);
+    }
+    lookback
+}
 
 /// Where a stream goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]

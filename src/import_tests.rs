@@ -63,8 +63,9 @@ fn a_time_of_up_to_3_2_is_taken_exactly_less_the_second_that_was_added() {
         let resume = resume(stream, &stored).unwrap();
         assert_eq!(resume.proven, at("2026-03-01T22:30:00Z"), "{source}");
         assert_eq!(resume.from, at("2026-02-26T22:30:00Z"));
-        assert_eq!(resume.repeats_until, at("2026-03-01T22:30:01Z"));
-        assert_eq!(resume.hours(), 73);
+        // Until it was saved: the time that is held is that of the last page.
+        assert_eq!(resume.repeats_until, at("2026-03-02T07:00:00.1234567Z"));
+        assert_eq!(resume.hours(), 81);
         assert_eq!(resume.gap, None);
         let others = ["eset.detections", "eset.cloud-office", "eset.incidents"];
         for other in others.into_iter().filter(|other| *other != stream) {
@@ -81,7 +82,7 @@ fn of_two_sources_in_one_stream_the_earlier_counts() {
     ];
     let resume = resume("eset.detections", &stored).unwrap();
     assert_eq!(resume.proven, at("2026-02-20T06:00:00Z"));
-    assert_eq!(resume.repeats_until, at("2026-03-02T06:00:01Z"));
+    assert_eq!(resume.repeats_until, at("2026-03-02T07:00:00.1234567Z"));
     let says = resume.says.join("\n");
     assert!(says.contains("far apart"), "{says}");
     assert!(says.contains("cursor set eset.detections TIME"), "{says}");
@@ -239,7 +240,7 @@ fn the_lookback_bounds_what_repeats() {
         let lookback = HOUR * hours;
         let resume = Resume::of("eset.detections", &stored, lookback, at(NOW)).unwrap();
         assert_eq!(resume.from, resume.proven - delta(lookback));
-        assert_eq!(resume.hours(), i64::from(hours) + 1);
+        assert_eq!(resume.hours(), i64::from(hours) + 9);
         let last = resume.says.last().unwrap();
         assert!(last.contains("`detectionUuid`"), "{last}");
     }
@@ -259,4 +260,30 @@ fn a_connector_that_may_still_run_is_said() {
     let stopped = [time_of("EP", "2026-03-02T06:00:01Z")];
     let says = resume("eset.detections", &stopped).unwrap().says.join("\n");
     assert!(!says.contains("stop it"), "{says}");
+}
+
+#[test]
+fn what_is_printed_to_repeat_is_no_hour_more_than_the_lookback_for_a_second() {
+    let prompt = saved(
+        time_of("EP", "2026-03-01T22:30:01Z"),
+        "2026-03-01T22:30:05Z",
+    );
+    let resume = resume("eset.detections", &[prompt]).unwrap();
+    let last = resume.says.last().unwrap();
+    assert!(last.contains("at most 72 hours and 1 minute of"), "{last}");
+}
+
+#[test]
+fn incidents_are_read_from_the_first_landing_on() {
+    let lookback = usual_lookback("eset.incidents", HOUR, at(NOW));
+    let stored = [time_of("INCIDENTS", "2026-03-01T22:30:01Z")];
+    let resume = Resume::of("eset.incidents", &stored, lookback, at(NOW)).unwrap();
+    // One that was landed open on the first day, and closed since.
+    assert!(resume.from < at("2024-10-29T00:00:00Z"), "{}", resume.from);
+    let says = resume.says.join("\n");
+    assert!(says.contains("first landing"), "{says}");
+    assert_eq!(
+        usual_lookback("eset.detections", LOOKBACK, at(NOW)),
+        LOOKBACK
+    );
 }

@@ -4,7 +4,7 @@
 //! Error) and never which invocation it belongs to. So errors, and nothing else, go to stderr, and
 //! each line carries the fields of its spans: `invocation_id`, `function`, `connection`, `stream`.
 
-use std::{fmt, io, io::IsTerminal};
+use std::{fmt, io};
 
 use serde::Serializer;
 use serde_json::{Map, Value};
@@ -43,9 +43,10 @@ pub fn init(format: Format, level: LevelFilter) -> Result<()> {
     let started = match format {
         Format::Text => tracing_subscriber::registry()
             .with(filter)
+            // Colours are not compiled in: to ask for them prints a complaint before all else.
             .with(
                 tracing_subscriber::fmt::layer()
-                    .with_ansi(io::stderr().is_terminal())
+                    .with_ansi(false)
                     .with_writer(io::stderr),
             )
             .try_init(),

@@ -29,7 +29,7 @@ use crate::{
     core::{
         mapping::{filter::Filter, layout::Layout},
         position::{
-            cursor::{StreamKey, StreamState},
+            cursor::{CLOCKS_DIFFER, StreamKey, StreamState},
             window::Pace,
         },
     },
@@ -173,7 +173,7 @@ async fn walk(
     }
     held.state.behind = matches!(end, Ok(Outcome::Behind));
     let now = parts.clock.now();
-    if let Ok(Outcome::Behind) = end {
+    if matches!(end, Ok(Outcome::Behind)) && report.reason.is_none() {
         report.reason = if limits.stop.is_cancelled() {
             Some("asked to stop; the next run goes on from here".to_owned())
         } else if now < limits.deadline {
@@ -211,7 +211,12 @@ async fn pull(
         return Ok(Outcome::Paused);
     }
     let rests = |until| !job.at_once && parts.clock.now() < until;
-    if held.state.off_until.is_some_and(rests) {
+    // One that was switched off in the future was so by a clock that was wrong.
+    let ahead = held
+        .state
+        .off
+        .is_some_and(|off| off - parts.clock.now() >= CLOCKS_DIFFER);
+    if !ahead && held.state.off_until.is_some_and(rests) {
         return Ok(Outcome::Off);
     }
     let (_, waiting) = parts.storage.outbox_size().await?;
@@ -225,5 +230,19 @@ async fn pull(
     let (read, written) = tokio::join!(reader.run(), writer.run(incoming));
 
     // A writer that fails makes the reader fail to hand on; its error is the cause.
-    written.and(read)
+    written?;
+    match read {
+        // What the streams of a tenant share is used up: nobody failed, and the rest is asked for then.
+        Err(error)
+            if error.kind() == Kind::Transient
+                && job
+                    .source
+                    .rests_until()
+                    .is_some_and(|until| parts.clock.now() < until) =>
+        {
+            report.reason = Some(error.to_string());
+            Ok(Outcome::Behind)
+        }
+        read => read,
+    }
 }

@@ -19,7 +19,8 @@ use crate::{
 /// What the function `Status` answers.
 ///
 /// `{version, now, well, check: [{found, what, text}], streams: [{connection, stream, says,
-/// goodUntil, gaps, error}], outbox: {batches, bytes}, deadLetters}`; without an app (wrong settings)
+/// goodUntil, gaps, error}], outbox: {batches, bytes, oldest: {at, rows, table, why}},
+/// deadLetters}`; without an app (wrong settings)
 /// only the settings are checked.
 pub async fn status(
     app: Result<&App, Error>,
@@ -64,6 +65,15 @@ pub async fn status(
             }
             if let Ok((batches, bytes)) = parts.storage.outbox_size().await {
                 outbox = json!({ "batches": batches, "bytes": bytes });
+                let oldest = parts.storage.parked(1).await.unwrap_or_default();
+                if let Some(oldest) = oldest.into_iter().next() {
+                    outbox["oldest"] = json!({
+                        "at": oldest.at,
+                        "rows": oldest.rows,
+                        "table": oldest.table,
+                        "why": oldest.reason,
+                    });
+                }
             }
             dead = parts.storage.count_dead_letters().await.ok().into();
         }

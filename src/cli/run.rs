@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{screen, stop_on_signal};
 use crate::{
-    app::{App, FUNCTIONS, PUSH, RunOptions, failed},
+    app::{App, FUNCTIONS, PUSH, RunOptions, failed, waiting},
     config::Settings,
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -63,7 +63,10 @@ pub(super) async fn run(
     }
     let reports = once(&app, &functions, true, &stop).await;
     screen::line(screen::summary(&reports));
-    failed(&reports).map_or(Ok(()), Err)
+    if let Some(error) = failed(&reports) {
+        return Err(error);
+    }
+    waiting(&reports, app.parts()).await.map_or(Ok(()), Err)
 }
 
 fn functions(named: &[String]) -> Result<Vec<&'static str>> {

@@ -98,6 +98,9 @@ fn described(report: &Report) -> String {
     let counts = &report.counts;
     let state = match report.outcome {
         Outcome::Running => "…".to_owned(),
+        Outcome::UpToDate if counts.waiting > 0 => {
+            format!("all is read in {:.1} s", report.seconds)
+        }
         Outcome::UpToDate => format!("up to date in {:.1} s", report.seconds),
         Outcome::Behind => report
             .reason
@@ -109,8 +112,16 @@ fn described(report: &Report) -> String {
         Outcome::Off => "not offered by this tenant".to_owned(),
         Outcome::Failed => reason("failed", report),
     };
+    let waits = match (counts.waiting, &report.waits_for) {
+        (0, _) => String::new(),
+        (rows, why) => format!(
+            "; {} rows wait in the outbox: {}",
+            HumanCount(rows),
+            why.as_deref().unwrap_or("the sink takes nothing")
+        ),
+    };
     format!(
-        "{:<36} {:>6} pages {:>9} rows   {state}",
+        "{:<36} {:>6} pages {:>9} rows   {state}{waits}",
         named(&report.key),
         HumanCount(report.pages).to_string(),
         HumanCount(counts.landed).to_string(),
@@ -141,6 +152,7 @@ pub(super) fn summary(reports: &[Report]) -> String {
         "stream",
         "pages",
         "rows",
+        "waiting",
         "duplicates dropped",
         "rejected",
         "bytes",
@@ -152,6 +164,7 @@ pub(super) fn summary(reports: &[Report]) -> String {
             named(&report.key),
             HumanCount(report.pages).to_string(),
             HumanCount(counts.landed).to_string(),
+            HumanCount(counts.waiting).to_string(),
             HumanCount(counts.duplicate).to_string(),
             HumanCount(counts.dead).to_string(),
             HumanBytes(report.bytes).to_string(),

@@ -107,9 +107,10 @@ impl Evidence {
             .map(|proven| proven.min(now))
     }
 
-    /// Nothing after this was landed.
+    /// Nothing after this was landed. The time that it holds does not say so: up to 3.2 it is the
+    /// latest of the last page alone, and pages are in no order.
     pub(super) fn landed(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.time.or(self.saved).map(|landed| landed.min(now))
+        self.time.max(self.saved).map(|landed| landed.min(now))
     }
 
     /// The time that it holds is later than the one at which it was saved.

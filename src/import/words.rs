@@ -75,6 +75,13 @@ pub(super) fn told(
                 .to_owned(),
         );
     }
+    if resume.stream == super::INCIDENTS && resume.from <= *super::FIRST_LANDING {
+        says.push(
+            "the stock connector lands an incident once, as it is created: by the time of their last \
+             update all are read from its first landing on, so that those that it left open are closed"
+                .to_owned(),
+        );
+    }
     says.push(format!(
         "goes on from {}, which is {} minus a lookback of {}",
         utc(resume.from),
@@ -88,16 +95,29 @@ pub(super) fn told(
     };
     says.push(format!(
         "at most {} of what the stock connector landed may repeat ({} to {}); repeats have the same {id}",
-        hours(resume.hours()),
+        length(resume.repeats_until - resume.from),
         utc(resume.from),
         utc(resume.repeats_until)
     ));
     says
 }
 
+/// `72 hours and 5 minutes`: hours alone, rounded up, would be one more than the lookback for a second.
+fn length(time: TimeDelta) -> String {
+    let minutes =
+        time.num_minutes() + i64::from(time.subsec_nanos() > 0 || time.num_seconds() % 60 > 0);
+    match (minutes / 60, minutes % 60) {
+        (whole, 0) => hours(whole),
+        (whole, 1) => format!("{} and 1 minute", hours(whole)),
+        (whole, rest) => format!("{} and {rest} minutes", hours(whole)),
+    }
+}
+
 fn humantime_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    if seconds > 0 && seconds.is_multiple_of(3600) {
+    if seconds >= 30 * 86_400 {
+        format!("{} days", seconds.div_ceil(86_400))
+    } else if seconds > 0 && seconds.is_multiple_of(3600) {
         hours(delta(duration).num_hours())
     } else {
         humantime::format_duration(duration).to_string()

@@ -61,6 +61,8 @@ pub(crate) struct Delivery {
     pub(crate) dead: Vec<(Vec<u8>, String)>,
     /// Rows that wait in the outbox.
     pub(crate) parked: usize,
+    /// Why they do.
+    pub(crate) waits_for: Option<String>,
     /// Why the rest is none of these.
     pub(crate) error: Option<Error>,
 }
@@ -151,8 +153,9 @@ impl Deliverer {
                         .extend(batch.rows().map(|row| (row.to_vec(), reason.clone())));
                 }
                 Err(PushError::Later { why, .. }) => {
-                    self.park(&batch, why).await?;
+                    self.park(&batch, why.clone()).await?;
                     landed.parked += batch.len();
+                    landed.waits_for.get_or_insert(why);
                 }
                 Err(PushError::Failed(error)) => return Err(error),
             }

@@ -16,9 +16,11 @@ use crate::{
     core::{
         json::chunk::Chunk,
         position::{
-            cursor::{Gap, OpenSlice, RunProgress, Slice, StreamState, Transition},
+            cursor::{
+                Basis, CLOCKS_DIFFER, Gap, OpenSlice, RunProgress, Slice, StreamState, Transition,
+            },
             paging::{self, FilePage, Next, Paging, Tally},
-            window::{Window, delta},
+            window::{Passes, Window, delta},
         },
         protocol::{endpoint::TimeFilter, retry::backoff},
     },
@@ -58,14 +60,16 @@ const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
 const SMALL_CHUNK: usize = 64 << 10;
 const LARGE_CHUNK: usize = 1 << 20;
 
-/// Clocks that differ by less are right: every lookback is longer.
-const CLOCKS_DIFFER: TimeDelta = TimeDelta::minutes(1);
-
 pub(super) struct Reader<'a> {
     job: &'a Job,
     parts: &'a Parts,
     limits: &'a Limits,
+    /// When the run began, by the source's clock once it is known that ours is wrong.
     began: DateTime<Utc>,
+    /// How far our clock is ahead of the source's, when that is too far.
+    ahead: TimeDelta,
+    /// The source has told its time in this run.
+    told: bool,
     /// Where the stream will stand when all that was handed on is safe.
     plan: StreamState,
     pieces: mpsc::Sender<ReadEvent>,
@@ -99,6 +103,8 @@ impl<'a> Reader<'a> {
             parts,
             limits,
             began: parts.clock.now(),
+            ahead: TimeDelta::zero(),
+            told: false,
             plan,
             pieces,
             steps: RunProgress::default(),
@@ -116,6 +122,9 @@ impl<'a> Reader<'a> {
     /// Reads until the stream is up to date or the time is up.
     pub(super) async fn run(mut self) -> Result<Outcome> {
         let has_feed = self.job.source.endpoint().feed.is_some();
+        if self.plan.stands_ahead(&self.job.pace, self.began) {
+            self.ask_the_time().await?;
+        }
         self.choose_basis().await?;
         loop {
             let next = self
@@ -172,6 +181,67 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// The time by the source's clock, as far as it is known.
+    fn now(&self) -> DateTime<Utc> {
+        self.parts.clock.now() - self.ahead
+    }
+
+    /// ErrorDialect for a little of what there is, for the time of the answer: a cursor in the future asks for
+    /// nothing, and only the source knows whether it is the cursor that is wrong or our clock.
+    async fn ask_the_time(&mut self) -> Result<()> {
+        let window = Window {
+            from: self.began - CLOCKS_DIFFER,
+            to: self.began,
+        };
+        let slice = match (self.job.pace.passes, self.plan.basis) {
+            (Passes::Only(_), _) => Slice::Pass,
+            (_, Some(Basis::Ingestion)) => Slice::Ingested(window),
+            _ => Slice::Window(window),
+        };
+        let asked = self.parts.clock.now();
+        let (reply, _) = self.job.source.page(&slice, "", self.limits).await?;
+        let date = match reply {
+            Reply::Answer(response) => response.date(),
+            // What it means is for the first page that is read.
+            _ => None,
+        };
+        self.learn(asked, date).await?;
+        // A source without a clock leaves ours.
+        self.draw_back().await.map(drop)
+    }
+
+    /// Takes the source's time for ours where they are too far apart. True when that changes what is
+    /// asked for. `asked` is from before the question, so that an answer that was long in coming does
+    /// not look like a clock that is behind.
+    async fn learn(&mut self, asked: DateTime<Utc>, date: Option<DateTime<Utc>>) -> Result<bool> {
+        let Some(date) = date.filter(|_| !std::mem::replace(&mut self.told, true)) else {
+            return Ok(false);
+        };
+        let ahead = asked - date;
+        if ahead < CLOCKS_DIFFER && !self.plan.lies_ahead(&self.job.pace, self.began) {
+            return Ok(false);
+        }
+        if ahead.abs() >= CLOCKS_DIFFER {
+            let minutes = ahead.num_minutes();
+            tracing::warn!(minutes, "our clock is ahead of the source's: correct it");
+            self.ahead = ahead;
+            self.began -= ahead;
+        }
+        let changed = ahead.abs() >= CLOCKS_DIFFER;
+        Ok(self.draw_back().await? || changed)
+    }
+
+    /// Draws the stream back from the future. True when it was there.
+    async fn draw_back(&mut self) -> Result<bool> {
+        let now = self.began;
+        if !self.plan.lies_ahead(&self.job.pace, now) {
+            return Ok(false);
+        }
+        tracing::warn!("the stream stands in the future, by a clock that ran ahead: it goes back");
+        self.apply(Transition::DrawnBack { now }).await?;
+        Ok(true)
+    }
+
     /// How a slice is read page by page.
     fn paging(&self, slice: &Slice) -> Paging {
         match slice {
@@ -187,6 +257,7 @@ impl<'a> Reader<'a> {
         // Where a file breaks off, it goes on.
         let mut page = open.page.clone();
         let through = loop {
+            let asked = self.parts.clock.now();
             let (reply, records) = self
                 .job
                 .source
@@ -194,6 +265,10 @@ impl<'a> Reader<'a> {
                 .await?;
             let body = match reply {
                 Reply::Answer(response) => {
+                    if self.learn(asked, response.date()).await? {
+                        // By the right time it is asked for anew.
+                        return Ok(ReadStep::On);
+                    }
                     self.note_date(open, &response);
                     response.body
                 }
@@ -248,7 +323,7 @@ impl<'a> Reader<'a> {
             // A first token stands for the time of its answer, which may have been long in coming:
             // what the token leaves out has to be read by window.
             let began = match open.slice {
-                Slice::Latest => self.listed.max(Some(self.parts.clock.now())),
+                Slice::Latest => self.listed.max(Some(self.now())),
                 _ => None,
             };
             let proven = self.proven(&open.slice);
@@ -361,7 +436,7 @@ impl<'a> Reader<'a> {
     /// A window that ends in the source's future, as far as it is past there: when our clock is ahead,
     /// the cursor has to follow the source's, or it would pass records that do not exist yet.
     fn proven(&self, slice: &Slice) -> Option<Slice> {
-        let (Slice::Window(window), Some(listed)) = (slice, self.listed) else {
+        let (Some(window), Some(listed)) = (slice.window(), self.listed) else {
             return None;
         };
         let to = listed - delta(self.job.pace.delay);
@@ -372,10 +447,14 @@ impl<'a> Reader<'a> {
         }
         let minutes = ahead.num_minutes();
         tracing::warn!(minutes, "our clock is ahead of the source's: correct it");
-        Some(Slice::Window(Window {
+        let window = Window {
             to: to.max(window.from),
-            ..*window
-        }))
+            ..window
+        };
+        Some(match slice {
+            Slice::Ingested(_) => Slice::Ingested(window),
+            _ => Slice::Window(window),
+        })
     }
 
     /// What a refusal means for the stream.
@@ -384,7 +463,7 @@ impl<'a> Reader<'a> {
         let endpoint = self.job.source.endpoint();
         let (paging, window) = (self.paging(&open.slice), open.slice.window());
         let is_feed = matches!(open.slice, Slice::Token(_) | Slice::Latest);
-        let at: DateTime<Utc> = self.parts.clock.now();
+        let at = self.now();
         match reply {
             Reply::TooLarge(what) => match paging::smaller(paging, window, page) {
                 Some(smaller) => {

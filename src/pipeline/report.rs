@@ -93,6 +93,9 @@ pub struct Report {
     /// What the records became.
     #[serde(flatten)]
     pub counts: Counts,
+    /// Why rows wait in the outbox, when some do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Rows that lack what is looked up beside the record.
     pub without_details: u64,
     /// Records of a time that the source was not asked for: it ignores the filter. Each is among
@@ -124,6 +127,7 @@ impl Report {
             pages: 0,
             bytes: 0,
             counts: Counts::default(),
+            waits_for: None,
             without_details: 0,
             outside: 0,
             lag_seconds: None,

@@ -320,6 +320,9 @@ impl<'a, 'h> Writer<'a, 'h> {
         let settled = marks.get(..landed.settled()).unwrap_or(marks);
         self.report.counts.landed += landed.rows as u64;
         self.report.counts.waiting += landed.parked as u64;
+        if self.report.waits_for.is_none() {
+            self.report.waits_for = landed.waits_for;
+        }
         self.bury(landed.dead).await?;
         // Before their records count as handled: what is not known of a machine now would not be
         // known until the record changes again.

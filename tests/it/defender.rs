@@ -36,6 +36,7 @@ use tempfile::TempDir;
 
 use crate::world::{START, folder, told};
 
+mod ahead;
 mod checked;
 mod days;
 mod faults;
@@ -222,8 +223,13 @@ impl Tenant {
     }
 
     pub(crate) fn app_through(&self, transport: &SharedTransport) -> App {
+        self.app_by(&self.clock, transport)
+    }
+
+    /// The same, by a clock that need not be everybody's.
+    fn app_by(&self, clock: &VirtualClock, transport: &SharedTransport) -> App {
         let settings = Settings::load(&self.environment(), Mode::Local).unwrap();
-        let clock: SharedClock = Arc::new(self.clock.clone());
+        let clock: SharedClock = Arc::new(clock.clone());
         App::with_transport(&settings, &clock, transport).unwrap()
     }
 

@@ -53,5 +53,6 @@ mod sink;
 mod storage;
 #[cfg(test)]
 mod tenant;
+mod terminal;
 #[cfg(test)]
 mod world;

@@ -11,7 +11,7 @@ use crate::{
         protocol::endpoint::Endpoint,
     },
     error::{Error, Result},
-    import::{Resume, has_position},
+    import::{Resume, has_position, usual_lookback},
     io::clock::SharedClock,
     source::eset,
     storage::{Storage, azure},
@@ -33,16 +33,52 @@ pub(in crate::cli) struct ImportArguments {
     /// The connection that takes over
     #[arg(long, default_value = DEFAULT_CONNECTION)]
     connection: String,
-    /// How much is read again before the stock connector's position; by default the stream's own,
-    /// 72h for detections
-    #[arg(long, value_parser = humantime::parse_duration)]
-    lookback: Option<Duration>,
+    /// How much is read again before the stock connector's position, of all streams (`48h`) or of one
+    /// (`eset.incidents=400d`); by default the stream's own, 72h for detections, and of incidents all
+    /// since the stock connector's first landing
+    #[arg(long, value_name = "[STREAM=]TIME", value_parser = lookback)]
+    lookback: Vec<Lookback>,
     /// Say what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Replace positions that there are already
     #[arg(long)]
     force: bool,
+}
+
+/// A lookback, of one stream or of all.
+#[derive(Debug, Clone)]
+struct Lookback {
+    stream: Option<String>,
+    time: Duration,
+}
+
+fn lookback(text: &str) -> std::result::Result<Lookback, String> {
+    let (stream, time) = match text.split_once('=') {
+        Some((stream, time)) => (Some(stream.trim()), time),
+        None => (None, text),
+    };
+    let known = eset::STREAMS.map(|endpoint| endpoint.stream);
+    if let Some(stream) = stream.filter(|stream| !known.contains(stream)) {
+        return Err(format!(
+            "there is no stream `{stream}`; there are {}",
+            known.join(", ")
+        ));
+    }
+    let time = humantime::parse_duration(time.trim()).map_err(|error| error.to_string())?;
+    Ok(Lookback {
+        stream: stream.map(str::to_owned),
+        time,
+    })
+}
+
+/// The one of the stream itself, else the one of all.
+fn given(all: &[Lookback], stream: &str) -> Option<Duration> {
+    let of = |name: Option<&str>| {
+        let mut found = all.iter().filter(|one| one.stream.as_deref() == name);
+        found.next_back().map(|one| one.time)
+    };
+    of(Some(stream)).or_else(|| of(None))
 }
 
 pub(super) async fn import(
@@ -68,7 +104,8 @@ pub(super) async fn import(
     let mut taken = Vec::new();
     for (endpoint, pace) in streams {
         let key = StreamKey::new(&arguments.connection, endpoint.stream);
-        let lookback = arguments.lookback.unwrap_or(pace.lookback);
+        let lookback = given(&arguments.lookback, endpoint.stream)
+            .unwrap_or_else(|| usual_lookback(endpoint.stream, pace.lookback, now));
         line(named(&key));
         let Some(resume) = Resume::of(endpoint.stream, &stored, lookback, now) else {
             line(

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::window::{Pace, Passes, Window, delta};
 use crate::error::{Error, Result};
 
+mod future;
 mod next;
 mod parts;
 mod salvage;
+
+pub use future::CLOCKS_DIFFER;
 
 pub use parts::{
     Basis, Gap, Lease, OpenSlice, Outside, Position, RunProgress, Slice, StreamKey, Transition,
@@ -180,6 +183,7 @@ impl StreamState {
                 self.off_why = Some(why.clone());
             }
             Transition::Gap(gap) => self.add_gap(gap.clone()),
+            Transition::DrawnBack { now } => self.drawn_back(pace, *now),
             Transition::Basis { basis, at } => self.goes_by(*basis, *at),
             Transition::Outside { oldest, at, .. } => self.strayed(*oldest, *at),
             Transition::PassMissed {

@@ -697,3 +697,67 @@ fn a_window_that_begins_behind_the_cursors_reach_writes_a_gap() {
     assert_eq!((gap.from, gap.to), (at(2 * HOUR), at(5 * HOUR)));
     assert_eq!(state.position, Some(Position::Time(at(6 * HOUR))));
 }
+
+fn draw_back(state: &mut StreamState, now: i64) {
+    state.apply(&Transition::DrawnBack { now: at(now) }, &pace());
+}
+
+#[test]
+fn a_cursor_in_the_future_is_drawn_back_with_a_gap_and_asks_again() {
+    for basis in [None, Some(Basis::Event), Some(Basis::Ingestion)] {
+        let mut state = StreamState {
+            position: Some(Position::Time(at(52 * DAY))),
+            complete_until: Some(at(52 * DAY)),
+            looked_back: Some(at(52 * DAY)),
+            history_start: Some(at(0)),
+            basis,
+            ..StreamState::default()
+        };
+        let now = 50 * DAY;
+        assert!(state.stands_ahead(&pace(), at(now)));
+        assert_eq!(slice(&state, false, FRESH, now), None, "nothing was asked");
+        draw_back(&mut state, now);
+        assert!(!state.lies_ahead(&pace(), at(now)));
+        assert_eq!(state.gaps.len(), 1);
+        let next = slice(&state, false, FRESH, now).unwrap().window().unwrap();
+        assert!(next.from <= at(now - 7 * DAY), "{next:?}");
+    }
+}
+
+#[test]
+fn a_first_run_in_the_future_is_begun_again() {
+    let mut state = StreamState {
+        position: Some(Position::Time(at(60 * DAY))),
+        complete_until: Some(at(60 * DAY)),
+        history_start: Some(at(59 * DAY)),
+        ..StreamState::default()
+    };
+    draw_back(&mut state, 50 * DAY);
+    assert_eq!(state.position, Some(Position::Time(at(49 * DAY))));
+    assert_eq!(state.history_start, Some(at(49 * DAY)));
+}
+
+#[test]
+fn a_pass_of_the_future_is_due() {
+    let pace = Pace {
+        passes: Passes::Only(seconds(DAY)),
+        ..pace()
+    };
+    let state = StreamState {
+        last_pass: Some(at(3 * DAY)),
+        ..StreamState::default()
+    };
+    let next = state.next(false, &pace, FRESH, at(DAY));
+    assert_eq!(next.map(|open| open.slice), Some(Slice::Pass));
+}
+
+#[test]
+fn what_does_not_stand_in_the_future_stays_as_it_is() {
+    let state = StreamState {
+        position: Some(Position::Time(at(DAY))),
+        complete_until: Some(at(DAY)),
+        history_start: Some(at(0)),
+        ..StreamState::default()
+    };
+    assert!(!state.lies_ahead(&pace(), at(DAY)));
+}

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
+    app,
     error::Kind,
     pipeline::{Outcome, Report, health},
 };
@@ -58,6 +59,21 @@ async fn an_outage_of_hours_fills_the_outbox_pauses_pulling_and_then_all_lands_i
         assert!(failed.iter().all(|report| is_full(report)), "{reports:#?}");
         if !failed.is_empty() {
             break;
+        }
+        // Every report of rows that wait says why, and so does the run as a whole.
+        for report in &reports {
+            let waits = report.counts.waiting > 0;
+            assert_eq!(report.waits_for.is_some(), waits, "{report:?}");
+        }
+        let error = app::waiting(&reports, &cloud.parts()).await;
+        let parked: u64 = reports.iter().map(|report| report.counts.waiting).sum();
+        assert_eq!(error.is_some(), parked > 0);
+        if let Some(error) = error {
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("{parked} rows of this run wait"))
+            );
         }
         let drained = cloud.drain().await;
         assert_eq!(drained.counts.landed, 0, "{drained:?}");

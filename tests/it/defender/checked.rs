@@ -153,3 +153,16 @@ fn tables_that_hold_nothing_of_endpoints_are_told_where_they_are_left_out() {
         .collect();
     assert_eq!(streams, ["defender.hunting.DeviceEvents"]);
 }
+
+#[tokio::test]
+async fn a_login_that_fails_is_told_once_and_by_no_stream() {
+    let mut tenant = Tenant::new("machines,vulnerabilities");
+    tenant.set("DEFENDER_CLIENT_SECRET", "wrong");
+    let found = findings(&tenant).await;
+    let bad: Vec<&str> = found
+        .iter()
+        .filter(|one| one.found == Found::Bad)
+        .map(|one| one.what.as_str())
+        .collect();
+    assert_eq!(bad, ["default: login for WindowsDefenderATP"]);
+}

@@ -54,7 +54,8 @@ async fn the_command_says_what_it_found_and_replaces_a_position_only_by_force() 
         "eset.detections\n",
         "`LastDetectionTimeEI` (stock connector up to 3.2",
         "goes on from 2026-02-26 22:30:00 UTC",
-        "at most 73 hours",
+        "at most ",
+        "from its first landing on",
         "nothing was changed",
     ] {
         assert!(said(&dry).contains(part), "{part}: {}", said(&dry));
@@ -81,6 +82,24 @@ async fn the_command_says_what_it_found_and_replaces_a_position_only_by_force() 
     assert!(forced.status.success(), "{}", said(&forced));
     let shown = said(&run(&["show"]));
     assert!(shown.contains("2026-03-01 21:30:00 UTC"), "{shown}");
+    let one = run(&[
+        "import",
+        "--lookback",
+        "1h",
+        "--lookback",
+        "eset.incidents=10d",
+        "--dry-run",
+        "--force",
+    ]);
+    for part in ["2026-03-01 21:30:00 UTC", "2026-02-19 22:30:00 UTC"] {
+        assert!(said(&one).contains(part), "{part}: {}", said(&one));
+    }
+    let unknown = run(&["import", "--lookback", "eset.incident=1h"]);
+    assert!(
+        said(&unknown).contains("there is no stream"),
+        "{}",
+        said(&unknown)
+    );
 
     let strange = run(&["import", "--from", "NOT_SET"]);
     assert!(

@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    Basis, EVENT_LOOKBACK, OpenSlice, Outside, Position, RunProgress, SWEEP, Slice, StreamState,
+    Basis, CLOCKS_DIFFER, EVENT_LOOKBACK, OpenSlice, Outside, Position, RunProgress, SWEEP, Slice,
+    StreamState,
 };
 use crate::core::position::window::{Pace, Passes, delta, next_window};
 
@@ -132,7 +133,9 @@ impl StreamState {
         match pace.passes {
             Passes::None => false,
             Passes::Only(every) | Passes::Beside(every) => {
-                self.last_pass.is_none_or(|at| now - at >= delta(every))
+                // A pass of the future belongs to a clock that was wrong.
+                self.last_pass
+                    .is_none_or(|at| now - at >= delta(every) || at - now >= CLOCKS_DIFFER)
             }
             Passes::Behind(reach) => match &self.position {
                 Some(Position::Time(cursor)) => now - *cursor > delta(reach),

@@ -225,6 +225,11 @@ pub enum Transition {
     },
     /// A pass is believed, whatever those before it missed.
     PassWhole,
+    /// What lies in the source's future goes back.
+    DrawnBack {
+        /// The source's own time.
+        now: DateTime<Utc>,
+    },
     /// Windows go by this time from now on, says the source.
     Basis {
         /// The time.
