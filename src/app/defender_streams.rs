@@ -13,7 +13,10 @@ use crate::{
     },
 };
 
-const OWN: Filter = Filter::Says("serviceSource", "microsoftSentinel");
+const OWN: Filter = Filter::Own("serviceSource");
+const OWN_ROW: Filter = Filter::Own("ServiceSource");
+/// Incidents, as far as they come with their alerts: one that other products have a part in is kept.
+const OWN_ALONE: Filter = Filter::AllOwn("alerts", "serviceSource");
 const OF_ENDPOINTS: Filter = Filter::SaysNot("serviceSource", defender::ENDPOINT_PRODUCT);
 /// Incidents, as far as they come with their alerts.
 const WITH_ENDPOINTS: Filter =
@@ -35,21 +38,40 @@ const XDR_NOT_RESOLVED: Filter = Filter::SaysBeforeSent("status", "Resolved", "c
 const REMEMBERED: Filter = Filter::Remembered("createdDateTime");
 const XDR_REMEMBERED: Filter = Filter::Remembered("createdTime");
 
-/// Incidents, by whether resolved ones are left out, and those without an alert of an endpoint.
+/// Incidents, by whether Sentinel's own are wanted, whether resolved ones are left out, and those without
+/// an alert of an endpoint. None of Sentinel's own has one.
 fn incident_filters(settings: &DefenderSettings) -> &'static [Filter] {
-    match (
-        settings.incidents_api,
-        settings.ignore_resolved,
-        settings.endpoint_only,
-    ) {
-        (IncidentsApi::Graph, false, false) => &[REMEMBERED],
-        (IncidentsApi::Graph, false, true) => &[WITH_ENDPOINTS, REMEMBERED],
-        (IncidentsApi::Xdr, false, false) => &[XDR_REMEMBERED],
-        (IncidentsApi::Xdr, false, true) => &[WITH_ENDPOINTS, XDR_REMEMBERED],
-        (IncidentsApi::Graph, true, false) => &[NOT_RESOLVED],
-        (IncidentsApi::Graph, true, true) => &[WITH_ENDPOINTS, NOT_RESOLVED],
-        (IncidentsApi::Xdr, true, false) => &[XDR_NOT_RESOLVED],
-        (IncidentsApi::Xdr, true, true) => &[WITH_ENDPOINTS, XDR_NOT_RESOLVED],
+    const GRAPH: [&[Filter]; 2] = [
+        &[OWN_ALONE, WITH_ENDPOINTS, REMEMBERED],
+        &[OWN_ALONE, WITH_ENDPOINTS, NOT_RESOLVED],
+    ];
+    const XDR: [&[Filter]; 2] = [
+        &[OWN_ALONE, WITH_ENDPOINTS, XDR_REMEMBERED],
+        &[OWN_ALONE, WITH_ENDPOINTS, XDR_NOT_RESOLVED],
+    ];
+    const WITHOUT_OWN: [&[Filter]; 4] = [
+        &[OWN_ALONE, REMEMBERED],
+        &[OWN_ALONE, NOT_RESOLVED],
+        &[OWN_ALONE, XDR_REMEMBERED],
+        &[OWN_ALONE, XDR_NOT_RESOLVED],
+    ];
+    let is_xdr = settings.incidents_api == IncidentsApi::Xdr;
+    let resolved = usize::from(settings.ignore_resolved);
+    let all = if is_xdr { XDR } else { GRAPH }[resolved];
+    match (settings.endpoint_only, settings.sentinel_alerts) {
+        (true, _) => &all[1..],
+        (false, true) => &all[2..],
+        (false, false) => WITHOUT_OWN[2 * usize::from(is_xdr) + resolved],
+    }
+}
+
+/// The event tables' rows, by whether Sentinel's own alerts are wanted.
+fn table_sifts(settings: &DefenderSettings, table: &HuntingTable) -> &'static [Filter] {
+    let has_alerts = matches!(table.name, "AlertInfo" | "AlertEvidence");
+    if has_alerts && !settings.sentinel_alerts {
+        &[OWN_ROW]
+    } else {
+        &[]
     }
 }
 
@@ -151,7 +173,8 @@ pub(super) fn streams(
         streams.push((Arc::new(source), filters));
     }
     for table in tables(settings)? {
-        streams.push((Arc::new(Hunting::new(Arc::clone(connection), table)), &[]));
+        let source = Hunting::new(Arc::clone(connection), table);
+        streams.push((Arc::new(source), table_sifts(settings, table)));
     }
     Ok(streams)
 }

@@ -8,10 +8,11 @@ use crate::{
             columns::ADDED,
             from_list::{FillWith, FromList},
             rule::{As, Rule, To},
-            schema,
+            schema::{self, Schema},
         },
         protocol::endpoint::{Endpoint, TimeFilter},
     },
+    source::hunting::why_left,
 };
 
 const HEAD: &str = "\
@@ -77,9 +78,20 @@ fn section(page: &mut String, endpoint: &Endpoint) {
     for (column, value) in endpoint.constants {
         page.extend([format!("| | `{column}` | always {value} |\n")]);
     }
+    if let Some(better) = &endpoint.picks.and_then(|picks| picks.better) {
+        page.extend([format!(
+            "| `{}` | `{}` | instead, where its `{}` is the same user |\n",
+            ["evidence", better.kind, better.value].join("."),
+            better.column,
+            better.same,
+        )]);
+    }
     let Some(schema) = endpoint.schema.and_then(schema::named) else {
         return;
     };
+    if !schema.product.is_empty() {
+        left(page, endpoint, schema);
+    }
     let own = &schema.columns[1..=schema.members.len()];
     let own = own.iter().zip(schema.members).map(|(column, member)| {
         let from = if column.name == *member {
@@ -91,6 +103,25 @@ fn section(page: &mut String, endpoint: &Endpoint) {
     });
     let own: Vec<String> = own.collect();
     page.extend([format!("\nOf its own: {}.\n", own.join(", "))]);
+}
+
+/// Which columns of a table no column of ours takes, and why.
+fn left(page: &mut String, endpoint: &Endpoint, schema: &Schema) {
+    let is_taken = |member: &&&str| endpoint.rules.iter().any(|rule| rule.member == **member);
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for member in schema.members.iter().filter(|member| !is_taken(member)) {
+        let (why, name) = (why_left(member), format!("`{member}`"));
+        match reasons.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, members)) => members.push(name),
+            None => reasons.push((why, vec![name])),
+        }
+    }
+    if !reasons.is_empty() {
+        page.push_str("\nStays in `additionalFields`:\n\n");
+    }
+    for (why, members) in reasons {
+        page.extend([format!("- {} ({why})\n", members.join(", "))]);
+    }
 }
 
 fn rules(page: &mut String, all: &[Rule], path: &str) {
@@ -148,6 +179,7 @@ fn taken(with: FillWith) -> (&'static str, String) {
             let first = paths.first().copied().unwrap_or_default();
             (first, format!("; or {}", others.join(", ")))
         }
+        FillWith::First(path) => (path, ": the first".to_owned()),
         FillWith::Integer(path) => (path, String::new()),
         FillWith::File(path) => (path, ": `filePath` and `fileName`".to_owned()),
         FillWith::Account(path) => (
@@ -163,6 +195,7 @@ fn taken(with: FillWith) -> (&'static str, String) {
 fn said(how: As) -> String {
     match how {
         As::Text
+        | As::Verbatim
         | As::Name
         | As::Json
         | As::Integer
@@ -181,6 +214,16 @@ fn said(how: As) -> String {
             names.join(", ")
         }
         As::Inside(name) => format!("inside `{name}`"),
+        As::Member(name) => format!("as its `{name}`"),
+        As::Account(domain) => format!("behind `{domain}` and `\\`"),
+        As::Path(path) => {
+            let condition = match (path.with, path.without) {
+                ("", "") => String::new(),
+                ("", other) => format!(", where there is no `{other}`"),
+                (other, _) => format!(", where there is `{other}`"),
+            };
+            format!("with `{}`{condition}", path.file)
+        }
         As::Is(wanted) => format!("whether it is `{wanted}`"),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
             batch::Batch,
             filter::{Decision, Filter, decide, remembered_by},
             layout::Layout,
-            row::{Draft, Enriched, RowSource},
+            row::{Draft, Enriched, RowSource, version_text},
         },
         position::{
             cursor::StreamKey,
@@ -375,7 +375,7 @@ impl Mapper {
             workset.originals.push(Original {
                 key: self.key.clone(),
                 record_id: facts.id.clone(),
-                record_version: facts.version.clone(),
+                record_version: version_text(&facts.version).into_owned(),
                 body: text.to_vec(),
             });
         }

@@ -31,7 +31,7 @@ use crate::{
 
 mod tables;
 
-pub use tables::{CAP, HuntingTable, table, tables};
+pub use tables::{CAP, HuntingTable, table, tables, why_left};
 
 /// The service gives a query three minutes.
 const PATIENCE: Duration = Duration::from_secs(195);

@@ -374,7 +374,8 @@ impl Tenant {
                 world.incident_history(self.looks[0].0 - history - history, last.1),
             )
         };
-        let own = world.alerts_of_sentinel(last.1);
+        let mut own = world.alerts_of_sentinel(last.1);
+        own.extend(world.incidents_of_sentinel(last.1));
         // Whose an alert is, these faults hide: then those of Sentinel itself are not left out.
         let hidden = ["null-fields", "gated-enums"]
             .iter()
@@ -386,7 +387,9 @@ impl Tenant {
                 .collect::<BTreeSet<(String, DateTime<Utc>)>>()
         };
         let must = versions(must, endpoint_only);
-        let may = versions(may, endpoint_only || hidden);
+        // Without its alerts it can't be told whose an incident is.
+        let is_told = stream == "defender.alerts" && !hidden;
+        let may = versions(may, endpoint_only || !is_told);
         let landed = self.landed(stream).await;
         let repeated: Vec<_> = landed.iter().filter(|(_, times)| **times > 1).collect();
         assert!(repeated.is_empty(), "{context}: {stream}: {repeated:?}");

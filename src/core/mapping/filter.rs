@@ -11,6 +11,11 @@ use crate::core::json::{record::JsonObject, time::parse_time};
 pub enum Filter {
     /// Its member says this.
     Says(&'static str, &'static str),
+    /// Its member names Sentinel, in whichever spelling: it came from there.
+    Own(&'static str),
+    /// All of the objects in its list do. An empty list says nothing, and neither does one that is not
+    /// there.
+    AllOwn(&'static str, &'static str),
     /// Its member says something else than one of these.
     SaysNot(&'static str, &'static [&'static str]),
     /// None of the objects in its list says, in that member, one of these. An empty list says
@@ -47,6 +52,12 @@ pub fn decide(filters: &[Filter], record: &JsonObject<'_>) -> Decision {
     for filter in filters {
         match *filter {
             Filter::Says(member, value) if says(member, value) => return Decision::Drop,
+            Filter::Own(member) if text(member).is_some_and(|text| is_sentinel(&text)) => {
+                return Decision::Drop;
+            }
+            Filter::AllOwn(list, member) if all_own(record, list, member) == Some(true) => {
+                return Decision::Drop;
+            }
             Filter::SaysNot(member, values) if !values.iter().any(|value| says(member, value)) => {
                 return Decision::Drop;
             }
@@ -67,6 +78,24 @@ pub fn decide(filters: &[Filter], record: &JsonObject<'_>) -> Decision {
         }
     }
     decision
+}
+
+/// True for each name that APIs and tables give Sentinel: `microsoftSentinel`, `Microsoft Sentinel`,
+/// `AzureSentinel`.
+fn is_sentinel(source: &str) -> bool {
+    let letters = source.chars().filter(char::is_ascii_alphanumeric);
+    let plain: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+    matches!(&*plain, "microsoftsentinel" | "azuresentinel" | "sentinel")
+}
+
+/// Whether all objects in the list of a record name Sentinel; nothing, when it can't be told.
+pub fn all_own(record: &JsonObject<'_>, list: &str, member: &str) -> Option<bool> {
+    let list: Vec<Value> = serde_json::from_str(record.get(list)?.get()).ok()?;
+    let is_own = |one: &Value| {
+        let source = one.get(member).and_then(Value::as_str);
+        source.is_some_and(is_sentinel)
+    };
+    (!list.is_empty()).then(|| list.iter().all(is_own))
 }
 
 fn none_says(record: &JsonObject<'_>, list: &str, member: &str, values: &[&str]) -> bool {
@@ -156,6 +185,49 @@ mod tests {
             ("{}", Decision::Keep),
         ] {
             assert_eq!(of(&[wanted], record), decision, "{record}");
+        }
+    }
+
+    #[test]
+    fn what_sentinel_raised_is_known_in_every_spelling() {
+        let own = Filter::Own("ServiceSource");
+        for source in [
+            "Microsoft Sentinel",
+            "microsoftSentinel",
+            "MicrosoftSentinel",
+            "Azure Sentinel",
+        ] {
+            let record = format!(r#"{{"ServiceSource":"{source}"}}"#);
+            assert_eq!(of(&[own], &record), Decision::Drop, "{source}");
+        }
+        for source in ["Microsoft Defender for Endpoint", "", "Microsoft Sentinels"] {
+            let record = format!(r#"{{"ServiceSource":"{source}"}}"#);
+            assert_eq!(of(&[own], &record), Decision::Keep, "{source}");
+        }
+    }
+
+    #[test]
+    fn an_incident_all_of_whose_alerts_sentinel_raised_is_left_out() {
+        let own = Filter::AllOwn("alerts", "serviceSource");
+        for (record, decision) in [
+            (
+                r#"{"alerts":[{"serviceSource":"microsoftSentinel"},{"serviceSource":"MicrosoftSentinel"}]}"#,
+                Decision::Drop,
+            ),
+            (
+                r#"{"alerts":[{"serviceSource":"microsoftSentinel"},{"serviceSource":"microsoft365Defender"}]}"#,
+                Decision::Keep,
+            ),
+            // What is not known is not left out.
+            (
+                r#"{"alerts":[{"serviceSource":"microsoftSentinel"},{}]}"#,
+                Decision::Keep,
+            ),
+            (r#"{"alerts":[]}"#, Decision::Keep),
+            (r#"{"alerts":"none"}"#, Decision::Keep),
+            ("{}", Decision::Keep),
+        ] {
+            assert_eq!(of(&[own], record), decision, "{record}");
         }
     }
 

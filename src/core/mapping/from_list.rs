@@ -10,6 +10,24 @@ pub struct FromList {
     pub kind: &'static str,
     /// The things that a row tells of.
     pub things: &'static [Entity],
+    /// What an element says better than the record itself.
+    pub better: Option<Better>,
+}
+
+/// A column that an element of the list fills in place of the record's own member, because it says more
+/// of the same thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Better {
+    /// The column.
+    pub column: &'static str,
+    /// The record's own member, with dots: `relatedUser.userName`.
+    pub own: &'static str,
+    /// The kind of element.
+    pub kind: &'static str,
+    /// The element's member that says what the record's own does.
+    pub same: &'static str,
+    /// The element's member that the column gets.
+    pub value: &'static str,
 }
 
 /// Columns that tell of one thing, by the kinds of element that may be it, the best first. All of them
@@ -40,6 +58,8 @@ pub struct Fill {
 pub enum FillWith {
     /// The text of the first of these members that has one.
     Text(&'static [&'static str]),
+    /// The first address of a list of URLs.
+    First(&'static str),
     /// A number that fits 32 bits.
     Integer(&'static str),
     /// The path of the file that this object describes, by its folder (`filePath`) and its name (`fileName`).

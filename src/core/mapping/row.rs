@@ -4,8 +4,9 @@
 //! converted value and the member stays in `additionalFields`, which holds every member that no
 //! column took. [`restore`] is the way back, and a property test walks it for every stream.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
 
 use super::{
     batch::{self, MAX_ROW_BYTES, ROW_HEAD, ROW_TAIL, UNSTAMPED},
@@ -16,7 +17,7 @@ use super::{
 use crate::core::{
     json::{
         record::{JsonObject, RecordMeta},
-        time::time_text,
+        time::{parse_time, time_text},
     },
     position::cursor::StreamKey,
     protocol::endpoint::Endpoint,
@@ -230,6 +231,9 @@ impl RowSource {
         draft: &mut Draft,
     ) -> Filled<'a> {
         let mut cells = Cells::new(&self.heads, &mut draft.json);
+        if let Some(picker) = &self.picker {
+            picker.fill_better(record, &mut cells);
+        }
         cells.fill(record, &self.plan, &mut draft.shape);
         let details = cells.fill_details(looked, record, &self.details, &mut draft.details);
         if let Some((slot, name)) = self.device_name.zip(looked.device_name)
@@ -281,7 +285,7 @@ impl RowSource {
         self.close(facts, json);
         let cut = truncate::cut(&mut cells, MAX_ROW_BYTES - json.len());
         if !cut.is_empty() {
-            cells.push((self.truncated, Value::from(cut.clone()).to_string()));
+            cells.push((self.truncated, cut.json()));
         }
         json.clear();
         self.open(facts, now, json);
@@ -347,11 +351,26 @@ fn source_cells(provider: &str, connection: &str, stream: &str) -> String {
 
 /// The columns that say which version of a record it is, and of when.
 fn push_version(row: &mut String, facts: &RecordMeta) {
-    push_long(row, "recordVersion", &facts.version);
+    push_long(row, "recordVersion", &version_text(&facts.version));
     if let Some(time) = facts.time {
         push_name(row, "eventTime");
         push_text(row, &time_text(time));
     }
+}
+
+/// A version as the column takes it: a time has seven digits of a second, always, or versions would
+/// sort by how many each has.
+pub fn version_text(version: &str) -> Cow<'_, str> {
+    let (time, more) = version.split_at(version.find('|').unwrap_or(version.len()));
+    let is_time = time.ends_with('Z') && time.as_bytes().get(10) == Some(&b'T');
+    let whole = time.get(..19).filter(|_| is_time);
+    let Some(whole) = whole.filter(|_| parse_time(time).is_some()) else {
+        return version.into();
+    };
+    let digits = time.get(19..time.len() - 1).unwrap_or_default();
+    let digits = digits.trim_start_matches('.');
+    let digits = digits.get(..7).unwrap_or(digits);
+    format!("{whole}.{digits:0<7}Z{more}").into()
 }
 
 /// A column with a text that may be too long.

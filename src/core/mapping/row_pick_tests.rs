@@ -67,7 +67,7 @@ fn an_alert_of_graph_with_its_evidence() {
     connectionName = "default"
     streamName = "defender.alerts"
     recordId = "da1"
-    recordVersion = "2026-03-05T11:00:00Z"
+    recordVersion = "2026-03-05T11:00:00.0000000Z"
     eventTime = "2026-03-05T11:00:00Z"
     batchId = "0000000000000000"
     "##);
@@ -108,7 +108,7 @@ fn an_alert_of_defender_for_endpoint_with_its_evidence() {
     connectionName = "default"
     streamName = "defender.alerts"
     recordId = "da1"
-    recordVersion = "2026-03-05T11:00:00Z"
+    recordVersion = "2026-03-05T11:00:00.0000000Z"
     eventTime = "2026-03-05T11:00:00Z"
     batchId = "0000000000000000"
     "##);

@@ -4,7 +4,7 @@ use proptest::{
     prelude::*,
     sample::{Index, select},
 };
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::{super::*, NOW, at, checked_in, row_in};
 use crate::{
@@ -46,6 +46,10 @@ fn text() -> impl Strategy<Value = Value> {
             " ",
             "0",
             "007",
+            "nil",
+            "None",
+            "C:\\a\\b.exe",
+            "b.exe",
             "+5",
             "-1",
             "12",
@@ -133,6 +137,8 @@ fn any_name() -> impl Strategy<Value = String> {
 /// A value of the type that the API documents for the member.
 fn documented(how: As) -> BoxedStrategy<Value> {
     match how {
+        As::Verbatim | As::Account(_) | As::Path(_) => text().boxed(),
+        As::Member(_) => prop_oneof![text(), anything()].boxed(),
         As::Text | As::Name | As::Time | As::BareTime | As::Is(_) => text().boxed(),
         As::Real => (-1e6..1e6).prop_map(Value::from).boxed(),
         As::NumberText | As::Integer | As::Long => any::<u8>().prop_map(Value::from).boxed(),
@@ -199,7 +205,9 @@ fn elements(picks: FromList) -> BoxedStrategy<Value> {
     let element = select(kinds).prop_flat_map(move |kind| {
         let paths = kind.fills.iter().flat_map(|fill| match fill.with {
             FillWith::Text(paths) => paths.iter().map(|path| (*path).to_owned()).collect(),
-            FillWith::Integer(path) | FillWith::Remote(path) => vec![path.to_owned()],
+            FillWith::Integer(path) | FillWith::Remote(path) | FillWith::First(path) => {
+                vec![path.to_owned()]
+            }
             FillWith::File(path) => ["filePath", "fileName"]
                 .map(|name| format!("{path}.{name}"))
                 .into(),
@@ -213,6 +221,7 @@ fn elements(picks: FromList) -> BoxedStrategy<Value> {
         let value = prop_oneof![
             4 => text(),
             1 => Just(json!("203.0.113.9")),
+            1 => Just(json!(["https://example.org/x", "https://example.org/y"])),
             1 => (0..9_000_000_000u64).prop_map(Value::from),
             1 => anything(),
         ];

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Deserializer, de::MapAccess};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
         eset::{CLOUD_OFFICE, DETECTIONS, INCIDENTS},
     },
 };
+
+#[path = "row_case_tests.rs"]
+mod cases;
 
 #[path = "row_pick_tests.rs"]
 mod picks;
@@ -337,7 +340,7 @@ fn an_incident_with_what_the_list_leaves_out() {
     connectionName = "default"
     streamName = "eset.incidents"
     recordId = "1c000000-0000-4000-8000-000000000001"
-    recordVersion = "2026-03-05T11:00:00Z"
+    recordVersion = "2026-03-05T11:00:00.0000000Z"
     eventTime = "2026-03-05T11:00:00Z"
     batchId = "0000000000000000"
     "#);
@@ -387,7 +390,8 @@ fn a_value_over_64_kb_is_cut_and_named() {
     );
     assert!(row.shortened);
     let columns = checked(&CLOUD_OFFICE, &row);
-    let cut = json!(["objectName", "triggeringEvent", "additionalFields"]);
+    let left_out = json!({"triggeringEvent": 1, "additionalFields.unknown": 1});
+    let cut = json!(["objectName", "triggeringEvent", "additionalFields", {"leftOut": left_out}]);
     assert_eq!(columns["truncatedFields"], cut);
     assert_eq!(
         columns["objectName"],
@@ -395,6 +399,7 @@ fn a_value_over_64_kb_is_cut_and_named() {
     );
     assert_eq!(columns["triggeringEvent"], json!({"small": 1}));
     assert_eq!(columns["additionalFields"]["alone"], 2);
+    assert_eq!(columns["additionalFields"]["unknown"], json!(["kept"]));
     assert_eq!(columns["displayName"], "HTML/Sample.A");
 }
 

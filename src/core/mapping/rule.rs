@@ -3,8 +3,17 @@
 /// How a member becomes a column's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum As {
-    /// A string stays one; anything else becomes its JSON text.
+    /// A string stays one, unless it stands for no value (`nil`); anything else becomes its JSON text.
     Text,
+    /// A string stays one, whatever it says; anything else becomes its JSON text.
+    Verbatim,
+    /// The member of this name of an object that the column is made of, with all members that are
+    /// taken like this.
+    Member(&'static str),
+    /// An account's name, behind the domain that the member of this name beside it says.
+    Account(&'static str),
+    /// A folder, with the file in it that a member beside it names.
+    Path(Path),
     /// What names a record: a string stays one, and a number becomes text.
     Name,
     /// A number becomes text.
@@ -31,6 +40,26 @@ pub enum As {
     BareTime,
     /// Whether a text is this one. The text stays with what no column took.
     Is(&'static str),
+}
+
+/// How a folder becomes a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The member beside it that names the file.
+    pub file: &'static str,
+    /// Only where this member beside it says something, if one is named.
+    pub with: &'static str,
+    /// Only where this member beside it says nothing, if one is named.
+    pub without: &'static str,
+}
+
+/// The path of a file that the member `file` names.
+pub const fn path(file: &'static str) -> As {
+    As::Path(Path {
+        file,
+        with: "",
+        without: "",
+    })
 }
 
 /// Where a member goes.

@@ -119,7 +119,7 @@ fn form(word: &str) -> (Type, As) {
         "real" => (Type::Real, As::Real),
         "bool" => (Type::Boolean, As::Boolean),
         "dynamic" => (Type::Dynamic, As::Json),
-        _ => (Type::String, As::Text),
+        _ => (Type::String, As::Verbatim),
     }
 }
 

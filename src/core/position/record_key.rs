@@ -44,15 +44,27 @@ impl KeyRule {
     }
 }
 
-/// `deviceId` → `DeviceId`.
+/// `deviceId` → `DeviceId`, and `osVersion` → `OSVersion`, as the service writes it.
 pub fn capitalised(name: &str) -> String {
+    if let Some(rest) = after_os(name) {
+        return format!("OS{rest}");
+    }
     let mut letters = name.chars();
     let first = letters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(letters).collect()
 }
 
+/// What stands behind the `os` of a name that has this word first.
+fn after_os(name: &str) -> Option<&str> {
+    let is_word = |rest: &&str| rest.starts_with(|letter: char| letter.is_ascii_uppercase());
+    name.strip_prefix("os").filter(is_word)
+}
+
 /// True when `text` is `name` with a capital.
 pub fn is_capitalised(text: &str, name: &str) -> bool {
+    if let Some(rest) = after_os(name) {
+        return text.strip_prefix("OS") == Some(rest);
+    }
     match (text.as_bytes(), name.as_bytes()) {
         ([first, rest @ ..], [small, others @ ..]) => {
             *first == small.to_ascii_uppercase() && rest == others
@@ -232,12 +244,24 @@ mod tests {
 
     #[test]
     fn a_capital_makes_another_spelling() {
-        for name in ["", "d", "deviceId", "DeviceId", "ähnlich"] {
+        for name in [
+            "",
+            "d",
+            "os",
+            "osVersion",
+            "oscar",
+            "deviceId",
+            "DeviceId",
+            "ähnlich",
+        ] {
             assert!(is_capitalised(&capitalised(name), name), "{name}");
         }
         for text in ["deviceId", "Deviceid", "DeviceIds", "DeviceI", ""] {
             assert!(!is_capitalised(text, "deviceId"), "{text}");
         }
+        assert_eq!(capitalised("osVersion"), "OSVersion");
+        assert!(!is_capitalised("OsVersion", "osVersion"));
+        assert_eq!(capitalised("oscar"), "Oscar");
     }
 
     #[test]

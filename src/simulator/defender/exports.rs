@@ -313,12 +313,22 @@ fn owned<T: Send>(
     std::iter::from_fn(move || batch(&mut at)).flatten()
 }
 
-/// The same record with members in `PascalCase`.
+/// Names of the export's files that a capital alone does not make, as captures have them.
+const FILE_NAMES: [(&str, &str); 3] = [
+    ("osPlatform", "OSPlatform"),
+    ("osVersion", "OSVersion"),
+    ("osArchitecture", "OSArchitecture"),
+];
+
+/// The same record with the names that files have.
 pub(in crate::simulator) fn pascal(record: Value) -> Value {
     let Value::Object(members) = record else {
         return record;
     };
     let upper = |name: String| {
+        if let Some((_, written)) = FILE_NAMES.iter().find(|(list, _)| *list == name) {
+            return (*written).to_owned();
+        }
         let mut letters = name.chars();
         let first = letters.next().map(|letter| letter.to_ascii_uppercase());
         first.into_iter().chain(letters).collect::<String>()

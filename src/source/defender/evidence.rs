@@ -1,8 +1,8 @@
 //! What the evidence of an alert says in the words of the stock columns.
 
 use crate::core::mapping::from_list::{
-    Entity, EntityKind, Fill,
-    FillWith::{Account, Always, File, Integer, Remote, Text},
+    Better, Entity, EntityKind, Fill,
+    FillWith::{Account, Always, File, First, Integer, Remote, Text},
     FromList, fill,
 };
 
@@ -27,11 +27,28 @@ const GRAPH_DEVICE: Entity = &[
 
 const GRAPH_ACCOUNT: &[Fill] = &[fill("userNameBase", Account("userAccount"))];
 
-/// The user, else whose process or mailbox it is.
+const USER: &str = "userNameBase";
+
+/// The user, else whose process, session, mailbox or mail it is.
 const GRAPH_USER: Entity = &[
     kind("userEvidence", GRAPH_ACCOUNT),
     kind("processEvidence", GRAPH_ACCOUNT),
-    kind("mailboxEvidence", GRAPH_ACCOUNT),
+    kind(
+        "cloudLogonSessionEvidence",
+        &[fill(USER, Account("account"))],
+    ),
+    kind(
+        "mailboxEvidence",
+        &[
+            fill(USER, Text(&["upn"])),
+            fill(USER, Account("userAccount")),
+            fill(USER, Text(&["primaryAddress"])),
+        ],
+    ),
+    kind(
+        "analyzedMessageEvidence",
+        &[fill(USER, Text(&["recipientEmailAddress"]))],
+    ),
 ];
 
 const GRAPH_PROCESS: Entity = &[kind(
@@ -42,7 +59,7 @@ const GRAPH_PROCESS: Entity = &[kind(
     ],
 )];
 
-/// What was found: a file, else what runs.
+/// What was found: a file, else what runs, else who sent the mail.
 const GRAPH_OBJECT: Entity = &[
     kind(
         "fileEvidence",
@@ -62,14 +79,37 @@ const GRAPH_OBJECT: Entity = &[
             fill("objectTypeName", Always("Process")),
         ],
     ),
+    kind(
+        "analyzedMessageEvidence",
+        &[
+            fill(
+                "objectName",
+                Text(&["p2Sender.emailAddress", "p1Sender.emailAddress"]),
+            ),
+            fill("objectTypeName", Always("Email")),
+        ],
+    ),
 ];
 
-const GRAPH_URL: Entity = &[kind("urlEvidence", &[fill("objectUrl", Text(&["url"]))])];
+const GRAPH_URL: Entity = &[
+    kind("urlEvidence", &[fill("objectUrl", Text(&["url"]))]),
+    kind(
+        "analyzedMessageEvidence",
+        &[fill("objectUrl", First("urls"))],
+    ),
+    kind("mailClusterEvidence", &[fill("objectUrl", First("urls"))]),
+];
 
-const GRAPH_ADDRESS: Entity = &[kind(
-    "ipEvidence",
-    &[fill("networkCommunication", Remote("ipAddress"))],
-)];
+const GRAPH_ADDRESS: Entity = &[
+    kind(
+        "ipEvidence",
+        &[fill("networkCommunication", Remote("ipAddress"))],
+    ),
+    kind(
+        "analyzedMessageEvidence",
+        &[fill("networkCommunication", Remote("senderIp"))],
+    ),
+];
 
 /// Evidence as Graph tells it.
 pub(super) const GRAPH: FromList = FromList {
@@ -83,6 +123,7 @@ pub(super) const GRAPH: FromList = FromList {
         GRAPH_URL,
         GRAPH_ADDRESS,
     ],
+    better: None,
 };
 
 /// The alert itself names the device, and often the user.
@@ -127,4 +168,12 @@ pub(super) const MDE: FromList = FromList {
     list: "evidence",
     kind: "entityType",
     things: &[MDE_USER, MDE_PROCESS, MDE_OBJECT, MDE_URL, MDE_ADDRESS],
+    // The alert knows its user by domain and name alone.
+    better: Some(Better {
+        column: USER,
+        own: "relatedUser.userName",
+        kind: "User",
+        same: "accountName",
+        value: "userPrincipalName",
+    }),
 };

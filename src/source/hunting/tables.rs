@@ -6,7 +6,7 @@ use crate::{
     core::{
         json::record::KeyRule,
         mapping::{
-            rule::{As, Rule, or_take, take},
+            rule::{As, Path, Rule, To, or_take, path, take},
             schema::{Schema, schemas},
         },
         position::{
@@ -80,11 +80,7 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
     let (name, columns) = (schema.name, schema.members);
     let stream = kept(format!("defender.hunting.{name}"));
     let (id, also) = schema.row_id.split_first().unzip();
-    let rules: Vec<Rule> = RULES
-        .iter()
-        .filter(|rule| columns.contains(&rule.member))
-        .copied()
-        .collect();
+    let rules = rules_of(name, columns);
     HuntingTable {
         name,
         of_devices: schema.product == "endpoint",
@@ -136,32 +132,262 @@ const PACE: Pace = Pace {
     rewrite: REWRITE,
 };
 
-/// Columns that mean what a column of ours means, in whichever tables they are.
-const RULES: &[Rule] = &[
-    take("AlertId", "detectionUuid", As::Json),
-    take("Timestamp", "occurTime", As::Text),
-    take("Title", "displayName", As::Text),
-    take("Severity", "severityLevel", As::Text),
-    take("Category", "category", As::Text),
-    take("ActionType", "typeName", As::Text),
-    take("DeviceId", "deviceUuid", As::Text),
-    take("DeviceName", "deviceDisplayName", As::Text),
-    take("AccountName", "userNameBase", As::Text),
-    or_take("AccountUpn", "userNameBase", As::Text),
-    take("FileName", "objectName", As::Text),
-    take("EntityType", "objectTypeName", As::Text),
-    take("SHA1", "objectHashSha1", As::Text),
-    take("FileSize", "objectSizeBytes", As::Integer),
-    take("RemoteUrl", "objectUrl", As::Text),
-    or_take("Url", "objectUrl", As::Text),
+/// The rules of a table with these columns, each column of ours with one usual member.
+fn rules_of(table: &str, columns: &[&'static str]) -> Vec<Rule> {
+    let own = OWN_RULES.iter().filter(|(name, _)| *name == table);
+    let own = own.flat_map(|(_, rules)| *rules);
+    let process = match table {
+        "DeviceProcessEvents" => CREATED,
+        "DeviceEvents" | "AlertEvidence" => PERHAPS_CREATED,
+        _ => INITIATING,
+    };
+    let all = own.chain(process).chain(RULES).copied();
+    let mut rules: Vec<Rule> = Vec::new();
+    for rule in all.filter(|rule| columns.contains(&rule.member)) {
+        // What the table says itself about a member and a column stands.
+        let is_known =
+            |known: &Rule| known.member == rule.member && goes_to(known) == goes_to(&rule);
+        if !rules.iter().any(is_known) {
+            rules.push(rule);
+        }
+    }
+    if matches!(table, "DeviceProcessEvents" | "DeviceEvents") {
+        let initiating = columns.iter().filter(|name| name.starts_with(INITIATOR));
+        rules.extend(initiating.map(|name| take(name, "context", As::Member(name))));
+    }
+    // A column that only an alternate fills has no other usual one: rows need not name it.
+    for at in 0..rules.len() {
+        let column = goes_to(&rules[at]);
+        let mut same = rules.iter().filter(|rule| goes_to(rule) == column);
+        if same.all(|rule| rule.alternate) {
+            rules[at].alternate = false;
+        }
+    }
+    rules
+}
+
+/// The column of a rule.
+fn goes_to(rule: &Rule) -> Option<&'static str> {
+    match rule.to {
+        To::Column(column, _) => Some(column),
+        To::JsonObject { rest, .. } => rest,
+    }
+}
+
+/// What begins the names of columns that tell of the process that did it.
+const INITIATOR: &str = "InitiatingProcess";
+
+/// What a table says in columns that mean something else in others, or that only it has.
+const OWN_RULES: &[(&str, &[Rule])] = &[
+    (
+        "AlertInfo",
+        &[take("DetectionSource", "typeName", As::Text)],
+    ),
+    (
+        "AlertEvidence",
+        &[
+            take("DetectionSource", "typeName", As::Text),
+            take("Categories", "category", As::Text),
+        ],
+    ),
+    (
+        "CloudAppEvents",
+        &[
+            take("ObjectName", "objectName", As::Text),
+            take("ObjectType", "objectTypeName", As::Text),
+            take("AccountDisplayName", "userNameBase", As::Text),
+            or_take("AccountId", "userNameBase", As::Text),
+            // The app is at this end.
+            take("IPAddress", "networkCommunication", REMOTE_ADDRESS),
+        ],
+    ),
+    (
+        "DeviceRegistryEvents",
+        &[take("RegistryKey", "objectName", path("RegistryValueName"))],
+    ),
+    (
+        "EmailEvents",
+        &[
+            take("Subject", "displayName", As::Text),
+            take("DeliveryAction", "typeName", As::Text),
+            take("SenderFromAddress", "objectName", As::Text),
+            or_take("SenderMailFromAddress", "objectName", As::Text),
+            take("SenderIPv4", "networkCommunication", REMOTE_ADDRESS),
+            or_take("SenderIPv6", "networkCommunication", REMOTE_ADDRESS),
+        ],
+    ),
+    (
+        "IdentityDirectoryEvents",
+        &[
+            take("TargetAccountUpn", "objectName", As::Text),
+            or_take("TargetAccountDisplayName", "objectName", As::Text),
+            or_take("TargetDeviceName", "objectName", As::Text),
+        ],
+    ),
+    (
+        "IdentityQueryEvents",
+        &[
+            take("QueryTarget", "objectName", As::Text),
+            or_take("TargetAccountUpn", "objectName", As::Text),
+            or_take("TargetAccountDisplayName", "objectName", As::Text),
+            or_take("TargetDeviceName", "objectName", As::Text),
+        ],
+    ),
+];
+
+const REMOTE_ADDRESS: As = As::Member("remoteIpAddress");
+
+/// A row of a process that was created: it is that one, and the initiating one is in `context`.
+const CREATED: &[Rule] = &[
+    take("FolderPath", "processPath", path("FileName")),
+    or_take("FileName", "processPath", As::Text),
+    take("ProcessCommandLine", "processCommandline", As::Text),
+];
+
+/// A row that may name another process than the one that did it, which then is in `context`.
+const PERHAPS_CREATED: &[Rule] = &[
+    take("FolderPath", "processPath", OF_A_PROCESS),
+    or_take("InitiatingProcessFolderPath", "processPath", OF_NO_OTHER),
     take("ProcessCommandLine", "processCommandline", As::Text),
     or_take(
         "InitiatingProcessCommandLine",
         "processCommandline",
         As::Text,
     ),
-    take("InitiatingProcessFolderPath", "processPath", As::Text),
 ];
+
+/// The file is a process where a command line stands beside it.
+const OF_A_PROCESS: As = As::Path(Path {
+    file: "FileName",
+    with: "ProcessCommandLine",
+    without: "",
+});
+
+const OF_NO_OTHER: As = As::Path(Path {
+    file: "InitiatingProcessFileName",
+    with: "",
+    without: "ProcessCommandLine",
+});
+
+/// A row of something else than a process: the process is the one that did it.
+const INITIATING: &[Rule] = &[
+    take(
+        "InitiatingProcessFolderPath",
+        "processPath",
+        path("InitiatingProcessFileName"),
+    ),
+    or_take("InitiatingProcessFileName", "processPath", As::Text),
+    take(
+        "InitiatingProcessCommandLine",
+        "processCommandline",
+        As::Text,
+    ),
+];
+
+/// Columns that mean what a column of ours means, in whichever tables they are. Of several for one
+/// column the first that says something counts.
+const RULES: &[Rule] = &[
+    take("AlertId", "detectionUuid", As::Json),
+    take("Timestamp", "occurTime", As::Text),
+    take("Title", "displayName", As::Text),
+    take("Severity", "severityLevel", As::Text),
+    take("Category", "category", As::Text),
+    or_take("ThreatTypes", "category", As::Text),
+    take("ActionType", "typeName", As::Text),
+    take("DeviceId", "deviceUuid", As::Text),
+    take("DeviceName", "deviceDisplayName", As::Text),
+    or_take("AccountUpn", "userNameBase", As::Text),
+    take("AccountName", "userNameBase", As::Account("AccountDomain")),
+    or_take("RecipientEmailAddress", "userNameBase", As::Text),
+    or_take(
+        "RequestAccountName",
+        "userNameBase",
+        As::Account("RequestAccountDomain"),
+    ),
+    or_take("InitiatingProcessAccountUpn", "userNameBase", As::Text),
+    or_take(
+        "InitiatingProcessAccountName",
+        "userNameBase",
+        As::Account("InitiatingProcessAccountDomain"),
+    ),
+    or_take("AccountDisplayName", "userNameBase", As::Text),
+    take("FolderPath", "objectName", path("FileName")),
+    or_take("FileName", "objectName", As::Text),
+    or_take("RegistryKey", "objectName", path("RegistryValueName")),
+    take("EntityType", "objectTypeName", As::Text),
+    take("SHA1", "objectHashSha1", As::Text),
+    take("FileSize", "objectSizeBytes", As::Integer),
+    take("RemoteUrl", "objectUrl", As::Text),
+    or_take("Url", "objectUrl", As::Text),
+    or_take("FileOriginUrl", "objectUrl", As::Text),
+    take("RemoteIP", "networkCommunication", REMOTE_ADDRESS),
+    take("RemotePort", "networkCommunication", REMOTE_PORT),
+    take("LocalIP", "networkCommunication", LOCAL_ADDRESS),
+    take("LocalPort", "networkCommunication", LOCAL_PORT),
+    take("Protocol", "networkCommunication", PROTOCOL),
+    take("RequestSourceIP", "networkCommunication", REMOTE_ADDRESS),
+    take("RequestSourcePort", "networkCommunication", REMOTE_PORT),
+    take("RequestProtocol", "networkCommunication", PROTOCOL),
+    take(
+        "DestinationIPAddress",
+        "networkCommunication",
+        REMOTE_ADDRESS,
+    ),
+    take("DestinationPort", "networkCommunication", REMOTE_PORT),
+    take("IPAddress", "networkCommunication", LOCAL_ADDRESS),
+    take("Port", "networkCommunication", LOCAL_PORT),
+];
+
+const REMOTE_PORT: As = As::Member("remotePort");
+const LOCAL_ADDRESS: As = As::Member("localIpAddress");
+const LOCAL_PORT: As = As::Member("localPort");
+const PROTOCOL: As = As::Member("protocolName");
+
+/// Why a column of a table goes to no column of ours.
+pub fn why_left(column: &str) -> &'static str {
+    let is = |parts: &[&str]| parts.iter().any(|part| column.contains(part));
+    if column.starts_with(INITIATOR) {
+        return "more of the process that did it than its path, command line and user";
+    }
+    if is(&[
+        "Sid",
+        "ObjectId",
+        "AccountId",
+        "AccountDisplayName",
+        "AccountType",
+    ]) || matches!(column, "AccountDomain" | "AccountName" | "AccountUpn")
+    {
+        return "other names of an account: one column names a user";
+    }
+    if is(&["SHA256", "MD5", "SignerHash", "IssuerHash"]) {
+        return "other hashes: one column holds a hash, of SHA-1";
+    }
+    if is(&[
+        "ReportId",
+        "MessageId",
+        "LogonI",
+        "UniqueId",
+        "SessionId",
+        "ClusterId",
+    ]) {
+        return "numbers of the source, to join rows by";
+    }
+    if is(&["Sender"]) {
+        return "more of who sent it than one address";
+    }
+    if is(&[
+        "IPType",
+        "PublicIP",
+        "IPAddresses",
+        "IPTags",
+        "IPCategory",
+        "FileOriginIP",
+        "RemoteSessionIP",
+    ]) {
+        return "addresses that are no side of a connection, and what is known of them";
+    }
+    "no column of ours has that meaning"
+}
 
 #[cfg(test)]
 mod tests {
@@ -180,6 +406,26 @@ mod tests {
             );
         }
         assert!(names.contains(&"UrlClickEvents"));
+    }
+
+    #[test]
+    fn each_column_has_one_usual_member_and_an_object_no_member_twice() {
+        for table in tables() {
+            let rules = table.endpoint.rules;
+            for rule in rules {
+                let same = |other: &&Rule| goes_to(other) == goes_to(rule) && !other.alternate;
+                let usual: Vec<&Rule> = rules.iter().filter(same).collect();
+                let parts = usual.iter().filter_map(|rule| match rule.to {
+                    To::Column(_, As::Member(name)) => Some(name),
+                    _ => None,
+                });
+                let parts: Vec<&str> = parts.collect();
+                let distinct: std::collections::BTreeSet<&str> = parts.iter().copied().collect();
+                assert_eq!(distinct.len(), parts.len(), "{} {rule:?}", table.name);
+                let is_one = usual.len() == 1 || parts.len() == usual.len();
+                assert!(is_one, "{} {rule:?}", table.name);
+            }
+        }
     }
 
     #[test]

@@ -7,14 +7,14 @@ use smallvec::SmallVec;
 
 use super::{
     CAPITALS, DETAILS, Enriched, FROM,
-    convert::convert,
+    convert::{convert, convert_beside, stands_for_none},
     left::MemberOutcome,
     object::ObjectWriter,
     plan::{Destination, Plan, PlanCache, PlannedRule, Slot},
 };
 use crate::core::{
     json::record::{JsonObject, JsonSlice, canonical_hash},
-    mapping::rule::{Rule, To},
+    mapping::rule::{As, Rule, To},
 };
 
 /// Most rows fill fewer columns.
@@ -133,9 +133,46 @@ impl<'a, 'w> Cells<'a, 'w> {
         while let Some((place, at)) = shape.step(next) {
             next += 1;
             if let Some((step, member)) = plan.steps.get(place).zip(record.at(at)) {
-                let outcome = self.follow(step, member.value(), shape, place);
+                if let Some(slot) = step.part_of() {
+                    if !self.has(slot) {
+                        self.assemble(slot, record, plan, shape);
+                    }
+                    continue;
+                }
+                let outcome = self.follow(step, member.value(), record, shape, place);
                 shape.left.note(at, outcome);
             }
+        }
+    }
+
+    /// Fills a column that is made of members.
+    fn assemble(
+        &mut self,
+        slot: Slot,
+        record: &JsonObject<'a>,
+        plan: &'a Plan,
+        shape: &mut PlanCache,
+    ) {
+        let mut taken: SmallVec<[u32; ROOM]> = SmallVec::new();
+        self.fill_in(slot, Origin::Usual, |json, _| {
+            let mut object = ObjectWriter::new(json);
+            for (place, at) in shape.steps() {
+                let Some((step, member)) = plan.steps.get(place).zip(record.at(at)) else {
+                    continue;
+                };
+                let value = member.value();
+                if let Destination::Column(_, As::Member(name)) = step.way
+                    && step.part_of() == Some(slot)
+                    && !stands_for_none(value)
+                {
+                    object.push(name, value.get());
+                    taken.push(at);
+                }
+            }
+            object.close().then_some(())
+        });
+        for at in taken {
+            shape.left.note(at, MemberOutcome::Taken);
         }
     }
 
@@ -144,6 +181,7 @@ impl<'a, 'w> Cells<'a, 'w> {
         &mut self,
         step: &'a PlannedRule,
         value: JsonSlice<'a>,
+        record: &JsonObject<'a>,
         shape: &mut PlanCache,
         place: usize,
     ) -> MemberOutcome {
@@ -155,7 +193,9 @@ impl<'a, 'w> Cells<'a, 'w> {
                     } else {
                         Origin::Usual
                     };
-                    self.fill_in(*slot, origin, |row, _| convert(value, *how, row))
+                    self.fill_in(*slot, origin, |row, _| {
+                        convert_beside(value, *how, record, row)
+                    })
                 } else if self.looked_up {
                     // What is there already is not paid for twice.
                     let mut own = String::new();

@@ -27,11 +27,12 @@ pub(super) fn convert(value: JsonSlice<'_>, how: As, json: &mut String) -> Optio
             push_all(json, &["{\"", name, "\":", text, "}"]);
             true
         }
-        As::Text if is_string => {
+        As::Text if is_string && is_placeholder(text) => return None,
+        As::Text | As::Verbatim if is_string => {
             json.push_str(text);
             true
         }
-        As::Text => {
+        As::Text | As::Verbatim => {
             json.push_str(&quoted(text));
             false
         }
@@ -79,8 +80,81 @@ pub(super) fn convert(value: JsonSlice<'_>, how: As, json: &mut String) -> Optio
             false
         }
         As::Renamed(names) => return rename(value, names, json),
+        As::Member(name) => {
+            push_all(json, &["{", &quoted(name), ":", text, "}"]);
+            true
+        }
+        // Without what stands beside them they are what they are.
+        As::Account(_) | As::Path(_) => return convert(value, As::Text, json),
     };
     Some(exact)
+}
+
+/// [`convert`]ed value of a member beside the others of `record`.
+pub(super) fn convert_beside(
+    value: JsonSlice<'_>,
+    how: As,
+    record: &JsonObject<'_>,
+    json: &mut String,
+) -> Option<bool> {
+    let beside = |member: &str| {
+        let text = record.get(member).filter(|value| !stands_for_none(*value));
+        text.and_then(text_of)
+    };
+    let own = || text_of(value).filter(|_| value.get().starts_with('"') && !stands_for_none(value));
+    let (own, whole) = match how {
+        As::Account(domain) => {
+            let name = own()?;
+            let is_whole = name.contains(['\\', '@']);
+            let domain = beside(domain).filter(|_| !is_whole);
+            let whole = domain.map(|domain| format!("{domain}\\{name}"));
+            (name, whole)
+        }
+        As::Path(path) => {
+            let is_refused = |member: &str, wanted: bool| {
+                !member.is_empty() && record.get(member).is_some() != wanted
+            };
+            if is_refused(path.with, true) || is_refused(path.without, false) {
+                return None;
+            }
+            let folder = own()?;
+            let whole = beside(path.file).map(|name| joined(&folder, &name));
+            (folder, whole)
+        }
+        _ => return convert(value, how, json),
+    };
+    if let Some(whole) = whole.filter(|whole| *whole != own) {
+        json.push_str(&quoted(&whole));
+        return Some(false);
+    }
+    json.push_str(value.get());
+    Some(true)
+}
+
+/// True for a string, as it is written, that some services write where there is no value.
+pub(super) fn is_placeholder(text: &str) -> bool {
+    const NONE: [&str; 4] = ["nil", "none", "null", "0"];
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    inner.is_some_and(|inner| NONE.iter().any(|none| inner.eq_ignore_ascii_case(none)))
+}
+
+/// True for such a string as a value.
+pub(super) fn stands_for_none(value: JsonSlice<'_>) -> bool {
+    is_placeholder(value.get())
+}
+
+/// A folder and a name in it as one path. Some folders have the name already.
+pub(super) fn joined(folder: &str, name: &str) -> String {
+    let is_sign = |letter: char| letter == '\\' || letter == '/';
+    let last = folder.rsplit(is_sign).next().unwrap_or_default();
+    if folder.is_empty() || last.eq_ignore_ascii_case(name) {
+        let whole = if folder.is_empty() { name } else { folder };
+        return whole.to_owned();
+    }
+    let sign = if folder.starts_with('/') { '/' } else { '\\' };
+    format!("{}{sign}{name}", folder.trim_end_matches(is_sign))
 }
 
 /// The same of columns that take a number, or text that is one.
@@ -177,7 +251,7 @@ pub(super) fn revert(value: &Value, how: As) -> Value {
         (As::NumberText, Value::String(text)) if is_number_text(text) => {
             serde_json::from_str(text).unwrap_or_default()
         }
-        (As::Inside(name), Value::Object(members)) => {
+        (As::Inside(name) | As::Member(name), Value::Object(members)) => {
             members.get(name).cloned().unwrap_or_default()
         }
         (As::TextInteger, Value::Number(number)) => number.to_string().into(),

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
+use super::convert::is_placeholder;
 use crate::core::json::record::JsonObject;
 
 /// The texts at the end of `path`, each once, as a JSON array; `None` when there is none.
 pub(super) fn gathered(record: &JsonObject<'_>, path: &[&str]) -> Option<String> {
     let (mut texts, mut seen) = (Vec::new(), HashSet::new());
     gather(record, path, &mut texts);
-    texts.retain(|text| seen.insert(*text));
+    texts.retain(|text| !is_placeholder(text) && *text != "\"\"" && seen.insert(*text));
     (!texts.is_empty()).then(|| format!("[{}]", texts.join(",")))
 }
 

@@ -47,10 +47,15 @@ impl Left {
         })
     }
 
-    /// Of two rules for a member the first says what became of it.
+    /// Of two rules for a member the first says what became of it, unless the other one takes all of
+    /// what this one left.
     pub(super) fn note(&mut self, at: u32, outcome: MemberOutcome) {
         let noted = self.outcomes.get_mut(at as usize);
-        if let Some(noted) = noted.filter(|noted| **noted == MemberOutcome::Open) {
+        let says = |noted: &&mut MemberOutcome| {
+            **noted == MemberOutcome::Open
+                || (**noted == MemberOutcome::Kept && outcome == MemberOutcome::Taken)
+        };
+        if let Some(noted) = noted.filter(says) {
             *noted = outcome;
         }
     }

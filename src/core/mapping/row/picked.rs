@@ -6,13 +6,14 @@ use serde_json::value::RawValue;
 
 use super::{
     cells::{Cells, Origin, usually_fill},
+    convert::{joined, stands_for_none},
     plan::{Slot, Slots},
 };
 use crate::core::{
     json::record::{JsonObject, JsonSlice, text_of},
     mapping::{
         assets::address,
-        from_list::{EntityKind, FillWith, FromList},
+        from_list::{Better, EntityKind, FillWith, FromList},
         rule::Rule,
         shorten::quoted,
     },
@@ -24,6 +25,7 @@ pub(super) struct Picker {
     list: &'static str,
     kind: &'static str,
     things: Vec<PickedEntity>,
+    better: Option<(PickedColumn, Better)>,
 }
 
 /// Columns that tell of one thing.
@@ -56,10 +58,45 @@ impl Picker {
             }
             PickedEntity { columns, kinds }
         };
+        let things = picks.things.iter().map(|kinds| thing(kinds)).collect();
+        let better = picks.better.map(|better| {
+            let slot = slots.of(better.column);
+            let has_usual = usually_fill(rules, better.column);
+            (PickedColumn { slot, has_usual }, better)
+        });
         Self {
             list: picks.list,
             kind: picks.kind,
-            things: picks.things.iter().map(|kinds| thing(kinds)).collect(),
+            things,
+            better,
+        }
+    }
+
+    /// Fills what an element says better than the record, of the same thing.
+    pub(super) fn fill_better<'a>(&self, record: &JsonObject<'a>, cells: &mut Cells<'a, '_>) {
+        let Some((column, better)) = self.better else {
+            return;
+        };
+        let Some(own) = at(record, better.own).and_then(content) else {
+            return;
+        };
+        let elements = record.get(self.list).map(|list| self.elements(list));
+        let found = elements
+            .unwrap_or_default()
+            .into_iter()
+            .find_map(|(kind, element)| {
+                let name = (kind == better.kind).then(|| member(&element, "", better.same))??;
+                let value = text(&element, better.value)?;
+                name.eq_ignore_ascii_case(&own)
+                    .then(|| value.get().to_owned())
+            });
+        if let Some(json) = found {
+            let origin = if column.has_usual {
+                Origin::Picked(self.list)
+            } else {
+                Origin::Usual
+            };
+            cells.add(column.slot, &json, origin);
         }
     }
 
@@ -129,6 +166,13 @@ impl PickedEntity {
         for fill in kind.fills {
             let mut columns = self.columns.iter();
             let column = columns.find(|column| column.slot.column == fill.column);
+            let is_open = |column: &&PickedColumn| {
+                let mut known = picked
+                    .iter()
+                    .map(|(known, _): &(PickedColumn, _)| known.slot);
+                known.all(|known| known != column.slot)
+            };
+            let column = column.filter(is_open);
             let value = value(element, fill.with);
             if let (Some(column), Some(value)) = (column, value) {
                 says_more |= !matches!(fill.with, FillWith::Always(_));
@@ -147,6 +191,13 @@ fn value<'a>(element: &JsonObject<'a>, with: FillWith) -> Option<Cow<'a, str>> {
     let text = |path| text(element, path).map(|text| text.get().into());
     match with {
         FillWith::Text(paths) => paths.iter().find_map(|path| text(path)),
+        FillWith::First(path) => {
+            let list: Vec<&'a RawValue> = serde_json::from_str(at(element, path)?.get()).ok()?;
+            let mut texts = list
+                .into_iter()
+                .filter(|value| value.get().starts_with("\"http"));
+            texts.next().map(|text| text.get().into())
+        }
         FillWith::Integer(path) => {
             let number = at(element, path)?.get();
             number.parse::<i32>().ok().map(|_| number.into())
@@ -184,12 +235,13 @@ fn at<'a>(element: &JsonObject<'a>, path: &str) -> Option<JsonSlice<'a>> {
 
 /// The same, when it is a text.
 fn text<'a>(element: &JsonObject<'a>, path: &str) -> Option<JsonSlice<'a>> {
-    at(element, path).filter(|value| value.get().starts_with('"'))
+    at(element, path).filter(|value| value.get().starts_with('"') && !stands_for_none(*value))
 }
 
 /// What a text says.
 fn content(value: JsonSlice<'_>) -> Option<Cow<'_, str>> {
-    value.get().starts_with('"').then(|| text_of(value))?
+    let is_text = value.get().starts_with('"') && !stands_for_none(value);
+    is_text.then(|| text_of(value))?
 }
 
 /// What a member of an object of the element says: of the element itself when there is no path.
@@ -198,18 +250,6 @@ fn member<'a>(element: &JsonObject<'a>, path: &str, name: &str) -> Option<Cow<'a
         return content(element.get(name)?);
     }
     content(JsonObject::of_value(at(element, path)?)?.get(name)?)
-}
-
-/// A folder and a name in it as one path. Some folders have the name already.
-fn joined(folder: &str, name: &str) -> String {
-    let is_sign = |letter: char| letter == '\\' || letter == '/';
-    let last = folder.rsplit(is_sign).next().unwrap_or_default();
-    if folder.is_empty() || last.eq_ignore_ascii_case(name) {
-        let whole = if folder.is_empty() { name } else { folder };
-        return whole.to_owned();
-    }
-    let sign = if folder.starts_with('/') { '/' } else { '\\' };
-    format!("{}{sign}{name}", folder.trim_end_matches(is_sign))
 }
 
 /// True for addresses that are the same seen from anywhere.

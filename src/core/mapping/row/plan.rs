@@ -66,6 +66,16 @@ pub(super) struct PlannedRule {
     pub(super) twin: bool,
 }
 
+impl PlannedRule {
+    /// The column, if it is made of this member and others.
+    pub(super) fn part_of(&self) -> Option<Slot> {
+        match self.way {
+            Destination::Column(slot, As::Member(_)) if !self.alternate => Some(slot),
+            _ => None,
+        }
+    }
+}
+
 /// The rules for the members of one object, in their order.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -130,7 +140,12 @@ impl Plan {
     /// True when no member goes on by a plan of its own.
     pub(super) fn is_flat(&self) -> bool {
         let mut steps = self.steps.iter();
-        steps.all(|step| matches!(step.way, Destination::Column(..)))
+        steps.all(|step| match step.way {
+            Destination::Column(_, how) => {
+                !matches!(how, As::Member(_) | As::Account(_) | As::Path(_))
+            }
+            Destination::JsonObject(..) => false,
+        })
     }
 
     fn within(above: &str, rules: &'static [Rule], slots: &mut Slots) -> Self {

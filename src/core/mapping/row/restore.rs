@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{CAPITALS, DETAILS, FROM, convert::revert, is_ours};
-use crate::core::mapping::rule::{Rule, To};
+use crate::core::mapping::rule::{As, Rule, To};
 
 /// The record of a row: equal to the one that came, but for null and empty members, and for values
 /// that were cut.
@@ -39,7 +39,10 @@ impl Restorer<'_> {
     }
 
     fn members(&self, rules: &'static [Rule], path: &str, record: &mut Map<String, Value>) {
-        for rule in rules {
+        // What an object is made of is the truth as well, where another column holds a conversion.
+        let is_part = |rule: &&Rule| matches!(rule.to, To::Column(_, As::Member(_)));
+        let (parts, others): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(is_part);
+        for rule in parts.into_iter().chain(others) {
             let here = format!("{path}{}", rule.member);
             match rule.to {
                 // A member that stayed is the truth; its column holds a conversion.
@@ -49,7 +52,13 @@ impl Restorer<'_> {
                         Some(other) => *other == here.as_str(),
                         None => rule.alternate == (self.from == CAPITALS),
                     };
-                    if let Some(value) = self.column(column).filter(|_| filled_here) {
+                    // An object that is made of members need not have each of them.
+                    let has_it = |value: &&Value| match how {
+                        As::Member(name) => value.get(name).is_some(),
+                        _ => true,
+                    };
+                    let value = self.column(column).filter(|_| filled_here);
+                    if let Some(value) = value.filter(has_it) {
                         record.insert(rule.member.to_owned(), revert(value, how));
                     }
                 }

@@ -153,7 +153,7 @@ impl Template {
             }
             columns.extend([before.as_str(), value.as_str()]);
             let value = match (how, exact) {
-                (As::Text, Some(true)) => MemberValue::Text(at),
+                (As::Verbatim, Some(true)) => MemberValue::Text(at),
                 _ => MemberValue::Column(at, how, exact),
             };
             parts.push(TemplatePart { before, value });

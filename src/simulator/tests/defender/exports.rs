@@ -51,6 +51,10 @@ async fn files_hold_what_the_list_holds() {
     let mut found = BTreeSet::new();
     for link in &links {
         for record in bench.file_lines(link).await {
+            // As captures of the service have it.
+            for name in ["OSPlatform", "OSVersion", "OSArchitecture"] {
+                assert!(record[name].is_string(), "{name} of {record}");
+            }
             let id = record["Id"].as_str().unwrap().to_owned();
             let same = list.iter().find(|one| one["id"] == record["Id"]).unwrap();
             assert_eq!(record["SoftwareVersion"], same["softwareVersion"]);

@@ -120,6 +120,26 @@ struct Row<'a> {
     time: i64,
 }
 
+/// What XDR's words for sources are in the tables of hunting, as captures have it.
+fn in_tables(source: &str) -> &str {
+    match source {
+        "MicrosoftDefenderATP" => "Microsoft Defender for Endpoint",
+        "OfficeATP" => "Microsoft Defender for Office 365",
+        "AzureATP" => "Microsoft Defender for Identity",
+        "MicrosoftCloudAppSecurity" => "Microsoft Defender for Cloud Apps",
+        "MicrosoftThreatProtection" | "MTP" => "Microsoft 365 Defender",
+        "MicrosoftDefenderForCloud" => "Microsoft Defender for Cloud",
+        "MicrosoftSentinel" => "Microsoft Sentinel",
+        "WindowsDefenderAv" => "Antivirus",
+        "WindowsDefenderAtp" => "EDR",
+        "WindowsDefenderSmartScreen" => "SmartScreen",
+        "MCAS" => "Cloud App Security",
+        "ScheduledAlerts" => "Scheduled Alerts",
+        "NrtAlerts" => "NRT Alerts",
+        other => other,
+    }
+}
+
 impl Row<'_> {
     fn member(&self, name: &str, kind: Type, dice: &mut Dice) -> Value {
         self.known(name, kind, dice)
@@ -144,8 +164,8 @@ impl Row<'_> {
             "Category" if alerts => header(1),
             "Categories" => json!(format!("[\"{}\"]", defender.alert_header(self.alert)[1])),
             "Severity" if alerts => header(2),
-            "ServiceSource" => header(3),
-            "DetectionSource" => header(4),
+            "ServiceSource" => json!(in_tables(defender.alert_header(self.alert)[3])),
+            "DetectionSource" => json!(in_tables(defender.alert_header(self.alert)[4])),
             "AttackTechniques" => json!(format!("[\"{}\"]", defender.alert_header(self.alert)[5])),
             "EntityType" => json!(dice.pick(&["Machine", "User", "File", "Process", "Ip", "Url"])),
             "OSPlatform" => json!(defender.machine_platform(self.machine)),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{Basis, Defender, Incident, software, ticks};
+use super::{Alert, Basis, Defender, Incident, software, ticks};
 use crate::simulator::world::lane::nanos;
 
 /// A record and the version it stood at: (id, time of the update as the API spells it).
@@ -131,6 +131,18 @@ impl Defender {
         (0..self.alerts.known(nanos(now)))
             .filter(|number| self.alert_header(*number)[3] == "MicrosoftSentinel")
             .map(|number| self.alert_id(number))
+            .collect()
+    }
+
+    /// The ids of the incidents that have alerts until `now`, all of them of Sentinel itself.
+    pub fn incidents_of_sentinel(&self, now: DateTime<Utc>) -> BTreeSet<String> {
+        let is_own = |alert: &Alert| self.alert_header(alert.number)[3] == "MicrosoftSentinel";
+        (0..self.incidents.known(nanos(now)))
+            .filter(|number| {
+                let alerts: Vec<Alert> = self.alerts_of(*number, nanos(now)).collect();
+                !alerts.is_empty() && alerts.iter().all(is_own)
+            })
+            .map(|number| Incident::id(number).to_string())
             .collect()
     }
 

@@ -9,7 +9,7 @@ use crate::core::{
     mapping::{
         columns,
         from_list::gather,
-        rule::{As, Rule, take},
+        rule::{As, Rule, or_take, take},
     },
     position::paging::Paging,
     protocol::endpoint::{Endpoint, ListQuery, TimeFilter},
@@ -25,6 +25,7 @@ const INCIDENT: &[Rule] = &[
     take("createdDateTime", "createTime", As::Time),
     take("lastUpdateDateTime", "updateTime", As::Time),
     take("customTags", "tags", As::Json),
+    or_take("systemTags", "tags", As::Json),
     take("classification", "resolveReason", As::Text),
 ];
 
