@@ -4,7 +4,7 @@
 //! take the lease, load the cursor                                 lease
 //!  → what comes next, from cursor and clock                       core::cursor
 //!  → for each slice, for each page: ask, cut into chunks          read, cut
-//!  → records → facts → drop what was seen → look up → rows        write, snapshot
+//!  → records → facts → drop what was seen → enrich → rows        write, snapshot
 //!  → batches → push, isolating what is refused                    write, land
 //!  → save the cursor, after an unbroken run of rows that are safe write
 //!  → report                                                       report, health
@@ -63,7 +63,7 @@ pub(crate) use lease::{Held, Taken};
 
 use deliver::outbox_is_full;
 use read::Reader;
-use write::Writer;
+use write::{Writer, Written};
 
 /// What every run works with.
 #[derive(Clone)]
@@ -229,8 +229,10 @@ async fn pull(
     // The reader owns the channel: when it is done, or fails, the writer settles what it has.
     let (read, written) = tokio::join!(reader.run(), writer.run(incoming));
 
-    // A writer that fails makes the reader fail to hand on; its error is the cause.
-    written?;
+    // A writer that ends early makes the reader fail to hand on; the writer knows the cause.
+    if let Written::InPart = written? {
+        return Ok(Outcome::Behind);
+    }
     match read {
         // What the streams of a tenant share is used up: nobody failed, and the rest is asked for then.
         Err(error)

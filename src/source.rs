@@ -1,4 +1,4 @@
-//! Where records come from: a source answers one page, and looks up what a record leaves out. Loops
+//! Where records come from: a source answers one page, and enriches records with what they leave out. Loops
 //! over slices and pages, batching and state are the pipeline's.
 
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     core::{
-        json::record::RecordMeta,
+        enrichment::{EnrichRequest, Enrichment},
         position::{
-            cursor::{Basis, Slice},
+            cursor::{Basis, Listed, Slice},
             window::Window,
         },
         protocol::endpoint::Endpoint,
     },
-    error::Result,
+    error::{Error, Result},
     io::exchange::{Limits, Reply},
 };
 
@@ -23,24 +23,15 @@ pub mod defender;
 pub mod eset;
 pub mod hunting;
 
-/// A record about which something may be looked up.
-#[derive(Debug, Clone)]
-pub struct EnrichRequest {
-    /// What identifies it.
-    pub facts: RecordMeta,
-    /// The record, a JSON object.
-    pub text: Vec<u8>,
-}
-
-/// What was looked up about one record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Enrichment {
-    /// The record in a richer shape: a JSON object.
-    pub details: Option<Vec<u8>>,
-    /// The name of the device that it names.
-    pub device_name: Option<String>,
-    /// Something that the record leaves out was not to be had.
-    pub missing: bool,
+/// What came of enriching records.
+#[derive(Debug, Default)]
+pub struct Enriched {
+    /// One for each record, in their order; fewer when something stopped it.
+    pub found: Vec<Enrichment>,
+    /// Why the rest must not go on without, and has to be read again.
+    pub stopped: Option<Error>,
+    /// What the next runs should know.
+    pub listed: Option<Listed>,
 }
 
 /// One stream of one connection.
@@ -75,18 +66,24 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// True when [`enrich`](Self::enrich) has anything to do.
-    fn enriches(&self) -> bool {
-        false
+    /// How many records are enriched together; `None` when [`enrich`](Self::enrich) has nothing to do.
+    fn enriches(&self) -> Option<usize> {
+        None
     }
 
-    /// What the records leave out, one answer each, in their order.
-    ///
-    /// Best effort: what can't be had is left empty. An error means that the records must not go on
-    /// without it, and will be read again.
-    async fn enrich(&self, records: &[EnrichRequest], limits: &Limits) -> Result<Vec<Enrichment>> {
-        let _ = limits;
-        Ok(vec![Enrichment::default(); records.len()])
+    /// What the records leave out. Best effort: what can't be had is left empty. `known` is what an
+    /// earlier run found out.
+    async fn enrich(
+        &self,
+        records: &[EnrichRequest<'_>],
+        known: Option<Listed>,
+        limits: &Limits,
+    ) -> Enriched {
+        let _ = (known, limits);
+        Enriched {
+            found: vec![Enrichment::default(); records.len()],
+            ..Enriched::default()
+        }
     }
 }
 

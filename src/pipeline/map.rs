@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     core::{
+        enrichment::{EnrichRequest, Enrichment, OwnedObject},
         json::{
             chunk::Chunk,
             pool::BufferPool,
@@ -20,7 +21,8 @@ use crate::{
             batch::Batch,
             filter::{Decision, Filter, decide, remembered_by},
             layout::Layout,
-            row::{Draft, Enriched, RowSource, version_text},
+            row::{DETAILS, Draft, Enriched, RowSource, version_text},
+            shorten::quoted,
         },
         position::{
             cursor::StreamKey,
@@ -30,9 +32,11 @@ use crate::{
         },
         protocol::endpoint::{Endpoint, TimeFilter},
     },
-    source::Enrichment,
     storage::Original,
 };
+
+/// In an original: the name of the device, which was looked up by itself.
+const DEVICE_NAME: &str = "@deviceDisplayName";
 
 /// A record's bucket and fingerprint.
 pub(super) type Receipt = (i64, u64);
@@ -328,26 +332,39 @@ impl Mapper {
         )
     }
 
-    /// The rows of records that something was looked up about, one answer each.
+    /// The members of records that wait for their enrichment.
+    pub(super) fn requests<'c>(
+        &self,
+        chunk: &'c Chunk,
+        group: &'c [NewRecord],
+    ) -> Vec<EnrichRequest<'c>> {
+        let members = |found: &NewRecord| self.record(chunk, found.at).1.unwrap_or_default();
+        let request = |found: &'c NewRecord| EnrichRequest {
+            facts: &found.facts,
+            record: members(found),
+        };
+        group.iter().map(request).collect()
+    }
+
+    /// The rows of enriched records: as many as there are enrichments, from the first on.
     pub(super) fn map(
         &self,
         chunk: &Chunk,
         group: &[NewRecord],
-        looked: &[Enrichment],
+        enriched: &[Enrichment],
         now: DateTime<Utc>,
         workset: &mut Workset,
     ) {
-        for (place, NewRecord { at, facts, mark }) in group.iter().enumerate() {
+        for (NewRecord { at, facts, mark }, enrichment) in group.iter().zip(enriched) {
             // Its facts are known.
             let (text, Ok(members)) = self.record(chunk, *at) else {
                 continue;
             };
-            let looked = looked
-                .get(place)
-                .map_or_else(Enriched::default, |looked| Enriched {
-                    details: looked.details.as_deref(),
-                    device_name: looked.device_name.as_deref(),
-                });
+            let details = enrichment.details.as_ref().map(OwnedObject::members);
+            let looked = Enriched {
+                details: details.as_ref(),
+                device_name: enrichment.device_name.as_deref(),
+            };
             self.row(text, &members, facts, looked, now, workset);
             workset.add(*mark, self.asset(&facts.id, &members));
         }
@@ -376,10 +393,32 @@ impl Mapper {
                 key: self.key.clone(),
                 record_id: facts.id.clone(),
                 record_version: version_text(&facts.version).into_owned(),
-                body: text.to_vec(),
+                body: whole(text, members, looked),
             });
         }
     }
+}
+
+/// A record, and beside its members whatever was looked up about it: its row is made of both.
+fn whole(text: &[u8], members: &JsonObject<'_>, looked: Enriched<'_>) -> Vec<u8> {
+    let name = looked.device_name.map(quoted);
+    let beside = [
+        (DETAILS, looked.details.map(JsonObject::text_of)),
+        (DEVICE_NAME, name.as_deref()),
+    ];
+    let mut body = text.trim_ascii_end().to_vec();
+    for (key, value) in beside {
+        let Some(value) = value else { continue };
+        let mut key = key.to_owned();
+        while members.get(&key).is_some() {
+            key.insert(0, '@');
+        }
+        body.pop();
+        let is_first = body.trim_ascii_end().ends_with(b"{");
+        body.extend_from_slice(if is_first { b"" } else { b"," });
+        body.extend_from_slice(format!("{}:{value}}}", quoted(&key)).as_bytes());
+    }
+    body
 }
 
 /// A record whose fingerprint counts once.
@@ -468,6 +507,49 @@ mod tests {
         }
         let expected: Vec<String> = (0..40).map(|at| at.to_string()).collect();
         assert_eq!(ids, expected);
+    }
+
+    /// The original of the one record that waits for its enrichment.
+    fn original_of(record: &str, enrichment: Enrichment) -> serde_json::Value {
+        let (mapper, mut workset) = (mapper(true), workset());
+        let chunk = Chunk::of(&[record.to_owned()]);
+        select(&mapper, &chunk, &mut workset);
+        let group = std::mem::take(&mut workset.fresh);
+        let now = "2026-01-31T00:00:00Z".parse().unwrap();
+        mapper.map(&chunk, &group, &[enrichment], now, &mut workset);
+        assert_eq!((workset.batch.len(), workset.originals.len()), (1, 1));
+        serde_json::from_slice(&workset.originals[0].body).unwrap()
+    }
+
+    #[test]
+    fn what_was_looked_up_and_cut_is_kept_whole_beside_its_record() {
+        let details = serde_json::json!({
+            "uuid": "a",
+            "process": {"commandLine": "x".repeat(70_000)},
+            "note": "y".repeat(70_000),
+        });
+        let record = r#"{"uuid":"a","@details":1,"occurTime":"2026-01-01T00:00:00Z"} "#;
+        let raw = serde_json::value::to_raw_value(&details).unwrap();
+        let kept = original_of(
+            record.trim_end(),
+            Enrichment {
+                details: OwnedObject::of(&raw),
+                ..Enrichment::default()
+            },
+        );
+        assert_eq!(kept["@@details"], details);
+        assert_eq!((&kept["uuid"], &kept["@details"]), (&"a".into(), &1.into()));
+
+        let name = "\"é".repeat(30_000);
+        let kept = original_of(
+            &detection("a", 1, "own"),
+            Enrichment {
+                device_name: Some(name.clone()),
+                ..Enrichment::default()
+            },
+        );
+        assert_eq!(kept["@deviceDisplayName"], name);
+        assert_eq!(kept["note"], "own");
     }
 
     #[test]

@@ -53,7 +53,7 @@ const REFUSED_TOKENS: u32 = 2;
 const BODY_SILENCE: Duration = Duration::from_mins(1);
 
 /// A question that is open for longer when the time is up had its chance.
-const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
+pub(super) const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
 
 /// Enough for a chunk that nothing is looked up for: what is looked up is asked for in batches, which
 /// larger chunks fill better.
@@ -588,7 +588,7 @@ impl<'a> Reader<'a> {
             BodyShape::of(endpoint, &open.slice, page, records),
             way,
             open,
-            if source.enriches() {
+            if source.enriches().is_some() {
                 LARGE_CHUNK
             } else {
                 SMALL_CHUNK

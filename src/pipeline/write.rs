@@ -17,7 +17,7 @@ use super::{
     filing::{self, BatchReceipt},
     lease::Held,
     map::{Mapper, NewRecord, Receipt, Selected, Workset},
-    read::ReadEvent,
+    read::{CUT_SHORT, ReadEvent},
     report::Report,
     snapshot::{self, DedupMode, NO_RECEIPT},
 };
@@ -32,9 +32,9 @@ use crate::{
             window::delta,
         },
     },
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     io::exchange::Limits,
-    source::EnrichRequest,
+    source::Enriched,
     storage::DeadLetter,
 };
 
@@ -45,8 +45,18 @@ const PUSHES: usize = 6;
 /// Batches under way that are whole: rows are made faster than they are compressed.
 const ROOMS: usize = 2;
 
-/// Records that are looked up together: so many are safe even if the time ends with the next ones.
-const LOOKED_UP_TOGETHER: usize = 100;
+/// Rows that took longer to enrich are sent at once: what was found out is safe even if the process
+/// ends with the next ones.
+const SENT_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+
+/// The ends of a writer that met no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Everything that was handed on is handled.
+    Whole,
+    /// The time ended while records were enriched: the next run goes on with the rest.
+    InPart,
+}
 
 /// How long fingerprints are kept beyond what the lookback of their stream needs: streams that share
 /// a set may be that far apart.
@@ -80,6 +90,8 @@ pub(super) struct Writer<'a, 'h> {
     moves: VecDeque<(u64, Transition)>,
     /// A push failed: nothing behind it may move the cursor.
     broken: bool,
+    /// A record was enriched in this run.
+    has_enriched: bool,
 }
 
 impl<'a, 'h> Writer<'a, 'h> {
@@ -109,7 +121,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 &job.layout,
                 &job.key,
                 job.event_time,
-                job.source.enriches(),
+                job.source.enriches().is_some(),
                 job.filters,
             ),
             workset: Workset::new(&job.table, &job.key),
@@ -120,34 +132,41 @@ impl<'a, 'h> Writer<'a, 'h> {
             landed: 0,
             moves: VecDeque::new(),
             broken: false,
+            has_enriched: false,
         }
     }
 
     /// Handles what the reader hands on, until it stops. What was handled before an error is safe
     /// afterwards, as far as the sink takes it.
-    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<ReadEvent>) -> Result<()> {
+    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<ReadEvent>) -> Result<Written> {
         let worked = self.work(&mut incoming).await;
         drop(incoming);
         let settled = self.settle_all().await;
-        worked.and(settled)
+        let written = worked?;
+        settled.map(|()| written)
     }
 
-    async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<()> {
+    async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<Written> {
         loop {
             tokio::select! {
                 biased;
                 Some(push) = self.pushes.next() => self.settle(push).await?,
                 piece = incoming.recv() => match piece {
-                    None => return Ok(()),
-                    Some(ReadEvent::Chunk(chunk, way)) => self.chunk(chunk, way).await?,
+                    None => return Ok(Written::Whole),
+                    Some(ReadEvent::Chunk(chunk, way)) => {
+                        // Nothing behind what is cut off may move the cursor.
+                        if self.chunk(chunk, way).await? == Written::InPart {
+                            return Ok(Written::InPart);
+                        }
+                    }
                     Some(ReadEvent::Transition(change)) => self.follow(change).await?,
                 },
             }
         }
     }
 
-    /// Records → facts → drop what was seen → look up → rows → batches.
-    async fn chunk(&mut self, chunk: Chunk, way: DedupMode) -> Result<()> {
+    /// Records → facts → drop what was seen → enrich → rows → batches.
+    async fn chunk(&mut self, chunk: Chunk, way: DedupMode) -> Result<Written> {
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.size() as u64;
         if let DedupMode::Snapshot(seeing) = way {
@@ -181,16 +200,22 @@ impl<'a, 'h> Writer<'a, 'h> {
                 }
             }
         }
-        let mut fresh = std::mem::take(&mut self.workset.fresh)
-            .into_iter()
-            .peekable();
-        while fresh.peek().is_some() {
-            let group: Vec<NewRecord> = fresh.by_ref().take(LOOKED_UP_TOGETHER).collect();
-            self.enrich(&chunk, group).await?;
+        let fresh = std::mem::take(&mut self.workset.fresh);
+        let mut rest = &*fresh;
+        let together = self.job.source.enriches().unwrap_or(1).max(1);
+        while !rest.is_empty() {
+            let (group, after) = rest.split_at(together.min(rest.len()));
+            let done = self.enrich(&chunk, group).await?;
+            if done < group.len() {
+                // The next run reads them again.
+                self.report.counts.pulled -= (rest.len() - done) as u64;
+                return Ok(Written::InPart);
+            }
+            rest = after;
         }
         self.workset.seen.trim(HELD_FINGERPRINTS);
         self.workset.sent.trim(HELD_FINGERPRINTS);
-        Ok(())
+        Ok(Written::Whole)
     }
 
     fn count(&mut self) {
@@ -252,21 +277,45 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.remember(&marks).await
     }
 
-    async fn enrich(&mut self, chunk: &Chunk, group: Vec<NewRecord>) -> Result<()> {
-        let subjects: Vec<EnrichRequest> = group
-            .iter()
-            .map(|found| EnrichRequest {
-                facts: found.facts.clone(),
-                text: chunk.record(found.at).to_vec(),
-            })
-            .collect();
-        let looked = self.job.source.enrich(&subjects, self.limits).await?;
-        self.report.without_details += looked.iter().filter(|looked| looked.missing).count() as u64;
+    /// Enriches records and makes their rows: all of them, or as many as the time was enough for.
+    async fn enrich(&mut self, chunk: &Chunk, group: &[NewRecord]) -> Result<usize> {
+        let asked = self.parts.clock.now();
+        let requests = self.mapper.requests(chunk, group);
+        let known = self.held.state.listed;
+        let source = &self.job.source;
+        let Enriched {
+            found,
+            stopped,
+            listed,
+        } = source.enrich(&requests, known, self.limits).await;
+        drop(requests);
+        self.held.state.listed = listed.or(known);
+        let missing = found.iter().filter(|found| found.missing).count();
+        self.report.without_details += missing as u64;
+        self.has_enriched |= !found.is_empty();
         let now = self.parts.clock.now();
-        self.through_the_workset(|mapper, workset| {
-            mapper.map(chunk, &group, &looked, now, workset)
-        })?;
-        self.send_full().await
+        self.through_the_workset(|mapper, workset| mapper.map(chunk, group, &found, now, workset))?;
+        self.send_full().await?;
+        if now - asked >= SENT_WITHIN {
+            self.seal().await?;
+        }
+        match stopped {
+            Some(error) if self.was_cut_short(&error, asked, !found.is_empty()) => {
+                tracing::info!(%error, "the time is up");
+                Ok(found.len())
+            }
+            Some(error) => Err(error),
+            None => Ok(group.len()),
+        }
+    }
+
+    /// True when the end of the run came while the source was answering: nobody failed. A source that
+    /// has answered nothing, or not for long, says what held it up.
+    fn was_cut_short(&self, error: &Error, asked: DateTime<Utc>, answered: bool) -> bool {
+        let now = self.parts.clock.now();
+        let answers = answered || self.has_enriched && now - asked < CUT_SHORT;
+        let stops = self.limits.stop.is_cancelled();
+        error.kind() == Kind::Transient && (stops || answers && now >= self.limits.deadline)
     }
 
     /// Sends the full batches on their way, once what their rows leave out is kept.

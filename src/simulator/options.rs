@@ -16,6 +16,12 @@ pub enum V2Carries {
     OnlyCloudOffice,
     /// PROTECT and Inspect as well.
     AlsoInspect,
+    /// PROTECT and Inspect as well, under other ids than the v1 feeds.
+    OtherIds,
+    /// PROTECT and Inspect as well, in lists without members that a single record has.
+    FewerMembers,
+    /// PROTECT and Inspect as well, half an hour later than the v1 feeds.
+    Later,
 }
 
 /// How a last page says that it is the last.

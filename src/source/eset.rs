@@ -1,6 +1,9 @@
 //! ESET Connect: detections of PROTECT, Inspect and Cloud Office Security, and incidents.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use http::Method;
@@ -8,8 +11,15 @@ use http::Method;
 use super::Source;
 use crate::{
     core::{
-        position::cursor::Slice,
-        protocol::{endpoint::Endpoint, request::page_query},
+        enrichment::EnrichRequest,
+        position::{
+            cursor::{Listed, Slice},
+            window::Window,
+        },
+        protocol::{
+            endpoint::Endpoint,
+            request::{PAGE_SIZE, page_query},
+        },
     },
     error::Result,
     io::{
@@ -19,17 +29,22 @@ use crate::{
         limiter::Limiter,
         password::{ChangingLogin, Password},
     },
-    source::{EnrichRequest, Enrichment},
+    source::Enriched,
 };
 
 mod endpoints;
+mod listed;
 mod lookup;
 
 pub use endpoints::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, STREAMS};
+use listed::ListWalk;
 use lookup::{Devices, Pause};
 
 /// The service that grants tokens.
 const TOKEN_DOMAIN: &str = "business-account.iam";
+
+/// Records that are enriched together: so many are safe even if the time ends with the next ones.
+const TOGETHER: usize = 100;
 
 /// What is looked up about detections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +89,10 @@ pub struct Connection {
     /// Details are not asked for while this is on: the service has none, or did not answer.
     no_details: Pause,
     no_devices: Pause,
+    /// The window that detections are being read in.
+    reads: Mutex<Option<Window>>,
+    /// The walk over the list of their details.
+    walk: tokio::sync::Mutex<ListWalk>,
 }
 
 impl Connection {
@@ -134,12 +153,19 @@ impl Connection {
             devices: Devices::default(),
             no_details: Pause::default(),
             no_devices: Pause::default(),
+            reads: Mutex::default(),
+            walk: tokio::sync::Mutex::default(),
         })
     }
 
     /// True when both ask as the same user of the same service.
     pub fn is_account(&self, account: &Account) -> bool {
         self.account.login == account.login && self.account.url_template == account.url_template
+    }
+
+    /// Detections are being read in this window, if in any.
+    fn reads(&self, window: Option<Window>) {
+        *self.reads.lock().unwrap_or_else(PoisonError::into_inner) = window;
     }
 
     /// ErrorDialect for an access token, unless there is one.
@@ -193,25 +219,39 @@ impl Source for Eset {
     ) -> Result<(Reply, &'static str)> {
         let (query, records) = page_query(self.endpoint, slice, page);
         let url = self.connection.account.url(self.endpoint.domain, &query);
+        if self.is(&DETECTIONS) {
+            self.connection.reads(slice.window());
+        }
         let has_position = !page.is_empty() || matches!(slice, Slice::Token(_));
         let question = get(self.endpoint.stream, url, has_position);
         Ok((self.connection.asker.ask(&question, limits).await?, records))
     }
 
-    fn enriches(&self) -> bool {
+    fn enriches(&self) -> Option<usize> {
         let look_ups = self.connection.account.look_ups;
         // The list of incidents leaves out which detections and devices they are about.
-        self.is(&INCIDENTS) || look_ups.devices || self.is(&DETECTIONS) && look_ups.details
+        let enriches =
+            self.is(&INCIDENTS) || look_ups.devices || self.is(&DETECTIONS) && look_ups.details;
+        // Those of a page of details are asked for with it.
+        let by_list = self.is(&DETECTIONS) && look_ups.details;
+        enriches.then_some(if by_list {
+            PAGE_SIZE as usize
+        } else {
+            TOGETHER
+        })
     }
 
-    async fn enrich(&self, records: &[EnrichRequest], limits: &Limits) -> Result<Vec<Enrichment>> {
+    async fn enrich(
+        &self,
+        records: &[EnrichRequest<'_>],
+        known: Option<Listed>,
+        limits: &Limits,
+    ) -> Enriched {
         if self.is(&INCIDENTS) {
             return self.connection.incidents(records, limits).await;
         }
-        let with_details = self.is(&DETECTIONS) && self.connection.account.look_ups.details;
-        Ok(self
-            .connection
-            .detections(records, with_details, limits)
-            .await)
+        let has_details = self.is(&DETECTIONS) && self.connection.account.look_ups.details;
+        let known = has_details.then_some(known);
+        self.connection.detections(records, known, limits).await
     }
 }

@@ -186,6 +186,15 @@ impl Chunk {
         chunk
     }
 
+    /// A chunk of one record.
+    pub(in crate::core) fn of_one(record: &str, walk: &mut WalkMode) -> Self {
+        let mut chunk = Self::default();
+        let bytes = record.as_bytes().to_vec();
+        chunk.add(&bytes, 0..bytes.len(), walk);
+        chunk.bytes = bytes;
+        chunk
+    }
+
     /// Adds the object that `bytes` have from `start` on, when it surely is one, and gives its length.
     ///
     /// The chunk's own bytes are meant, which a cutter holds while it goes over them.

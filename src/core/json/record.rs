@@ -119,6 +119,11 @@ impl<'a> JsonObject<'a> {
         }
     }
 
+    /// The text that they are members of.
+    pub fn text_of(&self) -> &'a str {
+        self.text
+    }
+
     /// The members of `value`, when it is an object.
     pub fn of_value(value: impl Into<JsonSlice<'a>>) -> Option<Self> {
         Self::walked_value(value.into(), &mut Walker::default())

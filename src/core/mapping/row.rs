@@ -102,8 +102,8 @@ pub struct RowSource {
 /// What was looked up about a record beside the record itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Enriched<'a> {
-    /// The same record in a richer shape: a JSON object.
-    pub details: Option<&'a [u8]>,
+    /// The record in a richer shape.
+    pub details: Option<&'a JsonObject<'a>>,
     /// The name of the device that it names.
     pub device_name: Option<&'a str>,
 }

@@ -330,8 +330,9 @@ proptest! {
 
     #[test]
     fn a_record_can_be_rebuilt_from_its_row((endpoint, layout, record, details, device) in cases()) {
+        let shape = details.as_deref().map(|text| JsonObject::of(text.as_bytes()).unwrap());
         let looked = Enriched {
-            details: details.as_deref().map(str::as_bytes),
+            details: shape.as_ref(),
             device_name: device.as_deref(),
         };
         let row = row_in(endpoint, &layout, &record, looked, false);
@@ -405,8 +406,9 @@ proptest! {
         for (at, (record, details)) in records.iter().zip(&details).enumerate() {
             let members = chunk.members(at).unwrap();
             let alone = JsonObject::of(record.as_bytes()).unwrap();
+            let shape = details.as_deref().map(|text| JsonObject::of(text.as_bytes()).unwrap());
             let looked = Enriched {
-                details: details.as_deref().map(str::as_bytes),
+                details: shape.as_ref(),
                 device_name: None,
             };
             identifier.find(&members, &mut places, &mut facts);

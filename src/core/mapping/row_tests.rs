@@ -226,8 +226,9 @@ fn a_v1_detection_with_details_pays_for_nothing_twice() {
         "userName": "LAB\\tester",
     })
     .to_string();
+    let details = JsonObject::of(details.as_bytes()).unwrap();
     let looked = Enriched {
-        details: Some(details.as_bytes()),
+        details: Some(&details),
         device_name: Some("not asked for"),
     };
     insta::assert_snapshot!(lines(&DETECTIONS, &v1(), looked), @r#"
@@ -317,8 +318,9 @@ fn an_incident_with_what_the_list_leaves_out() {
     details["detectionUuids"] = json!(["0b6c1c1e-0000-4000-8000-000000000001"]);
     details["deviceUuids"] = json!(["d1000000-0000-4000-8000-000000000001"]);
     let details = details.to_string();
+    let details = JsonObject::of(details.as_bytes()).unwrap();
     let looked = Enriched {
-        details: Some(details.as_bytes()),
+        details: Some(&details),
         device_name: None,
     };
     insta::assert_snapshot!(lines(&INCIDENTS, &incident, looked), @r#"

@@ -17,7 +17,8 @@ mod salvage;
 pub use future::CLOCKS_DIFFER;
 
 pub use parts::{
-    Basis, Gap, Lease, OpenSlice, Outside, Position, RunProgress, Slice, StreamKey, Transition,
+    Basis, Gap, Lease, Listed, OpenSlice, Outside, Position, RunProgress, Slice, StreamKey,
+    Transition,
 };
 
 /// The schema of [`StreamState`]. A state of a newer schema is refused.
@@ -106,6 +107,9 @@ pub struct StreamState {
     /// Records that the source gave though it was asked for another time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<Outside>,
+    /// Whether another list carries the details of its records, once that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Listed>,
     /// Since when somebody wants it not to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<DateTime<Utc>>,
@@ -151,6 +155,7 @@ impl Default for StreamState {
             full_lookback_at: None,
             doubted: None,
             outside: None,
+            listed: None,
             paused: None,
             gaps: Vec::new(),
             lease: None,

@@ -8,7 +8,7 @@ use crate::simulator::{
     answer::Answer,
     dice::Dice,
     eset::{
-        Outcome,
+        Outcome, Shape,
         query::{Page, Query},
     },
     listing::Written,
@@ -36,6 +36,8 @@ pub(crate) struct Detections {
     rows: u64,
     first: i64,
     patterns: Vec<Pattern>,
+    /// What v2 says about them.
+    details: Vec<Pattern>,
 }
 
 impl Detections {
@@ -47,16 +49,24 @@ impl Detections {
             .filter_map(|(record, salt)| pattern(record, Dice::new(world.seed, &[0xb01c, salt])))
             .take(super::PATTERNS)
             .collect();
+        let richer = (0..).map(|number| world.detection_v2(Product::Protect, number));
+        let details = richer
+            .filter(|record| record["device"]["displayName"].is_string())
+            .filter(|record| record.to_string().len() <= RECORD_BYTES)
+            .take(super::PATTERNS)
+            .map(|mut record| marked(&mut record))
+            .collect();
         Self {
             ids: world.ids,
             rows,
             first: nanos(start) - SPREAD,
             patterns,
+            details,
         }
     }
 
-    /// `GET /v1/detections`.
-    pub(in crate::simulator) fn window(&self, query: &Query, now: i64) -> Outcome {
+    /// `GET /v{1,2}/detections`.
+    pub(in crate::simulator) fn window(&self, shape: Shape, query: &Query, now: i64) -> Outcome {
         let numbered = |time| first_at(self.rows, time, |number| self.time(number));
         let from = numbered(query.time("startTime")?.unwrap_or(i64::MIN / 2));
         let to = numbered(query.time("endTime")?.unwrap_or(i64::MAX / 2));
@@ -76,9 +86,25 @@ impl Detections {
             if number > page.index {
                 text.push(b',');
             }
-            self.write(number, &mut text);
+            self.write_shape(shape, number, &mut text);
         }
         text.extend_from_slice(tail.as_bytes());
+        Ok(Answer::written(Written::json(text)))
+    }
+
+    /// `POST /v2/detections:batchGet`: all or nothing.
+    pub(in crate::simulator) fn batch(&self, uuids: &[Value]) -> Outcome {
+        let mut text = br#"{"detections":["#.to_vec();
+        for (at, uuid) in uuids.iter().enumerate() {
+            let uuid = uuid.as_str().ok_or_else(Answer::bad_request)?;
+            let number = self.number(uuid).filter(|number| *number < self.rows);
+            if at > 0 {
+                text.push(b',');
+            }
+            let number = number.ok_or_else(Answer::not_found)?;
+            self.write_shape(Shape::V2, number, &mut text);
+        }
+        text.extend_from_slice(b"]}");
         Ok(Answer::written(Written::json(text)))
     }
 
@@ -103,10 +129,19 @@ impl Detections {
         (kind == Kind::Protect).then_some(number)
     }
 
+    #[cfg(test)]
     pub(super) fn write(&self, number: u64, text: &mut Vec<u8>) {
+        self.write_shape(Shape::V1, number, text);
+    }
+
+    fn write_shape(&self, shape: Shape, number: u64, text: &mut Vec<u8>) {
         let uuid = self.ids.uuid(Kind::Protect, number);
         let time = time_text(self.time(number));
-        super::write(&self.patterns, number, &[&uuid, &time], text);
+        let patterns = match shape {
+            Shape::V1 => &self.patterns,
+            Shape::V2 => &self.details,
+        };
+        super::write(patterns, number, &[&uuid, &time], text);
     }
 
     /// When a record happened.
@@ -118,6 +153,13 @@ impl Detections {
 
 fn time_text(nanos: i64) -> String {
     DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn marked(record: &mut Value) -> Pattern {
+    let time = time_text(0);
+    record["uuid"] = UUID.into();
+    record["occurTime"] = time.as_str().into();
+    Pattern::of(record.to_string(), &[UUID, &time])
 }
 
 fn pattern(mut record: Value, mut dice: Dice) -> Option<Pattern> {

@@ -8,13 +8,21 @@ use super::{
     query::{Page, Query},
 };
 use crate::simulator::{
-    Inner, answer::Answer, bulk::Made, dice::Dice, options::V2Carries, world::Product,
+    Inner,
+    answer::Answer,
+    bulk::Made,
+    dice::Dice,
+    options::V2Carries,
+    world::{Product, lane::HOUR},
 };
 
 /// Above this the service breaks…
 const BATCH_BREAKS: usize = 100;
 /// …and above this it refuses.
 const BATCH_MAX: usize = 1000;
+
+/// So much later lists show what they show late.
+const LATER: i64 = HOUR / 2;
 
 /// What a page takes of each product.
 enum Take {
@@ -33,14 +41,17 @@ impl Inner {
         match (shape, self.options.v2_carries) {
             (Shape::V1, _) => &[Product::Protect, Product::Inspect],
             (Shape::V2, V2Carries::OnlyCloudOffice) => &[Product::CloudOffice],
-            (Shape::V2, V2Carries::AlsoInspect) => &Product::ALL,
+            (Shape::V2, _) => &Product::ALL,
         }
     }
 
     /// `GET /v{1,2}/detections`.
     pub(super) fn window(&self, shape: Shape, query: &Query, now: i64) -> Outcome {
-        if let (Some(Made::Detections(bulk)), Shape::V1) = (self.made(), shape) {
-            return bulk.window(query, now);
+        let carries = self.options.v2_carries;
+        if let Some(Made::Detections(bulk)) = self.made()
+            && (shape == Shape::V1 || carries != V2Carries::OnlyCloudOffice)
+        {
+            return bulk.window(shape, query, now);
         }
         // An unknown device has no detections.
         let device = query
@@ -50,6 +61,10 @@ impl Inner {
             from: query.time("startTime")?.unwrap_or(i64::MIN / 2),
             to: query.time("endTime")?.unwrap_or(i64::MAX / 2),
             device,
+        };
+        let now = match (shape, carries) {
+            (Shape::V2, V2Carries::Later) => now - LATER,
+            _ => now,
         };
         let snapshot = query.page.map_or(now, |page| page.snapshot);
         let total = match query.page {
@@ -149,9 +164,33 @@ impl Inner {
         Dice::new(self.options.seed, &[0x0bde5, salt]).shuffle(&mut found);
         let records = found.into_iter().map(|(product, number)| match shape {
             Shape::V1 => self.world.detection_v1(product, number),
-            Shape::V2 => self.world.detection_v2(product, number),
+            Shape::V2 => self.in_list(product, number),
         });
         (records.collect(), next)
+    }
+
+    /// A record as the lists of v2 tell it.
+    fn in_list(&self, product: Product, number: u64) -> Value {
+        let mut record = self.world.detection_v2(product, number);
+        if product == Product::CloudOffice {
+            return record;
+        }
+        match self.options.v2_carries {
+            V2Carries::OtherIds => {
+                let other = record["uuid"].as_str().map(|uuid| match uuid.split_at(1) {
+                    ("0", rest) => format!("1{rest}"),
+                    (_, rest) => format!("0{rest}"),
+                });
+                record["uuid"] = json!(other);
+            }
+            V2Carries::FewerMembers => {
+                if let Some(members) = record.as_object_mut() {
+                    members.remove("process");
+                }
+            }
+            V2Carries::OnlyCloudOffice | V2Carries::AlsoInspect | V2Carries::Later => {}
+        }
+        record
     }
 
     /// `GET /v{1,2}/detections/{uuid}`.
@@ -175,6 +214,9 @@ impl Inner {
                 return Err(Answer::status(StatusCode::INTERNAL_SERVER_ERROR));
             }
             _ => {}
+        }
+        if let Some(Made::Detections(bulk)) = self.made() {
+            return bulk.batch(uuids);
         }
         let mut records = Vec::with_capacity(uuids.len());
         for uuid in uuids {

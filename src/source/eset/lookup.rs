@@ -1,4 +1,4 @@
-//! What the lists leave out: details of detections, names of devices, links of incidents.
+//! Enrichment: what the lists leave out: details of detections, names of devices, links of incidents.
 
 use std::{
     collections::HashMap,
@@ -7,17 +7,32 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Connection, get};
+use super::{
+    CLOUD_OFFICE, Connection, get,
+    listed::{has_all_of, is_due, is_worth_a_look, span},
+};
 use crate::{
-    core::{json::record::JsonObject, protocol::request::encode},
+    core::{
+        enrichment::{EnrichRequest, Enrichment, OwnedObject},
+        json::{
+            array_splitter::ArraySplitter,
+            record::{JsonObject, RecordMeta},
+        },
+        position::{
+            cursor::{Listed, Slice},
+            paging::Frame,
+            window::Window,
+        },
+        protocol::request::{encode, page_query},
+    },
     error::{Error, Kind, Result},
     io::exchange::{ApiRequest, Limits, Reply, RequestOptions},
-    source::{EnrichRequest, Enrichment},
+    source::Enriched,
 };
 
 /// The most ids of one batch: above it the service may answer 500
@@ -35,6 +50,16 @@ const AT_ONCE: usize = 4;
 
 /// The most devices whose names are held.
 const MAX_DEVICES: usize = 50_000;
+
+/// A list that did not answer for so long had its chance.
+const HAD_ITS_CHANCE: TimeDelta = TimeDelta::seconds(20);
+
+/// Details that a list carries, and what was found out about it.
+#[derive(Default)]
+struct FromList {
+    found: HashMap<String, OwnedObject>,
+    listed: Option<Listed>,
+}
 
 /// A look-up that is left alone for a while.
 #[derive(Default)]
@@ -87,23 +112,34 @@ impl Connection {
     /// the service says that there is none.
     pub(super) async fn incidents(
         &self,
-        records: &[EnrichRequest],
+        records: &[EnrichRequest<'_>],
         limits: &Limits,
-    ) -> Result<Vec<Enrichment>> {
+    ) -> Enriched {
         let reads: Vec<_> = records
             .iter()
-            .map(|record| self.incident(record, limits))
+            .map(|request| self.incident(request.facts, limits))
             .collect();
-        stream::iter(reads).buffered(AT_ONCE).try_collect().await
+        let mut answers = stream::iter(reads).buffered(AT_ONCE);
+        let mut enriched = Enriched::default();
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(found) => enriched.found.push(found),
+                Err(error) => {
+                    enriched.stopped = Some(error);
+                    break;
+                }
+            }
+        }
+        enriched
     }
 
-    async fn incident(&self, record: &EnrichRequest, limits: &Limits) -> Result<Enrichment> {
+    async fn incident(&self, facts: &RecordMeta, limits: &Limits) -> Result<Enrichment> {
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(borrow)]
             incident: Option<&'a RawValue>,
         }
-        let path = format!("/v2/incidents/{}", encode(&record.facts.id));
+        let path = format!("/v2/incidents/{}", encode(&facts.id));
         let url = self.account.url("incident-management", &path);
         let question = get("eset.incidents", url, false);
         let body = match self.small(&question, limits).await {
@@ -127,9 +163,7 @@ impl Connection {
                 "eset.incidents: an incident is not as documented: {error}"
             ))
         })?;
-        let details = answer
-            .incident
-            .map(|incident| incident.get().as_bytes().to_vec());
+        let details = answer.incident.and_then(OwnedObject::of);
         Ok(Enrichment {
             missing: details.is_none(),
             details,
@@ -141,28 +175,144 @@ impl Connection {
     /// half of the time that is left; one that gets no answer in it is not asked again in this run.
     pub(super) async fn detections(
         &self,
-        records: &[EnrichRequest],
-        with_details: bool,
+        records: &[EnrichRequest<'_>],
+        known: Option<Option<Listed>>,
         limits: &Limits,
-    ) -> Vec<Enrichment> {
+    ) -> Enriched {
         let mut looked: Vec<Enrichment> = vec![Enrichment::default(); records.len()];
-        if with_details && !self.no_details.is_on(self.now()) {
-            let ids: Vec<&str> = records
-                .iter()
-                .map(|record| record.facts.id.as_str())
+        let mut listed = None;
+        if let Some(known) = known {
+            let mut details = self.from_list(records, known, limits).await;
+            let ids = records.iter().map(|request| request.facts.id.as_str());
+            let left: Vec<&str> = ids
+                .clone()
+                .filter(|id| !details.found.contains_key(*id))
                 .collect();
-            let mut details = self.details(&ids, limits).await;
-            for (looked, id) in looked.iter_mut().zip(&ids) {
-                looked.details = details.remove(*id);
+            if !left.is_empty() && !self.no_details.is_on(self.now()) {
+                details.found.extend(self.details(&left, limits).await);
             }
+            for (looked, id) in looked.iter_mut().zip(ids) {
+                looked.details = details.found.remove(id);
+            }
+            listed = details.listed;
         }
         for looked in &mut looked {
-            looked.missing = with_details && looked.details.is_none();
+            looked.missing = known.is_some() && looked.details.is_none();
         }
         if self.account.look_ups.devices {
             self.name_devices(records, &mut looked, limits).await;
         }
-        looked
+        Enriched {
+            found: looked,
+            stopped: None,
+            listed,
+        }
+    }
+
+    /// Details that the v2 list carries, where that takes fewer calls than to ask for each.
+    async fn from_list(
+        &self,
+        records: &[EnrichRequest<'_>],
+        known: Option<Listed>,
+        run: &Limits,
+    ) -> FromList {
+        let mut from_list = FromList::default();
+        let now = self.now();
+        let Some(span) = span(records).filter(|_| is_worth_a_look(known, now)) else {
+            return from_list;
+        };
+        let ids = records.iter().map(|request| request.facts.id.as_str());
+        let mut left: Vec<&str> = ids.collect();
+        let limits = self.half(run);
+        let mut walk = self.walk.lock().await;
+        walk.enter(
+            span,
+            *self.reads.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        walk.take(&mut left, &mut from_list.found);
+        let mut has_asked = false;
+        while let Some((window, page)) = walk.wanted(left.len(), BATCH) {
+            has_asked = true;
+            match self.list_page(window, page, &limits).await {
+                Ok(Some((details, frame))) => {
+                    walk.add(details_by_id(details).collect(), frame.next_page());
+                    walk.take(&mut left, &mut from_list.found);
+                }
+                // The page token is forgotten: what is left is asked for by id.
+                Ok(None) if !page.is_empty() => walk.end(),
+                Ok(None) => {
+                    walk.end();
+                    from_list.listed = Some(Listed {
+                        carried: false,
+                        at: now,
+                    });
+                    return from_list;
+                }
+                Err(error) => {
+                    tracing::info!(%error, "details are asked for by id");
+                    walk.end();
+                    // Unless the run was about to end anyway, nobody waits for it again today.
+                    let had_its_chance = limits.deadline - now > HAD_ITS_CHANCE;
+                    from_list.listed =
+                        (had_its_chance && !run.stop.is_cancelled()).then_some(Listed {
+                            carried: false,
+                            at: now,
+                        });
+                    return from_list;
+                }
+            }
+        }
+        drop(walk);
+        if has_asked && is_due(known, now) {
+            self.judge(records.len(), &mut from_list, run).await;
+        }
+        from_list
+    }
+
+    /// Finds out whether the list carries the detections, and as much of each as can be had by id.
+    async fn judge(&self, asked: usize, from_list: &mut FromList, run: &Limits) {
+        let found = &mut from_list.found;
+        let at = self.now();
+        if found.len() * 2 < asked {
+            from_list.listed = Some(Listed { carried: false, at });
+            return;
+        }
+        let some: Vec<String> = found.keys().take(BATCH).cloned().collect();
+        let some: Vec<&str> = some.iter().map(String::as_str).collect();
+        let whole = self.details(&some, run).await;
+        if whole.is_empty() {
+            // There is nothing to compare with, and nothing better.
+            return;
+        }
+        let is_less = |(id, whole): (&String, &OwnedObject)| {
+            let listed = found.get(id);
+            listed.is_some_and(|listed| !has_all_of(&listed.members(), &whole.members()))
+        };
+        let carried = !whole.iter().any(is_less);
+        if !carried {
+            found.clear();
+        }
+        found.extend(whole);
+        from_list.listed = Some(Listed { carried, at });
+    }
+
+    /// A page of the v2 list; `None` when the service refuses it.
+    async fn list_page(
+        &self,
+        window: Window,
+        page: &str,
+        limits: &Limits,
+    ) -> Result<Option<(Vec<OwnedObject>, Frame)>> {
+        let (query, _) = page_query(&CLOUD_OFFICE, &Slice::Window(window), page);
+        let url = self.account.url(CLOUD_OFFICE.domain, &query);
+        let question = get("eset.detections details", url, !page.is_empty());
+        match self.small(&question, limits).await? {
+            Small::Body(body) => listed(&body).map(Some),
+            Small::Forbidden(what) | Small::Refused(what) => {
+                tracing::debug!(what, "the list of details is refused");
+                Ok(None)
+            }
+        }
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -180,7 +330,7 @@ impl Connection {
 
     /// The batch is atomic: one id that the service does not know fails all, so that a refused batch
     /// is asked for in halves.
-    async fn details(&self, ids: &[&str], run: &Limits) -> HashMap<String, Vec<u8>> {
+    async fn details(&self, ids: &[&str], run: &Limits) -> HashMap<String, OwnedObject> {
         let limits = self.half(run);
         let mut found = HashMap::new();
         let mut refused = 0;
@@ -198,7 +348,10 @@ impl Connection {
                 manner: RequestOptions::default(),
             };
             match self.small(&question, &limits).await {
-                Ok(Small::Body(body)) => found.extend(details_by_id(&body)),
+                Ok(Small::Body(body)) => {
+                    let details = listed(&body).map(|(details, _)| details);
+                    found.extend(details_by_id(details.unwrap_or_default()));
+                }
                 Ok(Small::Forbidden(what)) => {
                     self.give_up(&self.no_details, "details of detections", &what);
                     break;
@@ -228,14 +381,14 @@ impl Connection {
 
     async fn name_devices(
         &self,
-        records: &[EnrichRequest],
+        records: &[EnrichRequest<'_>],
         looked: &mut [Enrichment],
         limits: &Limits,
     ) {
         let devices: Vec<Option<String>> = records
             .iter()
             .zip(looked.iter())
-            .map(|(record, looked)| unnamed_device(record, looked))
+            .map(|(request, looked)| unnamed_device(&request.record, looked.details.as_ref()))
             .collect();
         let mut unknown: Vec<&str> = devices
             .iter()
@@ -319,23 +472,22 @@ impl Connection {
     }
 }
 
-fn details_by_id(body: &[u8]) -> HashMap<String, Vec<u8>> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow, default)]
-        detections: Vec<&'a RawValue>,
-    }
-    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else {
-        return HashMap::new();
-    };
-    answer
-        .detections
-        .into_iter()
-        .filter_map(|detection| {
-            let id = JsonObject::of_value(detection)?.text("uuid")?.into_owned();
-            Some((id, detection.get().as_bytes().to_vec()))
-        })
-        .collect()
+/// The objects of an answer's list, and what stands beside it.
+fn listed(body: &[u8]) -> Result<(Vec<OwnedObject>, Frame)> {
+    let mut full = Vec::new();
+    let mut cutter = ArraySplitter::new("detections");
+    cutter.feed(body, &mut full)?;
+    let (last, frame) = cutter.finish::<Frame>()?;
+    let chunks = full.into_iter().chain([last]);
+    Ok((chunks.flat_map(OwnedObject::all_of).collect(), frame))
+}
+
+/// The details of an answer, by the id of their detection.
+fn details_by_id(details: Vec<OwnedObject>) -> impl Iterator<Item = (String, OwnedObject)> {
+    details.into_iter().filter_map(|detail| {
+        let id = detail.members().text("uuid")?.into_owned();
+        Some((id, detail))
+    })
 }
 
 fn device_names(body: &[u8]) -> Vec<(String, String)> {
@@ -361,11 +513,10 @@ fn device_names(body: &[u8]) -> Vec<(String, String)> {
 }
 
 /// The id of the device that a record names by nothing else.
-fn unnamed_device(record: &EnrichRequest, looked: &Enrichment) -> Option<String> {
-    let shapes = [Some(record.text.as_slice()), looked.details.as_deref()];
+fn unnamed_device(record: &JsonObject<'_>, details: Option<&OwnedObject>) -> Option<String> {
+    let details = details.map(OwnedObject::members);
     let mut id = None;
-    for shape in shapes.into_iter().flatten() {
-        let members = JsonObject::of(shape).ok()?;
+    for members in [Some(record), details.as_ref()].into_iter().flatten() {
         let inner = |name| members.get(name).and_then(JsonObject::of_value);
         let device = inner("device");
         if device
@@ -374,9 +525,9 @@ fn unnamed_device(record: &EnrichRequest, looked: &Enrichment) -> Option<String>
         {
             return None;
         }
-        let own = device.and_then(|device| device.text("uuid"));
-        let context = inner("context").and_then(|context| context.text("deviceUuid"));
-        id = id.or(own.or(context).map(std::borrow::Cow::into_owned));
+        let own = device.and_then(|device| Some(device.text("uuid")?.into_owned()));
+        let context = || Some(inner("context")?.text("deviceUuid")?.into_owned());
+        id = id.or(own).or_else(context);
     }
     id
 }

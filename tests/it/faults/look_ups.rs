@@ -1,10 +1,10 @@
 //! What is looked up beside a record is there when it can be had, and costs no row when it can't.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use sentinel_connector::{
     pipeline::Outcome,
-    simulator::{Product, Target},
+    simulator::{BulkOf, Product, Target, V2Carries},
     source::eset::LookUps,
 };
 use serde_json::Value;
@@ -250,6 +250,47 @@ async fn incidents_carry_what_they_are_about() {
     }
 }
 
+/// More incidents than a run has calls for: what was looked up lands, the rest is the next run's, and
+/// no version of an incident is looked up twice.
+#[tokio::test]
+async fn a_backlog_of_incidents_is_behind_and_what_was_looked_up_lands_as_it_comes() {
+    let mut world = World::with(|options| options.scale = 4.0);
+    world
+        .streams
+        .retain(|endpoint| endpoint.stream == INCIDENTS);
+    world.budget = Duration::from_secs(8);
+    let mut landed = 0;
+    let mut behind = 0;
+    loop {
+        let report = world.run().await.remove(0);
+        landed += report.counts.landed;
+        match report.outcome {
+            Outcome::UpToDate => break,
+            Outcome::Behind => behind += 1,
+            _ => panic!("{report:?}"),
+        }
+        assert!(report.counts.landed > 20, "{report:?}");
+        assert!(behind < 20, "{report:?}");
+    }
+    assert!(behind >= 2, "{behind} runs were too short");
+    let calls = world.simulator.calls().into_iter();
+    let gets = calls.filter(|call| call.target == Some(Target::EsetIncidentsGet));
+    let gets = gets.filter(|call| call.status == 200).count() as u64;
+    assert!(
+        gets >= landed && gets <= landed + 8 * behind,
+        "{gets} calls for {landed} rows"
+    );
+
+    // Read again by the lookback, and none is looked up again.
+    let before = world.simulator.calls().len();
+    world.run_until_done().await;
+    let calls = world.simulator.calls();
+    let again = calls.iter().skip(before);
+    let again = again.filter(|call| call.target == Some(Target::EsetIncidentsGet));
+    assert_eq!(again.count(), 0);
+    world.assert_complete("a backlog of incidents").await;
+}
+
 #[tokio::test]
 async fn the_closing_of_an_incident_lands() {
     let mut world = World::with(|options| options.scale = 0.2);
@@ -287,4 +328,28 @@ async fn the_closing_of_an_incident_lands() {
         );
         assert_eq!(world.number(&count).await, 1, "{id} {version}");
     }
+}
+
+/// Default settings, where the v2 list carries the details: at most three calls for each thousand.
+#[tokio::test]
+async fn a_thousand_detections_with_their_details_take_three_calls() {
+    let bulk = |rows| {
+        let mut world = World::with(|options| {
+            options.v2_carries = V2Carries::AlsoInspect;
+            options.bulk = Some((BulkOf::Detections, rows));
+        });
+        world.look_ups = ALL;
+        world
+            .streams
+            .retain(|endpoint| endpoint.stream == DETECTIONS);
+        world
+    };
+    let mut world = bulk(10_000);
+    let report = world.run().await.remove(0);
+    assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+    assert_eq!((report.counts.landed, report.without_details), (10_000, 0));
+    let calls = world.simulator.calls().into_iter();
+    let calls = calls.filter(|call| call.target != Some(Target::EsetToken));
+    let calls: Vec<_> = calls.map(|call| call.path).collect();
+    assert!(calls.len() <= 30, "{calls:#?}");
 }

@@ -235,12 +235,12 @@ impl<'a, 'w> Cells<'a, 'w> {
         plan: &'a Plan,
         shape: &mut PlanCache,
     ) -> Option<String> {
-        let details = JsonObject::of(looked.details?).ok()?;
+        let details = looked.details?;
         self.looked_up = true;
-        self.fill(&details, plan, shape);
+        self.fill(details, plan, shape);
         self.looked_up = false;
         // What the record says itself is not paid for twice.
-        let left = shape.left.text(&details)?;
+        let left = shape.left.text(details)?;
         let left = JsonObject::of(left.as_bytes()).ok()?;
         let mut new = String::new();
         let mut object = ObjectWriter::new(&mut new);

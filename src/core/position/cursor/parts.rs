@@ -147,6 +147,15 @@ impl Lease {
     }
 }
 
+/// Whether another list carries the details of a stream's records, a thousand a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// It does, and as much of each as can be asked for by id.
+    pub carried: bool,
+    /// When that was found out.
+    pub at: DateTime<Utc>,
+}
+
 /// What a run has done so far, as far as the next step depends on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunProgress {
