@@ -95,8 +95,8 @@ enum Command {
         /// One SELECT
         sql: String,
     },
-    /// Print the tables and their columns as JSON, to compare with those of a workspace
-    Schema,
+    /// Print the tables and their columns, to compare with those of a workspace or to bring them up to these
+    Schema(schema::Arguments),
     /// Serve the simulated services, and print the settings that point anything at them
     Simulate(simulate::SimulateArguments),
     /// Measure speed and memory against the work that nobody can leave out, on this machine alone
@@ -173,10 +173,7 @@ async fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
-        Command::Schema => {
-            schema::schema();
-            Ok(())
-        }
+        Command::Schema(arguments) => schema::schema(&arguments),
         Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
         Command::Bench(arguments) => bench::bench(arguments, clock).await,
     }

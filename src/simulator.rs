@@ -73,11 +73,11 @@ pub use self::{
     fault::{Entry, Fault},
     ingestion::{MAX_CALL, MAX_FIELD, Received},
     options::{
-        BulkOf, DefenderOptions, Options, PageEnd, ROLES, STREAM, STREAM_INCIDENTS, SizeLimit,
-        V2Carries, VaultSecret,
+        BulkOf, DefenderOptions, IncidentUuids, Options, PageEnd, ROLES, STREAM, STREAM_INCIDENTS,
+        SizeLimit, V2Carries, VaultSecret,
     },
     target::Target,
-    world::{Product, World},
+    world::{Finest, Product, World},
 };
 
 /// One call that the simulator has answered.
@@ -129,6 +129,7 @@ impl Simulator {
             options.start,
             options.scale,
             &options.defender.estate,
+            options.finest_time,
         );
         Self(Arc::new(Inner {
             bulk: options
@@ -417,6 +418,7 @@ impl Inner {
                 let has_roles = !bends.kinds.contains(&Kind::NoRoles);
                 self.entra_token(tenant, *version, incoming, has_roles)
             }
+            Place::OpenId { tenant, version } => self.openid(tenant, *version, incoming),
             Place::Identity => self.identity_token(incoming),
             Place::Secret { name } => self.vault_secret(name, incoming),
             Place::Ingestion { dcr, stream } => self.ingest(dcr, stream, incoming),

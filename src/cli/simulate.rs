@@ -13,7 +13,10 @@ use crate::{
     config::Environment,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
-    simulator::{Fault, Options, Simulator, V2Carries, tls, world::defender::Estate},
+    simulator::{
+        Fault, IncidentUuids, Options, Simulator, SizeLimit, V2Carries, tls,
+        world::{Finest, defender::Estate},
+    },
 };
 
 /// The authority with its key: with it, a certificate of the simulator stays trusted.
@@ -42,6 +45,17 @@ pub(super) struct SimulateArguments {
     /// What the v2 feeds of detections carry: the contracts disagree
     #[arg(long, value_enum, default_value_t = V2::CloudOffice)]
     v2_carries: V2,
+    /// What the size limit of the Logs Ingestion API is measured on: the sources disagree. Microsoft's
+    /// own clients send more than it once inflated
+    #[arg(long, value_enum, default_value_t = Limit::Sent)]
+    size_limit: Limit,
+    /// How many digits behind the second ESET's times have at most
+    #[arg(long, value_enum, default_value_t = Digits::Six)]
+    time_digits: Digits,
+    /// What the list of ESET incidents says of detectionUuids and deviceUuids: the documentation has it
+    /// leave them out, and its schema has both
+    #[arg(long, value_enum, default_value_t = Uuids::Empty)]
+    incident_uuids: Uuids,
     /// How many machines Microsoft Defender sees
     #[arg(long, value_name = "N", default_value_t = Estate::default().machines)]
     machines: u64,
@@ -67,6 +81,36 @@ enum V2 {
     All,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Limit {
+    /// The body as it is sent
+    Sent,
+    /// The body once it is inflated
+    Inflated,
+    /// Either
+    Both,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Digits {
+    /// Microseconds
+    #[value(name = "6")]
+    Six,
+    /// Nanoseconds
+    #[value(name = "9")]
+    Nine,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Uuids {
+    /// Nothing
+    Absent,
+    /// That there are none
+    Empty,
+    /// All of them
+    Listed,
+}
+
 pub(super) async fn simulate(arguments: SimulateArguments, clock: SharedClock) -> Result<()> {
     if arguments.list_faults {
         for entry in Fault::catalogue() {
@@ -82,6 +126,20 @@ pub(super) async fn simulate(arguments: SimulateArguments, clock: SharedClock) -
     options.v2_carries = match arguments.v2_carries {
         V2::CloudOffice => V2Carries::OnlyCloudOffice,
         V2::All => V2Carries::AlsoInspect,
+    };
+    options.size_limit = match arguments.size_limit {
+        Limit::Sent => SizeLimit::AsSent,
+        Limit::Inflated => SizeLimit::Uncompressed,
+        Limit::Both => SizeLimit::Both,
+    };
+    options.finest_time = match arguments.time_digits {
+        Digits::Six => Finest::Micros,
+        Digits::Nine => Finest::Nanos,
+    };
+    options.incident_uuids = match arguments.incident_uuids {
+        Uuids::Absent => IncidentUuids::Absent,
+        Uuids::Empty => IncidentUuids::Empty,
+        Uuids::Listed => IncidentUuids::Listed,
     };
     let defender = &mut options.defender;
     defender.estate = Estate {
@@ -112,6 +170,11 @@ pub(super) async fn simulate(arguments: SimulateArguments, clock: SharedClock) -
     screen::complain(&format!(
         "serving the simulated services on {}; Ctrl-C ends it",
         server.base_url
+    ));
+    // The connector knows where names below `localhost` are; most resolvers don't.
+    screen::complain(&format!(
+        "other clients find the vault at https://{}",
+        server.address
     ));
     stop_on_signal()?.cancelled().await;
     for (stream, received) in simulator.received() {

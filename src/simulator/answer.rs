@@ -24,8 +24,6 @@ pub(crate) struct ConnectionLost;
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) method: Method,
-    /// The host that was asked, without its port.
-    pub(crate) host: String,
     /// Scheme, host and port, for links back.
     pub(crate) origin: String,
     pub(crate) path: String,
@@ -51,17 +49,21 @@ impl Incoming {
         let authority = authority.or(named).unwrap_or_default();
         let scheme = head.uri.scheme_str().unwrap_or("https");
         let origin = format!("{scheme}://{authority}");
-        let host = head.uri.host().or(authority.split(':').next());
-        let host = host.unwrap_or_default().to_owned();
         Ok(Self {
             method: head.method,
-            host,
             origin,
             path,
             query,
             headers: head.headers,
             body,
         })
+    }
+
+    /// Host and port that were asked.
+    pub(crate) fn authority(&self) -> &str {
+        self.origin
+            .split_once("://")
+            .map_or("", |(_, authority)| authority)
     }
 
     /// A header's value, when it is text.

@@ -124,6 +124,33 @@ impl Inner {
         })
     }
 
+    /// `GET /{tenant}/v2.0/.well-known/openid-configuration`, or that of v1: where Microsoft's
+    /// libraries look up the endpoint for tokens. Only what is served here is listed, and the
+    /// endpoint for people, without which they take the whole answer for broken.
+    pub(crate) fn openid(&self, tenant: &str, version: Version, incoming: &Incoming) -> Answer {
+        if tenant != self.options.tenant_id {
+            let text = "Tenant not found.";
+            return refuse(StatusCode::BAD_REQUEST, "invalid_tenant", 90_002, text);
+        }
+        let base = format!("{}/{tenant}", incoming.origin);
+        let (oauth, issuer) = match version {
+            Version::V1 => ("oauth2", format!("https://sts.windows.net/{tenant}/")),
+            Version::V2 => ("oauth2/v2.0", format!("{base}/v2.0")),
+        };
+        Answer::ok(json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{base}/{oauth}/authorize"),
+            "token_endpoint": format!("{base}/{oauth}/token"),
+            "token_endpoint_auth_methods_supported":
+                ["client_secret_post", "private_key_jwt"],
+            "response_types_supported": ["code", "id_token"],
+            "subject_types_supported": ["pairwise"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "tenant_region_scope": "EU",
+            "cloud_instance_name": "microsoftonline.com",
+        }))
+    }
+
     /// Whether the form holds the app's secret, or an assertion of its certificate. The assertion's
     /// signature is taken for good.
     fn proves(

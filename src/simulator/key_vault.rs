@@ -14,10 +14,9 @@ impl Inner {
     /// `GET /secrets/{name}`.
     pub(crate) fn vault_secret(&self, name: &str, incoming: &Incoming) -> Answer {
         // `contoso.vault.azure.net` is a vault of `vault.azure.net`.
-        let service = incoming
-            .host
-            .split_once('.')
-            .map_or("", |(_, service)| service);
+        // The port belongs to it: Microsoft's Python client holds both against each other.
+        let authority = incoming.authority();
+        let service = authority.split_once('.').map_or("", |(_, service)| service);
         let resource = format!("https://{service}");
         match self.entra_allows(incoming, &[&resource]) {
             Ok(_) => {}
@@ -52,7 +51,7 @@ impl Inner {
         }
         Answer::ok(json!({
             "value": secret.value,
-            "id": format!("https://{}/secrets/{name}/1", incoming.host),
+            "id": format!("https://{authority}/secrets/{name}/1"),
             "attributes": attributes,
         }))
     }

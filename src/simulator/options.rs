@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::world::defender::Estate;
+use super::world::{Finest, defender::Estate};
 
 /// What the v2 feeds of detections carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,18 @@ pub enum SizeLimit {
     Uncompressed,
     /// Either.
     Both,
+}
+
+/// What the list of ESET incidents says of their detections and devices. The documentation
+/// has it leave both out; whoever calls by the schema takes them for required.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IncidentUuids {
+    /// No `detectionUuids` and no `deviceUuids`.
+    Absent,
+    /// Both as `[]`.
+    Empty,
+    /// Both as the incident itself has them.
+    Listed,
 }
 
 /// What Microsoft Defender is like.
@@ -144,6 +156,10 @@ pub struct Options {
     pub v2_carries: V2Carries,
     /// How a last page ends.
     pub page_end: PageEnd,
+    /// How finely ESET writes its times, at most.
+    pub finest_time: Finest,
+    /// What the list of incidents says of their detections and devices.
+    pub incident_uuids: IncidentUuids,
     /// The Entra tenant.
     pub tenant_id: String,
     /// The app registration.
@@ -213,6 +229,8 @@ impl Options {
             calls_per_second: Some(10),
             v2_carries: V2Carries::OnlyCloudOffice,
             page_end: PageEnd::Empty,
+            finest_time: Finest::Nanos,
+            incident_uuids: IncidentUuids::Absent,
             tenant_id: "5f0c1d2e-7a31-4a55-9c1b-0d6a3b8e4f21".to_owned(),
             client_id: "b3a7e1c4-52d9-4f0e-8a66-91c2d7f05e38".to_owned(),
             client_secret: "simulated~secret.of+the/app".to_owned(),

@@ -19,6 +19,7 @@ pub(crate) enum Place {
     Eset(Call),
     Defender(defender::Call),
     Entra { tenant: String, version: Version },
+    OpenId { tenant: String, version: Version },
     Identity,
     Secret { name: String },
     Ingestion { dcr: String, stream: String },
@@ -43,6 +44,16 @@ impl Place {
                 tenant: (*tenant).to_owned(),
                 version: Version::V1,
             }),
+            (false, [tenant, "v2.0", ".well-known", "openid-configuration"]) => {
+                Some(Self::OpenId {
+                    tenant: (*tenant).to_owned(),
+                    version: Version::V2,
+                })
+            }
+            (false, [tenant, ".well-known", "openid-configuration"]) => Some(Self::OpenId {
+                tenant: (*tenant).to_owned(),
+                version: Version::V1,
+            }),
             (false, ["msi", "token"]) => Some(Self::Identity),
             // Every secret has one version here, which the clients leave empty.
             (false, ["secrets", name] | ["secrets", name, ""]) => Some(Self::Secret {
@@ -60,7 +71,7 @@ impl Place {
         match self {
             Self::EsetToken => Target::EsetToken,
             Self::Defender(call) => call.target(),
-            Self::Entra { .. } => Target::EntraToken,
+            Self::Entra { .. } | Self::OpenId { .. } => Target::EntraToken,
             Self::Identity => Target::Identity,
             Self::Secret { .. } => Target::KeyVault,
             Self::Ingestion { .. } => Target::Ingestion,

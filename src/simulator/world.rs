@@ -29,6 +29,7 @@ use self::{
 };
 
 pub(crate) use self::company::DEVICES;
+pub use self::lane::Finest;
 
 /// How many days of history exist before the start, at least.
 pub const HISTORY_DAYS: i64 = 7;
@@ -84,21 +85,28 @@ impl World {
     /// The world of `seed` whose history begins a week before `start`, with `scale` times the
     /// usual number of events.
     pub fn new(seed: u64, start: DateTime<Utc>, scale: f64) -> Self {
-        Self::with_estate(seed, start, scale, &Estate::default())
+        Self::with_estate(seed, start, scale, &Estate::default(), Finest::Nanos)
     }
 
-    /// The same world, with as much for Microsoft Defender to see as `estate` says.
-    pub fn with_estate(seed: u64, start: DateTime<Utc>, scale: f64, estate: &Estate) -> Self {
+    /// That world, with as much for Microsoft Defender to see as `estate` says, and with ESET's
+    /// times written as `finest` says, at most.
+    pub fn with_estate(
+        seed: u64,
+        start: DateTime<Utc>,
+        scale: f64,
+        estate: &Estate,
+        finest: Finest,
+    ) -> Self {
         let start = nanos(start);
         let origin = start - start.rem_euclid(DAY) - HISTORY_DAYS * DAY;
         let lane = |salt: u64, per_day: f64| {
-            Lane::new(super::dice::hash(seed, &[salt]), origin, per_day * scale)
+            Lane::new(super::dice::hash(seed, &[salt]), origin, per_day * scale).written(finest)
         };
         let ids = Ids::new(seed);
         Self {
             seed,
             ids,
-            company: Company::new(seed, ids),
+            company: Company::new(seed, ids, finest),
             lanes: Product::ALL.map(|product| lane(product as u64, product.per_day())),
             incidents: lane(9, INCIDENTS_PER_DAY),
             defender: Defender::new(seed, ids, origin, start, scale, estate),

@@ -34,7 +34,10 @@ const SAMPLE: usize = 8;
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Body {
+    // The documentation writes the members in upper case, the SDKs in lower case.
+    #[serde(alias = "query")]
     query: String,
+    #[serde(alias = "timespan")]
     timespan: Option<String>,
 }
 

@@ -31,7 +31,16 @@ impl Call {
             }
             (false, ["graph", "v1.0", "security", "alerts_v2"]) => Some(Self::Alerts),
             (false, ["graph", "v1.0", "security", "incidents"]) => Some(Self::Incidents),
-            (true, ["graph", "v1.0", "security", "runHuntingQuery"]) => Some(Self::Hunting),
+            // OData has a short and a full name for it; Microsoft's SDKs use the full one.
+            (
+                true,
+                [
+                    "graph",
+                    "v1.0",
+                    "security",
+                    "runHuntingQuery" | "microsoft.graph.security.runHuntingQuery",
+                ],
+            ) => Some(Self::Hunting),
             (false, ["tvm-export", rest @ ..]) => Some(Self::File {
                 path: rest.join("/"),
             }),

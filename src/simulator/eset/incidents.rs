@@ -13,6 +13,7 @@ use crate::simulator::{
     Inner,
     answer::Answer,
     dice::Dice,
+    options::IncidentUuids,
     world::{ids::Kind, incident::Version},
 };
 
@@ -44,7 +45,16 @@ impl Inner {
         }
         let records: Vec<Value> = page
             .iter()
-            .map(|version| self.world.incident(*version, false))
+            .map(|version| match self.options.incident_uuids {
+                IncidentUuids::Absent => self.world.incident(*version, false),
+                IncidentUuids::Listed => self.world.incident(*version, true),
+                IncidentUuids::Empty => {
+                    let mut record = self.world.incident(*version, false);
+                    record["detectionUuids"] = json!([]);
+                    record["deviceUuids"] = json!([]);
+                    record
+                }
+            })
             .collect();
         let next = more.then_some(Page {
             snapshot,

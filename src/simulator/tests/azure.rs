@@ -369,3 +369,44 @@ async fn the_vault_challenges_and_then_answers() {
         403
     );
 }
+
+#[tokio::test]
+async fn the_port_of_a_vault_is_part_of_its_challenge() {
+    let bench = Bench::new().await;
+    for host in ["vault.localhost:7443", "127.0.0.1:7443"] {
+        let path = format!("https://{host}/secrets/eset-password/?api-version=7.6");
+        let got = bench.send("GET", &path, &[], "").await;
+        let challenge = got.headers["www-authenticate"].to_str().unwrap();
+        let (_, resource) = host.split_once('.').unwrap();
+        assert!(
+            challenge.ends_with(&format!("resource=\"https://{resource}\"")),
+            "{challenge}"
+        );
+        let token = bench.simulator.token_for(&format!("https://{resource}"));
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        let got = bench.send("GET", &path, &headers, "").await;
+        let id = format!("https://{host}/secrets/eset-password/1");
+        assert_eq!(got.json()["id"], json!(id));
+    }
+}
+
+#[tokio::test]
+async fn both_versions_of_entra_tell_where_their_tokens_are() {
+    let bench = Bench::new().await;
+    let tenant = options().tenant_id;
+    for (path, endpoint) in [("v2.0/", "oauth2/v2.0/token"), ("", "oauth2/token")] {
+        let of = |tenant: &str| {
+            format!("https://localhost:7443/{tenant}/{path}.well-known/openid-configuration")
+        };
+        let got = bench.send("GET", &of(&tenant), &[], "").await;
+        assert_eq!(got.status, 200);
+        assert_eq!(
+            got.json()["token_endpoint"],
+            json!(format!("https://localhost:7443/{tenant}/{endpoint}"))
+        );
+        let got = bench.send("GET", &of("nobody"), &[], "").await;
+        assert_eq!(got.status, 400);
+        assert_eq!(got.json()["error"], "invalid_tenant");
+    }
+}

@@ -305,3 +305,29 @@ async fn a_thousand_times_the_company_costs_nothing_until_it_is_read() {
     let got = bench.ask(&format!("/defender/api/machines/{id}")).await;
     assert_eq!((got.status, &got.json()["id"]), (200, &json!(id)));
 }
+
+#[tokio::test]
+async fn hunting_has_two_names_and_spells_its_members_either_way() {
+    let bench = Bench::new().await;
+    let bearer = bench.bearer_for(GRAPH).await;
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let query = "DeviceEvents | where Timestamp >= datetime(2026-03-03T10:00:00.0000000Z) and \
+                 Timestamp < datetime(2026-03-04T10:00:00.0000000Z) | take 5";
+    for name in [
+        "runHuntingQuery",
+        "microsoft.graph.security.runHuntingQuery",
+    ] {
+        for body in [
+            json!({"Query": query, "Timespan": "P7D"}),
+            json!({"query": query, "timespan": "P7D"}),
+        ] {
+            let path = format!("/graph/v1.0/security/{name}");
+            let got = bench.send("POST", &path, &headers, body.to_string()).await;
+            assert_eq!(got.status, 200, "{name} {body}");
+            assert_eq!(got.json()["results"].as_array().unwrap().len(), 5);
+        }
+    }
+}

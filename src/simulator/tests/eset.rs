@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::*;
+use crate::simulator::{IncidentUuids, world::Finest};
 
 #[tokio::test]
 async fn the_pages_of_a_window_add_up_to_the_window() {
@@ -441,4 +442,59 @@ async fn a_large_world_costs_no_more_than_its_page() {
     );
     assert_eq!(bench.get(&path).await.uuids("detections").len(), 100);
     assert!(bench.world().known(Product::Protect, start()) > 6_000_000);
+}
+
+#[tokio::test]
+async fn times_have_nine_digits_unless_told_otherwise() {
+    for (finest, most) in [(Finest::Nanos, 9), (Finest::Micros, 6)] {
+        let bench = Bench::with(Options {
+            finest_time: finest,
+            ..options()
+        })
+        .await;
+        let mut digits = BTreeSet::new();
+        for (list, path) in [
+            ("detections", format!("{V1}?pageSize=200")),
+            ("incidents", format!("{INCIDENTS}?pageSize=100")),
+            ("devices", format!("{DEVICES}?pageSize=100")),
+        ] {
+            let page = bench.get(&path).await.json();
+            for record in page[list].as_array().unwrap() {
+                let times = record.as_object().unwrap().iter();
+                for (_, time) in times.filter(|(name, _)| name.ends_with("Time")) {
+                    let fraction = time.as_str().unwrap().split_once('.');
+                    digits.insert(fraction.map_or(0, |(_, fraction)| fraction.len() - 1));
+                }
+            }
+        }
+        assert_eq!(digits.last(), Some(&most));
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_incidents_says_of_uuids_what_the_options_say() {
+    for uuids in [
+        IncidentUuids::Absent,
+        IncidentUuids::Empty,
+        IncidentUuids::Listed,
+    ] {
+        let bench = Bench::with(Options {
+            incident_uuids: uuids,
+            ..options()
+        })
+        .await;
+        let page = bench.get(&format!("{INCIDENTS}?pageSize=20")).await.json();
+        let record = &page["incidents"][0];
+        let path = format!("{INCIDENTS}/{}", record["uuid"].as_str().unwrap());
+        let one = bench.get(&path).await.json();
+        for member in ["detectionUuids", "deviceUuids"] {
+            let expected = match uuids {
+                IncidentUuids::Absent => None,
+                IncidentUuids::Empty => Some(json!([])),
+                IncidentUuids::Listed => Some(one["incident"][member].clone()),
+            };
+            assert_eq!(record.get(member), expected.as_ref(), "{uuids:?}");
+            assert_ne!(one["incident"][member], json!([]));
+        }
+    }
 }

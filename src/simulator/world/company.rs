@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     ids::{Ids, Kind},
-    lane::{DAY, Moment},
+    lane::{DAY, Finest, Moment},
 };
 use crate::simulator::dice::Dice;
 
@@ -101,12 +101,13 @@ pub(crate) fn user(seed: u64, number: u64) -> String {
 pub(crate) struct Company {
     seed: u64,
     ids: Ids,
+    finest: Finest,
     pub(crate) devices: Vec<Device>,
     pub(crate) users: Vec<String>,
 }
 
 impl Company {
-    pub(crate) fn new(seed: u64, ids: Ids) -> Self {
+    pub(crate) fn new(seed: u64, ids: Ids, finest: Finest) -> Self {
         let devices = (0..DEVICES)
             .map(|number| Device::new(seed, ids, number))
             .collect();
@@ -114,6 +115,7 @@ impl Company {
         Self {
             seed,
             ids,
+            finest,
             devices,
             users,
         }
@@ -154,7 +156,7 @@ impl Company {
             "isMaster": false,
             "isMobile": kind == "SMARTPHONE",
             "isMuted": dice.one_in(20),
-            "lastSyncTime": Moment::new(sync, dice.next()).text(),
+            "lastSyncTime": Moment::new(sync, dice.next(), self.finest).text(),
             "managementDomain": DOMAIN,
             "operatingSystem": {
                 "bitness": 64,

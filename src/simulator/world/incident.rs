@@ -59,7 +59,7 @@ pub(crate) struct Version {
 impl World {
     /// The steps of an incident: one time for its creation, one for each update.
     pub(crate) fn incident_steps(&self, number: u64) -> impl Iterator<Item = Version> + use<> {
-        let seed = self.seed;
+        let (seed, finest) = (self.seed, self.incidents.finest());
         let created = self.incidents.created(number);
         let path = path(seed, number);
         let mut updated = created;
@@ -69,7 +69,7 @@ impl World {
                 let gap = dice
                     .range(low.unsigned_abs(), high.unsigned_abs())
                     .cast_signed();
-                updated = Moment::new(updated.nanos + gap, dice.next());
+                updated = Moment::new(updated.nanos + gap, dice.next(), finest);
             }
             Version {
                 number,

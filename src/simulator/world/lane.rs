@@ -24,6 +24,15 @@ const LATE_STRIDE: u64 = 16;
 /// The longest that a late device keeps its reports.
 pub(crate) const LATE: i64 = 60 * HOUR;
 
+/// The finest that a time is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finest {
+    /// With six digits behind the second.
+    Micros,
+    /// With nine: a protobuf timestamp may have them, and not everybody reads them.
+    Nanos,
+}
+
 /// A time together with the number of fraction digits it is written with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
@@ -33,11 +42,12 @@ pub(crate) struct Moment {
 
 impl Moment {
     /// `nanos` cut to the precision that `bits` choose.
-    pub(crate) fn new(nanos: i64, bits: u64) -> Self {
+    pub(crate) fn new(nanos: i64, bits: u64, finest: Finest) -> Self {
         let (digits, unit) = match bits % 8 {
             0..=2 => (0, SECOND),
             3 | 4 => (3, 1_000_000),
             5 | 6 => (6, 1_000),
+            _ if finest == Finest::Micros => (6, 1_000),
             _ => (9, 1),
         };
         Self {
@@ -78,6 +88,7 @@ pub(crate) struct Lane {
     seed: u64,
     origin: i64,
     interval: i64,
+    finest: Finest,
 }
 
 impl Lane {
@@ -93,7 +104,17 @@ impl Lane {
             seed,
             origin,
             interval: interval.max(1),
+            finest: Finest::Nanos,
         }
+    }
+
+    /// The lane with times that are written as `finest` says, at most.
+    pub(crate) fn written(self, finest: Finest) -> Self {
+        Self { finest, ..self }
+    }
+
+    pub(crate) fn finest(&self) -> Finest {
+        self.finest
     }
 
     /// When the service knows the event.
@@ -146,12 +167,16 @@ impl Lane {
         let delay = dice
             .range(low.unsigned_abs(), high.unsigned_abs())
             .cast_signed();
-        Moment::new(self.arrival(number) - delay, dice.next())
+        Moment::new(self.arrival(number) - delay, dice.next(), self.finest)
     }
 
     /// When an event without delay happened, as it is written.
     pub(crate) fn created(&self, number: u64) -> Moment {
-        Moment::new(self.arrival(number), hash(self.seed, &[3, number]))
+        Moment::new(
+            self.arrival(number),
+            hash(self.seed, &[3, number]),
+            self.finest,
+        )
     }
 
     /// The events of `[from, to)` by the time of the event, numbers of `[start, end)` only, in the

@@ -433,3 +433,29 @@ fn the_form() {
         form["parameters"]["outputs"]["spare"] = json!("[basics('name')]");
     });
 }
+
+/// A workspace by its name or its GUID, which portals show first, is answered by a sentence.
+#[test]
+fn a_workspace_that_is_no_resource_id() {
+    for given in [
+        "law-sentinel",
+        "",
+        "4a0c8e0e-1d52-4a36-9d8e-0f4c8d9f2b61",
+        "/subscriptions/4a0c8e0e-1d52-4a36-9d8e-0f4c8d9f2b61/resourceGroups/siem",
+        "/subscriptions/4a0c8e0e-1d52-4a36-9d8e-0f4c8d9f2b61/resourceGroups/siem/providers/Microsoft.Storage/storageAccounts/law",
+    ] {
+        let given = json!({ "workspaceResourceId": given });
+        let error = deploy(&template(), &parameters(&given)).unwrap_err();
+        assert!(
+            error.contains(
+                "workspaceResourceId is not the resource id of a Log Analytics workspace"
+            ),
+            "{error}"
+        );
+    }
+    // Azure does not care for upper and lower case, and the portal writes both.
+    let lower = deployed(&json!({}));
+    let upper = super::WORKSPACE.replace("/resourceGroups/", "/resourcegroups/");
+    let upper = deployed(&json!({ "workspaceResourceId": upper }));
+    assert_eq!(lower.resources.len(), upper.resources.len());
+}

@@ -35,6 +35,7 @@ const OF_TEMPLATES: &[(&str, usize, usize)] = &[
     ("string", 1, 1),
     ("subscription", 0, 0),
     ("subscriptionResourceId", 2, 99),
+    ("toLower", 1, 1),
     ("toObject", 2, 3),
     ("union", 2, 99),
     ("uniqueString", 1, 99),

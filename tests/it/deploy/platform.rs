@@ -16,7 +16,8 @@ pub(super) const WORKSPACE_LOCATION: &str = "westeurope";
 pub(super) fn reference(arguments: &[String], resources: &[&Resource]) -> Result<Value, String> {
     let id = &arguments[0];
     let full = arguments.get(2).is_some_and(|word| word == "Full");
-    if id == WORKSPACE && full {
+    // Azure does not tell upper from lower case in ids.
+    if id.eq_ignore_ascii_case(WORKSPACE) && full {
         return Ok(json!({ "location": WORKSPACE_LOCATION }));
     }
     let resource = resources.iter().find(|resource| resource.id == *id);

@@ -60,6 +60,7 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value> {
             json!(parts.split(&text(&values[1])?).collect::<Vec<_>>())
         }
         "replace" => json!(text(&values[0])?.replace(&text(&values[1])?, &text(&values[2])?)),
+        "toLower" => json!(text(&values[0])?.to_lowercase()),
         "last" => array(&values[0])?.pop().ok_or("the last of nothing")?,
         "createArray" => json!(values),
         "createObject" => {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sentinel_connector::{
     pipeline::Outcome,
-    simulator::{BulkOf, Product, Target, V2Carries},
+    simulator::{BulkOf, IncidentUuids, Product, Target, V2Carries},
     source::eset::LookUps,
 };
 use serde_json::Value;
@@ -218,7 +218,21 @@ async fn a_look_up_that_is_refused_is_asked_for_again_some_hours_later() {
 
 #[tokio::test]
 async fn incidents_carry_what_they_are_about() {
-    let mut world = World::with(|options| options.scale = 0.2);
+    // Whatever the list says of it.
+    for uuids in [
+        IncidentUuids::Absent,
+        IncidentUuids::Empty,
+        IncidentUuids::Listed,
+    ] {
+        carried(uuids).await;
+    }
+}
+
+async fn carried(uuids: IncidentUuids) {
+    let mut world = World::with(|options| {
+        options.scale = 0.2;
+        options.incident_uuids = uuids;
+    });
     for _ in 0..4 {
         world.run_until_done().await;
         let now = world.looks[INCIDENTS].last().unwrap().ended;

@@ -125,12 +125,7 @@ async fn an_admin_looks_after_the_deployed_app_from_a_laptop() {
     // On the laptop there is no platform, and nothing but the app settings and the login.
     tenant.unset("IDENTITY_");
     let host = tenant.settings["KEY_VAULT_URL"].clone();
-    let host = host
-        .trim_start_matches("https://vault.")
-        .split(':')
-        .next()
-        .unwrap()
-        .to_owned();
+    let host = host.trim_start_matches("https://vault.").to_owned();
     logged_in(
         &tenant,
         &[
