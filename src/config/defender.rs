@@ -15,7 +15,7 @@ const GRAPH_URL: &str = "https://graph.microsoft.com";
 /// The scope of tokens for Defender for Endpoint. It does not follow the host.
 const API_SCOPE: &str = "https://api.securitycenter.microsoft.com/.default";
 
-/// Hosts by region or cloud (defender.md 1).
+/// Hosts by region or cloud (`docs/contracts/defender.md`, *Hosts and tokens*).
 const HOSTS: &[(&str, &str)] = &[
     ("us", "https://us.api.security.microsoft.com"),
     ("eu", "https://eu.api.security.microsoft.com"),

@@ -1,6 +1,6 @@
 //! Every setting that the program reads, in one table.
 //!
-//! `check` prints it, the README and `local.settings.json.example` are tested against it, and a
+//! `check` prints it, `docs/settings.md` and `local.settings.json.example` are tested against it, and a
 //! name that is nearly in it is warned of.
 
 use super::environment::Environment;

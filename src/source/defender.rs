@@ -54,7 +54,8 @@ use export::Exports;
 use links::admits;
 use quotas::Rest;
 
-/// The APIs, as endpoints name them. Each has quotas of its own (defender.md 2).
+/// The APIs, as endpoints name them. Each has quotas of its own (`docs/contracts/defender.md`,
+/// *Quotas*).
 pub(crate) const MDE: &str = "mde";
 pub(crate) const BY_MACHINE: &str = "mde by machine";
 pub(crate) const EXPORT: &str = "mde export";
@@ -206,7 +207,8 @@ impl Connection {
     }
 
     /// The application roles that none of these endpoints needs, which one token opens. A token that
-    /// can't be looked into says nothing; one of Graph is not looked into, as Microsoft asks (defender.md 1).
+    /// can't be looked into says nothing; one of Graph is not looked into, as Microsoft asks
+    /// (`docs/contracts/defender.md`, *Hosts and tokens*).
     pub async fn roles_beyond(&self, endpoints: &[&Endpoint]) -> Result<Vec<Beyond>> {
         let Some(first) = endpoints.first() else {
             return Ok(Vec::new());

@@ -46,7 +46,7 @@ export function queries() {
     ...connectorQueries(connector()),
     ...workbookQueries(workbook()),
     ...playbookQueries(playbook()),
-    ...blocks(read("README.md")).map((text, at) => [`README block ${at + 1}`, text]),
+    ...pages().flatMap((page) => blocks(read(page)).map((text, at) => [`page ${page} block ${at + 1}`, text])),
   ];
 }
 
@@ -74,6 +74,13 @@ const flat = (items) => items.flatMap((item) => (item.type === 12 ? flat(item.co
 export function playbookQueries(template) {
   const texts = [...JSON.stringify(template).matchAll(/"query":"((?:[^"\\]|\\.)*)"/g)].map(([, text]) => JSON.parse(`"${text}"`));
   return texts.map((text) => ["playbook", text.replace(/@\{[^}]*\}/g, "10.1.2.3")]);
+}
+
+/** README.md and the pages of docs/. */
+export function pages() {
+  const folder = fs.readdirSync(path.join(ROOT, "docs"), { recursive: true });
+  const found = folder.filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`);
+  return ["README.md", ...found.sort()];
 }
 
 /** The KQL blocks of a Markdown text. */

@@ -16,6 +16,7 @@ import tempfile
 
 import duckdb_kql
 import yaml
+from duckdb_kql.translate import functions
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONTENT = ROOT / "sentinel"
@@ -40,6 +41,16 @@ STAND_INS = [
     (r"\bingestion_time\(\)", "TimeGenerated", "rows are stamped when they are sent"),
     (r"geo_info_from_ip_address\(\w+\)", f"dynamic({PLACE})", "every address is in one place: where it is, is not tested"),
 ]
+
+# What the engine lacks and DuckDB has, by the same meaning.
+LENT = {
+    "url_decode": ("url_decode({0})", 1),
+    "set_union": ("to_json(list_distinct(list_concat(CAST(to_json({0}) AS JSON[]), CAST(to_json({1}) AS JSON[]))))", 2),
+    # The first of two members counts.
+    "bag_merge": ("json_merge_patch(to_json({1}), to_json({0}))", 2),
+}
+for lent, (template, arity) in LENT.items():
+    functions.SCALAR_FUNCTIONS[lent] = functions.FunctionSpec(lent, "template", template, (arity,), (), "")
 
 SPAN = re.compile(r"^-(\d+)(s|m|h|d)$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -53,13 +53,33 @@ def severity(row):
     return "High" if score >= 60 else "Medium" if score >= 50 else "Low" if score >= 1 else "Informational"
 
 
+def name(row):
+    """What a detection is called: simulated circumstances are sentences, and name nothing."""
+    return row["displayName"] or (row["typeName"] if row["typeName"] != "nil" else "") or ""
+
+
 def action(row):
+    if defender(row):
+        return of_evidence(row)
     details = (row["additionalFields"] or {}).get("@details") or {}
     answers = (row["responses"] or []) + (details.get("responses") or [])
     said = {str(one.get(key) or "").lower() for one in answers for key in ("displayName", "actionType")}
+    if not any(text and not text.endswith("unspecified") for text in said):
+        return "NA"
     if any(word in text for text in said for word in ("clean", "delet", "quarantin")):
         return "Cleaned"
     return "Blocked" if any("terminat" in text for text in said) else "None"
+
+
+def of_evidence(row):
+    """Of an alert its evidence tells what was done."""
+    said = {str(one.get(key) or "").lower() for one in evidence(row) for key in ("remediationStatus", "detectionStatus")}
+    said -= {"", "none", "unknown", "unknownfuturevalue", "notfound"}
+    if not said:
+        return "NA"
+    if said & {"active", "unremediated", "partiallyremediated", "declined", "pendingapproval", "running"}:
+        return "None"
+    return "Cleaned" if "remediated" in said else "Blocked" if said & {"prevented", "blocked", "terminated"} else "None"
 
 
 def moment(text):
@@ -115,7 +135,7 @@ def weaknesses():
     found = collections.defaultdict(int)
     for row in STREAMS["defender.vulnerabilities"]:
         cve = row["typeName"]
-        if cve.startswith("CVE-"):
+        if cve.startswith(("CVE-", "TVM-")):
             key = (row["deviceUuid"], cve, row["objectName"], row["additionalFields"]["productVersion"])
             found[key] = catalogue.get(cve, 0)
     last = {}
@@ -173,7 +193,7 @@ class Demo(unittest.TestCase):
         weak = ("VULNERABILITY", "APPLICATION_PATCH")
         expected = sorted(
             row["recordId"] for row in DETECTIONS
-            if not defender(row) and severity(row) == "High" and action(row) == "None" and not row["resolved"]
+            if not defender(row) and severity(row) == "High" and action(row) in ("None", "NA") and not row["resolved"]
             and not (row["category"] or "").endswith(weak)
         )
         self.assertTrue(expected)
@@ -182,7 +202,7 @@ class Demo(unittest.TestCase):
     def test_what_is_on_many_devices_is_found(self):
         apart = ("VULNERABILITY", "APPLICATION_PATCH", "FIREWALL_RULE")
         rows = [row for row in DETECTIONS if not defender(row) and not (row["category"] or "").endswith(apart)]
-        expected = several(lambda row: row["displayName"], lambda row: row["deviceUuid"], 5, rows)
+        expected = several(name, lambda row: row["deviceUuid"], 5, rows)
         self.assertTrue(expected)
         self.assertEqual(found("SameThreatOnManyDevices", "Name"), expected)
 
@@ -264,7 +284,7 @@ class Demo(unittest.TestCase):
         key = lambda row: (row["objectHashSha1"].lower(), row["deviceUuid"])
         blocked = {}
         for row in rows:
-            if action(row) != "None":
+            if action(row) not in ("None", "NA"):
                 blocked[key(row)] = min(happened(row), blocked.get(key(row), happened(row)))
 
         def ran(row):
@@ -274,15 +294,15 @@ class Demo(unittest.TestCase):
 
         expected = sorted(
             row["recordId"] for row in rows
-            if action(row) == "None" and ran(row) and key(row) in blocked and happened(row) > blocked[key(row)]
+            if action(row) in ("None", "NA") and ran(row) and key(row) in blocked and happened(row) > blocked[key(row)]
         )
         self.assertEqual(found("BlockedThenExecuted", "DetectionId"), expected)
 
     def test_hunting_finds_what_there_is(self):
         first = {}
         for row in DETECTIONS:
-            if row["displayName"]:
-                key = (defender(row), row["displayName"])
+            if name(row):
+                key = (defender(row), name(row))
                 first[key] = min(happened(row), first.get(key, happened(row)))
         yesterday = WORKSPACE.now - datetime.timedelta(days=1)
         self.assertEqual(found("NewThreats", "Name"), sorted(name for (_, name), at in first.items() if at > yesterday))
@@ -405,9 +425,10 @@ def texts():
     playbook = (engine.CONTENT / "playbooks/CommentOnIncident/azuredeploy.json").read_text()
     for text in re.findall(r'"query": ("(?:[^"\\]|\\.)*")', playbook):
         yield "playbook", re.sub(r"@\{[^}]*\}", "10.1.2.3", json.loads(text))
-    readme = (engine.ROOT / "README.md").read_text()
-    for at, text in enumerate(re.findall(r"^```(?:kql|kusto)\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)):
-        yield f"README block {at + 1}", text
+    for page in [engine.ROOT / "README.md", *sorted((engine.ROOT / "docs").rglob("*.md"))]:
+        found = re.findall(r"^```(?:kql|kusto)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        for at, text in enumerate(found):
+            yield f"{page.relative_to(engine.ROOT)} block {at + 1}", text
 
 
 def document(path):

@@ -112,6 +112,68 @@ class Detections(unittest.TestCase):
         self.assertEqual(run("IntegrationDetections(ago(1h), ago(20m))", ESET), [])
         self.assertEqual(len(run("IntegrationDetections(ago(1h), now())", ESET)), 1)
 
+    def test_a_threat_without_a_display_name_is_named_by_what_there_is(self):
+        sentence = "Event occurred on a file that was modified."
+        expected = [
+            ("Win32/Quillspan.KT", "nil", "Malware: Other", "Win32/Quillspan.KT"),
+            ("", "nil", "Malware: VBS/TrojanDownloader.Agent.YUI", "VBS/TrojanDownloader.Agent.YUI"),
+            ("nil", "None", "Potentially unwanted application: PDFTool.B", "PDFTool.B"),
+            ("", "TCP Port scanning attack", "Eicar", "Eicar"),
+            ("", "TCP Port scanning attack", sentence, "TCP Port scanning attack"),
+            ("", "TCP Port scanning attack", "null", "TCP Port scanning attack"),
+            ("", "nil", sentence, sentence),
+            ("", "nil", "", ""),
+        ]
+        rows = [
+            ESET | {"recordId": str(at), "displayName": name, "typeName": kind, "context": {"circumstances": told}}
+            for at, (name, kind, told, _) in enumerate(expected)
+        ]
+        found = {row["DetectionId"]: row["Name"] for row in run("IntegrationDetections()", *rows)}
+        self.assertEqual([found[str(at)] for at in range(len(rows))], [one[-1] for one in expected])
+        stock = {row["EventOriginalUid"]: row["EventMessage"] for row in run("ESETProtectPlatform", rows[1])}
+        self.assertEqual(list(stock.values()), ["VBS/TrojanDownloader.Agent.YUI"])
+
+    def test_what_was_done_is_what_responses_or_evidence_say(self):
+        def graph(*pairs):
+            names = ("remediationStatus", "detectionStatus")
+            return ALERT | {"context": {"evidence": [dict(zip(names, pair)) for pair in pairs]}}
+
+        expected = [
+            (ESET | {"responses": [{"displayName": "Cleaned by deleting"}]}, "Cleaned"),
+            (ESET | {"responses": [{"displayName": "Connection terminated"}]}, "Blocked"),
+            (ESET | {"responses": [{"displayName": "Unable to clean"}]}, "None"),
+            (ESET | {"responses": [{"actionType": "OBJECT_ACTION_TYPE_NO_ACTION"}]}, "None"),
+            (ESET | {"responses": [{"displayName": "", "actionType": "OBJECT_ACTION_TYPE_UNSPECIFIED"}]}, "NA"),
+            (ESET | {"responses": [{"displayName": "nil"}]}, "NA"),
+            (ESET, "NA"),
+            (graph(("remediated", "prevented")), "Cleaned"),
+            (graph(("none", "prevented"), ("none", "detected")), "Blocked"),
+            (graph(("none", "blocked")), "Blocked"),
+            (graph(("blocked", "unknown")), "Blocked"),
+            (graph(("remediated", "detected"), ("active", "detected")), "None"),
+            (graph(("unremediated", "detected")), "None"),
+            (graph(("none", "detected")), "None"),
+            (graph(("none", "unknownFutureValue")), "NA"),
+        ]
+        rows = [row | {"recordId": str(at)} for at, (row, _) in enumerate(expected)]
+        found = {row["DetectionId"]: row["Action"] for row in run("IntegrationDetections()", *rows)}
+        self.assertEqual([found[str(at)] for at in range(len(rows))], [action for _, action in expected])
+
+    def test_words_for_nothing_are_no_values(self):
+        nothing = {"userNameBase": "nil", "deviceDisplayName": "None", "objectHashSha1": "null", "deviceUuid": "0"}
+        addresses = {"networkCommunication": {"localIpAddress": "null", "remoteIpAddress": "nil", "protocolName": "0"}}
+        [row] = run("IntegrationDetections()", ESET | nothing | addresses)
+        names = ("UserName", "DeviceName", "FileHash", "DeviceId", "LocalAddress", "RemoteAddress")
+        self.assertEqual([row[name] for name in names], [""] * 6)
+        self.assertEqual(json.loads(row["DeviceIds"]), [])
+        [row] = run("ESETProtectPlatform", ESET | nothing | addresses)
+        self.assertEqual((row["NetworkProtocol"], row["User"], row["SrcIpAddr"]), ("", "", ""))
+
+    def test_devices_of_an_alert_are_told_once_and_none_is_empty(self):
+        about = [{"mdeDeviceId": "m1"}, {"mdeDeviceId": "m2"}, {"mdeDeviceId": "m1"}, {"mdeDeviceId": ""}, {"mdeDeviceId": None}]
+        [row] = run("IntegrationDetections()", ALERT | {"context": {"evidence": about}})
+        self.assertEqual(sorted(json.loads(row["DeviceIds"])), ["m1", "m2"])
+
     def test_others_stay_out_of_the_stock_function(self):
         other = ESET | {"streamName": "", "providerName": "Contoso", "recordId": "x", "detectionUuid": "x"}
         rows = run("ESETProtectPlatform", ESET, STOCK | {"detectionUuid": "d9"}, ALERT, MACHINE, HEALTH, other)
@@ -141,8 +203,16 @@ class Assets(unittest.TestCase):
             [row] = run(f"AssetByAddress('{address}')", MACHINE, ALERT)
             self.assertEqual((row["DeviceName"], row["OpenAlerts"], row["WorstAlert"]), ("srv-01", 1, "High"))
 
+    def test_an_address_is_found_however_it_is_spelt(self):
+        for address in ("2001:DB8:0::0001", "[2001:db8::1]", "::ffff:10.1.2.3"):
+            self.assertEqual([row["DeviceName"] for row in run(f"AssetByAddress('{address}')", MACHINE)], ["srv-01"], address)
+
     def test_other_addresses_find_nothing(self):
-        for address in ("10.1.2.30", "10.1.2", "", "127.0.0.1"):
+        local = [{"ipAddress": one} for one in ("127.0.0.1", "::1", "FE80::1", "169.254.1.2")]
+        machine = MACHINE | {"additionalFields": MACHINE["additionalFields"] | {"ipAddresses": local}}
+        for address in ("0:0::1", "FE80:0::1%eth0", "169.254.1.2"):
+            self.assertEqual(run(f"AssetByAddress('{address}')", machine), [], address)
+        for address in ("10.1.2.30", "10.1.2", "", "127.0.0.1", "10.1.2.3/8"):
             self.assertEqual(run(f"AssetByAddress('{address}')", MACHINE, ALERT), [])
 
     def test_a_device_that_is_gone_is_not_found(self):
@@ -199,6 +269,57 @@ class Asim(unittest.TestCase):
         self.assertEqual((row["ThreatCategory"], row["AttackTechniques"]), ("Trojan", "T1059, T1204.002"))
 
 
+    def test_a_threat_without_a_display_name_has_its_names_and_its_category(self):
+        nothing = {"responses": [{"description": "", "displayName": ""}], "objectName": "", "objectUrl": "script"}
+        told = {"displayName": "", "typeName": "nil", "context": {"circumstances": "Malware: VBS/TrojanDownloader.Agent.YUI"}}
+        [row] = run("ASimAlertEventESETProtect()", ESET | told | nothing)
+        self.assertEqual({row["AlertName"], row["ThreatName"]}, {"VBS/TrojanDownloader.Agent.YUI"})
+        found = [row[name] for name in ("ThreatCategory", "EventResult", "FileName", "FilePath", "ThreatOriginalCategory")]
+        self.assertEqual(found, ["Trojan", "NA", "", "", ""])
+
+    def test_a_path_is_read_in_each_of_its_spellings(self):
+        paths = {
+            "file:///home/ann/x.sh": ("/home/ann/x.sh", "x.sh"),
+            "file:///C:/Program%20Files/a.exe": (r"C:\Program Files\a.exe", "a.exe"),
+            "file:///C:/a+b%C3%A9.exe": ("C:\\a+b\u00e9.exe", "a+b\u00e9.exe"),
+            "FILE://localhost/C:/a.exe": (r"C:\a.exe", "a.exe"),
+            "file://srv/share/a%20b.exe": (r"\\srv\share\a b.exe", "a b.exe"),
+            "file://///srv/share/a.exe": (r"\\srv\share\a.exe", "a.exe"),
+            r"C:\Temp\a.zip\b": (r"C:\Temp\a.zip\b", "b"),
+            r"\\srv\share\a.exe": (r"\\srv\share\a.exe", "a.exe"),
+            r"%TEMP%\100%20.exe": (r"%TEMP%\100%20.exe", "100%20.exe"),
+            "C:/a/b.exe": (r"C:\a\b.exe", "b.exe"),
+            "/tmp/100%20x": ("/tmp/100%20x", "100%20x"),
+            "script": ("", ""),
+            "https://files.example/a.exe": ("", ""),
+        }
+        rows = [ESET | {"recordId": str(at), "objectUrl": url} for at, url in enumerate(paths)]
+        found = {row["AlertId"]: row for row in run("ASimAlertEventESETProtect()", *rows)}
+        places = [(found[str(at)]["FilePath"], found[str(at)]["FileName"]) for at in range(len(rows))]
+        self.assertEqual(dict(zip(paths, places)), paths)
+        self.assertEqual(found[str(len(rows) - 1)]["Url"], "https://files.example/a.exe")
+
+    def test_a_name_of_its_own_is_kept_and_a_path_in_its_place_is_read(self):
+        rows = [
+            ESET | {"recordId": "1", "objectUrl": "file:///tmp/x", "objectName": "setup.exe"},
+            ESET | {"recordId": "2", "objectUrl": "", "objectName": r"C:\Temp\setup.exe"},
+        ]
+        found = {row["AlertId"]: (row["FilePath"], row["FileName"]) for row in run("ASimAlertEventESETProtect()", *rows)}
+        self.assertEqual(found, {"1": ("/tmp/x", "setup.exe"), "2": (r"C:\Temp\setup.exe", "setup.exe")})
+
+    def test_the_other_end_stands_in_additional_fields(self):
+        attacked = {"networkCommunication": {"remoteIpAddress": "203.0.113.7", "remotePort": 4444}, "processUuid": "0"}
+        [row] = run("ASimAlertEventESETProtect()", ESET | attacked)
+        fields = json.loads(row["AdditionalFields"])
+        self.assertEqual((fields["RemoteIpAddr"], fields["RemotePortNumber"]), ("203.0.113.7", 4444))
+        self.assertEqual((fields["mitreTechniques"], row["ProcessId"]), (["T1059", "T1204.002"], ""))
+        [row] = run("ASimAlertEventESETProtect()", ESET | {"processUuid": "4712"})
+        self.assertNotIn("RemoteIpAddr", json.loads(row["AdditionalFields"]))
+        self.assertEqual(row["ProcessId"], "4712")
+        [row] = run("ASimAlertEventESETProtect()", ESET | {"processUuid": "0b1c6d0f-7a06-4f57-9c3d-6b8a2e4f7c78"})
+        self.assertEqual(row["ProcessId"], "")
+
+
 class Connector(unittest.TestCase):
     def connected(self, *rows):
         definition = json.loads((CONTENT / "data-connectors/SentinelConnector.json").read_text())
@@ -206,8 +327,8 @@ class Connector(unittest.TestCase):
         [row] = run(text, *rows)
         return row["IsConnected"]
 
-    def runs(self, *ago, stream="eset.detections", outcome="up-to-date"):
-        fields = {"run": {"stream": stream, "outcome": outcome}}
+    def runs(self, *ago, stream="eset.detections", outcome="up-to-date", **more):
+        fields = {"run": {"stream": stream, "outcome": outcome} | more}
         return [HEALTH | {"TimeGenerated": f"-{span}", "additionalFields": fields} for span in ago]
 
     def test_a_quiet_tenant_is_connected(self):
@@ -231,13 +352,11 @@ class Connector(unittest.TestCase):
         failed = self.runs("15m", "10m", "5m", outcome="failed")
         self.assertIs(self.connected(*self.runs("30m", "25m", "20m"), *failed), False)
 
-    def test_a_stream_that_is_off_though_it_was_read_before_is_not_connected(self):
-        well = self.runs("30m", "25m", "20m")
+    def test_a_stream_that_never_was_there_is_no_fault_and_one_that_was_is(self):
         off = self.runs("15m", "10m", "5m", outcome="off")
-        self.assertIs(self.connected(*well, *off), True)
-        for run in off:
-            run["additionalFields"]["run"]["errorKind"] = "config"
-        self.assertIs(self.connected(*well, *off), False)
+        self.assertIs(self.connected(*off), True)
+        lost = self.runs("15m", "10m", "5m", outcome="off", errorKind="config")
+        self.assertIs(self.connected(*self.runs("30m", "25m", "20m"), *lost), False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,13 @@
 //! What is written down, held against the program.
 
-use std::{collections::BTreeSet, fmt::Write, fs, path::Path, process::Command, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
 use chrono::Utc;
 use sentinel_connector::{
@@ -15,7 +22,7 @@ fn file(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-/// The table of settings, as it stands between two marks of the README.
+/// The table of settings, as it stands between two marks of its page.
 fn settings_table() -> String {
     let mut table = String::from("| setting | meaning |\n|---|---|\n");
     for setting in SETTINGS
@@ -29,14 +36,14 @@ fn settings_table() -> String {
 }
 
 #[test]
-fn the_readme_lists_every_setting_as_the_program_explains_it() {
-    let readme = file("README.md");
-    let table = readme.split("<!-- settings -->\n").nth(1).unwrap();
+fn the_page_of_settings_lists_every_one_as_the_program_explains_it() {
+    let page = file("docs/settings.md");
+    let table = page.split("<!-- settings -->\n").nth(1).unwrap();
     let table = table.split("<!-- /settings -->").next().unwrap();
     assert_eq!(
         table,
         settings_table(),
-        "the table of README.md should be:\n{}",
+        "the table of docs/settings.md should be:\n{}",
         settings_table()
     );
 }
@@ -57,8 +64,8 @@ fn the_readme_names_every_function_and_command() {
 
 #[test]
 fn the_role_that_is_enough_for_a_stream_is_told_wherever_roles_are() {
-    let readme = file("README.md");
-    let table = readme.split("## Microsoft Defender").nth(1).unwrap();
+    let page = file("docs/defender.md");
+    let table = page.split("\n## Streams\n").nth(1).unwrap();
     let table = table.split("\n## ").next().unwrap();
     let of_defender = endpoints().filter(|one| one.stream.starts_with("defender."));
     for endpoint in of_defender {
@@ -70,9 +77,9 @@ fn the_role_that_is_enough_for_a_stream_is_told_wherever_roles_are() {
 
 #[test]
 fn the_tables_of_the_native_connector_are_all_told_of_and_what_they_cost() {
-    let readme = file("README.md");
-    let section = readme.split("**The 22 tables**").nth(1).unwrap();
-    let section = section.split("\n\n**").next().unwrap();
+    let page = file("docs/defender.md");
+    let section = page.split("\n## The 22 tables\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
     let hunted = hunting::tables().iter().map(|table| table.name);
     let told = hunted.filter(|name| section.contains(&format!("`{name}`")));
     assert_eq!(told.count(), 21);
@@ -80,6 +87,244 @@ fn the_tables_of_the_native_connector_are_all_told_of_and_what_they_cost() {
         assert!(section.contains(&format!("`{name}`")), "{name}");
     }
     assert!(section.contains("pay for it twice"));
+}
+
+/// The pages: README.md, those beside it, and those under docs/.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in [".", "docs", "docs/contracts"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = Path::new(folder).join(entry.unwrap().file_name());
+            if path.extension().is_some_and(|kind| kind == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// A heading's anchor, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    let kept = kept.chars().map(|one| if one == ' ' { '-' } else { one });
+    kept.filter(|one| one.is_alphanumeric() || "-_".contains(*one))
+        .collect()
+}
+
+/// The anchors of a page; lines of code are none.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let outside = page.split("```").step_by(2);
+    let lines = outside.flat_map(str::lines);
+    let headings = lines.filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| anchor(line.trim_start_matches('#')))
+        .collect()
+}
+
+/// The links of a page to files of the repository, as they are written.
+fn relative_links(page: &str) -> Vec<&str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| {
+        let target = rest.split([')', ' ']).next()?;
+        (!target.contains("://")).then_some(target)
+    });
+    targets.collect()
+}
+
+/// What is wrong with the links of a page.
+fn broken(page: &Path, text: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    for link in relative_links(text) {
+        let (name, place) = link.split_once('#').unwrap_or((link, ""));
+        let path = match name {
+            "" => root.join(page),
+            name => root.join(page.parent().unwrap()).join(name),
+        };
+        let there = if place.is_empty() {
+            path.exists()
+        } else {
+            fs::read_to_string(path).is_ok_and(|target| anchors(&target).contains(place))
+        };
+        if !there {
+            wrong.push(format!("{}: {link}", page.display()));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file_and_a_heading() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text = file(page.to_str().unwrap());
+        wrong.extend(broken(&page, &text));
+    }
+    assert_eq!(wrong, [""; 0]);
+    let readme = Path::new("README.md");
+    for bad in ["docs/absent.md", "docs/settings.md#absent", "#absent"] {
+        assert_eq!(broken(readme, &format!("[a]({bad})")).len(), 1, "{bad}");
+    }
+}
+
+#[test]
+fn the_readme_is_short_and_leads_to_every_page() {
+    let readme = file("README.md");
+    assert!(readme.lines().count() <= 200, "{}", readme.lines().count());
+    let led = relative_links(&readme);
+    for page in pages() {
+        let page = page.strip_prefix(".").unwrap_or(&page);
+        let name = page.to_str().unwrap();
+        let is_contract = name.starts_with("docs/contracts/") && !name.ends_with("README.md");
+        assert!(
+            name == "README.md" || is_contract || led.contains(&name),
+            "{name}"
+        );
+    }
+    let contracts = file("docs/contracts/README.md");
+    for page in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/contracts")).unwrap()
+    {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        assert!(name == "README.md" || contracts.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn the_two_commands_of_a_newcomer_stand_in_the_readme() {
+    let readme = file("README.md");
+    for command in ["cargo run --release -- demo", "tests/run"] {
+        assert!(
+            readme.contains(&format!("```sh\n{command}\n```")),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn every_path_of_the_repository_that_a_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rooms = [
+        "src/",
+        "tests/",
+        "docs/",
+        "sentinel/",
+        "schemas/",
+        "package/",
+    ];
+    let mut named = 0;
+    for page in [
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/contracts/README.md",
+    ] {
+        let text = file(page);
+        let outside: Vec<_> = text.split("```").step_by(2).collect();
+        for path in outside
+            .iter()
+            .flat_map(|part| part.split('`').skip(1).step_by(2))
+        {
+            let path = path.split([' ', '#']).next().unwrap();
+            if rooms.iter().any(|room| path.starts_with(room)) {
+                assert!(root.join(path).exists(), "{page}: {path}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
+/// Rust files under a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn what_a_comment_cites_stands_in_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    let mut cited = 0;
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        // A citation may be broken by the end of its line.
+        let comments: Vec<_> = text
+            .lines()
+            .filter_map(|line| {
+                Some(
+                    line.trim_start()
+                        .strip_prefix("//")?
+                        .trim_start_matches(['/', '!']),
+                )
+            })
+            .map(str::trim)
+            .collect();
+        let comments = comments.join(" ");
+        for word in comments.split_whitespace() {
+            let word = word.trim_matches(|one: char| !one.is_alphanumeric());
+            if Path::new(word).extension().is_some_and(|kind| kind == "md") {
+                assert!(root.join(word).is_file(), "{}: {word}", path.display());
+            }
+        }
+        for citation in comments.split("`docs/").skip(1) {
+            let (page, rest) = citation.split_once('`').unwrap();
+            if let Some(section) = rest.strip_prefix(", *") {
+                let section = section.split('*').next().unwrap();
+                let page = file(&format!("docs/{page}"));
+                assert!(
+                    anchors(&page).contains(&anchor(section)),
+                    "{}: {section}",
+                    path.display()
+                );
+                cited += 1;
+            }
+        }
+    }
+    assert!(cited >= 5, "{cited}");
+}
+
+#[test]
+fn the_glossary_has_at_most_forty_words() {
+    let page = file("docs/architecture.md");
+    let table = page.split("<!-- glossary -->").nth(1).unwrap();
+    let table = table.split("<!-- /glossary -->").next().unwrap();
+    let words = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let words: Vec<_> = words
+        .map(|line| line.split('|').nth(1).unwrap().trim())
+        .collect();
+    assert!((30..=40).contains(&words.len()), "{}", words.len());
+    for word in [
+        "filter",
+        "enrich",
+        "dead letter",
+        "deliver",
+        "transition",
+        "pool",
+        "receipt",
+    ] {
+        assert!(words.contains(&word), "{word}");
+    }
+}
+
+#[test]
+fn the_picture_shows_the_end_of_the_demo() {
+    let picture = file("docs/demo.svg");
+    assert!(picture.contains("records pulled ="));
+    for endpoint in endpoints() {
+        let hunted = endpoint.stream.starts_with("defender.hunting.");
+        let shown = picture.contains(&format!(">{} ", endpoint.stream));
+        assert!(
+            hunted || shown,
+            "{}: draw it again with docs/picture.py",
+            endpoint.stream
+        );
+    }
 }
 
 #[test]
@@ -112,9 +357,8 @@ fn named_by_functions() -> BTreeSet<String> {
 fn whoever_takes_over_or_begins_is_told_every_setting_that_a_function_names() {
     let named = named_by_functions();
     assert!(named.contains("PUSH_SCHEDULE"), "{named:?}");
-    let readme = file("README.md");
-    let section = readme.split("## From the stock connector").nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
+    let page = file("docs/stock-connector.md");
+    let section = page.split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with('|'));
     let changes: String = rows.filter_map(|row| row.split('|').nth(1)).collect();
     let example: serde_json::Value =

@@ -1,4 +1,4 @@
-//! The streams as data. Shapes: defender.md 2, after Microsoft's reference.
+//! The streams as data. Shapes after Microsoft's reference: `docs/contracts/defender.md`, *Lists*.
 
 use std::time::Duration;
 

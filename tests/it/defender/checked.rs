@@ -63,7 +63,7 @@ async fn a_missing_licence_or_role_is_named_exactly() {
 
 #[tokio::test]
 async fn roles_that_no_stream_needs_are_named_once() {
-    // As the README's table has it, each stream finds its own role and no other.
+    // As the table of `docs/defender.md` has it, each stream finds its own role and no other.
     let mut tenant = holding(
         "machines,vulnerabilities,software-vulnerabilities,alerts,incidents",
         &[

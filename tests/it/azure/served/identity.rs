@@ -108,7 +108,7 @@ fn path_with(folder: &Path) -> String {
     format!("{}:/usr/bin:/bin", folder.join("bin").display())
 }
 
-/// The README's recipe: the app settings in `local.settings.json`, and a login.
+/// The recipe of `docs/operate.md`: the app settings in `local.settings.json`, and a login.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_admin_looks_after_the_deployed_app_from_a_laptop() {
     let (mut tenant, _azurite) = without_keys().await;
