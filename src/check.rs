@@ -13,7 +13,6 @@ use crate::{
     app::{App, FUNCTIONS},
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
-        mapping::batch::Batch,
         position::{
             cursor::{Slice, StreamState},
             window::{Passes, Window, delta},
@@ -25,7 +24,7 @@ use crate::{
         exchange::{Limits, Reply},
         expiry::{self, Lasts},
     },
-    pipeline::Job,
+    pipeline::{self, Job},
     sink::Sink,
     source::defender,
     storage::Storage,
@@ -269,11 +268,11 @@ async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'
     }
 }
 
-/// Hands over no rows at all: enough to know that some would be taken.
+/// Hands over no rows at all: enough to know whether some would be taken.
 async fn check_sink(sink: &dyn Sink, tables: &[&str], findings: &mut Findings<'_>) {
     for table in tables {
         let what = format!("sink: {table}");
-        match sink.push(&Batch::new(table)).await {
+        match sink.check(table).await {
             Ok(()) => findings.ok(&what, "takes rows"),
             Err(error) => findings.bad(&what, &error.to_string()),
         }
@@ -330,9 +329,13 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
     };
     let endpoint = job.source.endpoint();
     match job.source.page(&slice, "", limits).await {
-        Ok((Reply::Answer(response), _)) => {
-            findings.ok(&what, "may be read");
-            let ahead = response.date().map(|theirs| clock.now() - theirs);
+        Ok((Reply::Answer(response), records)) => {
+            let date = response.date();
+            match pipeline::look_through(job, slice, response, records, limits, clock).await {
+                Ok(()) => findings.ok(&what, "may be read"),
+                Err(error) => findings.bad(&what, &error.to_string()),
+            }
+            let ahead = date.map(|theirs| clock.now() - theirs);
             if let Some(note) = ahead.and_then(clock_note) {
                 findings.note(&what, &note);
             }

@@ -48,6 +48,7 @@ mod deliver;
 mod filing;
 pub mod health;
 mod lease;
+mod look;
 mod map;
 mod read;
 mod report;
@@ -55,6 +56,7 @@ mod snapshot;
 mod split;
 mod write;
 
+pub use look::look_through;
 pub use report::{Counts, Outcome, Report};
 
 pub(crate) use dead_letter::id as letter_id;

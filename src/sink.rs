@@ -40,6 +40,11 @@ pub trait Sink: Send + Sync {
     /// Hands over a stamped batch, all rows or none. `Ok` means that they are safe.
     async fn push(&self, batch: &Batch) -> std::result::Result<(), PushError>;
 
+    /// Finds out, as far as that is possible without a row, whether rows of a table would be taken.
+    async fn check(&self, table: &str) -> std::result::Result<(), PushError> {
+        self.push(&Batch::new(table)).await
+    }
+
     /// The same for a batch whose JSON nobody needs once it is safe: while the sink holds it in a
     /// smaller form, the batch need not, and its room is free. After an error the batch is as it was.
     async fn push_away(

@@ -47,4 +47,11 @@ impl Tokens for Scoped {
         };
         Ok(token.expose_secret().into())
     }
+
+    async fn with_roles(&self, lacks: &str, limits: &Limits) -> Option<Arc<str>> {
+        let lacks = SecretString::from(lacks);
+        let tokens = &self.tokens;
+        let other = tokens.with_roles(&self.scope, &lacks, limits.deadline);
+        Some(other.await?.expose_secret().into())
+    }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     core::protocol::{
-        odata::{self, ErrorDialect},
+        odata::{self, ErrorDialect, Refusal},
         retry::{Action, Sent, action, backoff, retry_after},
     },
     error::{Error, Result},
@@ -59,6 +59,12 @@ pub struct Limits {
 pub trait Tokens: Send + Sync {
     /// A token. One that the service has `refused` is replaced, once for all who hold it.
     async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>>;
+
+    /// Another token than one that `lacks` a role, at most one in the run that these limits are
+    /// of; none when another one would say the same.
+    async fn with_roles(&self, _lacks: &str, _limits: &Limits) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// How a service wants to be asked.
@@ -179,9 +185,11 @@ impl ApiClient {
         let mut refusals = 0;
         let mut response_id: Option<HeaderValue> = None;
         let mut empties = 0;
+        let mut with_roles: Option<Arc<str>> = None;
         loop {
             let token = match &self.tokens {
                 None => None,
+                Some(_) if with_roles.is_some() => with_roles.clone(),
                 Some(tokens) => Some(tokens.bearer(refused.as_deref(), limits).await?),
             };
             self.turn(question, limits, began).await?;
@@ -193,10 +201,19 @@ impl ApiClient {
             let exchange = self.transport.send(request);
             let exchange = self.within(limits, question.manner.patience, exchange);
             let (what, wait) = match exchange.await {
+                Err(error) if error.is_blocked() => {
+                    return Err(Error::from(error).context(place(question)));
+                }
                 Err(error) => (error.to_string(), None),
                 Ok(response) => {
-                    let (response, action, what, in_words) =
+                    let (response, refusal) =
                         self.understood(question, response, sent, limits).await;
+                    let Refusal {
+                        action,
+                        what,
+                        lacks_role,
+                        wait: in_words,
+                    } = refusal;
                     let what = match warning(&response) {
                         Some(said) => {
                             tracing::warn!(question = question.name, said, "the service warns");
@@ -205,7 +222,7 @@ impl ApiClient {
                         None => what,
                     };
                     match action {
-                        Action::Accept => return Ok(Reply::Answer(response)),
+                        Action::Accept => return Ok(Reply::Answer(data(question, response))),
                         Action::Empty if empties == EMPTIES => {
                             return Ok(Reply::Answer(nothing(response)));
                         }
@@ -221,6 +238,14 @@ impl ApiClient {
                         Action::PositionRefused => return Ok(Reply::PositionRefused(what)),
                         Action::NotOffered => return Ok(Reply::NotOffered(what)),
                         Action::NotThere => return Ok(Reply::NotThere(what)),
+                        // Consent may be younger than the token.
+                        Action::Forbidden if lacks_role && with_roles.is_none() => {
+                            with_roles = self.with_roles(token.as_deref(), limits).await;
+                            if with_roles.is_none() {
+                                return Ok(Reply::Forbidden(what));
+                            }
+                            continue;
+                        }
                         Action::Forbidden => return Ok(Reply::Forbidden(what)),
                         Action::Unexpected => return Ok(Reply::Unexpected(what, response)),
                         Action::Pending => {
@@ -241,15 +266,12 @@ impl ApiClient {
                         Action::Authorize if refusals < NEW_TOKENS => {
                             tracing::debug!(question = question.name, "access token refused");
                             refused = token;
+                            with_roles = None;
                             refusals += 1;
                             continue;
                         }
                         Action::Authorize => {
-                            return Err(Error::config(format!(
-                                "{}: {what} even with a new access token: check the account's \
-                                 rights",
-                                place(question)
-                            )));
+                            return Err(still_refused(question, &what));
                         }
                         Action::Retry => {
                             let asked_for = self.asked_for(&response).or(in_words);
@@ -275,13 +297,19 @@ impl ApiClient {
         response: Response,
         sent: Sent,
         limits: &Limits,
-    ) -> (Response, Action, String, Option<Duration>) {
+    ) -> (Response, Refusal) {
+        let plain = |action, what| Refusal {
+            action,
+            lacks_role: false,
+            wait: None,
+            what,
+        };
         let Some(asks) = question.manner.asks else {
-            let (action, what) = (action(response.status, sent), described(&response));
-            return (response, action, what, None);
+            let refusal = plain(action(response.status, sent), described(&response));
+            return (response, refusal);
         };
         if response.status == StatusCode::OK {
-            return (response, Action::Accept, String::new(), None);
+            return (response, plain(Action::Accept, String::new()));
         }
         let (status, headers) = (response.status, response.headers.clone());
         let body = self.within(limits, EXCHANGE_TIMEOUT, response.whole_body());
@@ -293,7 +321,11 @@ impl ApiClient {
             headers,
             body: Box::pin(stream::once(async { Ok(body) })),
         };
-        (response, refusal.action, refusal.what, refusal.wait)
+        (response, refusal)
+    }
+
+    async fn with_roles(&self, lacks: Option<&str>, limits: &Limits) -> Option<Arc<str>> {
+        self.tokens.as_ref()?.with_roles(lacks?, limits).await
     }
 
     /// Waits for the rate limit to let the question through, but not beyond the deadline.
@@ -421,6 +453,39 @@ pub fn place(question: &ApiRequest) -> String {
     let path = path.find('/').and_then(|at| path.get(at..)).unwrap_or("/");
     let path = path.split('?').next().unwrap_or_default();
     format!("{}: {} {path}", question.name, question.method)
+}
+
+/// The host of a question's URL.
+fn host(question: &ApiRequest) -> &str {
+    let rest = question.url.split_once("://").map_or("", |(_, rest)| rest);
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    // A name and a password may stand in front of it.
+    host.rsplit('@').next().unwrap_or_default()
+}
+
+/// The error of new tokens that are refused as well.
+fn still_refused(question: &ApiRequest, what: &str) -> Error {
+    Error::config(format!(
+        "{}: {what} even with a new access token: check the account's rights",
+        place(question)
+    ))
+}
+
+/// The answer; in place of a web page one whose body can't be read: a parser's words about its first
+/// letter would tell nobody that the service did not answer.
+fn data(question: &ApiRequest, response: Response) -> Response {
+    if !response.is_page() {
+        return response;
+    }
+    let error = TransportError::new(format!(
+        "a web page came in place of data: does a proxy or a sign-in page answer for `{}`? let it \
+         admit this app",
+        host(question)
+    ));
+    Response {
+        body: Box::pin(stream::once(async { Err(error) })),
+        ..response
+    }
 }
 
 /// A list without records, in place of a 404 that says so.

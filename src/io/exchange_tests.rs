@@ -281,3 +281,105 @@ fn a_question_shows_neither_host_nor_query_nor_body() {
         r#"Question("eset.detections: GET /v1/detections")"#
     );
 }
+
+/// Tokens `t1`, and `t2` for those that lack a role; what each question was given in its place.
+struct Consented;
+
+#[async_trait]
+impl Tokens for Consented {
+    async fn bearer(&self, _: Option<&str>, _: &Limits) -> Result<Arc<str>> {
+        Ok("t1".into())
+    }
+
+    async fn with_roles(&self, lacks: &str, _: &Limits) -> Option<Arc<str>> {
+        assert_eq!(lacks, "t1");
+        Some("t2".into())
+    }
+}
+
+#[tokio::test]
+async fn a_missing_role_is_believed_when_a_new_token_lacks_it_too() {
+    let lacks = |role: &str| {
+        let message = format!("Missing application roles. API required roles: {role}.");
+        let body = serde_json::json!({"error": {"code": "Forbidden", "message": message}});
+        Step::Answer(403, Vec::new(), body.to_string(), Duration::ZERO)
+    };
+    let mut question = question();
+    question.manner.asks = Some(ErrorDialect::List);
+    let peer = Peer::new([], [lacks("SecurityAlert.Read.All"), Step::ok("{}")]);
+    let asker = peer.asker().with_tokens(Arc::new(Consented));
+    let reply = asker.ask(&question, &peer.limits(60)).await.unwrap();
+    assert_eq!(body_of(reply).await, "{}");
+    let asked = peer.asked();
+    let (first, second) = asked.split_once('\n').unwrap();
+    assert!(
+        first.contains("Bearer t1") && second.contains("Bearer t2"),
+        "{asked}"
+    );
+
+    let both = [
+        lacks("SecurityAlert.Read.All"),
+        lacks("SecurityAlert.Read.All"),
+    ];
+    let peer = Peer::new([], both);
+    let asker = peer.asker().with_tokens(Arc::new(Consented));
+    let reply = asker.ask(&question, &peer.limits(60)).await.unwrap();
+    assert!(matches!(reply, Reply::Forbidden(what) if what.contains("SecurityAlert.Read.All")));
+    assert_eq!(peer.asked_times(), 2);
+
+    // A 403 that names no role says nothing of the token.
+    let peer = Peer::new([], [Step::status(403)]);
+    let asker = peer.asker().with_tokens(Arc::new(Consented));
+    let reply = asker.ask(&question, &peer.limits(60)).await.unwrap();
+    assert!(matches!(reply, Reply::Forbidden(_)));
+    assert_eq!(peer.asked_times(), 1);
+}
+
+#[tokio::test]
+async fn a_web_page_is_no_answer_and_names_the_host() {
+    let page = Step::ok("<html>blocked by your company</html>")
+        .header("content-type", "text/html; charset=utf-8");
+    let peer = Peer::new([], [page]);
+    let asked = peer.asker();
+    let Reply::Answer(response) = asked.ask(&question(), &peer.limits(60)).await.unwrap() else {
+        panic!("an answer");
+    };
+    let error = response.whole_body().await.unwrap_err().to_string();
+    assert!(
+        error.contains("web page") && error.contains("`secret-host.example`"),
+        "{error}"
+    );
+    assert!(
+        !error.contains("secret-query") && !error.contains("company"),
+        "{error}"
+    );
+}
+
+/// A peer that a proxy stands in front of.
+struct Inspected;
+
+#[async_trait]
+impl crate::io::http::Transport for Inspected {
+    async fn send(&self, _: Request) -> std::result::Result<Response, TransportError> {
+        Err(TransportError::blocked("the certificate is not trusted"))
+    }
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_is_told_at_once_to_the_operator() {
+    let peer = Peer::new([], []);
+    let asker = ApiClient {
+        transport: Arc::new(Inspected),
+        ..peer.asker()
+    };
+    let Err(error) = asker.ask(&question(), &peer.limits(60)).await else {
+        panic!("an error");
+    };
+    assert_eq!(error.kind(), Kind::Config);
+    let text = error.to_string();
+    assert!(
+        text.contains("eset.detections: GET /v1/detections: the certificate"),
+        "{text}"
+    );
+    assert_eq!(seconds_of(&peer), 0);
+}

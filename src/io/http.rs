@@ -54,6 +54,12 @@ impl Response {
         Some(date.to_utc())
     }
 
+    /// True when a web page came, as of a proxy or for people who shall sign in.
+    pub fn is_page(&self) -> bool {
+        self.header("content-type")
+            .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
+    }
+
     /// A header's value, when it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -63,14 +69,66 @@ impl Response {
 /// The exchange failed below HTTP: no connection, or it died. Whether the peer saw the request is
 /// not known. The text holds no URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TransportError(String);
+#[error("{text}")]
+pub struct TransportError {
+    text: String,
+    is_blocked: bool,
+}
 
 impl TransportError {
     /// An error with this text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self {
+            text: text.into(),
+            is_blocked: false,
+        }
     }
+
+    /// An error that stays until the operator changes what stands in the way; the text says how.
+    pub fn blocked(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_blocked: true,
+        }
+    }
+
+    /// True when no further try helps until the operator has acted.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+}
+
+impl From<TransportError> for Error {
+    fn from(error: TransportError) -> Self {
+        if error.is_blocked {
+            Self::config(error.text)
+        } else {
+            Self::transient(error.text)
+        }
+    }
+}
+
+/// The error of an exchange with `host` whose causes, one after the other, read like this.
+fn told(host: &str, causes: String) -> TransportError {
+    if causes.contains("UnknownIssuer") {
+        return TransportError::blocked(format!(
+            "the certificate of `{host}` is not trusted (UnknownIssuer): if a proxy inspects TLS, \
+             name the file with its authority's certificate in `EXTRA_CA_FILE`"
+        ));
+    }
+    if causes.contains("proxy authorization required") {
+        return wants_login(host);
+    }
+    TransportError::new(causes)
+}
+
+/// The error of a proxy's 407.
+fn wants_login(host: &str) -> TransportError {
+    TransportError::blocked(format!(
+        "the proxy in front of `{host}` wants a login (407 Proxy Authentication Required): put it \
+         into `HTTPS_PROXY` (`http://USER:PASSWORD@PROXY:PORT`), or let the proxy admit `{host}` \
+         without; if it inspects TLS, name its authority's certificate in `EXTRA_CA_FILE`"
+    ))
 }
 
 /// Sends one request and comes back with the status; the body follows as a stream.
@@ -151,9 +209,15 @@ impl Network {
 #[async_trait]
 impl Transport for Network {
     async fn send(&self, request: Request) -> std::result::Result<Response, TransportError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
         let request =
             reqwest::Request::try_from(request.map(reqwest::Body::from)).map_err(failed)?;
-        let response = self.client()?.execute(request).await.map_err(failed)?;
+        let response = self.client()?.execute(request).await;
+        let response = response.map_err(|error| told(&host, chain(&error.without_url())))?;
+        // No service of ours is a proxy.
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(wants_login(&host));
+        }
         Ok(Response {
             status: response.status(),
             headers: response.headers().clone(),
@@ -200,5 +264,41 @@ impl Transport for axum::Router {
             headers: head.headers,
             body,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn what_a_proxy_does_is_named_with_its_fix_and_no_further_try_helps() {
+        let inspected = told(
+            "login.example",
+            "error sending request: client error (Connect): invalid peer certificate: \
+             UnknownIssuer"
+                .to_owned(),
+        );
+        let login = told(
+            "graph.example",
+            "error sending request: client error (Connect): tunnel error: proxy authorization \
+             required"
+                .to_owned(),
+        );
+        for (error, host, word) in [
+            (inspected, "`login.example`", "UnknownIssuer"),
+            (login, "`graph.example`", "407"),
+        ] {
+            assert!(error.is_blocked());
+            let error = Error::from(error);
+            assert_eq!(error.kind(), Kind::Config);
+            let text = error.to_string();
+            assert!(text.contains(host) && text.contains(word), "{text}");
+            assert!(text.contains("EXTRA_CA_FILE"), "{text}");
+        }
+        let other = told("login.example", "connection reset by peer".to_owned());
+        assert!(!other.is_blocked());
+        assert_eq!(Error::from(other).kind(), Kind::Transient);
     }
 }

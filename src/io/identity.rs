@@ -5,7 +5,11 @@
 //! settings nor tests can put it. Tokens are held here and not there, so that a refused one can be
 //! replaced, and so that time is our [`Clock`](super::clock::Clock)'s.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use azure_identity::Executor;
@@ -30,7 +34,7 @@ mod failure;
 mod managed;
 
 pub use certificate::Certificate;
-pub(crate) use failure::{FailureSigns, kinds, seen};
+pub(crate) use failure::{FailureSigns, blocked, kinds, seen};
 
 /// A token is replaced this long before it expires: as long as the Azure SDKs do it.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -44,6 +48,13 @@ const PATIENCE_WITH_CLI: Duration = Duration::from_secs(30);
 /// Who asks for more patience than this is asked again all the same.
 const LONGEST_REST: TimeDelta = TimeDelta::hours(1);
 
+/// How long a refused secret is not sent again: the streams of a run are told at once, and the next
+/// run asks anew.
+const REFUSAL_HOLDS: TimeDelta = TimeDelta::minutes(1);
+
+/// How long a token that could not be replaced early is used on before somebody asks again.
+const EARLY_AGAIN: TimeDelta = TimeDelta::minutes(5);
+
 /// How often a token is asked for.
 const ATTEMPTS: u32 = 3;
 
@@ -52,6 +63,17 @@ const ATTEMPTS: u32 = 3;
 pub trait RenewableTokens: AccessTokens {
     /// A token in place of one that a service has `refused`, once for all who hold it.
     async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString>;
+
+    /// Another token than one that `lacks` a role, asked for once in the run that ends then; none
+    /// when there is no other.
+    async fn with_roles(
+        &self,
+        _scope: &str,
+        _lacks: &SecretString,
+        _run: DateTime<Utc>,
+    ) -> Option<SecretString> {
+        None
+    }
 }
 
 /// Tokens that can be shared.
@@ -157,7 +179,20 @@ impl Credential {
 /// A token with its end.
 struct GrantedToken {
     token: SecretString,
+    /// It is replaced from then on.
+    renew: DateTime<Utc>,
     until: DateTime<Utc>,
+}
+
+impl GrantedToken {
+    /// A token that is replaced shortly before its end.
+    fn until(token: SecretString, until: DateTime<Utc>) -> Self {
+        Self {
+            token,
+            renew: until - SKEW,
+            until,
+        }
+    }
 }
 
 /// The tokens of one credential, one for each scope.
@@ -168,6 +203,16 @@ pub struct Identity {
     /// Runs `az`; none for a process of its own.
     executor: Option<Arc<dyn Executor>>,
     held: Mutex<ScopeToken>,
+    refusals: std::sync::Mutex<Vec<Refusal>>,
+}
+
+/// A proof that Entra refuses.
+struct Refusal {
+    /// The scope that it was sent for; none when it is refused for each.
+    scope: Option<String>,
+    proof: SecretString,
+    until: DateTime<Utc>,
+    why: Error,
 }
 
 /// What was granted, by scope, and how long whoever grants wants to be left alone.
@@ -175,6 +220,8 @@ pub struct Identity {
 struct ScopeToken {
     granted: HashMap<String, GrantedToken>,
     rest: Option<Backoff>,
+    /// The run in which a token for new roles was asked for, by scope.
+    with_roles: HashMap<String, DateTime<Utc>>,
 }
 
 struct Backoff {
@@ -225,6 +272,7 @@ impl Identity {
             clock,
             executor,
             held: Mutex::default(),
+            refusals: std::sync::Mutex::default(),
         })
     }
 
@@ -235,13 +283,22 @@ impl Identity {
 
     async fn get(&self, scope: &str, refused: Option<&SecretString>) -> Result<SecretString> {
         // ScopeToken while asking: whoever comes meanwhile gets the same answer.
-        let mut held = self.held.lock().await;
+        self.get_held(&mut *self.held.lock().await, scope, refused)
+            .await
+    }
+
+    async fn get_held(
+        &self,
+        held: &mut ScopeToken,
+        scope: &str,
+        refused: Option<&SecretString>,
+    ) -> Result<SecretString> {
         let old = held
             .granted
             .get(scope)
             .filter(|old| refused.is_none_or(|refused| !same(refused, &old.token)));
         let now = self.clock.now();
-        if let Some(old) = old.filter(|old| now < old.until - SKEW) {
+        if let Some(old) = old.filter(|old| now < old.renew) {
             return Ok(old.token.clone());
         }
         let old = old.map(|old| (old.token.clone(), old.until));
@@ -261,14 +318,63 @@ impl Identity {
                 Ok(token)
             }
             // What is left of the old one may be enough until Entra is back.
-            Err(error) if error.kind() == Kind::Transient => {
-                match old.filter(|(_, until)| self.clock.now() < *until) {
-                    Some((old, _)) => Ok(old),
-                    None => Err(error),
+            Err(error) => {
+                let now = self.clock.now();
+                let Some((old, until)) = old.filter(|(_, until)| now < *until) else {
+                    return Err(error);
+                };
+                let is_early = now < until - SKEW;
+                if !is_early && error.kind() != Kind::Transient {
+                    return Err(error);
                 }
+                if is_early && let Some(granted) = held.granted.get_mut(scope) {
+                    granted.renew = (now + EARLY_AGAIN).min(until - SKEW);
+                }
+                Ok(old)
             }
-            Err(error) => Err(error),
         }
+    }
+
+    /// The error that it would be to send a proof again.
+    fn refusal(&self, scope: &str, proof: &SecretString) -> Option<Error> {
+        let now = self.clock.now();
+        let refusals = self.refusals.lock();
+        let refusals = refusals.unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = refusals.iter();
+        let found = refusals.find(|refusal| {
+            now < refusal.until
+                && refusal.scope.as_deref().is_none_or(|of| of == scope)
+                && same(&refusal.proof, proof)
+        });
+        found.map(|refusal| refusal.why.clone())
+    }
+
+    /// Sends a proof, unless it was refused just now.
+    async fn send_once(
+        &self,
+        scope: &str,
+        proof: &SecretString,
+        sent: impl Future<Output = Result<GrantedToken>> + Send,
+    ) -> Result<GrantedToken> {
+        if let Some(why) = self.refusal(scope, proof) {
+            return Err(why);
+        }
+        let sent = sent.await;
+        if let Err(why) = &sent
+            && why.kind() == Kind::Config
+        {
+            let now = self.clock.now();
+            let refusals = self.refusals.lock();
+            let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
+            refusals.retain(|refusal| now < refusal.until);
+            refusals.push(Refusal {
+                scope: (!failure::is_of_app(why)).then(|| scope.to_owned()),
+                proof: proof.clone(),
+                until: now + REFUSAL_HOLDS,
+                why: why.clone(),
+            });
+        }
+        sent
     }
 
     /// ErrorDialect a few times, unless somebody has to act first.
@@ -331,18 +437,22 @@ impl Identity {
         };
         let password = match &registration.proof {
             Proof::Certificate(certificate) => {
-                return ask.with_certificate(certificate, asked).await;
+                let proof = certificate.thumbprint().into();
+                let sent = ask.with_certificate(certificate, asked);
+                return self.send_once(scope, &proof, sent).await;
             }
             Proof::Secret(password) => password,
         };
         let secret = password.current().await?;
-        match ask.with_secret(&secret, asked).await {
+        let sent = ask.with_secret(&secret, asked);
+        match self.send_once(scope, &secret, sent).await {
             Err(error) if error.kind() == Kind::Config => {
                 let Some(changed) = password.other_than(&secret).await? else {
                     return Err(error);
                 };
                 tracing::info!("the client secret has changed");
-                ask.with_secret(&changed, asked).await
+                let sent = ask.with_secret(&changed, asked);
+                self.send_once(scope, &changed, sent).await
             }
             end => end,
         }
@@ -364,5 +474,24 @@ impl AccessTokens for Identity {
 impl RenewableTokens for Identity {
     async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString> {
         self.get(scope, Some(refused)).await
+    }
+
+    async fn with_roles(
+        &self,
+        scope: &str,
+        lacks: &SecretString,
+        run: DateTime<Utc>,
+    ) -> Option<SecretString> {
+        let mut held = self.held.lock().await;
+        let is_held = held
+            .granted
+            .get(scope)
+            .is_some_and(|granted| same(&granted.token, lacks));
+        // Once for all who ask in this run.
+        if is_held && held.with_roles.insert(scope.to_owned(), run) == Some(run) {
+            return None;
+        }
+        let other = self.get_held(&mut held, scope, Some(lacks)).await.ok()?;
+        (!same(&other, lacks)).then_some(other)
     }
 }

@@ -90,7 +90,14 @@ pub struct ChangingLogin {
     user: String,
     password: Password,
     asker: ApiClient,
-    held: Mutex<Option<(SecretString, Arc<Login>)>>,
+    held: Mutex<Option<Held>>,
+}
+
+struct Held {
+    password: SecretString,
+    login: Login,
+    /// The run, by its end, in which the password was refused, and how.
+    refused: Option<(DateTime<Utc>, Error)>,
 }
 
 impl ChangingLogin {
@@ -107,9 +114,14 @@ impl ChangingLogin {
         }
     }
 
-    fn login(&self, password: SecretString) -> Arc<Login> {
+    fn held(&self, password: SecretString) -> Held {
         let (url, asker) = (self.url.clone(), self.asker.clone());
-        Arc::new(Login::new(&self.name, url, &self.user, password, asker))
+        let login = Login::new(&self.name, url, &self.user, password.clone(), asker);
+        Held {
+            password,
+            login,
+            refused: None,
+        }
     }
 }
 
@@ -117,24 +129,61 @@ impl ChangingLogin {
 impl Tokens for ChangingLogin {
     async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>> {
         let mut held = self.held.lock().await;
-        if held.is_none() {
-            let password = self.password.current().await?;
-            *held = Some((password.clone(), self.login(password)));
-        }
-        let Some((password, login)) = held.clone() else {
-            return Err(Error::contract("there is no login"));
-        };
-        match login.bearer(refused, limits).await {
-            Err(error) if error.kind() == Kind::Config => {
-                let Some(password) = self.password.other_than(&password).await? else {
-                    return Err(error);
-                };
-                tracing::info!(login = self.name, "the password has changed");
-                let login = self.login(password.clone());
-                *held = Some((password, Arc::clone(&login)));
-                login.bearer(None, limits).await
+        let held = match &mut *held {
+            Some(held) => held,
+            none => {
+                let password = self.password.current().await?;
+                none.insert(self.held(password))
             }
-            end => end,
+        };
+        let run = limits.deadline;
+        let asked = match &held.refused {
+            // Whoever sends it again and again is locked out.
+            Some((of, why)) if *of == run => Err(why.clone()),
+            _ => held.login.bearer(refused, limits).await,
+        };
+        let error = match asked {
+            Err(error) if error.kind() == Kind::Config => error,
+            end => return end,
+        };
+        let Some(password) = self.password.other_than(&held.password).await? else {
+            held.refused = Some((run, error.clone()));
+            return Err(error);
+        };
+        tracing::info!(login = self.name, "the password has changed");
+        *held = self.held(password);
+        let asked = held.login.bearer(None, limits).await;
+        if let Err(error) = &asked
+            && error.kind() == Kind::Config
+        {
+            held.refused = Some((run, error.clone()));
         }
+        asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::script::{Peer, Step};
+
+    #[tokio::test]
+    async fn a_refused_password_is_sent_once_in_a_run() {
+        let refusals = [400, 400, 400].map(Step::status);
+        let peer = Peer::new(refusals, []);
+        let url = "https://id.example/oauth/token".to_owned();
+        let password = Password::from("canary".to_owned());
+        let login = ChangingLogin::new("eset login", url, "me", password, peer.asker());
+        let run = peer.limits(100);
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.push(login.bearer(None, &run).await.unwrap_err());
+        }
+        assert!(told.iter().all(|error| *error == told[0]), "{told:?}");
+        assert_eq!(told[0].kind(), Kind::Config);
+        assert_eq!(peer.asked_times(), 1);
+        // The next run may find it mended.
+        login.bearer(None, &peer.limits(400)).await.unwrap_err();
+        assert_eq!(peer.asked_times(), 2);
     }
 }

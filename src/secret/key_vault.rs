@@ -21,7 +21,7 @@ use crate::{
         azure_transport::{AskedFor, client_options},
         clock::{SharedClock, timeout},
         http::SharedTransport,
-        identity::{FailureSigns, SharedTokens, kinds, seen},
+        identity::{FailureSigns, SharedTokens, blocked, kinds, seen},
     },
 };
 
@@ -192,6 +192,9 @@ fn failed(
     tracing::debug!(kinds = kinds(error), "no secret from the vault");
     if let Some(own) = own(error) {
         return Err(own.clone());
+    }
+    if let Some(blocked) = blocked(error) {
+        return Err(Error::from(blocked.clone()).context("the vault can't be reached"));
     }
     let FailureSigns {
         status, unanswered, ..

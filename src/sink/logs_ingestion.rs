@@ -135,6 +135,9 @@ impl LogsIngestion {
             let response = self.transport.send(request).await;
             match response {
                 Ok(response) => Ok(seen(response).await),
+                Err(error) if error.is_blocked() => {
+                    Err(Error::from(error).context("logs ingestion").into())
+                }
                 Err(error) => Err(later(format!("logs ingestion: {error}"))),
             }
         };
@@ -191,6 +194,20 @@ impl Sink for LogsIngestion {
         }
         let body = self.packer.packed(batch).await?;
         self.push_sent(target, batch, &body).await
+    }
+
+    /// No rows at all, but a call: whoever may not push, and where nobody takes rows, gets to know.
+    async fn check(&self, table: &str) -> std::result::Result<(), PushError> {
+        let target = self.target(table)?;
+        let none = SentBatch {
+            bytes: Bytes::from_static(b"[]"),
+            compressed: false,
+        };
+        match self.push_sent(target, &Batch::new(table), &none).await {
+            // It got as far as the rows.
+            Err(PushError::Refused(_)) => Ok(()),
+            end => end,
+        }
     }
 
     /// While the service is waited for, only what was compressed is held.

@@ -310,8 +310,8 @@ async fn managed_identities_are_asked_of_the_platform() {
     for client_id in [None, Some(user.as_str())] {
         let identity = azure.managed(client_id);
         let token = identity.token(SCOPE).await.unwrap();
-        // The platform says until when: a day.
-        azure.clock.advance(Duration::from_hours(23));
+        // The platform says until when: a day, of which half is used, as the Azure SDKs do.
+        azure.clock.advance(Duration::from_mins(12 * 60 - 1));
         assert_eq!(text(&identity.token(SCOPE).await.unwrap()), text(&token));
     }
     let calls = azure.simulator.calls();
@@ -322,6 +322,66 @@ async fn managed_identities_are_asked_of_the_platform() {
         "{calls:?}"
     );
     assert_eq!(calls.len(), 2);
+}
+
+#[tokio::test]
+async fn a_managed_identitys_token_is_renewed_at_half_its_life_and_used_on_if_that_fails() {
+    let azure = Azure::new();
+    let identity = azure.managed(None);
+    let first = identity.token(SCOPE).await.unwrap();
+    azure.clock.advance(Duration::from_hours(12));
+    let second = identity.token(SCOPE).await.unwrap();
+    assert_ne!(text(&second), text(&first));
+    assert_eq!(azure.calls(Target::Identity), 2);
+
+    // There is half a day to wait for the platform, and it is not asked at each request.
+    azure.inject("identity:503x*");
+    azure.clock.advance(Duration::from_hours(12));
+    for _ in 0..4 {
+        assert_eq!(text(&identity.token(SCOPE).await.unwrap()), text(&second));
+    }
+    assert_eq!(azure.calls(Target::Identity), 5);
+    azure.clock.advance(Duration::from_hours(12));
+    assert!(identity.token(SCOPE).await.is_err());
+}
+
+#[tokio::test]
+async fn a_refused_secret_is_sent_once_for_all_streams_of_a_run() {
+    let azure = Azure::new();
+    let mut registration = azure.registration();
+    registration.proof = Proof::Secret("wrong".to_owned().into());
+    let identity = azure.identity(Credential::Registration(registration));
+    let mut told = Vec::new();
+    // A wrong secret is wrong for each service.
+    for scope in [SCOPE, "https://vault.azure.net/.default", SCOPE] {
+        told.push(identity.token(scope).await.unwrap_err());
+    }
+    assert!(told.iter().all(|error| *error == told[0]), "{told:?}");
+    assert!(told[0].to_string().contains("AADSTS7000215"), "{told:?}");
+    assert_eq!(azure.calls(Target::EntraToken), 1);
+    // The next run asks anew.
+    azure.clock.advance(Duration::from_mins(1));
+    assert!(identity.token(SCOPE).await.is_err());
+    assert_eq!(azure.calls(Target::EntraToken), 2);
+}
+
+#[tokio::test]
+async fn a_token_for_new_roles_is_asked_for_once_in_a_run() {
+    let azure = Azure::new();
+    let tokens = azure.tokens();
+    let first = tokens.token(SCOPE).await.unwrap();
+    let run = azure.clock.now() + chrono::TimeDelta::minutes(4);
+    let second = tokens.with_roles(SCOPE, &first, run).await.unwrap();
+    assert_ne!(text(&second), text(&first));
+    // Whoever still holds the first one is given the second one, which is not replaced in this run.
+    let held = tokens.with_roles(SCOPE, &first, run).await.unwrap();
+    assert_eq!(text(&held), text(&second));
+    assert!(tokens.with_roles(SCOPE, &second, run).await.is_none());
+    assert_eq!(azure.calls(Target::EntraToken), 2);
+    let next = run + chrono::TimeDelta::minutes(5);
+    let third = tokens.with_roles(SCOPE, &second, next).await.unwrap();
+    assert_ne!(text(&third), text(&second));
+    assert_eq!(azure.calls(Target::EntraToken), 3);
 }
 
 #[tokio::test]

@@ -238,6 +238,22 @@ async fn what_somebody_has_to_mend_is_named() {
 }
 
 #[tokio::test]
+async fn whether_rows_would_be_taken_is_asked_without_any() {
+    let azure = Azure::new();
+    sink(&azure).check(DETECTIONS.name).await.unwrap();
+    assert_eq!(azure.calls(Struck::Ingestion), 1);
+    assert_eq!(received(&azure.simulator, STREAM).count, 0);
+    for fault in ["403", "404", "rubbish"] {
+        azure.inject(&format!("ingestion:{fault}"));
+        let checked = sink(&azure).check(DETECTIONS.name).await;
+        let Err(PushError::Failed(error)) = checked else {
+            panic!("{fault}: {checked:?}")
+        };
+        assert_eq!(error.kind(), Kind::Config, "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_token_nothing_is_sent() {
     let azure = Azure::new();
     azure.inject("entra.token:503x*");

@@ -39,7 +39,7 @@ pub enum Paging {
         ordered: bool,
     },
     /// `$top` and `$skip` under the same filter, until a page is not full. Links are followed where
-    /// nothing else leads on: they loop, and lose the filter (defender.md 2.1).
+    /// nothing else leads on: they loop, and lose the filter (`docs/contracts/defender.md`, *Lists*).
     Skip {
         /// The most records of a page.
         top: u32,

@@ -182,8 +182,13 @@ fn refusals_are_understood_by_their_words() {
         .iter()
         .map(|(status, body, asks)| {
             let status = StatusCode::from_u16(*status).unwrap();
-            let Refusal { action, wait, what } =
-                refusal(*asks, status, Sent::default(), body.as_bytes());
+            let Refusal {
+                action,
+                lacks_role,
+                wait,
+                what,
+            } = refusal(*asks, status, Sent::default(), body.as_bytes());
+            assert_eq!(lacks_role, what.contains("lacks the role"), "{what}");
             let wait = wait.map_or_else(String::new, |wait| format!(" in {wait:?}"));
             format!("{asks:?}: {what} → {action:?}{wait}")
         })

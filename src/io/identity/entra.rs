@@ -95,10 +95,8 @@ impl EntraRequest<'_> {
         })?;
         // Entra says how long, and `azure_identity` turns that into an instant of the machine's clock.
         let life = (token.expires_on - OffsetDateTime::now_utc()).whole_seconds();
-        Ok(GrantedToken {
-            until: asked + TimeDelta::seconds(life.clamp(0, 7 * 24 * 3600)),
-            token: value(&token),
-        })
+        let life = TimeDelta::seconds(life.clamp(0, 7 * 24 * 3600));
+        Ok(GrantedToken::until(value(&token), asked + life))
     }
 }
 
@@ -117,10 +115,10 @@ pub(super) async fn of_cli(
     let token = credential.get_token(&[scope], None).await;
     let token = token.map_err(|error| failure::of_cli(&error))?;
     let until = DateTime::from_timestamp(token.expires_on.unix_timestamp(), 0);
-    Ok(GrantedToken {
-        until: until.unwrap_or_default(),
-        token: value(&token),
-    })
+    Ok(GrantedToken::until(
+        value(&token),
+        until.unwrap_or_default(),
+    ))
 }
 
 fn value(token: &AccessToken) -> SecretString {

@@ -3,7 +3,7 @@
 use azure_core::error::ErrorKind;
 
 use super::Registration;
-use crate::error::Error;
+use crate::{error::Error, io::http::TransportError};
 
 /// Entra's codes and what to do about them
 /// (`learn.microsoft.com/entra/identity-platform/reference-error-codes`).
@@ -48,7 +48,8 @@ const CODES: &[(u32, &str)] = &[
     ),
     (
         500_011,
-        "the tenant does not know the service that the scope names: check the scope's cloud",
+        "the tenant does not know the service that the scope names: it has no such product, or \
+         the scope is of another cloud",
     ),
     (
         70_011,
@@ -68,8 +69,47 @@ const CODES: &[(u32, &str)] = &[
     ),
 ];
 
+/// Codes that say the same whatever the token is for.
+const OF_APP: [u32; 9] = [
+    7_000_215, 7_000_222, 7_000_216, 7_000_112, 700_016, 700_027, 90_002, 900_023, 50_034,
+];
+
 /// Codes that pass.
 const PASSING: [u32; 3] = [90_033, 50_196, 90_055];
+
+/// True when no scope would get a token: the error names a code of the app, its proof or its tenant.
+pub(super) fn is_of_app(error: &Error) -> bool {
+    code_in(&error.to_string()).is_some_and(|code| OF_APP.contains(&code))
+}
+
+/// The error that one of Entra's codes is; none for a text without a code.
+pub(super) fn of_words(text: &str) -> Option<Error> {
+    let code = code_in(text)?;
+    let fix = CODES.iter().find(|(known, _)| *known == code);
+    Some(match fix {
+        _ if PASSING.contains(&code) => {
+            Error::transient(format!("Entra asks for patience (AADSTS{code})"))
+        }
+        Some((_, fix)) => Error::config(format!("{fix} (AADSTS{code})")),
+        None => Error::config(format!(
+            "refused with AADSTS{code}: \
+             `https://login.microsoftonline.com/error?code={code}` says why"
+        )),
+    })
+}
+
+/// What stands in the way of any exchange, if that is the cause.
+pub(crate) fn blocked(error: &azure_core::Error) -> Option<&TransportError> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let transport = error.downcast_ref::<TransportError>();
+        if let Some(blocked) = transport.filter(|error| error.is_blocked()) {
+            return Some(blocked);
+        }
+        cause = error.source();
+    }
+    None
+}
 
 /// What is known of a failure of an Azure crate.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +165,7 @@ pub(crate) fn kinds(error: &azure_core::Error) -> String {
         kinds.push(match error.downcast_ref::<azure_core::Error>() {
             Some(azure) => azure.kind().to_string(),
             // Our own texts hold neither URLs nor bodies; those of others may.
-            None if error.is::<crate::io::http::TransportError>() || error.is::<Error>() => {
-                error.to_string()
-            }
+            None if error.is::<TransportError>() || error.is::<Error>() => error.to_string(),
             None => "…".to_owned(),
         });
         cause = error.source();
@@ -138,6 +176,9 @@ pub(crate) fn kinds(error: &azure_core::Error) -> String {
 /// Entra gave no token to an app registration.
 pub(super) fn of_entra(registration: &Registration, error: &azure_core::Error) -> Error {
     tracing::debug!(kinds = kinds(error), "no token from Entra");
+    if let Some(blocked) = blocked(error) {
+        return Error::from(blocked.clone()).context("Entra can't be reached");
+    }
     let FailureSigns {
         status,
         code,
@@ -210,5 +251,6 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), all);
+        assert!(OF_APP.iter().all(|code| codes.contains(code)));
     }
 }

@@ -1,12 +1,12 @@
 //! The managed identity of App Service: one request to the platform.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::{GrantedToken, Platform};
+use super::{GrantedToken, Platform, failure};
 use crate::{
     core::protocol::{request::encode, retry::retry_after},
     error::{Error, Result},
@@ -15,6 +15,10 @@ use crate::{
 
 /// The version that App Service speaks.
 const API_VERSION: &str = "2019-08-01";
+
+/// From which life on a token is replaced at half of it, as the Azure SDKs do
+/// (`refresh_in` of MSAL): what changed since, such as roles, is then in the next one.
+const LONG_LIFE: TimeDelta = TimeDelta::hours(2);
 
 pub(super) struct ManagedRequest<'a> {
     pub(super) platform: &'a Platform,
@@ -59,17 +63,23 @@ impl ManagedRequest<'_> {
         if status != StatusCode::OK {
             let wait = response.header("retry-after");
             let wait = wait.and_then(|value| retry_after(value, asked));
-            return Err(self.refused(&response).asking_for(wait));
+            return Err(self.refused(response).await.asking_for(wait));
         }
         let body = response.whole_body().await.map_err(unreachable)?;
         // The parser's own text could quote the body, which holds a token.
         let answer: ManagedAnswer = serde_json::from_slice(&body).map_err(|_| {
             Error::transient("the platform's identity endpoint answered without a token")
         })?;
-        let until = DateTime::from_timestamp(answer.expires_on, 0);
-        Ok(GrantedToken {
-            token: answer.access_token,
-            until: until.unwrap_or_default(),
+        let until = DateTime::from_timestamp(answer.expires_on, 0).unwrap_or_default();
+        let granted = GrantedToken::until(answer.access_token, until);
+        let life = until - asked;
+        Ok(if life >= LONG_LIFE {
+            GrantedToken {
+                renew: asked + life / 2,
+                ..granted
+            }
+        } else {
+            granted
         })
     }
 
@@ -96,8 +106,16 @@ impl ManagedRequest<'_> {
             })
     }
 
-    fn refused(&self, response: &Response) -> Error {
+    async fn refused(&self, response: Response) -> Error {
         let status = response.status.as_u16();
+        let in_words = match status {
+            408 | 429 => None,
+            400..500 => of_body(&response.whole_body().await.unwrap_or_default()),
+            _ => None,
+        };
+        if let Some(error) = in_words {
+            return error;
+        }
         match (status, self.client_id) {
             (400, Some(_)) => Error::config(
                 "it is not assigned to this app: assign it under `Identity`, `User assigned`, or \
@@ -118,6 +136,76 @@ impl ManagedRequest<'_> {
             _ => Error::transient(format!(
                 "the platform's identity endpoint answered {status}"
             )),
+        }
+    }
+}
+
+/// What Entra said to the platform, which passes it on: it knows the identity, and gives it no token
+/// for this.
+fn of_body(body: &[u8]) -> Option<Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Refused {
+        error: serde_json::Value,
+        error_description: String,
+        message: String,
+    }
+    let refused: Refused = serde_json::from_slice(body).ok()?;
+    let texts = [&refused.error_description, &refused.message];
+    let explained = texts.into_iter().find_map(|text| failure::of_words(text));
+    explained.or_else(|| {
+        let is_of_resource = refused.error == "invalid_resource";
+        is_of_resource
+            .then(|| failure::of_words("AADSTS500011"))
+            .flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_refusal_is_explained_by_entras_code_in_its_body() {
+        let unknown = r#"{"error":"invalid_resource","error_description":"AADSTS500011: The
+            resource principal named canary was not found"}"#
+            .replace('\n', " ");
+        for (body, kind, words) in [
+            (unknown.as_str(), Kind::Config, "does not know the service"),
+            (
+                r#"{"error":"invalid_resource"}"#,
+                Kind::Config,
+                "(AADSTS500011)",
+            ),
+            (
+                r#"{"statusCode":400,"message":"AADSTS700016: canary"}"#,
+                Kind::Config,
+                "no such app",
+            ),
+            (
+                r#"{"error":"x","error_description":"AADSTS123456: canary"}"#,
+                Kind::Config,
+                "error?code=123456",
+            ),
+            (
+                r#"{"error_description":"AADSTS90033: canary"}"#,
+                Kind::Transient,
+                "patience",
+            ),
+        ] {
+            let error = of_body(body.as_bytes()).unwrap();
+            assert_eq!(error.kind(), kind, "{error}");
+            let text = error.to_string();
+            assert!(text.contains(words) && !text.contains("canary"), "{text}");
+        }
+        for other in [
+            "",
+            "<html>",
+            r#"{"statusCode":400,"message":"No Managed Identity found for specified ClientId"}"#,
+            r#"{"error":{"code":"invalid_request"}}"#,
+        ] {
+            assert_eq!(of_body(other.as_bytes()), None, "{other}");
         }
     }
 }

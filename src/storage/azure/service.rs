@@ -152,6 +152,9 @@ impl Service {
         loop {
             let (request, token) = self.signed(call, refused.as_ref()).await?;
             let (what, asked_for) = match self.exchange(request, began).await {
+                Err(error) if error.is_blocked() => {
+                    return Err(Error::config(self.told(call, &error.to_string())));
+                }
                 Err(error) => (error.to_string(), None),
                 Ok(answer) => match verdict(answer.status, &answer.code) {
                     Verdict::Hand => return Ok(answer),

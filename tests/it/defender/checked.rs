@@ -3,6 +3,7 @@
 use sentinel_connector::{
     check::{self, Finding, Found},
     config::Mode,
+    simulator::Target,
 };
 
 use super::Tenant;
@@ -59,6 +60,75 @@ async fn a_missing_licence_or_role_is_named_exactly() {
     default/defender.incidents: answered 403 Forbidden: the app lacks the role SecurityIncident.Read.All or SecurityIncident.ReadWrite.All: grant the app the application role `SecurityIncident.Read.All` of Microsoft Graph, with admin consent, or set `DEFENDER_INCIDENTS_API=xdr` for an app that holds `Incident.Read.All`
     default/defender.hunting.DeviceEvents: answered 403 Forbidden (`Account is not provisioned`): Microsoft Defender XDR is not set up in the tenant: get the licence or set the product up, or take the table out of `DEFENDER_HUNTING_TABLES`; it is asked for again after a day
     ");
+}
+
+#[tokio::test]
+async fn an_answer_that_a_run_would_refuse_is_not_called_readable() {
+    let mut tenant = Tenant::new("machines,vulnerabilities,alerts,incidents");
+    for fault in [
+        "defender.alerts:rubbish",
+        "defender.machines:truncated",
+        "defender.incidents:empty-200",
+    ] {
+        tenant.inject(&format!("{fault}x*"));
+    }
+    let found = findings(&tenant).await;
+    let of = |stream: &str| -> Vec<(Found, String)> {
+        let of_stream = found.iter().filter(|one| one.what.ends_with(stream));
+        let looked = of_stream.filter(|one| one.text != "has not run yet");
+        looked.map(|one| (one.found, one.text.clone())).collect()
+    };
+    for stream in [
+        "/defender.alerts",
+        "/defender.machines",
+        "/defender.incidents",
+    ] {
+        let told = of(stream);
+        assert!(
+            told.iter().any(|(found, _)| *found == Found::Bad)
+                && told.iter().all(|(found, _)| *found != Found::Ok),
+            "{stream}: {told:?}"
+        );
+    }
+    let told = format!("{:?}", of("/defender.alerts"));
+    assert!(
+        told.contains("web page") && told.contains("proxy"),
+        "{told}"
+    );
+    let told = of("/defender.vulnerabilities");
+    assert_eq!(told, [(Found::Ok, "may be read".to_owned())]);
+
+    // A run says so as well.
+    let reports = tenant.run().await;
+    let alerts = reports
+        .iter()
+        .find(|one| one.key.stream == "defender.alerts");
+    let reason = alerts.unwrap().reason.clone().unwrap();
+    assert!(
+        reason.contains("web page") && reason.contains("proxy"),
+        "{reason}"
+    );
+    assert!(!reason.contains("please report"), "{reason}");
+}
+
+#[tokio::test]
+async fn consent_works_at_once_though_the_first_token_lacks_the_role() {
+    let mut tenant = Tenant::new("alerts,incidents");
+    tenant.inject("entra.token:no-roles");
+    tenant.run_well().await;
+    // Without consent no run asks for more than one other token of a service.
+    let mut tenant = Tenant::new("alerts,incidents");
+    tenant.inject("entra.token:no-rolesx*");
+    let reports = tenant.run().await;
+    assert_eq!(reports.len(), 2);
+    for report in &reports {
+        let reason = report.reason.as_deref().unwrap_or_default();
+        assert!(reason.contains("lacks the role"), "{reason}");
+    }
+    let calls = tenant.simulator.calls();
+    let tokens = calls.iter();
+    let tokens = tokens.filter(|call| call.target == Some(Target::EntraToken));
+    assert_eq!(tokens.count(), 2);
 }
 
 #[tokio::test]

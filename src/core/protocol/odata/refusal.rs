@@ -27,6 +27,8 @@ pub enum ErrorDialect {
 pub struct Refusal {
     /// What it calls for.
     pub action: Action,
+    /// The app lacks a role, which an access token that is granted after consent has.
+    pub lacks_role: bool,
     /// How long the service wants to be left alone, when it says so in words.
     pub wait: Option<Duration>,
     /// What it said, as far as that may be shown.
@@ -116,6 +118,7 @@ pub fn refusal(asks: ErrorDialect, status: StatusCode, sent: Sent, body: &[u8]) 
     let what = described(status, &code);
     let plain = |action| Refusal {
         action,
+        lacks_role: false,
         wait: None,
         what: what.clone(),
     };
@@ -128,12 +131,13 @@ pub fn refusal(asks: ErrorDialect, status: StatusCode, sent: Sent, body: &[u8]) 
     }
     match status.as_u16() {
         403 if asks == ErrorDialect::File => plain(Action::PositionRefused),
-        403 => Refusal {
-            what: match roles(&message) {
-                Some(roles) => format!("{what}: the app lacks the role {roles}"),
-                None => what.clone(),
+        403 => match roles(&message) {
+            Some(roles) => Refusal {
+                what: format!("{what}: the app lacks the role {roles}"),
+                lacks_role: true,
+                ..plain(Action::Forbidden)
             },
-            ..plain(Action::Forbidden)
+            None => plain(Action::Forbidden),
         },
         404 if NOTHING.contains(&code.as_str()) => plain(match asks {
             ErrorDialect::Snapshot => Action::Empty,
