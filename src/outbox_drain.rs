@@ -8,8 +8,8 @@ use crate::{
     core::{mapping::batch::Batch, position::cursor::StreamKey},
     error::{Error, Kind, Result},
     io::exchange::Limits,
-    pipeline::{Counts, Deliverer, Held, Outcome, Parts, Report, Taken, health, letter_id},
-    storage::{DeadLetter, Parked},
+    pipeline::{Counts, Deliverer, Held, Outcome, Parts, Report, Taken, health},
+    storage::{DeadLetter, Parked, dead_letter},
 };
 
 /// How many entries are listed at once.
@@ -237,7 +237,7 @@ async fn bury(parts: &Parts, parked: &Parked, dead: Vec<(Vec<u8>, String)>) -> R
     }
     let at = parts.clock.now();
     let letter = |(body, reason): (Vec<u8>, String)| DeadLetter {
-        id: was_letter(parked).map_or_else(|| letter_id(&parked.key, &body), str::to_owned),
+        id: was_letter(parked).map_or_else(|| dead_letter::id(&parked.key, &body), str::to_owned),
         key: parked.key.clone(),
         table: parked.table.clone(),
         at,

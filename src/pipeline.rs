@@ -59,7 +59,6 @@ mod write;
 pub use look::look_through;
 pub use report::{Counts, Outcome, Report};
 
-pub(crate) use dead_letter::id as letter_id;
 pub(crate) use deliver::Deliverer;
 pub(crate) use lease::{Held, Taken};
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     core::{
-        enrichment::{EnrichRequest, Enrichment},
+        mapping::enrichment::{EnrichRequest, Enrichment},
         position::{
             cursor::{Basis, Listed, Slice},
             window::Window,

@@ -18,9 +18,10 @@ use crate::{
     },
     error::{Error, Kind, Result},
     io::clock::{Clock, SharedClock},
-    pipeline::letter_id,
     status::{sentences, utc},
-    storage::{DeadLetter, ETag, SaveError, StateStore, Storage, sqlite::SqliteStorage},
+    storage::{
+        DeadLetter, ETag, SaveError, StateStore, Storage, dead_letter, sqlite::SqliteStorage,
+    },
 };
 
 mod import;
@@ -209,7 +210,7 @@ async fn reset(
         return Ok((state.paused.take().is_some(), None));
     };
     let letter = DeadLetter {
-        id: letter_id(key, text.as_bytes()),
+        id: dead_letter::id(key, text.as_bytes()),
         key: key.clone(),
         table: String::new(),
         at: now,

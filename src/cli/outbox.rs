@@ -205,7 +205,7 @@ async fn retry(storage: &dyn Storage, id: &str, clock: &dyn Clock) -> Result<()>
     })?;
     let at = clock.now();
     let parked = Parked {
-        id: push::retried(id, at),
+        id: outbox_drain::retried(id, at),
         key: letter.key.clone(),
         table: letter.table.clone(),
         at,

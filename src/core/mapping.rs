@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod batch;
 pub mod columns;
+pub mod enrichment;
 pub mod filter;
 pub mod from_list;
 pub mod layout;

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use super::{
     Job,
     snapshot::DedupMode,
-    split::{Cut, Shape},
+    split::{BodyShape, Cut},
 };
 use crate::{
     core::position::cursor::{OpenSlice, Slice},
@@ -33,7 +33,7 @@ pub async fn look_through(
     limits: &Limits,
     clock: &dyn Clock,
 ) -> Result<()> {
-    let shape = Shape::of(job.source.endpoint(), &slice, "", records);
+    let shape = BodyShape::of(job.source.endpoint(), &slice, "", records);
     let open = OpenSlice {
         slice,
         page: String::new(),

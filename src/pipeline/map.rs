@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     core::{
-        enrichment::{EnrichRequest, Enrichment, OwnedObject},
         json::{
             chunk::Chunk,
             pool::BufferPool,
             record::{JsonObject, RecordMeta, canonical_hash},
         },
+        mapping::enrichment::{EnrichRequest, Enrichment, OwnedObject},
         mapping::{
             assets::Change,
             batch::Batch,

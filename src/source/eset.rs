@@ -11,7 +11,7 @@ use http::Method;
 use super::Source;
 use crate::{
     core::{
-        enrichment::EnrichRequest,
+        mapping::enrichment::EnrichRequest,
         position::{
             cursor::{Listed, Slice},
             window::Window,

@@ -261,7 +261,7 @@ mod tests {
         assert!(!is_doubtful(10, 10), "so few may well be gone");
         assert!(!is_doubtful(11, 33));
         assert!(is_doubtful(11, 32));
-        let day = |days| {
+        let day = |days: i64| {
             "2026-01-02T03:04:05Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(days * 24)
         };
         assert!(!confirms(None, day(1), 250, 450), "nobody doubted before");

@@ -121,7 +121,8 @@ fn refusals_are_understood_by_their_words() {
         (404, r#"{"error":null}"#.to_owned(), ErrorDialect::List),
         (
             401,
-            json!({"error":{"code":null,"message":unlicensed,"innerError":null}}).to_string(),
+            serde_json::json!({"error":{"code":null,"message":unlicensed,"innerError":null}})
+                .to_string(),
             ErrorDialect::List,
         ),
         (206, r#"{"value":[]}"#.to_owned(), ErrorDialect::List),

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::core::{
-    enrichment::{EnrichRequest, OwnedObject},
     json::record::JsonObject,
+    mapping::enrichment::{EnrichRequest, OwnedObject},
     position::{cursor::Listed, window::Window},
 };
 

@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     core::{
-        enrichment::{EnrichRequest, Enrichment, OwnedObject},
         json::{
             array_splitter::ArraySplitter,
             record::{JsonObject, RecordMeta},
         },
+        mapping::enrichment::{EnrichRequest, Enrichment, OwnedObject},
         position::{
             cursor::{Listed, Slice},
             paging::Frame,

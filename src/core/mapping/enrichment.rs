@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use serde_json::value::RawValue;
 
-use crate::core::json::{chunk::{Chunk, Walk}, record::{RecordMeta, JsonObject}};
+use crate::core::json::{
+    chunk::{Chunk, WalkMode},
+    record::{JsonObject, RecordMeta},
+};
 
 /// A record that something may be found out about.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl OwnedObject {
 
     /// An object by itself.
     pub fn of(value: &RawValue) -> Option<Self> {
-        let chunk = Chunk::of_one(value.get(), &mut Walk::default());
+        let chunk = Chunk::of_one(value.get(), &mut WalkMode::default());
         Self::all_of(chunk).next()
     }
 
