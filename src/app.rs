@@ -213,7 +213,7 @@ impl App {
         }
     }
 
-    /// ErrorDialect for the access tokens that the streams of Defender need, each once.
+    /// Asks for the access tokens that the streams of Defender need, each once.
     pub async fn defender_logins(&self) -> Vec<DefenderLogin> {
         let mut logins = Vec::new();
         for (name, connection) in &self.defenders {

@@ -316,7 +316,7 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
     }
 }
 
-/// ErrorDialect for the stream's last minute: enough to know that it may be read.
+/// Asks for the stream's last minute: enough to know that it may be read.
 async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, clock: &dyn Clock) {
     let what = job.key.to_string();
     let now = clock.now();

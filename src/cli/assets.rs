@@ -54,7 +54,7 @@ pub(super) async fn assets(
     }
 }
 
-/// AnswerLines about one thing each.
+/// Lines about one thing each.
 struct AnswerLines(Vec<String>);
 
 impl AnswerLines {

@@ -132,7 +132,7 @@ pub enum Reply {
     Unexpected(String, Response),
 }
 
-/// ErrorDialect questions of one service for one account.
+/// Asks questions of one service for one account.
 #[derive(Clone)]
 pub struct ApiClient {
     transport: SharedTransport,
@@ -143,7 +143,7 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// ErrorDialect through `transport`, without an access token.
+    /// Asks through `transport`, without an access token.
     pub fn new(
         transport: SharedTransport,
         clock: SharedClock,
@@ -173,7 +173,7 @@ impl ApiClient {
         &self.clock
     }
 
-    /// ErrorDialect until there is an answer.
+    /// Asks until there is an answer.
     ///
     /// # Errors
     /// `Transient` when the time or the attempts are used up, or the program is to stop; whatever
@@ -208,20 +208,8 @@ impl ApiClient {
                 Ok(response) => {
                     let (response, refusal) =
                         self.understood(question, response, sent, limits).await;
-                    let Refusal {
-                        action,
-                        what,
-                        lacks_role,
-                        wait: in_words,
-                    } = refusal;
-                    let what = match warning(&response) {
-                        Some(said) => {
-                            tracing::warn!(question = question.name, said, "the service warns");
-                            format!("{what} (Warning: {said})")
-                        }
-                        None => what,
-                    };
-                    match action {
+                    let what = with_warning(question, &response, refusal.what);
+                    match refusal.action {
                         Action::Accept => return Ok(Reply::Answer(data(question, response))),
                         Action::Empty if empties == EMPTIES => {
                             return Ok(Reply::Answer(nothing(response)));
@@ -239,7 +227,7 @@ impl ApiClient {
                         Action::NotOffered => return Ok(Reply::NotOffered(what)),
                         Action::NotThere => return Ok(Reply::NotThere(what)),
                         // Consent may be younger than the token.
-                        Action::Forbidden if lacks_role && with_roles.is_none() => {
+                        Action::Forbidden if refusal.lacks_role && with_roles.is_none() => {
                             with_roles = self.with_roles(token.as_deref(), limits).await;
                             if with_roles.is_none() {
                                 return Ok(Reply::Forbidden(what));
@@ -274,7 +262,7 @@ impl ApiClient {
                             return Err(still_refused(question, &what));
                         }
                         Action::Retry => {
-                            let asked_for = self.asked_for(&response).or(in_words);
+                            let asked_for = self.asked_for(&response).or(refusal.wait);
                             (what, asked_for)
                         }
                     }
@@ -510,6 +498,17 @@ fn warning(response: &Response) -> Option<String> {
     let said = response.header("warning")?;
     let shown = said.chars().filter(|one| !one.is_control());
     Some(shown.take(200).collect())
+}
+
+/// The meaning of an answer, with the warning that came along, which is also logged.
+fn with_warning(question: &ApiRequest, response: &Response, what: String) -> String {
+    match warning(response) {
+        Some(said) => {
+            tracing::warn!(question = question.name, said, "the service warns");
+            format!("{what} (Warning: {said})")
+        }
+        None => what,
+    }
 }
 
 fn build(

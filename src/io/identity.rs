@@ -250,7 +250,7 @@ impl ScopeToken {
 }
 
 impl Identity {
-    /// Tokens for `credential`. ErrorDialect nobody yet.
+    /// Tokens for `credential`. Asks nobody yet.
     pub fn new(
         credential: Credential,
         transport: SharedTransport,
@@ -377,7 +377,7 @@ impl Identity {
         sent
     }
 
-    /// ErrorDialect a few times, unless somebody has to act first.
+    /// Asks a few times, unless somebody has to act first.
     async fn ask_patiently(&self, scope: &str) -> Result<GrantedToken> {
         let limit = self.credential.patience();
         let end = self.clock.now() + delta(limit);

@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         self.parts.clock.now() - self.ahead
     }
 
-    /// ErrorDialect for a little of what there is, for the time of the answer: a cursor in the future asks for
+    /// Asks for a little of what there is, for the time of the answer: a cursor in the future asks for
     /// nothing, and only the source knows whether it is the cursor that is wrong or our clock.
     async fn ask_the_time(&mut self) -> Result<()> {
         let window = Window {

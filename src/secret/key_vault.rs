@@ -55,7 +55,7 @@ enum SecretAnswer {
 }
 
 impl KeyVault {
-    /// The vault at `url`, such as `https://contoso.vault.azure.net`. ErrorDialect nobody yet.
+    /// The vault at `url`, such as `https://contoso.vault.azure.net`. Asks nobody yet.
     pub fn new(
         url: &str,
         tokens: SharedTokens,

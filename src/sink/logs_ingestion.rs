@@ -72,7 +72,7 @@ pub struct LogsIngestion {
 }
 
 impl LogsIngestion {
-    /// Pushes to `places`. ErrorDialect nobody yet.
+    /// Pushes to `places`. Asks nobody yet.
     pub fn new(
         places: Places,
         tokens: SharedTokens,

@@ -168,7 +168,7 @@ impl Connection {
         *self.reads.lock().unwrap_or_else(PoisonError::into_inner) = window;
     }
 
-    /// ErrorDialect for an access token, unless there is one.
+    /// Asks for an access token, unless there is one.
     pub async fn log_in(&self, limits: &Limits) -> Result<()> {
         self.login.bearer(None, limits).await.map(drop)
     }
@@ -251,7 +251,8 @@ impl Source for Eset {
             return self.connection.incidents(records, limits).await;
         }
         let has_details = self.is(&DETECTIONS) && self.connection.account.look_ups.details;
-        let known = has_details.then_some(known);
-        self.connection.detections(records, known, limits).await
+        self.connection
+            .detections(records, has_details, known, limits)
+            .await
     }
 }

@@ -53,6 +53,7 @@ mod sink;
 mod storage;
 #[cfg(test)]
 mod tenant;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod world;

@@ -53,7 +53,7 @@ pub struct Fill {
     pub with: FillWith,
 }
 
-/// What of an element a column gets. JsonObject further in are joined by dots: `imageFile.sha1`.
+/// What of an element a column gets. Members further in are joined by dots: `imageFile.sha1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FillWith {
     /// The text of the first of these members that has one.

@@ -128,7 +128,7 @@ pub struct Draft {
 }
 
 impl RowSource {
-    /// Rows of the endpoint's stream, of `connection`, in this form. FillWith `event_time` their `TimeGenerated` is
+    /// Rows of the endpoint's stream, of `connection`, in this form. With `event_time` their `TimeGenerated` is
     /// the time of the event, as far as the service accepts it.
     pub fn new(endpoint: &Endpoint, layout: &Layout, connection: &str, event_time: bool) -> Self {
         let mut slots = Slots::default();

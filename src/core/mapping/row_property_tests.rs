@@ -137,9 +137,15 @@ fn any_name() -> impl Strategy<Value = String> {
 /// A value of the type that the API documents for the member.
 fn documented(how: As) -> BoxedStrategy<Value> {
     match how {
-        As::Verbatim | As::Account(_) | As::Path(_) => text().boxed(),
+        As::Verbatim
+        | As::Account(_)
+        | As::Path(_)
+        | As::Text
+        | As::Name
+        | As::Time
+        | As::BareTime
+        | As::Is(_) => text().boxed(),
         As::Member(_) => prop_oneof![text(), anything()].boxed(),
-        As::Text | As::Name | As::Time | As::BareTime | As::Is(_) => text().boxed(),
         As::Real => (-1e6..1e6).prop_map(Value::from).boxed(),
         As::NumberText | As::Integer | As::Long => any::<u8>().prop_map(Value::from).boxed(),
         As::TextInteger => any::<u32>().prop_map(|n| n.to_string().into()).boxed(),

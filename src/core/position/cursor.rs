@@ -500,7 +500,7 @@ impl StreamState {
     /// A window finds records by event time, so one that occurred before it and was reported after
     /// `good` is out of reach: that is a gap. A backlog that is not finished needs no token; it is
     /// read on first, and what follows it again. There is no gap then if that reaches back to the
-    /// history_start: the token never carried anything.
+    /// floor: the token never carried anything.
     fn token_refused(&mut self, reason: &str, pace: &Pace, now: DateTime<Utc>) {
         self.open = None;
         self.position = None;

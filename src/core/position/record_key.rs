@@ -23,7 +23,7 @@ pub struct KeyRule {
     pub also: &'static [&'static str],
     /// A further member that tells versions of one time apart.
     pub version_also: Option<&'static str>,
-    /// JsonObject may begin with a capital, too.
+    /// Members may begin with a capital, too.
     pub capitals: bool,
 }
 

@@ -110,7 +110,7 @@ pub struct ListQuery {
 /// A stream whose records are as they are now: only a change is worth a row.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot {
-    /// JsonObject that change without anything having changed.
+    /// Members that change without anything having changed.
     pub ignored: &'static [&'static str],
 }
 

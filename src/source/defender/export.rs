@@ -113,7 +113,7 @@ impl Exports {
         held.clone()
     }
 
-    /// ErrorDialect for the links. The service sometimes answers with nothing at all.
+    /// Asks for the links. The service sometimes answers with nothing at all.
     async fn ask(
         &self,
         connection: &Connection,

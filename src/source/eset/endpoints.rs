@@ -52,7 +52,7 @@ const DETECTION_PACE: Pace = Pace {
 /// The stock connector writes 1 into each row.
 const GROUP_SIZE: &[(&str, &str)] = &[("groupSize", "1")];
 
-/// JsonObject that v1 and v2 detections have in common. (`concat!` for slices is missing in const.)
+/// Members that v1 and v2 detections have in common. (`concat!` for slices is missing in const.)
 macro_rules! detection_rules {
     ($($rule:expr),* $(,)?) => {
         &[

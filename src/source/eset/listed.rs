@@ -99,11 +99,7 @@ impl ListWalk {
     }
 
     /// Moves the details of these records to `found`, and leaves the ids of the others.
-    pub(super) fn take<'i>(
-        &mut self,
-        left: &mut Vec<&'i str>,
-        found: &mut HashMap<String, OwnedObject>,
-    ) {
+    pub(super) fn take(&mut self, left: &mut Vec<&str>, found: &mut HashMap<String, OwnedObject>) {
         left.retain(|id| match self.waiting.remove(*id) {
             Some((_, detail)) => {
                 self.used += 1;

@@ -176,13 +176,14 @@ impl Connection {
     pub(super) async fn detections(
         &self,
         records: &[EnrichRequest<'_>],
-        known: Option<Option<Listed>>,
+        wanted: bool,
+        known: Option<Listed>,
         limits: &Limits,
     ) -> Enriched {
         let mut looked: Vec<Enrichment> = vec![Enrichment::default(); records.len()];
         let mut listed = None;
-        if let Some(known) = known {
-            let mut details = self.from_list(records, known, limits).await;
+        if wanted {
+            let mut details = self.listed_details(records, known, limits).await;
             let ids = records.iter().map(|request| request.facts.id.as_str());
             let left: Vec<&str> = ids
                 .clone()
@@ -197,7 +198,7 @@ impl Connection {
             listed = details.listed;
         }
         for looked in &mut looked {
-            looked.missing = known.is_some() && looked.details.is_none();
+            looked.missing = wanted && looked.details.is_none();
         }
         if self.account.look_ups.devices {
             self.name_devices(records, &mut looked, limits).await;
@@ -210,7 +211,7 @@ impl Connection {
     }
 
     /// Details that the v2 list carries, where that takes fewer calls than to ask for each.
-    async fn from_list(
+    async fn listed_details(
         &self,
         records: &[EnrichRequest<'_>],
         known: Option<Listed>,

@@ -231,7 +231,7 @@ impl Container {
             .body(BYTES, body)
     }
 
-    /// ErrorDialect, and once more after creating the container when that is missing.
+    /// Asks, and once more after creating the container when that is missing.
     async fn write(&self, call: &Call) -> Result<Answer> {
         let answer = self.service.ask(call).await?;
         if !answer.is_missing("ContainerNotFound") {

@@ -139,7 +139,7 @@ impl Service {
         format!("{kind} storage of account `{}`", self.account)
     }
 
-    /// ErrorDialect until there is an answer. It says that something was done, is not there, is there
+    /// Asks until there is an answer. It says that something was done, is not there, is there
     /// already or was changed meanwhile; a request that is asked again may meet its own work.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ impl Left {
         (!self.has_ours).then_some(runs)
     }
 
-    /// JsonObject that are left side by side are written at once.
+    /// Members that are left side by side are written at once.
     fn each<const OUTER: bool>(&self, record: &JsonObject<'_>, object: &mut ObjectWriter<'_>) {
         let text = record.as_written();
         // Of what is written side by side.

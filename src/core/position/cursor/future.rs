@@ -84,13 +84,13 @@ impl StreamState {
                 }
             }
             Some(Position::Token(_)) => {
-                self.complete_until = self.complete_until.map(|good| good.min(now))
+                self.complete_until = self.complete_until.map(|good| good.min(now));
             }
             _ => {
                 self.complete_until = self
                     .complete_until
                     .filter(|good| !ahead(*good))
-                    .or(self.complete_until.map(|good| good.min(back)))
+                    .or(self.complete_until.map(|good| good.min(back)));
             }
         }
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Alert, Defender, Incident, Kind, ticks};
 
-/// JsonObject of enums that a client has to ask for.
+/// Members of enums that a client has to ask for.
 const GATED: [&str; 9] = [
     "microsoftDefenderForCloud",
     "microsoftSentinel",
