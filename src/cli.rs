@@ -96,7 +96,7 @@ enum Command {
         sql: String,
     },
     /// Print the tables and their columns, to compare with those of a workspace or to bring them up to these
-    Schema(schema::Arguments),
+    Schema(schema::SchemaArguments),
     /// Serve the simulated services, and print the settings that point anything at them
     Simulate(simulate::SimulateArguments),
     /// Measure speed and memory against the work that nobody can leave out, on this machine alone

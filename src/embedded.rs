@@ -177,12 +177,13 @@ fn read_only<T>(
         let name = percent_encode(path.as_os_str().as_encoded_bytes(), URI_PATH);
         let uri = format!("file:{name}?immutable=1");
         let mut connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?;
-        let answer = f(&mut connection)?;
+        let answer = f(&mut connection);
+        // Pages of before and after don't fit together, which looks like damage.
         if state(path) != before {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(rusqlite::Error::SqliteFailure(busy, None));
         }
-        return Ok(answer);
+        return answer;
     }
     let copied = if index.exists() {
         None

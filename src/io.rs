@@ -1,6 +1,5 @@
 //! One exchange with the outside world at a time: time, HTTP, tokens, rate limits.
 
-pub mod access;
 pub mod azure_transport;
 pub mod clock;
 pub mod exchange;
@@ -14,3 +13,4 @@ pub mod password;
 
 #[cfg(test)]
 mod script;
+pub mod token;

@@ -23,26 +23,29 @@
 //! | room | what it is for | imports |
 //! |---|---|---|
 //! | [`cli`] | the command line | everything |
-//! | [`app`] | settings → concrete parts; function name → work | everything but `cli` |
-//! | [`serve`] | the functions, as the host calls them | `app`, `assets`, `host`, `status` |
-//! | [`check`] | tries each setting and each dependency | `app` and what it imports |
-//! | [`status`] | where everything stands, in words and as JSON | `app`, `check` and what they import |
-//! | [`assets`] | the machine behind an address, a name or an id | `app`, `core`, `io`, `source`, `storage` |
-//! | [`config`] | settings, read from a map of the environment | leaf types of `core` |
+//! | [`app`] | settings → concrete parts; function name → work | `config` `core` `embedded` `host` `io` `outbox_drain` `pipeline` `secret` `sink` `source` `storage` |
+//! | [`serve`] | the functions, as the host calls them | `app` `assets` `config` `host` `io` `status` |
+//! | [`check`] | tries each setting and each dependency | `app` `config` `core` `io` `pipeline` `sink` `source` `storage` |
+//! | [`status`] | where everything stands, in words and as JSON | `app` `check` `config` `core` `storage` |
+//! | [`assets`] | the machine behind an address, a name or an id | `app` `core` `io` `source` `storage` |
+//! | [`config`] | settings, read from a map of the environment | `core` `logging` |
 //! | [`host`] | the custom-handler protocol | `io` |
-//! | [`pipeline`] | one run of one stream | `core`, `io`, the traits |
-//! | [`outbox_drain`] | drains the outbox | `core`, `io`, `pipeline`, the traits |
-//! | [`core`] | decisions: pure functions and data | nothing of the others |
+//! | [`pipeline`] | one run of one stream | `core` `io` `sink` `source` `storage` |
+//! | [`outbox_drain`] | brings what waits in the outbox to the sink | `core` `io` `pipeline` `storage` |
+//! | [`core`] | decisions: pure functions and data | nothing |
+//! | [`import`] | positions that the stock ESET connector left behind | `core` |
 //! | [`io`] | one exchange at a time: clock, HTTP, tokens, rate limit | `core` |
-//! | [`source`] | answers one page | `core`, `io` |
-//! | [`sink`] | takes one batch | `core`, `io` |
-//! | [`storage`] | remembers from run to run | `core`, `io` |
-//! | [`secret`] | keeps secrets | `io` |
-//! | [`embedded`] | the one `SQLite` file behind `sink` and `storage` | `error` |
-//! | [`simulator`] | the outside world, for the demo and the tests | `io` |
-//! | [`error`] | one error type that says who must act | nothing |
+//! | [`source`] | answers one page | `core` `io` |
+//! | [`sink`] | takes one batch | `core` `embedded` `io` |
+//! | [`storage`] | remembers from run to run | `core` `embedded` `import` `io` |
+//! | [`secret`] | keeps secrets | `core` `io` |
+//! | [`embedded`] | the one `SQLite` file behind `sink` and `storage` | nothing |
+//! | [`simulator`] | the outside world, for the demo and the tests | `core` `io` |
+//! | [`logging`] | lines about what happens | nothing |
+//! | [`error`] | one error type that says who must act; every room may import it | nothing |
 //!
-//! A test (`tests/it/arrows.rs`) reads the `use` lines and holds them against this table.
+//! A test (`tests/it/arrows.rs`) reads this table and holds the `use` lines against it. No two files
+//! import each other, but for a module and what lies in it.
 #![forbid(unsafe_code)]
 
 pub mod app;

@@ -45,12 +45,14 @@ use crate::{
 };
 
 mod deliver;
-mod filing;
 pub mod health;
 mod lease;
 mod look;
 mod map;
+mod own_rows;
 mod read;
+mod read_event;
+mod receipt;
 mod report;
 mod snapshot;
 mod split;
@@ -64,7 +66,7 @@ pub(crate) use lease::{Held, Taken};
 
 use deliver::outbox_is_full;
 use read::Reader;
-use write::{Writer, Written};
+use write::{WriteEnd, Writer};
 
 /// What every run works with.
 #[derive(Clone)]
@@ -231,7 +233,7 @@ async fn pull(
     let (read, written) = tokio::join!(reader.run(), writer.run(incoming));
 
     // A writer that ends early makes the reader fail to hand on; the writer knows the cause.
-    if let Written::InPart = written? {
+    if let WriteEnd::InPart = written? {
         return Ok(Outcome::Behind);
     }
     match read {

@@ -31,6 +31,7 @@ mod pending;
 mod place;
 mod script;
 mod seal;
+mod sync;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -64,7 +65,8 @@ use self::{
     kind::Kind,
     pending::{Fate, Pending, Resumed},
     place::Place,
-    script::{Script, lock},
+    script::Script,
+    sync::lock,
     world::ids,
 };
 use crate::io::clock::SharedClock;

@@ -17,10 +17,9 @@ use crate::{
         clock::SharedClock,
         expiry::Expiring,
         http::SharedTransport,
-        identity::{
-            Certificate, Credential, Identity, Platform, Proof, Registration, SharedTokens,
-        },
+        identity::{Certificate, Credential, Identity, Platform, Proof, Registration},
         password::Password,
+        token::SharedTokens,
     },
     secret::{self, SharedSecrets, key_vault::KeyVault},
     sink::{

@@ -14,7 +14,7 @@ use crate::{
     },
     config::{DefenderStream, Product, Settings, Source},
     core::{
-        json::{array_splitter::ArraySplitter, chunk::Chunk, record::RecordMeta},
+        json::{array_splitter::ArraySplitter, chunk::Chunk},
         mapping::{
             filter::{Decision, decide},
             row::{Draft, Enriched, RowSource},
@@ -22,6 +22,7 @@ use crate::{
         position::{
             cursor::{Slice, StreamKey},
             paging::{FilePage, Frame, Next, Paging, Tally, next},
+            record_key::RecordMeta,
             window::{Window, delta},
         },
     },

@@ -33,7 +33,7 @@ const NOT_OF_RULE_PROPERTIES: [&str; 4] = [
 ];
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct SchemaArguments {
     /// Print it as this
     #[arg(long = "as", value_enum, value_name = "FORM", default_value_t = Form::Json)]
     form: Form,
@@ -51,7 +51,7 @@ enum Form {
 }
 
 /// Prints `{"<table>":[{"name":"<column>","type":"<type>"},…],…}`, columns in their order; or a body.
-pub(super) fn schema(arguments: &Arguments) -> Result<()> {
+pub(super) fn schema(arguments: &SchemaArguments) -> Result<()> {
     let printed = match (arguments.form, &arguments.onto) {
         (Form::AzRest, Some(file)) => {
             let name = file.display();

@@ -7,4 +7,5 @@ pub mod line_splitter;
 pub mod pool;
 pub mod record;
 pub(in crate::core) mod scan;
+mod span;
 pub mod time;

@@ -18,10 +18,10 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::{
-    access::AccessTokens,
     clock::{SharedClock, timeout},
     http::SharedTransport,
     password::Password,
+    token::{AccessTokens, RenewableTokens},
 };
 use crate::{
     core::{position::window::delta, protocol::retry::backoff},
@@ -57,27 +57,6 @@ const EARLY_AGAIN: TimeDelta = TimeDelta::minutes(5);
 
 /// How often a token is asked for.
 const ATTEMPTS: u32 = 3;
-
-/// Tokens that can be replaced before they expire.
-#[async_trait]
-pub trait RenewableTokens: AccessTokens {
-    /// A token in place of one that a service has `refused`, once for all who hold it.
-    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString>;
-
-    /// Another token than one that `lacks` a role, asked for once in the run that ends then; none
-    /// when there is no other.
-    async fn with_roles(
-        &self,
-        _scope: &str,
-        _lacks: &SecretString,
-        _run: DateTime<Utc>,
-    ) -> Option<SecretString> {
-        None
-    }
-}
-
-/// Tokens that can be shared.
-pub type SharedTokens = Arc<dyn RenewableTokens>;
 
 /// How a token is got.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::{
 use chrono::TimeDelta;
 use tokio::sync::Mutex;
 
-use super::{Parts, health, lease::GRACE};
+use super::{Parts, lease::GRACE, own_rows};
 use crate::{
     core::{mapping::batch::Batch, position::cursor::StreamKey, protocol::retry::backoff},
     error::{Error, Result},
@@ -191,7 +191,7 @@ impl Deliverer {
     /// Tries a row that is surely good.
     async fn probe(&self, table: &str, reason: &str) -> Result<()> {
         let mut probe = Batch::new(table);
-        probe.add(&health::probe(self.parts.clock.now()));
+        probe.add(&own_rows::probe(self.parts.clock.now()));
         match self.push(&mut probe, None).await {
             Ok(()) => Ok(()),
             Err(PushError::Refused(_) | PushError::TooLarge(_)) => Err(Error::contract(format!(

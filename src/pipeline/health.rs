@@ -1,13 +1,12 @@
 //! One row about each run: a quiet tenant is not a dead connector.
 
-use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{Job, Parts, Report, deliver};
+use super::{Job, Parts, Report, deliver, own_rows};
 use crate::{
     core::{
-        json::record::{RecordMeta, canonical_hash},
-        mapping::{batch::Batch, columns, row::own_row},
+        json::record::canonical_hash,
+        mapping::{batch::Batch, columns},
         position::cursor::StreamKey,
     },
     error::Error,
@@ -15,30 +14,10 @@ use crate::{
     sink::PushError,
 };
 
-/// The `providerName` of health rows.
-pub const PROVIDER: &str = "sentinel-connector";
+pub use super::own_rows::PROVIDER;
 
 /// The `streamName` of health rows; the stream that a row is about stands in `additionalFields`.
 pub const STREAM: &str = "connector.health";
-
-/// The `streamName` of rows that only try whether a table takes any.
-pub const PROBE: &str = "connector.probe";
-
-/// A row that every table of this version takes: it says that somebody tried.
-pub(super) fn probe(now: DateTime<Utc>) -> Vec<u8> {
-    let fields = json!({ "version": env!("CARGO_PKG_VERSION"), "probe": true }).to_string();
-    row(&StreamKey::new("all", PROBE), PROBE, &fields, now)
-}
-
-/// A row of ours, which has one version.
-fn row(key: &StreamKey, id: &str, fields: &str, now: DateTime<Utc>) -> Vec<u8> {
-    let facts = RecordMeta {
-        id: id.to_owned(),
-        version: id.to_owned(),
-        time: Some(now),
-    };
-    own_row(PROVIDER, key, &facts, fields, now)
-}
 
 /// Writes the row. In an outage of the sink it waits in the outbox, so that all runs can be added up
 /// later. When it has no room either, the report still says what happened, and the next run writes
@@ -57,7 +36,7 @@ pub(super) async fn write(job: &Job, parts: &Parts, report: &Report) {
     let fields = fields.to_string();
     let id = format!("{:016x}", canonical_hash(fields.as_bytes()));
     let about = StreamKey::new(&job.key.connection, STREAM);
-    let row = row(&about, &id, &fields, now);
+    let row = own_rows::row(&about, &id, &fields, now);
     let mut batch = Batch::new(columns::DETECTIONS.name);
     batch.add(&row);
     batch.stamp(now, &id);

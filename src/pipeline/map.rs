@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::{
-    filing::BatchReceipt,
-    snapshot::{self, DedupMode, NO_RECEIPT},
+    receipt::{BatchReceipt, NO_RECEIPT, Receipt},
+    snapshot::{self, DedupMode},
 };
 use crate::{
     core::{
         json::{
             chunk::Chunk,
             pool::BufferPool,
-            record::{JsonObject, RecordMeta, canonical_hash},
+            record::{JsonObject, canonical_hash},
         },
-        mapping::enrichment::{EnrichRequest, Enrichment, OwnedObject},
         mapping::{
             assets::Change,
             batch::Batch,
+            enrichment::{EnrichRequest, Enrichment, OwnedObject},
             filter::{Decision, Filter, decide, remembered_by},
             layout::Layout,
             row::{DETAILS, Draft, Enriched, RowSource, version_text},
@@ -27,7 +27,7 @@ use crate::{
         position::{
             cursor::StreamKey,
             dedupe::{SeenIds, UNDATED, bucket_of, fingerprint},
-            record_key::{MetaIndex, MetaReader},
+            record_key::{MetaIndex, MetaReader, RecordMeta},
             snapshot::{Since, content_of, hash_of},
         },
         protocol::endpoint::{Endpoint, TimeFilter},
@@ -37,9 +37,6 @@ use crate::{
 
 /// In an original: the name of the device, which was looked up by itself.
 const DEVICE_NAME: &str = "@deviceDisplayName";
-
-/// A record's bucket and fingerprint.
-pub(super) type Receipt = (i64, u64);
 
 /// A record of a chunk.
 pub(super) struct NewRecord {

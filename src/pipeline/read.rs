@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Job, Outcome, Parts,
+    read_event::ReadEvent,
     snapshot::DedupMode,
     split::{BodyShape, Broken, Cut, Through},
 };
 use crate::{
     core::{
-        json::chunk::Chunk,
         position::{
             cursor::{
                 Basis, CLOCKS_DIFFER, Gap, OpenSlice, RunProgress, Slice, StreamState, Transition,
@@ -31,14 +31,6 @@ use crate::{
         http::{Body, Response},
     },
 };
-
-/// What the reader hands to the writer, in order.
-pub(super) enum ReadEvent {
-    /// Records, and what they are compared with.
-    Chunk(Chunk, DedupMode),
-    /// The stream moves, once all records before this are safe.
-    Transition(Transition),
-}
 
 /// How often a page is asked for again when its body breaks off or is no JSON.
 const BROKEN_BODIES: u32 = 2;

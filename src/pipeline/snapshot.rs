@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{Parts, map::Receipt};
+use super::{
+    Parts,
+    receipt::{NO_RECEIPT, Receipt},
+};
 use crate::{
     core::{
         position::{
@@ -75,9 +78,6 @@ impl DedupMode {
         endpoint.identity.takes_hash() || self != Self::Fingerprints
     }
 }
-
-/// The mark of a row that nothing is remembered of.
-pub(super) const NO_RECEIPT: Receipt = (i64::MIN, 0);
 
 /// Marks of this bucket stand for sightings.
 const SIGHTED: i64 = i64::MIN + 1;

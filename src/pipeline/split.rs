@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{read::ReadEvent, snapshot::DedupMode};
+use super::{read_event::ReadEvent, snapshot::DedupMode};
 use crate::io::inflate::MaybeGzip;
 use crate::{
     core::{

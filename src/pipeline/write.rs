@@ -14,12 +14,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Job, Parts,
     deliver::{Deliverer, Delivery},
-    filing::{self, BatchReceipt},
     lease::Held,
-    map::{Mapper, NewRecord, Receipt, Selected, Workset},
-    read::{CUT_SHORT, ReadEvent},
+    map::{Mapper, NewRecord, Selected, Workset},
+    read::CUT_SHORT,
+    read_event::ReadEvent,
+    receipt::{self, BatchReceipt, NO_RECEIPT, Receipt},
     report::Report,
-    snapshot::{self, DedupMode, NO_RECEIPT},
+    snapshot::{self, DedupMode},
 };
 use crate::storage::dead_letter;
 use crate::{
@@ -51,7 +52,7 @@ const SENT_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 
 /// The ends of a writer that met no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteEnd {
     /// Everything that was handed on is handled.
     Whole,
     /// The time ended while records were enriched: the next run goes on with the rest.
@@ -138,7 +139,7 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Handles what the reader hands on, until it stops. What was handled before an error is safe
     /// afterwards, as far as the sink takes it.
-    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<ReadEvent>) -> Result<Written> {
+    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<ReadEvent>) -> Result<WriteEnd> {
         let worked = self.work(&mut incoming).await;
         drop(incoming);
         let settled = self.settle_all().await;
@@ -146,17 +147,17 @@ impl<'a, 'h> Writer<'a, 'h> {
         settled.map(|()| written)
     }
 
-    async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<Written> {
+    async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<WriteEnd> {
         loop {
             tokio::select! {
                 biased;
                 Some(push) = self.pushes.next() => self.settle(push).await?,
                 piece = incoming.recv() => match piece {
-                    None => return Ok(Written::Whole),
+                    None => return Ok(WriteEnd::Whole),
                     Some(ReadEvent::Chunk(chunk, way)) => {
                         // Nothing behind what is cut off may move the cursor.
-                        if self.chunk(chunk, way).await? == Written::InPart {
-                            return Ok(Written::InPart);
+                        if self.chunk(chunk, way).await? == WriteEnd::InPart {
+                            return Ok(WriteEnd::InPart);
                         }
                     }
                     Some(ReadEvent::Transition(change)) => self.follow(change).await?,
@@ -166,7 +167,7 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     /// Records → facts → drop what was seen → enrich → rows → batches.
-    async fn chunk(&mut self, chunk: Chunk, way: DedupMode) -> Result<Written> {
+    async fn chunk(&mut self, chunk: Chunk, way: DedupMode) -> Result<WriteEnd> {
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.size() as u64;
         if let DedupMode::Snapshot(seeing) = way {
@@ -179,7 +180,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 mapper.select(&chunk, next, way, workset, now)
             })?;
             self.count();
-            filing::file(std::mem::take(&mut self.workset.met), self.parts).await?;
+            receipt::apply_asset_changes(std::mem::take(&mut self.workset.met), self.parts).await?;
             self.remember_sent().await?;
             self.bury_bad().await?;
             self.send_full().await?;
@@ -209,13 +210,13 @@ impl<'a, 'h> Writer<'a, 'h> {
             if done < group.len() {
                 // The next run reads them again.
                 self.report.counts.pulled -= (rest.len() - done) as u64;
-                return Ok(Written::InPart);
+                return Ok(WriteEnd::InPart);
             }
             rest = after;
         }
         self.workset.seen.trim(HELD_FINGERPRINTS);
         self.workset.sent.trim(HELD_FINGERPRINTS);
-        Ok(Written::Whole)
+        Ok(WriteEnd::Whole)
     }
 
     fn count(&mut self) {
@@ -375,7 +376,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.bury(landed.dead).await?;
         // Before their records count as handled: what is not known of a machine now would not be
         // known until the record changes again.
-        if let Err(error) = filing::file(safe, self.parts).await {
+        if let Err(error) = receipt::apply_asset_changes(safe, self.parts).await {
             self.broken = true;
             return Err(error);
         }

@@ -21,7 +21,8 @@ use crate::{
         azure_transport::{AskedFor, client_options},
         clock::{SharedClock, timeout},
         http::SharedTransport,
-        identity::{FailureSigns, SharedTokens, blocked, kinds, seen},
+        identity::{FailureSigns, blocked, kinds, seen},
+        token::SharedTokens,
     },
 };
 

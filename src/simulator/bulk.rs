@@ -9,7 +9,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::{options::BulkOf, script::lock, world::World};
+use super::{options::BulkOf, sync::lock, world::World};
 
 mod detections;
 mod export;

@@ -16,7 +16,7 @@ pub(crate) use self::token::Logins;
 use super::{
     Inner,
     answer::{Answer, Incoming},
-    script::lock,
+    sync::lock,
     world::lane::nanos,
 };
 

@@ -13,7 +13,7 @@ use super::{
     Inner,
     answer::{Answer, Incoming},
     options::SizeLimit,
-    script::lock,
+    sync::lock,
 };
 
 /// The largest call.

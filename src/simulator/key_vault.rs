@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Inner,
     answer::{Answer, Incoming},
-    script::lock,
+    sync::lock,
 };
 
 impl Inner {

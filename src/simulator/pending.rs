@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::script::lock;
+use super::sync::lock;
 
 /// How a pending answer goes on when it is asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

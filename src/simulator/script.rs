@@ -1,13 +1,9 @@
 //! The faults that are waiting for their call.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
+use super::sync::lock;
 use super::{answer::Incoming, defender, fault::Fault, ingestion, kind::Kind, target::Target};
-
-/// A lock whose holder can't leave anything half done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[derive(Debug)]
 struct Waiting {

@@ -22,7 +22,7 @@ use crate::{
     io::{
         clock::{SharedClock, timeout},
         http::{Request, Response, SharedTransport},
-        identity::SharedTokens,
+        token::SharedTokens,
     },
 };
 

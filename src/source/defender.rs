@@ -28,11 +28,10 @@ use crate::{
     },
     error::Result,
     io::{
-        access::Scoped,
         clock::SharedClock,
         exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions},
         http::SharedTransport,
-        identity::SharedTokens,
+        token::{Scoped, SharedTokens},
     },
 };
 

@@ -11,7 +11,8 @@ use sentinel_connector::{
     core::mapping::columns,
     io::{
         clock::VirtualClock,
-        identity::{Credential, Identity, Proof, Registration, SharedTokens},
+        identity::{Credential, Identity, Proof, Registration},
+        token::SharedTokens,
     },
     outbox_drain,
     pipeline::{Counts, Outcome, Parts, Report, health},

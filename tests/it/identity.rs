@@ -15,12 +15,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sentinel_connector::{
     error::Kind,
     io::{
-        access::AccessTokens,
         clock::{Clock, VirtualClock},
         http::SharedTransport,
-        identity::{
-            Certificate, Credential, Identity, Platform, Proof, Registration, SharedTokens,
-        },
+        identity::{Certificate, Credential, Identity, Platform, Proof, Registration},
+        token::{AccessTokens, SharedTokens},
     },
     simulator::{Fault, Options, Simulator, Target},
 };

@@ -20,7 +20,8 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock},
         http::{Network, SharedTransport},
-        identity::{Credential, Identity, Proof, SharedTokens},
+        identity::{Credential, Identity, Proof},
+        token::SharedTokens,
     },
     simulator::{
         Options, Received, STREAM, STREAM_INCIDENTS, Simulator, SizeLimit, Target as Struck,

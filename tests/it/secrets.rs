@@ -12,11 +12,11 @@ use secrecy::ExposeSecret;
 use sentinel_connector::{
     error::Kind,
     io::{
-        access::AccessTokens,
         clock::{Clock, SystemClock},
         exchange::Limits,
         http::{Network, SharedTransport},
-        identity::{Credential, Identity, Proof, RenewableTokens},
+        identity::{Credential, Identity, Proof},
+        token::{AccessTokens, RenewableTokens},
     },
     secret::{SecretStore, SharedSecrets, key_vault::KeyVault, password},
     simulator::{

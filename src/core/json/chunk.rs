@@ -1,5 +1,6 @@
 //! Whole records of one answer or file, and where their members are.
 
+use super::span::{position, within};
 use std::ops::Range;
 
 use super::{
@@ -265,26 +266,17 @@ pub(in crate::core) struct WalkMode {
     pub(in crate::core) walker: Walker,
 }
 
-pub(in crate::core) fn within(range: &Range<u32>) -> Range<usize> {
-    range.start as usize..range.end as usize
-}
-
-/// A place in a chunk, which is far shorter than 4 GiB.
-pub(in crate::core) fn position(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 pub(in crate::core) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::core::{
-        json::{
-            canonical::tests::{any_json, respelled},
-            record::{KeyRule, RecordMeta},
+        json::canonical::tests::{any_json, respelled},
+        position::{
+            record_key::{KeyRule, RecordMeta},
+            snapshot::content_of,
         },
-        position::snapshot::content_of,
     };
 
     /// All that members say. Of members that were noted with hashes, the hashes are those.

@@ -9,12 +9,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    chunk::{position, within},
     scan::{KeyOrder, Span, Walker, is_plain, key_of},
+    span::{position, within},
 };
 
 pub use super::canonical::canonical_hash;
-pub use crate::core::position::record_key::{KeyRule, RecordMeta};
 
 /// A JSON value as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -435,6 +434,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::position::record_key::{KeyRule, RecordMeta};
 
     #[test]
     fn what_odata_says_about_members_is_no_member() {

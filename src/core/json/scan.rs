@@ -475,7 +475,7 @@ mod tests {
 
     use super::*;
     use crate::core::json::canonical::tests::{any_json, respelled};
-    use crate::core::json::chunk::within;
+    use crate::core::json::span::within;
 
     /// What a walk finds, when it says yes.
     fn walked(text: &str) -> Option<Vec<(String, String)>> {

@@ -4,9 +4,12 @@ use std::{ops::Range, sync::Arc};
 
 use serde_json::value::RawValue;
 
-use crate::core::json::{
-    chunk::{Chunk, WalkMode},
-    record::{JsonObject, RecordMeta},
+use crate::core::{
+    json::{
+        chunk::{Chunk, WalkMode},
+        record::JsonObject,
+    },
+    position::record_key::RecordMeta,
 };
 
 /// A record that something may be found out about.

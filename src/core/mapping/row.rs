@@ -16,10 +16,10 @@ use super::{
 };
 use crate::core::{
     json::{
-        record::{JsonObject, RecordMeta},
+        record::JsonObject,
         time::{parse_time, time_text},
     },
-    position::cursor::StreamKey,
+    position::{cursor::StreamKey, record_key::RecordMeta},
     protocol::endpoint::Endpoint,
 };
 

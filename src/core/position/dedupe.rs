@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::core::{json::record::RecordMeta, protocol::endpoint::DedupKey};
+use super::record_key::RecordMeta;
+use crate::core::protocol::endpoint::DedupKey;
 
 /// How much time one bucket of fingerprints covers: the least that a run holds of them, however many
 /// records there are.

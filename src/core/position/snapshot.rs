@@ -8,11 +8,9 @@ use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::cursor::StreamKey;
+use super::record_key::RecordMeta;
 use crate::core::{
-    json::{
-        record::{JsonObject, RecordMeta},
-        time::time_text,
-    },
+    json::{record::JsonObject, time::time_text},
     mapping::row::own_row,
 };
 

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use crate::core::{
-    json::record::KeyRule,
     mapping::{
         assets::Asset,
         columns::Table,
         from_list::{CollectList, FromList},
         rule::Rule,
     },
-    position::{cursor::Slice, paging::Paging, window::Pace},
+    position::{cursor::Slice, paging::Paging, record_key::KeyRule, window::Pace},
 };
 
 /// One stream: what to ask, what comes back, and where it goes.

@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use super::errors;
-use crate::simulator::{answer::Answer, entra::App, script::lock, target::Target};
+use crate::simulator::{answer::Answer, entra::App, sync::lock, target::Target};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;

@@ -9,8 +9,8 @@ use crate::simulator::{
     Inner,
     answer::{Answer, Incoming, field},
     dice::hash,
-    script::lock,
     seal::{Use, open, seal},
+    sync::lock,
 };
 
 /// The oldest generation of refresh tokens that is still good, by login.

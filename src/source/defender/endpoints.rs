@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::core::{
-    json::record::KeyRule,
     mapping::{
         assets::{Asset, Form, Key, Kind},
         columns,
@@ -11,6 +10,7 @@ use crate::core::{
     },
     position::{
         paging::Paging,
+        record_key::KeyRule,
         window::{Pace, Passes, REWRITE},
     },
     protocol::endpoint::{DedupKey, Endpoint, LATE_UPDATES, ListQuery, Snapshot, TimeFilter},

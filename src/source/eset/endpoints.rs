@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::core::{
-    json::record::KeyRule,
     mapping::{
         columns,
         rule::{As, Rule, or_take, take, within},
     },
     position::{
         paging::Paging,
+        record_key::KeyRule,
         window::{Pace, Passes, REWRITE},
     },
     protocol::endpoint::{

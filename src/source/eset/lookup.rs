@@ -18,14 +18,12 @@ use super::{
 };
 use crate::{
     core::{
-        json::{
-            array_splitter::ArraySplitter,
-            record::{JsonObject, RecordMeta},
-        },
+        json::{array_splitter::ArraySplitter, record::JsonObject},
         mapping::enrichment::{EnrichRequest, Enrichment, OwnedObject},
         position::{
             cursor::{Listed, Slice},
             paging::Frame,
+            record_key::RecordMeta,
             window::Window,
         },
         protocol::request::{encode, page_query},
@@ -56,7 +54,7 @@ const HAD_ITS_CHANCE: TimeDelta = TimeDelta::seconds(20);
 
 /// Details that a list carries, and what was found out about it.
 #[derive(Default)]
-struct FromList {
+struct ListDetails {
     found: HashMap<String, OwnedObject>,
     listed: Option<Listed>,
 }
@@ -216,8 +214,8 @@ impl Connection {
         records: &[EnrichRequest<'_>],
         known: Option<Listed>,
         run: &Limits,
-    ) -> FromList {
-        let mut from_list = FromList::default();
+    ) -> ListDetails {
+        let mut from_list = ListDetails::default();
         let now = self.now();
         let Some(span) = span(records).filter(|_| is_worth_a_look(known, now)) else {
             return from_list;
@@ -271,7 +269,7 @@ impl Connection {
     }
 
     /// Finds out whether the list carries the detections, and as much of each as can be had by id.
-    async fn judge(&self, asked: usize, from_list: &mut FromList, run: &Limits) {
+    async fn judge(&self, asked: usize, from_list: &mut ListDetails, run: &Limits) {
         let found = &mut from_list.found;
         let at = self.now();
         if found.len() * 2 < asked {

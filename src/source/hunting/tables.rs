@@ -4,13 +4,13 @@ use std::{sync::LazyLock, time::Duration};
 
 use crate::{
     core::{
-        json::record::KeyRule,
         mapping::{
             rule::{As, Path, Rule, To, or_take, path, take},
             schema::{Schema, schemas},
         },
         position::{
             paging::Paging,
+            record_key::KeyRule,
             window::{Pace, Passes, REWRITE},
         },
         protocol::endpoint::{Endpoint, LATE_DEVICES, ListQuery, TimeFilter},

@@ -5,7 +5,7 @@ use http::Uri;
 use super::auth::{Credential, SharedKey};
 use crate::{
     error::{Error, Result},
-    io::identity::SharedTokens,
+    io::token::SharedTokens,
 };
 
 /// The account and key of the emulator, the same for everybody

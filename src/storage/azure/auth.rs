@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     error::{Error, Result},
-    io::identity::SharedTokens,
+    io::token::SharedTokens,
 };
 
 /// What access tokens are for, in every cloud

@@ -64,7 +64,7 @@ pub(super) struct Blob {
 
 /// A blob in a list.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(super) struct ListedBlob {
     pub(super) name: String,
     pub(super) meta: Meta,
 }
@@ -179,7 +179,7 @@ impl Container {
     }
 
     /// All blobs whose name begins with `prefix`, by name, without it.
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<ListedBlob>> {
         let mut listed = Vec::new();
         let mut marker = String::new();
         loop {
@@ -201,7 +201,7 @@ impl Container {
             })?;
             listed.extend(page.into_iter().filter_map(|blob| {
                 let name = blob.name.strip_prefix(prefix)?.to_owned();
-                Some(Listed { name, ..blob })
+                Some(ListedBlob { name, ..blob })
             }));
             if next.is_empty() {
                 return Ok(listed);
@@ -268,7 +268,7 @@ impl Container {
 }
 
 /// The blobs of a page, and the marker of the next one.
-fn page(body: &[u8]) -> std::result::Result<(Vec<Listed>, String), String> {
+fn page(body: &[u8]) -> std::result::Result<(Vec<ListedBlob>, String), String> {
     #[derive(Deserialize)]
     struct BlobPage {
         #[serde(rename = "Blobs")]
@@ -292,7 +292,7 @@ fn page(body: &[u8]) -> std::result::Result<(Vec<Listed>, String), String> {
     // The service begins with a byte order mark.
     let text = text.trim_start_matches('\u{feff}');
     let page: BlobPage = quick_xml::de::from_str(text).map_err(|_| "is no XML".to_owned())?;
-    let listed = page.blobs.blobs.into_iter().map(|blob| Listed {
+    let listed = page.blobs.blobs.into_iter().map(|blob| ListedBlob {
         name: blob.name,
         meta: Meta(blob.meta.unwrap_or_default()),
     });

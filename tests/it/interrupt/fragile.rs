@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use sentinel_connector::{
     core::{
-        json::record::RecordMeta,
         mapping::{
             assets::{Change, Entry, Kind},
             batch::Batch,
@@ -11,6 +10,7 @@ use sentinel_connector::{
         position::{
             cursor::{StreamKey, StreamState},
             dedupe::fingerprint,
+            record_key::RecordMeta,
             snapshot::Sighting,
         },
         protocol::endpoint::DedupKey,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     pipeline::{Outcome, Report},
     simulator::{Product, Target},
@@ -105,8 +105,9 @@ impl World {
         let world = self.simulator.world();
         let name = |(id, version): (String, String)| {
             let version = version.parse::<DateTime<Utc>>().unwrap();
-            let version = version.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-            format!("{id} {version}")
+            // Seven digits of a second are what a column takes.
+            let ticks = version.timestamp_subsec_nanos() / 100;
+            format!("{id} {}.{ticks:07}Z", version.format("%Y-%m-%dT%H:%M:%S"))
         };
         let current = world.incident_versions(first_end - HISTORY, last.ended);
         let must = current

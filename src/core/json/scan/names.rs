@@ -291,7 +291,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{KeyOrder, Walker};
-    use crate::core::json::chunk::within;
+    use crate::core::json::span::within;
 
     /// An object of these names, with this between them and their values.
     fn object(names: &[u16], colon: &str) -> String {

@@ -5,12 +5,11 @@ use super::{
     LIST, OLDEST_FIRST, plain,
 };
 use crate::core::{
-    json::record::KeyRule,
     mapping::{
         assets::{Asset, Form, Key, Kind},
         rule::{As, or_take, take, within},
     },
-    position::paging::Paging,
+    position::{paging::Paging, record_key::KeyRule},
     protocol::endpoint::{Endpoint, ListQuery, TimeFilter},
 };
 

@@ -5,13 +5,12 @@ use super::{
     LIST, OLDEST_FIRST, plain,
 };
 use crate::core::{
-    json::record::KeyRule,
     mapping::{
         columns,
         from_list::gather,
         rule::{As, Rule, or_take, take},
     },
-    position::paging::Paging,
+    position::{paging::Paging, record_key::KeyRule},
     protocol::endpoint::{Endpoint, ListQuery, TimeFilter},
 };
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{super::BY_MACHINE, DAILY, DAY, LIST, plain};
 use crate::core::{
-    json::record::KeyRule,
     mapping::{
         assets::{Asset, Form, Kind},
         rule::{As, or_take, take},
     },
     position::{
         paging::Paging,
+        record_key::KeyRule,
         window::{Pace, Passes, REWRITE},
     },
     protocol::endpoint::{Endpoint, ListQuery, Snapshot, TimeFilter},

@@ -10,10 +10,9 @@ use secrecy::{ExposeSecret, SecretString};
 use sentinel_connector::{
     error::{Error, Kind, Result},
     io::{
-        access::AccessTokens,
         clock::{Clock, SystemClock},
         http::{Network, Request, Response, SharedTransport, Transport, TransportError},
-        identity::RenewableTokens,
+        token::{AccessTokens, RenewableTokens},
     },
     storage::{
         Outbox, StateStore, Storage,

@@ -1,12 +1,18 @@
-//! What rows mean for what is known of machines: filed when they are safe, like fingerprints.
+//! Receipts: what is remembered of rows once they are safe, and of the machines that they tell of.
 
-use super::{Parts, map::Receipt};
+use super::Parts;
 use crate::{
     core::mapping::assets::Change,
     error::{Kind, Result},
 };
 
-/// What is remembered of a batch's rows once they are safe.
+/// A record's bucket and fingerprint.
+pub(super) type Receipt = (i64, u64);
+
+/// The receipt of a row that nothing is remembered of.
+pub(super) const NO_RECEIPT: Receipt = (i64::MIN, 0);
+
+/// Receipts of a batch's rows.
 #[derive(Default)]
 pub(super) struct BatchReceipt {
     /// One mark for each row.
@@ -33,12 +39,12 @@ impl BatchReceipt {
     }
 }
 
-/// Files changes. What the store refuses as it is stops nobody: rows matter more than what is said
+/// Changes of what is known of machines, applied. What the store refuses as it is stops nobody: rows matter more than what is said
 /// about them.
 ///
 /// # Errors
 /// `Transient` when the store can't be reached.
-pub(super) async fn file(changes: Vec<Change>, parts: &Parts) -> Result<()> {
+pub(super) async fn apply_asset_changes(changes: Vec<Change>, parts: &Parts) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    exchange::{Limits, Tokens},
-    identity::SharedTokens,
-};
+use super::exchange::{Limits, Tokens};
 use crate::error::Result;
 
 /// Where access tokens come from.
@@ -18,6 +16,27 @@ pub trait AccessTokens: Send + Sync {
     /// yet. It is asked for at every request, so it is kept by whoever implements this.
     async fn token(&self, scope: &str) -> Result<SecretString>;
 }
+
+/// Tokens that can be replaced before they expire.
+#[async_trait]
+pub trait RenewableTokens: AccessTokens {
+    /// A token in place of one that a service has `refused`, once for all who hold it.
+    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString>;
+
+    /// Another token than one that `lacks` a role, asked for once in the run that ends then; none
+    /// when there is no other.
+    async fn with_roles(
+        &self,
+        _scope: &str,
+        _lacks: &SecretString,
+        _run: DateTime<Utc>,
+    ) -> Option<SecretString> {
+        None
+    }
+}
+
+/// Tokens that can be shared.
+pub type SharedTokens = Arc<dyn RenewableTokens>;
 
 /// Tokens for one scope, for who asks questions of one service.
 pub struct Scoped {

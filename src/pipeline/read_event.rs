@@ -1,0 +1,12 @@
+//! Events between reader and writer.
+
+use super::snapshot::DedupMode;
+use crate::core::{json::chunk::Chunk, position::cursor::Transition};
+
+/// One thing that the reader hands to the writer, in order.
+pub(super) enum ReadEvent {
+    /// Records, and what they are compared with.
+    Chunk(Chunk, DedupMode),
+    /// The stream moves, once all records before this are safe.
+    Transition(Transition),
+}
