@@ -352,7 +352,10 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
         Ok((Reply::PositionRefused(how) | Reply::Unexpected(how, _), _)) => {
             findings.bad(
                 &what,
-                &format!("{how}: not as documented; please report it"),
+                &format!(
+                    "{how}: not as documented: does a proxy or a gateway answer in the \
+                     service's place?"
+                ),
             );
         }
         Err(error) => findings.bad(&what, &error.to_string()),

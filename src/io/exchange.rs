@@ -329,7 +329,8 @@ impl ApiClient {
         let turn = timeout(&*self.clock, left, self.limiter.ready());
         // A wait that was cut short is judged by the deadline.
         let turn = async { turn.await.unwrap_or_default() };
-        self.wait(question, limits, began, turn).await
+        let what = "its turn within the limit of calls a second";
+        self.wait(question, limits, began, what, turn).await
     }
 
     /// The whole body of a small answer, within the limits that the question had.
@@ -389,7 +390,8 @@ impl ApiClient {
                 wait.as_secs()
             )));
         }
-        self.wait(question, limits, began, self.clock.sleep(wait))
+        let next_try = self.clock.sleep(wait);
+        self.wait(question, limits, began, "the next try", next_try)
             .await
     }
 
@@ -398,6 +400,7 @@ impl ApiClient {
         question: &ApiRequest,
         limits: &Limits,
         began: DateTime<Utc>,
+        what: &str,
         future: impl Future<Output = ()>,
     ) -> Result<()> {
         tokio::select! {
@@ -412,7 +415,7 @@ impl ApiClient {
         if self.clock.now() >= limits.deadline {
             let seconds = (self.clock.now() - began).num_seconds();
             return Err(Error::transient(format!(
-                "{}: out of time after {seconds} s; the next run goes on from here",
+                "{}: out of time after {seconds} s, waiting for {what}; the next run goes on from here",
                 place(question)
             )));
         }

@@ -119,6 +119,20 @@ fn told(host: &str, causes: String) -> TransportError {
     if causes.contains("proxy authorization required") {
         return wants_login(host);
     }
+    // rustls names both times, as seconds since 1970.
+    if causes.contains("certificate not valid yet") {
+        return TransportError::blocked(format!(
+            "the certificate of `{host}` is not valid yet by the clock of this machine, which is \
+             behind: set it right"
+        ));
+    }
+    if causes.contains("certificate expired") {
+        return TransportError::blocked(format!(
+            "the certificate of `{host}` has ended by the clock of this machine: set the clock \
+             right if it is ahead; else whoever runs `{host}`, or a proxy that inspects TLS, has to \
+             renew it"
+        ));
+    }
     TransportError::new(causes)
 }
 
@@ -271,6 +285,29 @@ impl Transport for axum::Router {
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    /// As rustls 0.23 spells them.
+    #[test]
+    fn a_certificate_of_another_time_is_told_as_a_clock() {
+        for (causes, word) in [
+            (
+                "invalid peer certificate: certificate not valid yet: verification time 1760000000 \
+                 (UNIX), but certificate is not valid before 1764000000 (4000000 seconds in future)",
+                "behind",
+            ),
+            (
+                "invalid peer certificate: certificate expired: verification time 1790000000 (UNIX), \
+                 but certificate is not valid after 1764000000 (26000000 seconds ago)",
+                "ahead",
+            ),
+        ] {
+            let error = told("login.example", causes.to_owned());
+            assert!(error.is_blocked());
+            let text = error.to_string();
+            assert!(text.contains("clock") && text.contains(word), "{text}");
+            assert!(!text.contains("EXTRA_CA_FILE"), "{text}");
+        }
+    }
 
     #[test]
     fn what_a_proxy_does_is_named_with_its_fix_and_no_further_try_helps() {
