@@ -103,7 +103,7 @@ impl App {
         Self::with_transport(settings, clock, &network(settings)?)
     }
 
-    /// The same, with everything that is sent going through `transport`.
+    /// Parts that the settings name, with everything that is sent going through `transport`.
     pub fn with_transport(
         settings: &Settings,
         clock: &SharedClock,

@@ -372,7 +372,7 @@ fn explain(path: &Path, error: &rusqlite::Error) -> Error {
     }
 }
 
-/// The same for a file or folder beside it.
+/// A failure to read or write a file or folder beside the database, explained.
 pub(crate) fn explain_io(path: &Path, error: &io::Error) -> Error {
     let path = path.display();
     match error.kind() {

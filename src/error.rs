@@ -65,7 +65,7 @@ impl Error {
         }
     }
 
-    /// The same error of one who asked for so much patience.
+    /// This error, of one who asked for so much patience.
     #[must_use]
     pub fn asking_for(self, wait: Option<Duration>) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Error {
         self.kind
     }
 
-    /// The same error with `context: ` in front of its text.
+    /// This error with `context: ` in front of its text.
     #[must_use]
     pub fn context(self, context: impl fmt::Display) -> Self {
         Self {

@@ -79,7 +79,7 @@ impl Answer {
         Self::http_status(StatusCode::OK, body)
     }
 
-    /// The same with another status.
+    /// An HTTP answer of this status.
     pub fn http_status(status: StatusCode, body: &Value) -> Self {
         // An object's text is never valid base64, which the host would decode behind our back.
         let res = json!({

@@ -29,10 +29,10 @@ pub trait SecretStore: Send + Sync {
     /// good enough.
     async fn secret(&self, name: &str) -> Result<Option<Secret>>;
 
-    /// The same if it was read before; how it was then, when it can't be read now.
+    /// A secret that was read before, as it was then if it can't be read now.
     async fn known(&self, name: &str) -> Option<Secret>;
 
-    /// The same, read anew.
+    /// A secret, read anew.
     async fn refresh(&self, name: &str) -> Result<Option<Secret>>;
 
     /// What it is, for people.

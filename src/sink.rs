@@ -45,7 +45,7 @@ pub trait Sink: Send + Sync {
         self.push(&Batch::new(table)).await
     }
 
-    /// The same for a batch whose JSON nobody needs once it is safe: while the sink holds it in a
+    /// A push of a batch whose JSON nobody needs once it is safe: while the sink holds it in a
     /// smaller form, the batch need not, and its room is free. After an error the batch is as it was.
     async fn push_away(
         &self,

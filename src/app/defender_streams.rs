@@ -23,7 +23,7 @@ const WITH_ENDPOINTS: Filter =
     Filter::NoneSays("alerts", "serviceSource", defender::ENDPOINT_PRODUCT);
 
 /// Alerts of Graph, by whether Sentinel's own are wanted, and whether those of endpoints alone are.
-fn alert_sifts(settings: &DefenderSettings) -> &'static [Filter] {
+fn alert_filters(settings: &DefenderSettings) -> &'static [Filter] {
     match (settings.sentinel_alerts, settings.endpoint_only) {
         (_, true) => &[OF_ENDPOINTS],
         (false, false) => &[OWN],
@@ -66,7 +66,7 @@ fn incident_filters(settings: &DefenderSettings) -> &'static [Filter] {
 }
 
 /// The event tables' rows, by whether Sentinel's own alerts are wanted.
-fn table_sifts(settings: &DefenderSettings, table: &HuntingTable) -> &'static [Filter] {
+fn table_filters(settings: &DefenderSettings, table: &HuntingTable) -> &'static [Filter] {
     let has_alerts = matches!(table.name, "AlertInfo" | "AlertEvidence");
     if has_alerts && !settings.sentinel_alerts {
         &[OWN_ROW]
@@ -105,7 +105,7 @@ fn lists(settings: &DefenderSettings) -> Vec<(&'static Endpoint, &'static [Filte
                 lists.push((&defender::SOFTWARE_VULNERABILITIES, &[]));
             }
             DefenderStream::Alerts => lists.push(match settings.alerts_api {
-                AlertsApi::Graph => (&defender::ALERTS, alert_sifts(settings)),
+                AlertsApi::Graph => (&defender::ALERTS, alert_filters(settings)),
                 AlertsApi::Mde => (&defender::MDE_ALERTS, &[]),
             }),
             DefenderStream::Incidents => {
@@ -174,7 +174,7 @@ pub(super) fn streams(
     }
     for table in tables(settings)? {
         let source = Hunting::new(Arc::clone(connection), table);
-        streams.push((Arc::new(source), table_sifts(settings, table)));
+        streams.push((Arc::new(source), table_filters(settings, table)));
     }
     Ok(streams)
 }

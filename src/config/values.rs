@@ -96,7 +96,7 @@ pub(super) fn url(value: &str) -> Parsed<String> {
     Ok(value.trim_end_matches('/').to_owned())
 }
 
-/// The same, but never `http`: what takes it refuses that.
+/// An `https` URL: what takes it refuses `http`.
 pub(super) fn https_url(value: &str) -> Parsed<String> {
     let value = url(value)?;
     if value.to_ascii_lowercase().starts_with("https://") {

@@ -159,7 +159,7 @@ impl ApiClient {
         }
     }
 
-    /// The same, with access tokens.
+    /// This client, with access tokens.
     #[must_use]
     pub fn with_tokens(&self, tokens: Arc<dyn Tokens>) -> Self {
         Self {

@@ -238,7 +238,7 @@ impl Identity {
         Self::with_executor(credential, transport, clock, None)
     }
 
-    /// The same, with `executor` running the Azure CLI.
+    /// Tokens for `credential`, with `executor` running the Azure CLI.
     pub fn with_executor(
         credential: Credential,
         transport: SharedTransport,

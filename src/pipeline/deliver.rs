@@ -20,8 +20,8 @@ use crate::{
 /// How often a push is tried while the sink asks for patience.
 const PATIENCE: u32 = 8;
 
-/// So many rows that are refused alone and alike, before any has landed, are not at fault. Fewer don't
-/// tell: a run that has no more makes dead letters of them, which can be tried again.
+/// Rows refused alone and alike, before any has landed, from which on the table is at fault and not the
+/// rows. Fewer don't tell: a run that has no more makes dead letters of them, which can be tried again.
 const ALIKE: usize = 20;
 
 /// Pulling pauses: what is pulled now could not be kept.

@@ -155,7 +155,7 @@ impl Workset {
     }
 }
 
-/// How far [`Mapper::sift`] came.
+/// How far [`Mapper::select`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Selected {
     /// Every record is handled.
@@ -233,7 +233,7 @@ impl Mapper {
             let mark = match fate {
                 Fate::Row(mark) => mark,
                 Fate::Counted => continue,
-                Fate::Stop(sifted) => return sifted,
+                Fate::Stop(selected) => return selected,
             };
             match read {
                 Ok(_) if self.enriches => {

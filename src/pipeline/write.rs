@@ -39,8 +39,8 @@ use crate::{
     storage::DeadLetter,
 };
 
-/// Pushes under way while rows are made for the next one: so many that a service which takes a
-/// twentieth of a second for each keeps up with pages that take as long, and become three each.
+/// Pushes under way while rows are made for the next one. A page becomes about three pushes, and a push
+/// takes about as long as a page: with fewer, pages would wait.
 const PUSHES: usize = 6;
 
 /// Batches under way that are whole: rows are made faster than they are compressed.
@@ -176,7 +176,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         let now = self.parts.clock.now();
         let mut next = 0;
         loop {
-            let sifted = self.through_the_workset(|mapper, workset| {
+            let selected = self.through_the_workset(|mapper, workset| {
                 mapper.select(&chunk, next, way, workset, now)
             })?;
             self.count();
@@ -184,7 +184,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.remember_sent().await?;
             self.bury_bad().await?;
             self.send_full().await?;
-            match sifted {
+            match selected {
                 Selected::All => break,
                 Selected::Until(at, bucket) => {
                     self.load(bucket).await?;

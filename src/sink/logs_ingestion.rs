@@ -276,8 +276,8 @@ struct Packer {
     idle: Pool<Press, 8>,
 }
 
-/// A compressor, and where its output goes first: of a buffer that has never been written to it
-/// would write all of it each time.
+/// A compressor with a small buffer of its own. It fills a buffer that was never written to with zeros
+/// at each step, so that a large one would cost ten times the batch.
 struct Press {
     zip: Compress,
     made: Box<[u8]>,

@@ -48,7 +48,7 @@ impl Workspace {
         Self::with_tables(file, BTreeMap::new())
     }
 
-    /// The same with further tables.
+    /// Tables of the connector, and further ones.
     pub fn with_tables(
         file: Arc<EmbeddedFile>,
         mut tables: BTreeMap<String, &'static [Column]>,

@@ -11,8 +11,8 @@ use crate::core::{
 /// What closes a row behind its batch id.
 const ROW_END: usize = r#""}"#.len();
 
-/// The same for a record however often it is refused, whatever push its row was stamped for; another
-/// one for each stream.
+/// The id of a dead letter: one for a record of a stream, however often it is refused and whatever push
+/// its row was stamped for.
 pub(crate) fn id(key: &StreamKey, body: &[u8]) -> String {
     let unstamped = body.strip_prefix(ROW_HEAD.as_bytes()).and_then(|row| {
         let end = row.len().checked_sub(BATCH_ID_BYTES + ROW_END)?;

@@ -55,7 +55,7 @@ impl MemoryStorage {
         Self::over(Arc::default())
     }
 
-    /// The same data as another process sees it, under another owner's name.
+    /// The data as another process sees it, under another owner's name.
     #[must_use]
     pub fn peer(&self) -> Self {
         Self::over(Arc::clone(&self.data))

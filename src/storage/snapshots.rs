@@ -1,4 +1,4 @@
-//! What passes over all records have seen.
+//! Sightings: which records each pass over all of them has seen.
 
 use std::fmt::Display;
 

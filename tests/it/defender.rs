@@ -375,7 +375,12 @@ impl Tenant {
             )
         };
         let mut own = world.alerts_of_sentinel(last.1);
-        own.extend(world.incidents_of_sentinel(last.1));
+        // The world lets alerts join an incident without a new version of it, so that it counts as
+        // Sentinel's if it was that at any look.
+        for (began, ended) in &self.looks {
+            own.extend(world.incidents_of_sentinel(*began));
+            own.extend(world.incidents_of_sentinel(*ended));
+        }
         // Whose an alert is, these faults hide: then those of Sentinel itself are not left out.
         let hidden = ["null-fields", "gated-enums"]
             .iter()

@@ -45,7 +45,7 @@ impl Of {
         }
     }
 
-    /// So many of what.
+    /// The plural of what is counted, such as `rows`.
     pub(super) fn what(self) -> &'static str {
         match self {
             Self::Detections => "detections",
@@ -55,7 +55,7 @@ impl Of {
         }
     }
 
-    /// Who has them.
+    /// The service that they come from.
     pub(super) fn source(self) -> &'static str {
         if self == Self::Detections {
             "ESET"

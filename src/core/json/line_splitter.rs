@@ -36,14 +36,14 @@ impl LineSplitter {
         }
     }
 
-    /// The same in chunks of about so many bytes, a megabyte at most.
+    /// Chunks of about so many bytes, a megabyte at most.
     #[must_use]
     pub fn in_chunks_of(mut self, bytes: usize) -> Self {
         self.enough = bytes.min(CHUNK_BYTES);
         self
     }
 
-    /// The same with a hash of each record, found on the walk over it.
+    /// A hash of each record as well, found on the walk over it.
     #[must_use]
     pub fn hashed(mut self, hashed: bool) -> Self {
         self.walk.hashed = hashed;

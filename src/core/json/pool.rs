@@ -1,4 +1,4 @@
-//! Memory that is used again and again. An allocator that gets large pieces back often keeps them,
+//! Pools of memory that is used again and again. An allocator that gets large pieces back often keeps them,
 //! each thread its own, so that a run would hold many times what it needs.
 
 use std::{

@@ -128,7 +128,7 @@ impl<'a> JsonObject<'a> {
         Self::walked_value(value.into(), &mut Walker::default())
     }
 
-    /// The same by a walker that has been over objects like this one.
+    /// Members of an object, by a walker that has been over objects like it.
     pub(in crate::core) fn walked_value(value: JsonSlice<'a>, walker: &mut Walker) -> Option<Self> {
         let text = value.get();
         text.starts_with('{')
@@ -210,8 +210,8 @@ impl<'a> JsonObject<'a> {
         Ok(members)
     }
 
-    /// The same; without an outline with names as they are meant, of which the last ones of each count.
-    /// `None` in doubt.
+    /// Members that are surely those of the record: with escapes in names resolved, and of a name that
+    /// comes twice the last one. `None` in doubt.
     fn sure(mut self) -> Option<Self> {
         if self.outline.is_some() {
             return Some(self);
@@ -288,7 +288,7 @@ impl<'a> JsonObject<'a> {
         self.saying().map(|member| (member.name(), member.value()))
     }
 
-    /// The same with the [`canonical_hash`] of each value.
+    /// Names of members that say something, each with the [`canonical_hash`] of its value.
     pub(in crate::core) fn hashes(&self) -> impl Iterator<Item = (&str, u64)> {
         self.saying().map(|member| {
             let hash = match self.hash {

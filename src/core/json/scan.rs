@@ -159,7 +159,7 @@ impl Step {
         }
     }
 
-    /// The same over what may say nothing.
+    /// This step, over a value that may say nothing.
     fn or_empty(self, is_empty: bool) -> Self {
         Self { is_empty, ..self }
     }

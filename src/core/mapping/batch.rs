@@ -112,7 +112,7 @@ impl Batch {
         }
     }
 
-    /// The same of a batch that has rows, to hand to another thread: nothing is copied.
+    /// JSON of a batch that has rows, to hand to another thread: nothing is copied.
     pub fn shared_json(&self) -> Arc<PooledBuf> {
         Arc::clone(&self.json)
     }

@@ -49,7 +49,7 @@ pub struct Endpoint {
     pub fingerprints: &'static str,
     /// Which member goes to which column.
     pub rules: &'static [Rule],
-    /// The same for what is looked up about a record.
+    /// Which member of what is looked up about a record goes to which column.
     pub details: &'static [Rule],
     /// Columns that say the same in every row, as JSON, unless a record fills them.
     pub constants: &'static [(&'static str, &'static str)],

@@ -257,7 +257,7 @@ impl NoticedName {
         differs == 0 && (self.written.len() <= HEAD * WORD || self.is_all_in(text))
     }
 
-    /// The same, whatever is how long.
+    /// Whether the name stands there, whatever its length.
     #[inline(never)]
     fn is_all_in(&self, text: &[u8]) -> bool {
         text.starts_with(&self.written)

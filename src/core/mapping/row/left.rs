@@ -65,7 +65,7 @@ impl Left {
         self.each::<true>(record, object);
     }
 
-    /// The same of an inner object, as text; `None` when nothing is left.
+    /// What is left of an inner object, as text; `None` when nothing is.
     pub(super) fn text(&self, record: &JsonObject<'_>) -> Option<String> {
         let mut text = String::new();
         let mut object = ObjectWriter::new(&mut text);

@@ -233,7 +233,7 @@ fn at<'a>(element: &JsonObject<'a>, path: &str) -> Option<JsonSlice<'a>> {
     }
 }
 
-/// The same, when it is a text.
+/// The text at the end of a path of members.
 fn text<'a>(element: &JsonObject<'a>, path: &str) -> Option<JsonSlice<'a>> {
     at(element, path).filter(|value| value.get().starts_with('"') && !stands_for_none(*value))
 }

@@ -54,7 +54,7 @@ pub(super) enum Destination {
 /// A rule, as part of a [`Plan`].
 #[derive(Debug, Clone)]
 pub(super) struct PlannedRule {
-    /// The name of its member, and the [`key_of`] that.
+    /// The name of its member, and the name's [`key_of`].
     name: &'static str,
     key: u64,
     /// The member with those around it: `context.process.path`.
@@ -98,7 +98,7 @@ pub(super) struct PlanCache {
 }
 
 impl PlanCache {
-    /// The same for `record`, and `plan`, which is always the same one.
+    /// Places of the members of `record`; `plan` is one for the life of this cache.
     pub(super) fn of(&mut self, plan: &Plan, record: &JsonObject<'_>) {
         let same = self.last.are_those_of(record);
         self.left.begin(record, same);

@@ -79,7 +79,8 @@ impl StreamState {
                 self.complete_until = self.complete_until.map(|good| good.min(back));
                 self.looked_back = None;
                 self.full_lookback_at = None;
-                if !matches!(pace.passes, Passes::Only(_)) {
+                // A pass that is due reads all there is.
+                if matches!(pace.passes, Passes::None | Passes::Behind(_)) {
                     self.cursor_was_ahead(cursor, back, now);
                 }
             }

@@ -19,8 +19,8 @@ const MOST_SHARES: u32 = 1 << 12;
 /// Fewer records than this are in the order of time by chance, now and then.
 const TELLING: u64 = 8;
 
-/// What a page asks for: `from/to`, then as far as they differ from nothing `+skip`, `*top`,
-/// `#share/shares`, and `!` for a page without what makes it heavy.
+/// The part of a list that a page asks for. As text: `from/to`, and behind it those that are set of
+/// `+skip`, `*top`, `#share/shares`, and `!` for a page without its heavy member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// The time that is asked for.

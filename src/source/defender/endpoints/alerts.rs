@@ -78,7 +78,7 @@ pub static ALERTS: Endpoint = Endpoint {
     ..plain()
 };
 
-/// The same alerts, as far as Defender for Endpoint has them.
+/// Alerts of Defender for Endpoint, by its own API.
 pub static MDE_ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
     fingerprints: "defender.alerts.mde",

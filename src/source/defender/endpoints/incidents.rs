@@ -69,7 +69,7 @@ const fn incidents() -> Endpoint {
 /// Incidents, each version of them.
 pub static INCIDENTS: Endpoint = incidents();
 
-/// The same with their alerts.
+/// Incidents of Graph with their alerts.
 pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
     gathers: &[
         gather("detectionUuids", &["alerts", "id"]),
@@ -85,7 +85,7 @@ pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
     ..incidents()
 };
 
-/// The same, as the XDR API has them: always with their alerts.
+/// Incidents of the XDR API, always with their alerts.
 pub static XDR_INCIDENTS: Endpoint = Endpoint {
     gathers: &[
         gather("detectionUuids", &["alerts", "alertId"]),
