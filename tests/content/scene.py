@@ -30,7 +30,7 @@ def ill():
     """Runs in which a stream fails, one has records that can't become rows, one leaves a gap; and a secret ends.
     By table.
     """
-    faults = "--fault=defender.machines:missing-role", "--fault=defender.alerts:bad-record"
+    faults = "--fault=defender.machines:missing-rolex9", "--fault=defender.alerts:bad-record"
     defender = engine.simulated(*faults, ends=1)
     # The password in the vault is good for 180 days; the feed's first token is refused.
     settings = {"ESET_PASSWORD": "", "ESET_ENRICH": "none", "ESET_PRODUCTS": "protect"}

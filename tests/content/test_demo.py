@@ -54,8 +54,10 @@ def severity(row):
 
 
 def name(row):
-    """What a detection is called: simulated circumstances are sentences, and name nothing."""
-    return row["displayName"] or (row["typeName"] if row["typeName"] != "nil" else "") or ""
+    """What a detection is called: simulated circumstances are sentences, which count last."""
+    details = (row["additionalFields"] or {}).get("@details") or {}
+    told = (row["context"] or {}).get("circumstances") or details.get("circumstances")
+    return row["displayName"] or (row["typeName"] if row["typeName"] != "nil" else "") or told or ""
 
 
 def action(row):

@@ -183,7 +183,7 @@ async fn a_conflict_fails_the_run_or_finds_it_busy_and_the_next_one_is_complete(
                 // Whoever meets a conflict when it takes a stream reads anew who holds it: nobody did.
                 [] => drop(taken_anew.fetch_add(1, Ordering::Relaxed)),
                 [hit] if hit.outcome == Outcome::Busy => {
-                    assert_eq!(hit.counts.pulled, 0, "{context}")
+                    assert_eq!(hit.counts.pulled, 0, "{context}");
                 }
                 [hit] => assert_eq!(hit.error_kind, Some(Kind::Transient), "{context}"),
                 _ => panic!("{context}: {reports:?}"),

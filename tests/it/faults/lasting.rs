@@ -56,12 +56,12 @@ fn fate(entry: &Entry, when: When) -> Fate {
         "404" | "501" if when == When::Later => Fails(Kind::Transient),
         "404" | "501" => Off,
         "fair-use" | "429" | "429-retry-after" | "500" | "502" | "503" | "503-retry-after"
-        | "504" | "never" | "cut" | "stalled" | "202-dead" | "202-forever" | "202-no-id" => {
+        // A web page, which is a proxy's doing.
+        | "rubbish" | "504" | "never" | "cut" | "stalled" | "202-dead" | "202-forever" | "202-no-id" => {
             Fails(Kind::Transient)
         }
         "400"
         | "410"
-        | "rubbish"
         | "empty-200"
         | "truncated"
         | "expired-delta"
