@@ -1,9 +1,9 @@
 //! Weather between us and the storage account, during whole days of timers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -85,19 +85,29 @@ struct Sky {
     troubles: &'static [Trouble],
     sent: AtomicU64,
     struck: AtomicU64,
+    /// How often in a row each request was struck, by its method and path.
+    in_a_row: Mutex<HashMap<String, u32>>,
 }
 
+/// A request is struck no more often in a row than it is sent again. Two others between each of its
+/// tries would else have every third one strike it for ever.
+const IN_A_ROW: u32 = 4;
+
 impl Sky {
-    fn strike(&self) -> Option<Trouble> {
+    fn strike(&self, request: &Request) -> Option<Trouble> {
         if self.closed.load(Ordering::Relaxed) {
             self.struck.fetch_add(1, Ordering::Relaxed);
             return Some(Answer(503, "ServerBusy"));
         }
         let every = self.every.load(Ordering::Relaxed);
         let sent = self.sent.fetch_add(1, Ordering::Relaxed);
-        if every == 0 || sent % every != every - 1 {
+        let name = format!("{} {}", request.method(), request.uri().path());
+        let mut in_a_row = self.in_a_row.lock().unwrap();
+        let strikes = in_a_row.remove(&name).unwrap_or_default();
+        if every == 0 || sent % every != every - 1 || strikes == IN_A_ROW {
             return None;
         }
+        in_a_row.insert(name, strikes + 1);
         let struck = self.struck.fetch_add(1, Ordering::Relaxed);
         let at = usize::try_from(struck).unwrap() % self.troubles.len();
         Some(self.troubles[at])
@@ -108,7 +118,7 @@ impl Sky {
 impl Transport for Sky {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let _under_way = self.under_way.read().await;
-        match self.strike() {
+        match self.strike(&request) {
             None => self.network.send(request).await,
             Some(Cut) => Err(TransportError::new("connection reset")),
             Some(LostAnswer) => {
@@ -141,6 +151,7 @@ fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
         troubles,
         sent: AtomicU64::new(0),
         struck: AtomicU64::new(0),
+        in_a_row: Mutex::default(),
     });
     let wire = Wire {
         transport: Arc::clone(&sky) as SharedTransport,
