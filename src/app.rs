@@ -149,6 +149,21 @@ impl App {
         left_out
     }
 
+    /// The connections whose incidents come without their alerts, so that those that Sentinel itself has
+    /// raised land as well.
+    pub fn hides_own_incidents(settings: &Settings) -> Vec<&str> {
+        let connections = settings.connections.iter();
+        connections
+            .filter(|connection| match &connection.source {
+                config::Source::Defender(settings) => {
+                    defender_streams::hides_own_incidents(settings)
+                }
+                config::Source::Eset(_) => false,
+            })
+            .map(|connection| connection.name.as_str())
+            .collect()
+    }
+
     /// One match: which streams a source has, and which function runs them.
     fn connect(
         &mut self,

@@ -148,6 +148,17 @@ fn check_settings(
         );
         findings.note("DEFENDER_HUNTING_TABLES", &text);
     }
+    for connection in loaded
+        .as_ref()
+        .map(App::hides_own_incidents)
+        .unwrap_or_default()
+    {
+        let text = format!(
+            "{connection}: incidents come without their alerts, so that those which Sentinel itself \
+             has raised can't be told and land as well; yes leaves them out"
+        );
+        findings.note("DEFENDER_INCIDENT_ALERTS", &text);
+    }
     loaded
 }
 

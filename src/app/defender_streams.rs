@@ -137,6 +137,14 @@ fn tables(settings: &DefenderSettings) -> Result<Vec<&'static HuntingTable>> {
     Ok(tables)
 }
 
+/// Whether incidents come without what would tell those that Sentinel itself has raised.
+pub(super) fn hides_own_incidents(settings: &DefenderSettings) -> bool {
+    settings.streams.contains(&DefenderStream::Incidents)
+        && settings.incidents_api == IncidentsApi::Graph
+        && !settings.incident_alerts
+        && !settings.sentinel_alerts
+}
+
 /// Those that are named, but hold no data of endpoints, to which the settings keep.
 pub(super) fn left_out(settings: &DefenderSettings) -> Vec<&'static str> {
     let mut tables = named_tables(settings).unwrap_or_default();

@@ -224,6 +224,33 @@ fn tables_that_hold_nothing_of_endpoints_are_told_where_they_are_left_out() {
     assert_eq!(streams, ["defender.hunting.DeviceEvents"]);
 }
 
+#[test]
+fn incidents_that_can_not_be_told_to_be_sentinels_own_are_said_to_land() {
+    let mut tenant = Tenant::new("alerts,incidents");
+    let notes = |tenant: &Tenant| {
+        let mut notes = 0;
+        let mut tell = |one: Finding| {
+            let is_it = one.found == Found::Note && one.what == "DEFENDER_INCIDENT_ALERTS";
+            notes += usize::from(is_it);
+        };
+        check::settings(&tenant.environment(), Mode::Local, &mut tell).unwrap();
+        notes
+    };
+    assert_eq!(notes(&tenant), 1);
+    for (setting, value) in [
+        ("DEFENDER_INCIDENT_ALERTS", "yes"),
+        ("DEFENDER_SENTINEL_ALERTS", "yes"),
+        ("DEFENDER_INCIDENTS_API", "xdr"),
+        ("DEFENDER_STREAMS", "alerts"),
+    ] {
+        let mut other = Tenant::new("alerts,incidents");
+        other.set(setting, value);
+        assert_eq!(notes(&other), 0, "{setting}");
+    }
+    tenant.set("DEFENDER_INCIDENT_ALERTS", "no");
+    assert_eq!(notes(&tenant), 1);
+}
+
 #[tokio::test]
 async fn a_login_that_fails_is_told_once_and_by_no_stream() {
     let mut tenant = Tenant::new("machines,vulnerabilities");
