@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = "x86_64-unknown-linux-musl"
 BINARY = "sentinel-connector"
 # What is uploaded to a Function App and started there has to be small.
-LIMIT = 6_100_000
+LIMIT = 6_000_000
 PORTAL = "https://portal.azure.com/#create/Microsoft.Template"
 BUTTON = "https://aka.ms/deploytoazurebutton"
 
