@@ -243,9 +243,11 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
         if !is_shut {
             check_stream(job, findings, &limits, &**clock).await;
         }
-        check_state(job, &*parts.storage, findings).await;
         match parts.storage.load(&job.key).await {
-            Ok(Some((state, _))) => tell_state(job, &state, findings),
+            Ok(Some((state, _))) => {
+                tell_rest(job, &state, findings);
+                tell_state(job, &state, findings);
+            }
             Ok(None) => findings.note(&job.key.to_string(), "has not run yet"),
             Err(error) => findings.bad(&job.key.to_string(), &error.to_string()),
         }
@@ -374,11 +376,7 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
 }
 
 /// Whether the stream rests although it may be read by now: nobody asks until then.
-async fn check_state(job: &Job, storage: &dyn Storage, findings: &mut Findings<'_>) {
-    // What can't be read, the storage's own finding tells.
-    let Ok(Some((state, _))) = storage.load(&job.key).await else {
-        return;
-    };
+fn tell_rest(job: &Job, state: &StreamState, findings: &mut Findings<'_>) {
     let Some(since) = state.off else { return };
     let utc = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M UTC");
     let mut text = format!("is off since {}", utc(since));
