@@ -4,11 +4,13 @@ use futures_util::TryStreamExt;
 
 use super::{
     Job,
-    snapshot::DedupMode,
     split::{BodyShape, Cut},
 };
 use crate::{
-    core::position::cursor::{OpenSlice, Slice},
+    core::position::{
+        cursor::{OpenSlice, Slice},
+        dedupe::DedupMode,
+    },
     error::{Error, Result},
     io::{
         clock::{Clock, timeout},
