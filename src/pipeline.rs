@@ -57,7 +57,7 @@ mod snapshot;
 mod split;
 mod write;
 
-pub use look::look_through;
+pub use look::{look_through, read_through};
 pub use report::{Counts, Outcome, Report};
 
 pub(crate) use deliver::Deliverer;

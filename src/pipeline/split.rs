@@ -27,8 +27,8 @@ pub(super) enum BodyShape {
     List {
         /// The member.
         records: &'static str,
-        /// The member of a record whose time was asked for, and which times were.
-        time: Option<(&'static str, Window)>,
+        /// The member of a record whose time was asked for, and which times were, where that has an end.
+        time: Option<(&'static str, Option<Window>)>,
         /// An answer without the member is none.
         required: bool,
     },
@@ -51,9 +51,14 @@ impl BodyShape {
             (paging, _) => Self::List {
                 records,
                 time: match (slice, list.filter) {
-                    (Slice::Window(window), TimeFilter::OData(member)) => Some((member, *window)),
+                    (Slice::Window(window), TimeFilter::OData(member)) => {
+                        Some((member, Some(*window)))
+                    }
                     (Slice::Window(window), TimeFilter::Parameters(..) | TimeFilter::Cel(_)) => {
-                        Some((endpoint.identity.time, *window))
+                        Some((endpoint.identity.time, Some(*window)))
+                    }
+                    (Slice::Window(_), TimeFilter::Since(..)) => {
+                        Some((endpoint.identity.time, None))
                     }
                     _ => None,
                 },
@@ -91,7 +96,7 @@ enum Cutting {
 struct ListCut {
     cutter: ArraySplitter,
     records: &'static str,
-    time: Option<(&'static str, Window)>,
+    time: Option<(&'static str, Option<Window>)>,
     required: bool,
     tally: Tally,
     full: Vec<Chunk>,
@@ -269,7 +274,7 @@ fn piece(chunk: Chunk, mode: DedupMode) -> Option<ReadEvent> {
     (!chunk.is_empty()).then_some(ReadEvent::Chunk(chunk, mode))
 }
 
-fn count(tally: &mut Tally, chunk: &Chunk, time: Option<(&str, Window)>) {
+fn count(tally: &mut Tally, chunk: &Chunk, time: Option<(&str, Option<Window>)>) {
     if tally.count() == 0 && chunk.handy() > 0 {
         tally.begin(xxh3_64(chunk.record(0)));
     }
@@ -280,7 +285,11 @@ fn count(tally: &mut Tally, chunk: &Chunk, time: Option<(&str, Window)>) {
     for at in 0..chunk.handy() {
         let members = chunk.members(at).ok();
         let text = members.and_then(|members| members.text(member));
-        tally.see_within(text.and_then(|text| parse_time(&text)), asked);
+        let time = text.and_then(|text| parse_time(&text));
+        match asked {
+            Some(asked) => tally.see_within(time, asked),
+            None => tally.see(time),
+        }
     }
     for _ in &chunk.oversized {
         tally.see(None);
