@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    core::position::cursor::{StreamKey, StreamState},
+    core::{
+        mapping::original::Original,
+        position::cursor::{StreamKey, StreamState},
+    },
     error::{Error, Result},
 };
 
@@ -171,19 +174,6 @@ pub trait Outbox: Send + Sync {
 
     /// How many entries, and how many bytes of bodies.
     async fn outbox_size(&self) -> Result<(u64, u64)>;
-}
-
-/// The full text of a record of which a column holds only a part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Original {
-    /// The stream that it came from.
-    pub key: StreamKey,
-    /// The `recordId` of its row.
-    pub record_id: String,
-    /// The `recordVersion` of its row.
-    pub record_version: String,
-    /// The record, whole.
-    pub body: Vec<u8>,
 }
 
 /// Where originals are kept.

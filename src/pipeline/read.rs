@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use super::{
     Job, Outcome, Parts,
     read_event::ReadEvent,
-    snapshot::DedupMode,
     split::{BodyShape, Broken, Cut, Through},
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
             cursor::{
                 Basis, CLOCKS_DIFFER, Gap, OpenSlice, RunProgress, Slice, StreamState, Transition,
             },
+            dedupe::DedupMode,
             paging::{self, FilePage, Next, Paging, Tally},
             window::{Passes, Window, delta},
         },
@@ -575,17 +575,17 @@ impl<'a> Reader<'a> {
     ) -> std::result::Result<Through, Broken> {
         let source = &self.job.source;
         let endpoint = source.endpoint();
-        let way = DedupMode::of(endpoint, &self.plan, open, &self.job.pace);
+        let mode = DedupMode::of(endpoint, &self.plan, open, &self.job.pace);
         let mut cut = Cut::new(
             BodyShape::of(endpoint, &open.slice, page, records),
-            way,
+            mode,
             open,
             if source.enriches().is_some() {
                 LARGE_CHUNK
             } else {
                 SMALL_CHUNK
             },
-            way.hashes(endpoint),
+            mode.hashes(endpoint),
         );
         self.through(&mut body, &mut cut)
             .await
