@@ -22,16 +22,17 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::SharedClock,
-        exchange::{Limits, Random},
+        exchange::Limits,
         expiry::Expiring,
         http::{Network, SharedTransport},
         password::Password,
+        wire::Wire,
     },
     outbox_drain,
     pipeline::{self, Job, Outcome, Parts, Report},
     source::{
         SharedSource,
-        defender::{self, Quotas, Wire},
+        defender::{self, Quotas},
         eset::{self, Account, Eset, LookUps},
         hunting,
     },
@@ -109,13 +110,14 @@ impl App {
         clock: &SharedClock,
         transport: &SharedTransport,
     ) -> Result<Self> {
-        let mut builder = Builder::new(settings, clock, transport)?;
+        let wire = Wire::new(Arc::clone(transport), Arc::clone(clock));
+        let mut builder = Builder::new(settings, wire.clone())?;
         let routed = RouteTable::of(settings)?;
         let parts = Parts {
             storage: builder.storage()?,
             sink: builder.sink(routed.tables().clone())?,
             clock: Arc::clone(clock),
-            random: random(),
+            random: Arc::clone(&wire.random),
             outbox_max: settings.run.outbox_max_bytes,
             progress: Arc::new(|_| {}),
         };
@@ -130,7 +132,7 @@ impl App {
             sink_is_embedded: settings.sink == SinkSettings::Embedded,
             tables: routed.tables().keys().cloned().collect(),
         };
-        app.connect(settings, transport, &builder, &routed)?;
+        app.connect(settings, &wire, &builder, &routed)?;
         Ok(app)
     }
 
@@ -168,7 +170,7 @@ impl App {
     fn connect(
         &mut self,
         settings: &Settings,
-        transport: &SharedTransport,
+        wire: &Wire,
         builder: &Builder<'_>,
         routed: &RouteTable,
     ) -> Result<()> {
@@ -177,7 +179,7 @@ impl App {
                 config::Source::Eset(settings) => {
                     let password = builder.password(&settings.password)?;
                     let expiring = builder.expiring(&settings.password, &password);
-                    let shared = self.eset(account(settings, password), transport);
+                    let shared = self.eset(account(settings, password), wire.clone());
                     for endpoint in eset_streams(settings) {
                         let source = Arc::new(Eset::new(Arc::clone(&shared), endpoint));
                         let job = self.job(connection, routed, source, &[], &expiring);
@@ -187,13 +189,8 @@ impl App {
                 }
                 config::Source::Defender(settings) => {
                     let (tokens, expiring) = builder.defender(settings)?;
-                    let wire = Wire {
-                        transport: Arc::clone(transport),
-                        clock: Arc::clone(&self.parts.clock),
-                        random: Arc::clone(&self.parts.random),
-                    };
                     let account = defender_streams::account(settings);
-                    let shared = defender::Connection::new(account, &tokens, &self.quotas, &wire);
+                    let shared = defender::Connection::new(account, &tokens, &self.quotas, wire);
                     for (source, filters) in defender_streams::streams(settings, &shared)? {
                         let job = self.job(connection, routed, source, filters, &expiring);
                         self.jobs.push((DEFENDER, job));
@@ -253,17 +250,14 @@ impl App {
         logins
     }
 
-    fn eset(&self, account: Account, transport: &SharedTransport) -> Arc<eset::Connection> {
-        let transport = Arc::clone(transport);
-        let clock = Arc::clone(&self.parts.clock);
-        let random = Arc::clone(&self.parts.random);
+    fn eset(&self, account: Account, wire: Wire) -> Arc<eset::Connection> {
         match self
             .connections
             .iter()
             .find(|(_, other)| other.is_account(&account))
         {
-            Some((_, other)) => eset::Connection::beside(other, account, transport, clock, random),
-            None => eset::Connection::new(account, transport, clock, random),
+            Some((_, other)) => eset::Connection::beside(other, account, wire),
+            None => eset::Connection::new(account, wire),
         }
     }
 
@@ -378,7 +372,7 @@ pub fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
 
 /// The storage that the settings name, alone: for those who look after what is kept there.
 pub fn storage(settings: &Settings, clock: &SharedClock) -> Result<SharedStorage> {
-    Builder::new(settings, clock, &network(settings)?)?.storage()
+    Builder::new(settings, wire(settings, clock)?)?.storage()
 }
 
 /// The storage account that these settings name, which need not be ours.
@@ -387,12 +381,11 @@ pub fn azure_account(
     account: &azure::StorageSettings<'_>,
     clock: &SharedClock,
 ) -> Result<Option<AzureStorage>> {
-    Builder::new(settings, clock, &network(settings)?)?.azure_account(account)
+    Builder::new(settings, wire(settings, clock)?)?.azure_account(account)
 }
 
-/// Random numbers of the operating system's quality.
-fn random() -> Random {
-    Arc::new(rand::random::<f64>)
+fn wire(settings: &Settings, clock: &SharedClock) -> Result<Wire> {
+    Ok(Wire::new(network(settings)?, Arc::clone(clock)))
 }
 
 /// The network, trusting what the settings say.

@@ -14,3 +14,4 @@ pub mod password;
 #[cfg(test)]
 mod script;
 pub mod token;
+pub mod wire;

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::{SharedClock, timeout},
-    http::{Request, Response, SharedTransport, TransportError},
+    http::{Request, Response, TransportError},
     limiter::Limiter,
+    wire::Wire,
 };
 use crate::{
     core::protocol::{
@@ -41,9 +42,6 @@ const PENDING_WAIT: Duration = Duration::from_secs(2);
 /// how long.
 const EMPTIES: u32 = 2;
 const EMPTY_WAIT: Duration = Duration::from_secs(2);
-
-/// A number in `0.0..1.0`, a new one each time.
-pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
 
 /// Until when, and unless what.
 #[derive(Debug, Clone)]
@@ -135,25 +133,16 @@ pub enum Reply {
 /// Asks questions of one service for one account.
 #[derive(Clone)]
 pub struct ApiClient {
-    transport: SharedTransport,
-    clock: SharedClock,
-    random: Random,
+    wire: Wire,
     limiter: Arc<Limiter>,
     tokens: Option<Arc<dyn Tokens>>,
 }
 
 impl ApiClient {
-    /// Asks through `transport`, without an access token.
-    pub fn new(
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-        limiter: Arc<Limiter>,
-    ) -> Self {
+    /// Asks through `wire`, without an access token.
+    pub fn new(wire: Wire, limiter: Arc<Limiter>) -> Self {
         Self {
-            transport,
-            clock,
-            random,
+            wire,
             limiter,
             tokens: None,
         }
@@ -170,7 +159,7 @@ impl ApiClient {
 
     /// The clock it goes by.
     pub fn clock(&self) -> &SharedClock {
-        &self.clock
+        &self.wire.clock
     }
 
     /// Asks until there is an answer.
@@ -179,7 +168,7 @@ impl ApiClient {
     /// `Transient` when the time or the attempts are used up, or the program is to stop; whatever
     /// the tokens failed with; `Config` when new tokens are refused as well.
     pub async fn ask(&self, question: &ApiRequest, limits: &Limits) -> Result<Reply> {
-        let began = self.clock.now();
+        let began = self.wire.clock.now();
         let mut failures = 0;
         let mut refused: Option<Arc<str>> = None;
         let mut refusals = 0;
@@ -198,7 +187,7 @@ impl ApiClient {
                 response_id: response_id.is_some(),
                 position: question.has_position,
             };
-            let exchange = self.transport.send(request);
+            let exchange = self.wire.transport.send(request);
             let exchange = self.within(limits, question.manner.patience, exchange);
             let (what, wait) = match exchange.await {
                 Err(error) if error.is_blocked() => {
@@ -272,7 +261,7 @@ impl ApiClient {
             if failures > MAX_FAILURES {
                 return Err(self.given_up(question, began, &what, failures));
             }
-            let wait = wait.unwrap_or_else(|| backoff(failures, (self.random)()));
+            let wait = wait.unwrap_or_else(|| backoff(failures, (self.wire.random)()));
             tracing::debug!(question = question.name, %what, failures, ?wait, "asking again");
             self.pause(question, limits, began, wait, &what).await?;
         }
@@ -323,10 +312,10 @@ impl ApiClient {
         limits: &Limits,
         began: DateTime<Utc>,
     ) -> Result<()> {
-        let left = (limits.deadline - self.clock.now())
+        let left = (limits.deadline - self.wire.clock.now())
             .to_std()
             .unwrap_or_default();
-        let turn = timeout(&*self.clock, left, self.limiter.ready());
+        let turn = timeout(&*self.wire.clock, left, self.limiter.ready());
         // A wait that was cut short is judged by the deadline.
         let turn = async { turn.await.unwrap_or_default() };
         let what = "its turn within the limit of calls a second";
@@ -351,12 +340,12 @@ impl ApiClient {
         patience: Duration,
         work: impl Future<Output = std::result::Result<T, TransportError>>,
     ) -> std::result::Result<T, TransportError> {
-        let left = (limits.deadline - self.clock.now())
+        let left = (limits.deadline - self.wire.clock.now())
             .to_std()
             .unwrap_or_default();
         let limit = left.min(patience);
         tokio::select! {
-            done = timeout(&*self.clock, limit, work) => {
+            done = timeout(&*self.wire.clock, limit, work) => {
                 done.unwrap_or_else(|_| Err(TransportError::new(format!(
                     "no answer within {} s", limit.as_secs()
                 ))))
@@ -368,7 +357,7 @@ impl ApiClient {
     fn asked_for(&self, response: &Response) -> Option<Duration> {
         response
             .header("retry-after")
-            .and_then(|value| retry_after(value, self.clock.now()))
+            .and_then(|value| retry_after(value, self.wire.clock.now()))
     }
 
     /// Waits, unless the wait would go beyond the deadline: then there is no sense in it.
@@ -380,7 +369,7 @@ impl ApiClient {
         wait: Duration,
         what: &str,
     ) -> Result<()> {
-        let left = (limits.deadline - self.clock.now())
+        let left = (limits.deadline - self.wire.clock.now())
             .to_std()
             .unwrap_or_default();
         if wait >= left {
@@ -390,7 +379,7 @@ impl ApiClient {
                 wait.as_secs()
             )));
         }
-        let next_try = self.clock.sleep(wait);
+        let next_try = self.wire.clock.sleep(wait);
         self.wait(question, limits, began, "the next try", next_try)
             .await
     }
@@ -412,8 +401,8 @@ impl ApiClient {
                 "asked to stop; the next run goes on from here",
             ));
         }
-        if self.clock.now() >= limits.deadline {
-            let seconds = (self.clock.now() - began).num_seconds();
+        if self.wire.clock.now() >= limits.deadline {
+            let seconds = (self.wire.clock.now() - began).num_seconds();
             return Err(Error::transient(format!(
                 "{}: out of time after {seconds} s, waiting for {what}; the next run goes on from here",
                 place(question)
@@ -429,7 +418,7 @@ impl ApiClient {
         what: &str,
         times: u32,
     ) -> Error {
-        let seconds = (self.clock.now() - began).num_seconds();
+        let seconds = (self.wire.clock.now() - began).num_seconds();
         Error::transient(format!(
             "{}: {what} ({times} attempts in {seconds} s); the next run goes on from here",
             place(question)

@@ -368,8 +368,12 @@ impl crate::io::http::Transport for Inspected {
 #[tokio::test]
 async fn what_stands_in_the_way_is_told_at_once_to_the_operator() {
     let peer = Peer::new([], []);
-    let asker = ApiClient {
+    let wire = Wire {
         transport: Arc::new(Inspected),
+        ..peer.wire()
+    };
+    let asker = ApiClient {
+        wire,
         ..peer.asker()
     };
     let Err(error) = asker.ask(&question(), &peer.limits(60)).await else {

@@ -18,10 +18,10 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::{
-    clock::{SharedClock, timeout},
-    http::SharedTransport,
+    clock::timeout,
     password::Password,
     token::{AccessTokens, RenewableTokens},
+    wire::Wire,
 };
 use crate::{
     core::{position::window::delta, protocol::retry::backoff},
@@ -177,8 +177,7 @@ impl GrantedToken {
 /// The tokens of one credential, one for each scope.
 pub struct Identity {
     credential: Credential,
-    transport: SharedTransport,
-    clock: SharedClock,
+    wire: Wire,
     /// Runs `az`; none for a process of its own.
     executor: Option<Arc<dyn Executor>>,
     held: Mutex<ScopeToken>,
@@ -230,25 +229,19 @@ impl ScopeToken {
 
 impl Identity {
     /// Tokens for `credential`. Asks nobody yet.
-    pub fn new(
-        credential: Credential,
-        transport: SharedTransport,
-        clock: SharedClock,
-    ) -> Arc<Self> {
-        Self::with_executor(credential, transport, clock, None)
+    pub fn new(credential: Credential, wire: Wire) -> Arc<Self> {
+        Self::with_executor(credential, wire, None)
     }
 
     /// Tokens for `credential`, with `executor` running the Azure CLI.
     pub fn with_executor(
         credential: Credential,
-        transport: SharedTransport,
-        clock: SharedClock,
+        wire: Wire,
         executor: Option<Arc<dyn Executor>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             credential,
-            transport,
-            clock,
+            wire,
             executor,
             held: Mutex::default(),
             refusals: std::sync::Mutex::default(),
@@ -276,7 +269,7 @@ impl Identity {
             .granted
             .get(scope)
             .filter(|old| refused.is_none_or(|refused| !same(refused, &old.token)));
-        let now = self.clock.now();
+        let now = self.wire.clock.now();
         if let Some(old) = old.filter(|old| now < old.renew) {
             return Ok(old.token.clone());
         }
@@ -286,7 +279,7 @@ impl Identity {
         } else {
             let asked = self.ask_patiently(scope).await;
             if let Err(error) = &asked {
-                held.rest_after(error, self.clock.now());
+                held.rest_after(error, self.wire.clock.now());
             }
             asked
         };
@@ -298,7 +291,7 @@ impl Identity {
             }
             // What is left of the old one may be enough until Entra is back.
             Err(error) => {
-                let now = self.clock.now();
+                let now = self.wire.clock.now();
                 let Some((old, until)) = old.filter(|(_, until)| now < *until) else {
                     return Err(error);
                 };
@@ -316,7 +309,7 @@ impl Identity {
 
     /// The error that it would be to send a proof again.
     fn refusal(&self, scope: &str, proof: &SecretString) -> Option<Error> {
-        let now = self.clock.now();
+        let now = self.wire.clock.now();
         let refusals = self.refusals.lock();
         let refusals = refusals.unwrap_or_else(PoisonError::into_inner);
         let mut refusals = refusals.iter();
@@ -342,7 +335,7 @@ impl Identity {
         if let Err(why) = &sent
             && why.kind() == Kind::Config
         {
-            let now = self.clock.now();
+            let now = self.wire.clock.now();
             let refusals = self.refusals.lock();
             let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
             refusals.retain(|refusal| now < refusal.until);
@@ -359,25 +352,25 @@ impl Identity {
     /// Asks a few times, unless somebody has to act first.
     async fn ask_patiently(&self, scope: &str) -> Result<GrantedToken> {
         let limit = self.credential.patience();
-        let end = self.clock.now() + delta(limit);
+        let end = self.wire.clock.now() + delta(limit);
         let attempts = async {
             let mut attempt = 1;
             loop {
                 match self.ask(scope).await {
                     Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
                         let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
-                        if self.clock.now() + delta(wait) >= end {
+                        if self.wire.clock.now() + delta(wait) >= end {
                             return Err(error);
                         }
                         tracing::debug!(%error, attempt, ?wait, "asking for a token again");
-                        self.clock.sleep(wait).await;
+                        self.wire.clock.sleep(wait).await;
                         attempt += 1;
                     }
                     end => return end,
                 }
             }
         };
-        let asked = timeout(&*self.clock, limit, attempts).await;
+        let asked = timeout(&*self.wire.clock, limit, attempts).await;
         let granted = asked.unwrap_or_else(|_| {
             let seconds = limit.as_secs();
             Err(Error::transient(format!("no token within {seconds} s")))
@@ -397,7 +390,7 @@ impl Identity {
                     client_id: client_id.as_deref(),
                     scope,
                 };
-                ask.send(&*self.transport, self.clock.now()).await
+                ask.send(&*self.wire.transport, self.wire.clock.now()).await
             }
             Credential::AzureCli { tenant } => {
                 entra::of_cli(tenant.as_deref(), scope, self.executor.as_ref()).await
@@ -407,12 +400,11 @@ impl Identity {
 
     /// As an app registration; with a changed secret, when the known one is refused.
     async fn registered(&self, registration: &Registration, scope: &str) -> Result<GrantedToken> {
-        let asked = self.clock.now();
+        let asked = self.wire.clock.now();
         let ask = entra::EntraRequest {
             registration,
             scope,
-            transport: &self.transport,
-            clock: &self.clock,
+            wire: &self.wire,
         };
         let password = match &registration.proof {
             Proof::Certificate(certificate) => {

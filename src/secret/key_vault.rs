@@ -19,10 +19,10 @@ use crate::{
     error::{Error, Kind, Result},
     io::{
         azure_transport::{AskedFor, client_options},
-        clock::{SharedClock, timeout},
-        http::SharedTransport,
+        clock::timeout,
         identity::{FailureSigns, blocked, kinds, seen},
         token::SharedTokens,
+        wire::Wire,
     },
 };
 
@@ -42,8 +42,7 @@ const ATTEMPTS: u32 = 3;
 pub struct KeyVault {
     url: String,
     tokens: SharedTokens,
-    transport: SharedTransport,
-    clock: SharedClock,
+    wire: Wire,
     read: Mutex<HashMap<String, (DateTime<Utc>, Secret)>>,
 }
 
@@ -57,41 +56,35 @@ enum SecretAnswer {
 
 impl KeyVault {
     /// The vault at `url`, such as `https://contoso.vault.azure.net`. Asks nobody yet.
-    pub fn new(
-        url: &str,
-        tokens: SharedTokens,
-        transport: SharedTransport,
-        clock: SharedClock,
-    ) -> Self {
+    pub fn new(url: &str, tokens: SharedTokens, wire: Wire) -> Self {
         Self {
             url: url.to_owned(),
             tokens,
-            transport,
-            clock,
+            wire,
             read: Mutex::default(),
         }
     }
 
     async fn read(&self, name: &str) -> Result<Option<Secret>> {
-        let end = self.clock.now() + delta(PATIENCE);
+        let end = self.wire.clock.now() + delta(PATIENCE);
         let attempts = async {
             let mut attempt = 1;
             loop {
                 match self.ask_with_tokens(name).await {
                     Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
                         let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
-                        if self.clock.now() + delta(wait) >= end {
+                        if self.wire.clock.now() + delta(wait) >= end {
                             return Err(error);
                         }
                         tracing::debug!(%error, attempt, ?wait, "asking the vault again");
-                        self.clock.sleep(wait).await;
+                        self.wire.clock.sleep(wait).await;
                         attempt += 1;
                     }
                     end => return end,
                 }
             }
         };
-        let read = timeout(&*self.clock, PATIENCE, attempts).await;
+        let read = timeout(&*self.wire.clock, PATIENCE, attempts).await;
         let read = read.unwrap_or_else(|_| {
             let seconds = PATIENCE.as_secs();
             Err(Error::transient(format!("no answer within {seconds} s")))
@@ -124,7 +117,7 @@ impl KeyVault {
         let credential: Arc<dyn TokenCredential> = Arc::<Bearer>::clone(&bearer);
         let asked_for = AskedFor::default();
         let options = SecretClientOptions {
-            client_options: client_options(&self.transport, None, &asked_for),
+            client_options: client_options(&self.wire.transport, None, &asked_for),
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(&self.url, credential, Some(options));
@@ -135,7 +128,7 @@ impl KeyVault {
             Ok(secret) => Ok(SecretAnswer::Found(converted(secret)?)),
             Err(error) => {
                 let given = bearer.given.lock().await.take();
-                let wait = asked_for.wait(self.clock.now());
+                let wait = asked_for.wait(self.wire.clock.now());
                 failed(&error, given).map_err(|error| match error.after() {
                     None => error.asking_for(wait),
                     Some(_) => error,
@@ -148,14 +141,14 @@ impl KeyVault {
 #[async_trait]
 impl SecretStore for KeyVault {
     async fn secret(&self, name: &str) -> Result<Option<Secret>> {
-        let now = self.clock.now();
+        let now = self.wire.clock.now();
         let known = self.read.lock().await.get(name).cloned();
         match known {
             Some((at, secret)) if now - at < FRESH => Ok(Some(secret)),
             // A vault that is away for a while must not stop what works without it.
             Some((_, secret)) => match self.refresh(name).await {
                 Err(error) if error.kind() == Kind::Transient => {
-                    let again = self.clock.now() - (FRESH - PAUSE);
+                    let again = self.wire.clock.now() - (FRESH - PAUSE);
                     let known = (again, secret.clone());
                     self.read.lock().await.insert(name.to_owned(), known);
                     Ok(Some(secret))
@@ -175,7 +168,7 @@ impl SecretStore for KeyVault {
         let found = self.read(name).await?;
         let mut read = self.read.lock().await;
         match &found {
-            Some(secret) => read.insert(name.to_owned(), (self.clock.now(), secret.clone())),
+            Some(secret) => read.insert(name.to_owned(), (self.wire.clock.now(), secret.clone())),
             None => read.remove(name),
         };
         Ok(found)

@@ -20,9 +20,10 @@ use crate::{
     },
     error::{Error, Kind, Result},
     io::{
-        clock::{SharedClock, timeout},
-        http::{Request, Response, SharedTransport},
+        clock::timeout,
+        http::{Request, Response},
         token::SharedTokens,
+        wire::Wire,
     },
 };
 
@@ -66,24 +67,17 @@ pub struct Target {
 pub struct LogsIngestion {
     places: Places,
     tokens: SharedTokens,
-    transport: SharedTransport,
-    clock: SharedClock,
+    wire: Wire,
     packer: Packer,
 }
 
 impl LogsIngestion {
     /// Pushes to `places`. Asks nobody yet.
-    pub fn new(
-        places: Places,
-        tokens: SharedTokens,
-        transport: SharedTransport,
-        clock: SharedClock,
-    ) -> Self {
+    pub fn new(places: Places, tokens: SharedTokens, wire: Wire) -> Self {
         Self {
             places,
             tokens,
-            transport,
-            clock,
+            wire,
             packer: Packer::default(),
         }
     }
@@ -120,7 +114,7 @@ impl LogsIngestion {
             let token = token.map_err(without_token)?;
             seen = self.send(target, batch, body, &token).await?;
         }
-        answer::meaning(&seen, target, &self.places, self.clock.now())
+        answer::meaning(&seen, target, &self.places, self.wire.clock.now())
     }
 
     async fn send(
@@ -132,7 +126,7 @@ impl LogsIngestion {
     ) -> std::result::Result<Seen, PushError> {
         let request = Self::request(target, batch, body, token)?;
         let exchange = async {
-            let response = self.transport.send(request).await;
+            let response = self.wire.transport.send(request).await;
             match response {
                 Ok(response) => Ok(seen(response).await),
                 Err(error) if error.is_blocked() => {
@@ -141,7 +135,7 @@ impl LogsIngestion {
                 Err(error) => Err(later(format!("logs ingestion: {error}"))),
             }
         };
-        timeout(&*self.clock, PATIENCE, exchange)
+        timeout(&*self.wire.clock, PATIENCE, exchange)
             .await
             .unwrap_or_else(|_| {
                 let seconds = PATIENCE.as_secs();

@@ -29,9 +29,9 @@ use crate::{
     error::Result,
     io::{
         clock::SharedClock,
-        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions},
-        http::SharedTransport,
+        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
         token::{Scoped, SharedTokens},
+        wire::Wire,
     },
 };
 
@@ -133,17 +133,6 @@ impl Account {
 /// the XDR API, which knows it by its old name.
 pub const ENDPOINT_PRODUCT: &[&str] = &["microsoftDefenderForEndpoint", "MicrosoftDefenderATP"];
 
-/// What requests are sent and timed with.
-#[derive(Clone)]
-pub struct Wire {
-    /// The network, or what stands for it.
-    pub transport: SharedTransport,
-    /// The time.
-    pub clock: SharedClock,
-    /// Numbers in `0.0..1.0`, for waits.
-    pub random: Random,
-}
-
 /// What the streams of a connection share.
 pub struct Connection {
     account: Account,
@@ -157,12 +146,7 @@ impl Connection {
     /// A connection for `account`.
     pub fn new(account: Account, tokens: &SharedTokens, quotas: &Quotas, wire: &Wire) -> Arc<Self> {
         let asker = |api: &'static str| {
-            let asker = ApiClient::new(
-                Arc::clone(&wire.transport),
-                Arc::clone(&wire.clock),
-                Arc::clone(&wire.random),
-                quotas.of(&account, api, &wire.clock),
-            );
+            let asker = ApiClient::new(wire.clone(), quotas.of(&account, api, &wire.clock));
             if api == FILES {
                 return (api, asker);
             }

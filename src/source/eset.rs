@@ -23,11 +23,10 @@ use crate::{
     },
     error::Result,
     io::{
-        clock::SharedClock,
-        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions, Tokens},
-        http::SharedTransport,
+        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions, Tokens},
         limiter::Limiter,
         password::{ChangingLogin, Password},
+        wire::Wire,
     },
     source::Enriched,
 };
@@ -97,45 +96,20 @@ pub struct Connection {
 
 impl Connection {
     /// A connection for `account`.
-    pub fn new(
-        account: Account,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        let limiter = Arc::new(Limiter::per_second(
-            account.calls_per_second,
-            Arc::clone(&clock),
-        ));
-        Self::limited(account, limiter, transport, clock, random)
+    pub fn new(account: Account, wire: Wire) -> Arc<Self> {
+        let calls = account.calls_per_second;
+        let limiter = Limiter::per_second(calls, Arc::clone(&wire.clock));
+        Self::limited(account, Arc::new(limiter), wire)
     }
 
     /// A connection for an account that `other` uses as well: the service counts their calls
     /// together.
-    pub fn beside(
-        other: &Self,
-        account: Account,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        Self::limited(
-            account,
-            Arc::clone(&other.limiter),
-            transport,
-            clock,
-            random,
-        )
+    pub fn beside(other: &Self, account: Account, wire: Wire) -> Arc<Self> {
+        Self::limited(account, Arc::clone(&other.limiter), wire)
     }
 
-    fn limited(
-        account: Account,
-        limiter: Arc<Limiter>,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        let plain = ApiClient::new(transport, clock, random, Arc::clone(&limiter));
+    fn limited(account: Account, limiter: Arc<Limiter>, wire: Wire) -> Arc<Self> {
+        let plain = ApiClient::new(wire, Arc::clone(&limiter));
         let login = Arc::new(ChangingLogin::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),

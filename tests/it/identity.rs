@@ -19,6 +19,7 @@ use sentinel_connector::{
         http::SharedTransport,
         identity::{Certificate, Credential, Identity, Platform, Proof, Registration},
         token::{AccessTokens, SharedTokens},
+        wire::Wire,
     },
     simulator::{Fault, Options, Simulator, Target},
 };
@@ -62,6 +63,18 @@ impl Azure {
         Arc::new(self.simulator.router())
     }
 
+    pub(crate) fn wire(&self) -> Wire {
+        self.wire_to(self.transport())
+    }
+
+    pub(crate) fn wire_to(&self, transport: SharedTransport) -> Wire {
+        Wire {
+            transport,
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::new(|| 0.5),
+        }
+    }
+
     pub(crate) fn registration(&self) -> Registration {
         let options = self.simulator.options();
         Registration {
@@ -80,7 +93,7 @@ impl Azure {
     }
 
     pub(crate) fn identity(&self, credential: Credential) -> Arc<Identity> {
-        Identity::new(credential, self.transport(), Arc::new(self.clock.clone()))
+        Identity::new(credential, self.wire())
     }
 
     /// The tokens of the app registration.
@@ -441,8 +454,7 @@ async fn on_a_laptop_the_azure_cli_is_asked() {
     let identity = |exit, stdout: String| {
         Identity::with_executor(
             Credential::choose(None, None, None),
-            azure.transport(),
-            Arc::new(azure.clock.clone()),
+            azure.wire(),
             Some(Arc::new(Az(exit, stdout))),
         )
     };

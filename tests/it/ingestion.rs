@@ -22,6 +22,7 @@ use sentinel_connector::{
         http::{Network, SharedTransport},
         identity::{Credential, Identity, Proof},
         token::SharedTokens,
+        wire::Wire,
     },
     simulator::{
         Options, Received, STREAM, STREAM_INCIDENTS, Simulator, SizeLimit, Target as Struck,
@@ -56,7 +57,7 @@ fn places(endpoint: &str, dcr: &str) -> Places {
 
 fn sink_with(azure: &Azure, tokens: SharedTokens, transport: SharedTransport) -> LogsIngestion {
     let places = places("https://sim", &azure.simulator.options().dcr);
-    LogsIngestion::new(places, tokens, transport, Arc::new(azure.clock.clone()))
+    LogsIngestion::new(places, tokens, azure.wire_to(transport))
 }
 
 fn sink(azure: &Azure) -> LogsIngestion {
@@ -320,7 +321,8 @@ async fn over_https_rows_land_and_a_dead_connection_is_for_later() {
         .unwrap();
     let settings: BTreeMap<String, String> =
         simulator.settings(&server.base_url).into_iter().collect();
-    let network: SharedTransport = Arc::new(Network::loopback(authority.pem().as_bytes()).unwrap());
+    let network = Network::loopback(authority.pem().as_bytes()).unwrap();
+    let wire = Wire::new(Arc::new(network), Arc::new(SystemClock));
     let registration = sentinel_connector::io::identity::Registration {
         authority: settings["AZURE_AUTHORITY_HOST"].clone(),
         tenant_id: settings["AZURE_TENANT_ID"].clone(),
@@ -328,9 +330,9 @@ async fn over_https_rows_land_and_a_dead_connection_is_for_later() {
         proof: Proof::Secret(settings["AZURE_CLIENT_SECRET"].clone().into()),
     };
     let credential = Credential::choose(Some(registration), None, None);
-    let tokens = Identity::new(credential, Arc::clone(&network), Arc::new(SystemClock));
+    let tokens = Identity::new(credential, wire.clone());
     let places = places(&server.base_url, &settings["DCR_IMMUTABLE_ID"]);
-    let sink = LogsIngestion::new(places, tokens, network, Arc::new(SystemClock));
+    let sink = LogsIngestion::new(places, tokens, wire);
     sink.push(&full()).await.unwrap();
     simulator.inject("ingestion:lost-answer".parse().unwrap());
     let pushed = sink.push(&detections(3)).await;

@@ -20,8 +20,7 @@ use crate::{
     error::{Error, Result},
     io::{
         azure_transport::{AskedFor, client_options},
-        clock::SharedClock,
-        http::SharedTransport,
+        wire::Wire,
     },
 };
 
@@ -30,8 +29,7 @@ use crate::{
 pub(super) struct EntraRequest<'a> {
     pub(super) registration: &'a Registration,
     pub(super) scope: &'a str,
-    pub(super) transport: &'a SharedTransport,
-    pub(super) clock: &'a SharedClock,
+    pub(super) wire: &'a Wire,
 }
 
 impl EntraRequest<'_> {
@@ -63,7 +61,7 @@ impl EntraRequest<'_> {
         let options = ClientAssertionCredentialOptions {
             client_options: self.client_options(&asked_for),
         };
-        let assertion = certificate.assertion(self.registration, Arc::clone(self.clock));
+        let assertion = certificate.assertion(self.registration, Arc::clone(&self.wire.clock));
         let credential = ClientAssertionCredential::new(
             self.registration.tenant_id.clone(),
             self.registration.client_id.clone(),
@@ -76,7 +74,7 @@ impl EntraRequest<'_> {
 
     fn client_options(&self, asked_for: &AskedFor) -> ClientOptions {
         client_options(
-            self.transport,
+            &self.wire.transport,
             Some(&self.registration.authority),
             asked_for,
         )
@@ -90,7 +88,7 @@ impl EntraRequest<'_> {
     ) -> Result<GrantedToken> {
         let token = credential.get_token(&[self.scope], None).await;
         let token = token.map_err(|error| {
-            let wait = asked_for.wait(self.clock.now());
+            let wait = asked_for.wait(self.wire.clock.now());
             failure::of_entra(self.registration, &error).asking_for(wait)
         })?;
         // Entra says how long, and `azure_identity` turns that into an instant of the machine's clock.

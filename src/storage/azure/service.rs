@@ -18,9 +18,9 @@ use crate::{
     core::protocol::retry::{backoff, retry_after},
     error::{Error, Result},
     io::{
-        clock::{SharedClock, timeout},
-        exchange::Random,
-        http::{Request, SharedTransport, TransportError},
+        clock::timeout,
+        http::{Request, TransportError},
+        wire::Wire,
     },
 };
 
@@ -46,17 +46,6 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-
-/// What requests are sent and timed with.
-#[derive(Clone)]
-pub struct Wire {
-    /// The network, or what stands for it.
-    pub transport: SharedTransport,
-    /// The time.
-    pub clock: SharedClock,
-    /// Numbers in `0.0..1.0`, for waits.
-    pub random: Random,
-}
 
 /// A request, not signed yet.
 #[derive(Debug)]

@@ -10,9 +10,12 @@ use super::{
     account::Account,
     answer::Answer,
     auth::Kind,
-    service::{Call, Service, Wire},
+    service::{Call, Service},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    io::wire::Wire,
+};
 
 const JSON: &str = "application/json";
 

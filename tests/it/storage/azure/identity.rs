@@ -13,10 +13,11 @@ use sentinel_connector::{
         clock::{Clock, SystemClock},
         http::{Network, Request, Response, SharedTransport, Transport, TransportError},
         token::{AccessTokens, RenewableTokens},
+        wire::Wire,
     },
     storage::{
         Outbox, StateStore, Storage,
-        azure::{Account, AzureStorage, Login, Wire},
+        azure::{Account, AzureStorage, Login},
     },
 };
 use serde_json::json;
