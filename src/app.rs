@@ -227,6 +227,7 @@ impl App {
 
     /// Asks for the access tokens that the streams of Defender need, each once.
     pub async fn defender_logins(&self) -> Vec<DefenderLogin> {
+        let limits = self.limits(CancellationToken::new());
         let mut logins = Vec::new();
         for (name, connection) in &self.defenders {
             let mut tokens: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
@@ -243,7 +244,7 @@ impl App {
                     resource: endpoints
                         .first()
                         .map_or("", |first| defender::resource(first)),
-                    beyond: connection.roles_beyond(endpoints).await,
+                    beyond: connection.roles_beyond(endpoints, &limits).await,
                 });
             }
         }

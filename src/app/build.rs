@@ -15,9 +15,8 @@ use crate::{
     error::{Error, Result},
     io::{
         expiry::Expiring,
-        identity::{Certificate, Credential, Identity, Platform, Proof, Registration},
         password::Password,
-        token::SharedTokens,
+        token::{Certificate, Credential, Platform, Proof, Registration, SharedTokens, TokenCache},
         wire::Wire,
     },
     secret::{self, SharedSecrets, key_vault::KeyVault},
@@ -54,7 +53,7 @@ impl<'a> Builder<'a> {
             client_id,
             platform(&settings.identity).as_ref(),
         );
-        let services: SharedTokens = Identity::new(credential, wire.clone());
+        let services: SharedTokens = TokenCache::new(credential, wire.clone());
         let vault = settings.key_vault.as_deref().map(|url| -> SharedSecrets {
             Arc::new(KeyVault::new(url, Arc::clone(&services), wire.clone()))
         });
@@ -124,7 +123,7 @@ impl<'a> Builder<'a> {
             },
             other => other,
         };
-        let tokens = Identity::new(credential, self.wire.clone());
+        let tokens = TokenCache::new(credential, self.wire.clone());
         Ok((tokens, expiring.into()))
     }
 
@@ -202,7 +201,7 @@ impl<'a> Builder<'a> {
         let platform = platform(&self.settings.identity);
         let account = account.sign_in(|client_id| {
             let credential = Credential::choose(None, client_id, platform.as_ref());
-            Ok(Identity::new(credential, self.wire.clone()))
+            Ok(TokenCache::new(credential, self.wire.clone()))
         })?;
         Ok(Some(AzureStorage::new(account, self.wire.clone())))
     }

@@ -5,17 +5,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::stream;
 use http::{HeaderValue, Method, StatusCode, header};
-use tokio_util::sync::CancellationToken;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     clock::{SharedClock, timeout},
     http::{Request, Response, TransportError},
     limiter::Limiter,
+    token::{Rejected, SharedTokens, same},
     wire::Wire,
 };
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
     },
     error::{Error, Result},
 };
+
+pub use super::retry::Limits;
 
 /// How long one exchange may take until its status is there. ESET answers 202 after 30 to 50 s.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -42,28 +44,6 @@ const PENDING_WAIT: Duration = Duration::from_secs(2);
 /// how long.
 const EMPTIES: u32 = 2;
 const EMPTY_WAIT: Duration = Duration::from_secs(2);
-
-/// Until when, and unless what.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Nothing is begun after it, and no wait goes beyond it.
-    pub deadline: DateTime<Utc>,
-    /// The program has been asked to stop.
-    pub stop: CancellationToken,
-}
-
-/// Access tokens of one account.
-#[async_trait]
-pub trait Tokens: Send + Sync {
-    /// A token. One that the service has `refused` is replaced, once for all who hold it.
-    async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>>;
-
-    /// Another token than one that `lacks` a role, at most one in the run that these limits are
-    /// of; none when another one would say the same.
-    async fn with_roles(&self, _lacks: &str, _limits: &Limits) -> Option<Arc<str>> {
-        None
-    }
-}
 
 /// How a service wants to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +115,8 @@ pub enum Reply {
 pub struct ApiClient {
     wire: Wire,
     limiter: Arc<Limiter>,
-    tokens: Option<Arc<dyn Tokens>>,
+    /// Where access tokens come from, and for what scope.
+    tokens: Option<(SharedTokens, String)>,
 }
 
 impl ApiClient {
@@ -148,11 +129,11 @@ impl ApiClient {
         }
     }
 
-    /// This client, with access tokens.
+    /// This client, with access tokens for `scope`.
     #[must_use]
-    pub fn with_tokens(&self, tokens: Arc<dyn Tokens>) -> Self {
+    pub fn with_tokens(&self, tokens: SharedTokens, scope: &str) -> Self {
         Self {
-            tokens: Some(tokens),
+            tokens: Some((tokens, scope.to_owned())),
             ..self.clone()
         }
     }
@@ -170,19 +151,21 @@ impl ApiClient {
     pub async fn ask(&self, question: &ApiRequest, limits: &Limits) -> Result<Reply> {
         let began = self.wire.clock.now();
         let mut failures = 0;
-        let mut refused: Option<Arc<str>> = None;
+        let mut refused: Option<SecretString> = None;
         let mut refusals = 0;
         let mut response_id: Option<HeaderValue> = None;
         let mut empties = 0;
-        let mut with_roles: Option<Arc<str>> = None;
+        let mut with_roles: Option<SecretString> = None;
         loop {
-            let token = match &self.tokens {
-                None => None,
-                Some(_) if with_roles.is_some() => with_roles.clone(),
-                Some(tokens) => Some(tokens.bearer(refused.as_deref(), limits).await?),
+            let token = match &with_roles {
+                Some(token) => Some(token.clone()),
+                None => {
+                    let rejected = refused.as_ref().map(Rejected::Refused);
+                    self.token(rejected, limits).await?
+                }
             };
             self.turn(question, limits, began).await?;
-            let request = build(question, token.as_deref(), response_id.as_ref())?;
+            let request = build(question, token.as_ref(), response_id.as_ref())?;
             let sent = Sent {
                 response_id: response_id.is_some(),
                 position: question.has_position,
@@ -217,7 +200,7 @@ impl ApiClient {
                         Action::NotThere => return Ok(Reply::NotThere(what)),
                         // Consent may be younger than the token.
                         Action::Forbidden if refusal.lacks_role && with_roles.is_none() => {
-                            with_roles = self.with_roles(token.as_deref(), limits).await;
+                            with_roles = self.with_roles(token.as_ref(), limits).await;
                             if with_roles.is_none() {
                                 return Ok(Reply::Forbidden(what));
                             }
@@ -301,8 +284,26 @@ impl ApiClient {
         (response, refusal)
     }
 
-    async fn with_roles(&self, lacks: Option<&str>, limits: &Limits) -> Option<Arc<str>> {
-        self.tokens.as_ref()?.with_roles(lacks?, limits).await
+    async fn token(
+        &self,
+        rejected: Option<Rejected<'_>>,
+        limits: &Limits,
+    ) -> Result<Option<SecretString>> {
+        let Some((tokens, scope)) = &self.tokens else {
+            return Ok(None);
+        };
+        tokens.token(scope, rejected, limits).await.map(Some)
+    }
+
+    /// Another token than one that lacks a role, if there is one.
+    async fn with_roles(
+        &self,
+        lacks: Option<&SecretString>,
+        limits: &Limits,
+    ) -> Option<SecretString> {
+        let lacks = lacks?;
+        let other = self.token(Some(Rejected::LacksRole(lacks)), limits).await;
+        other.ok()?.filter(|other| !same(other, lacks))
     }
 
     /// Waits for the rate limit to let the question through, but not beyond the deadline.
@@ -312,9 +313,7 @@ impl ApiClient {
         limits: &Limits,
         began: DateTime<Utc>,
     ) -> Result<()> {
-        let left = (limits.deadline - self.wire.clock.now())
-            .to_std()
-            .unwrap_or_default();
+        let left = limits.left(&*self.wire.clock);
         let turn = timeout(&*self.wire.clock, left, self.limiter.ready());
         // A wait that was cut short is judged by the deadline.
         let turn = async { turn.await.unwrap_or_default() };
@@ -340,9 +339,7 @@ impl ApiClient {
         patience: Duration,
         work: impl Future<Output = std::result::Result<T, TransportError>>,
     ) -> std::result::Result<T, TransportError> {
-        let left = (limits.deadline - self.wire.clock.now())
-            .to_std()
-            .unwrap_or_default();
+        let left = limits.left(&*self.wire.clock);
         let limit = left.min(patience);
         tokio::select! {
             done = timeout(&*self.wire.clock, limit, work) => {
@@ -369,9 +366,7 @@ impl ApiClient {
         wait: Duration,
         what: &str,
     ) -> Result<()> {
-        let left = (limits.deadline - self.wire.clock.now())
-            .to_std()
-            .unwrap_or_default();
+        let left = limits.left(&*self.wire.clock);
         if wait >= left {
             return Err(Error::transient(format!(
                 "{}: {what}, and {} s more do not fit this run; the next one goes on from here",
@@ -505,7 +500,7 @@ fn with_warning(question: &ApiRequest, response: &Response, what: String) -> Str
 
 fn build(
     question: &ApiRequest,
-    token: Option<&str>,
+    token: Option<&SecretString>,
     response_id: Option<&HeaderValue>,
 ) -> Result<Request> {
     let mut request = http::Request::builder()
@@ -516,10 +511,11 @@ fn build(
         request = request.header(*name, *value);
     }
     if let Some(token) = token {
-        let bearer = HeaderValue::try_from(format!("Bearer {token}")).map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
+        let bearer =
+            HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
         let bearer = bearer.map_err(|_| {
             Error::contract(format!(
                 "{}: the access token is no header value",

@@ -20,8 +20,11 @@ use crate::{
     io::{
         azure_transport::{AskedFor, client_options},
         clock::timeout,
-        identity::{FailureSigns, blocked, kinds, seen},
-        token::SharedTokens,
+        retry::Limits,
+        token::{
+            Rejected, SharedTokens,
+            failure::{FailureSigns, blocked, kinds, seen},
+        },
         wire::Wire,
     },
 };
@@ -67,10 +70,11 @@ impl KeyVault {
 
     async fn read(&self, name: &str) -> Result<Option<Secret>> {
         let end = self.wire.clock.now() + delta(PATIENCE);
+        let limits = Limits::until(end);
         let attempts = async {
             let mut attempt = 1;
             loop {
-                match self.ask_with_tokens(name).await {
+                match self.ask_with_tokens(name, &limits).await {
                     Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
                         let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
                         if self.wire.clock.now() + delta(wait) >= end {
@@ -92,13 +96,14 @@ impl KeyVault {
         read.map_err(|error| error.context(format!("secret `{name}` of {}", self.described())))
     }
 
-    async fn ask_with_tokens(&self, name: &str) -> Result<Option<Secret>> {
+    async fn ask_with_tokens(&self, name: &str, limits: &Limits) -> Result<Option<Secret>> {
         for _ in 0..2 {
-            match self.ask(name).await? {
+            match self.ask(name, limits).await? {
                 SecretAnswer::Found(secret) => return Ok(Some(secret)),
                 SecretAnswer::Absent => return Ok(None),
                 SecretAnswer::Refused(scope, token) => {
-                    self.tokens.renewed(&scope, &token).await?;
+                    let rejected = Some(Rejected::Refused(&token));
+                    self.tokens.token(&scope, rejected, limits).await?;
                 }
             }
         }
@@ -109,9 +114,10 @@ impl KeyVault {
 
     /// One question: the vault challenges, and is asked again with a token for what it names. The
     /// client is made anew each time, since it goes by a clock of its own.
-    async fn ask(&self, name: &str) -> Result<SecretAnswer> {
+    async fn ask(&self, name: &str, limits: &Limits) -> Result<SecretAnswer> {
         let bearer = Arc::new(Bearer {
             tokens: Arc::clone(&self.tokens),
+            limits: limits.clone(),
             given: Mutex::default(),
         });
         let credential: Arc<dyn TokenCredential> = Arc::<Bearer>::clone(&bearer);
@@ -242,6 +248,7 @@ fn own(error: &azure_core::Error) -> Option<&Error> {
 /// Our tokens, as the client wants them.
 struct Bearer {
     tokens: SharedTokens,
+    limits: Limits,
     given: Mutex<Option<(String, SecretString)>>,
 }
 
@@ -259,7 +266,7 @@ impl TokenCredential for Bearer {
         _: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
         let scope = scopes.first().copied().unwrap_or_default();
-        let token = self.tokens.token(scope).await;
+        let token = self.tokens.token(scope, None, &self.limits).await;
         let token = token.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
         *self.given.lock().await = Some((scope.to_owned(), token.clone()));
         // The client is gone before that.

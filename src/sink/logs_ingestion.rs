@@ -17,12 +17,14 @@ use crate::{
     core::{
         json::pool::{BufferPool, Pool, PooledBuf},
         mapping::batch::{Batch, MAX_BATCH_BYTES},
+        position::window::delta,
     },
     error::{Error, Kind, Result},
     io::{
         clock::timeout,
         http::{Request, Response},
-        token::SharedTokens,
+        retry::Limits,
+        token::{Rejected, SharedTokens},
         wire::Wire,
     },
 };
@@ -105,12 +107,15 @@ impl LogsIngestion {
         batch: &Batch,
         body: &SentBatch,
     ) -> std::result::Result<(), PushError> {
-        let token = self.tokens.token(&self.places.scope).await;
+        let limits = Limits::until(self.wire.clock.now() + delta(PATIENCE));
+        let scope = &self.places.scope;
+        let token = self.tokens.token(scope, None, &limits).await;
         let token = token.map_err(without_token)?;
         let mut seen = self.send(target, batch, body, &token).await?;
         if seen.status == StatusCode::UNAUTHORIZED {
             tracing::debug!("logs ingestion refuses the access token");
-            let token = self.tokens.renewed(&self.places.scope, &token).await;
+            let rejected = Some(Rejected::Refused(&token));
+            let token = self.tokens.token(scope, rejected, &limits).await;
             let token = token.map_err(without_token)?;
             seen = self.send(target, batch, body, &token).await?;
         }

@@ -30,7 +30,7 @@ use crate::{
     io::{
         clock::SharedClock,
         exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
-        token::{Scoped, SharedTokens},
+        token::SharedTokens,
         wire::Wire,
     },
 };
@@ -150,8 +150,8 @@ impl Connection {
             if api == FILES {
                 return (api, asker);
             }
-            let scoped = Scoped::new(Arc::clone(tokens), account.scope(api));
-            (api, asker.with_tokens(Arc::new(scoped)))
+            let scope = account.scope(api);
+            (api, asker.with_tokens(Arc::clone(tokens), scope))
         };
         let apis = [MDE, BY_MACHINE, EXPORT, GRAPH, XDR, HUNTING, FILES];
         Arc::new(Self {
@@ -192,7 +192,11 @@ impl Connection {
     /// The application roles that none of these endpoints needs, which one token opens. A token that
     /// can't be looked into says nothing; one of Graph is not looked into, as Microsoft asks
     /// (`docs/contracts/defender.md`, *Hosts and tokens*).
-    pub async fn roles_beyond(&self, endpoints: &[&Endpoint]) -> Result<Vec<Beyond>> {
+    pub async fn roles_beyond(
+        &self,
+        endpoints: &[&Endpoint],
+        limits: &Limits,
+    ) -> Result<Vec<Beyond>> {
         let Some(first) = endpoints.first() else {
             return Ok(Vec::new());
         };
@@ -200,7 +204,7 @@ impl Connection {
         if endpoints.iter().any(|one| one.stream == MACHINES.stream) {
             opens.push(users::ROLES);
         }
-        let token = self.tokens.token(self.scope(first)).await?;
+        let token = self.tokens.token(self.scope(first), None, limits).await?;
         if matches!(first.domain, GRAPH | HUNTING) {
             return Ok(Vec::new());
         }

@@ -23,9 +23,10 @@ use crate::{
     },
     error::Result,
     io::{
-        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions, Tokens},
+        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
         limiter::Limiter,
-        password::{ChangingLogin, Password},
+        password::Password,
+        token::{TokenSource, password_grant::PasswordGrant},
         wire::Wire,
     },
     source::Enriched,
@@ -82,7 +83,7 @@ impl Account {
 pub struct Connection {
     account: Account,
     limiter: Arc<Limiter>,
-    login: Arc<ChangingLogin>,
+    login: Arc<PasswordGrant>,
     asker: ApiClient,
     devices: Devices,
     /// Details are not asked for while this is on: the service has none, or did not answer.
@@ -110,15 +111,14 @@ impl Connection {
 
     fn limited(account: Account, limiter: Arc<Limiter>, wire: Wire) -> Arc<Self> {
         let plain = ApiClient::new(wire, Arc::clone(&limiter));
-        let login = Arc::new(ChangingLogin::new(
+        let login = Arc::new(PasswordGrant::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),
             &account.login,
             account.password.clone(),
             plain.clone(),
         ));
-        let tokens: Arc<dyn Tokens> = Arc::<ChangingLogin>::clone(&login);
-        let asker = plain.with_tokens(tokens);
+        let asker = plain.with_tokens(Arc::<PasswordGrant>::clone(&login), "");
         Arc::new(Self {
             account,
             limiter,
@@ -144,7 +144,7 @@ impl Connection {
 
     /// Asks for an access token, unless there is one.
     pub async fn log_in(&self, limits: &Limits) -> Result<()> {
-        self.login.bearer(None, limits).await.map(drop)
+        self.login.token("", None, limits).await.map(drop)
     }
 }
 

@@ -9,10 +9,7 @@ use std::{
 
 use sentinel_connector::{
     core::mapping::columns,
-    io::{
-        identity::{Credential, Identity, Proof, Registration},
-        token::SharedTokens,
-    },
+    io::token::{Credential, Proof, Registration, SharedTokens, TokenCache},
     outbox_drain,
     pipeline::{Counts, Outcome, Parts, Report, health},
     secret::{SharedSecrets, key_vault::KeyVault, password},
@@ -73,7 +70,7 @@ impl Cloud {
             proof: Proof::Secret(options.client_secret.clone().into()),
         };
         let credential = Credential::Registration(registration);
-        let tokens: SharedTokens = Identity::new(credential, world.wire());
+        let tokens: SharedTokens = TokenCache::new(credential, world.wire());
         let url = "https://contoso.vault.azure.net";
         let vault: SharedSecrets = Arc::new(KeyVault::new(url, Arc::clone(&tokens), world.wire()));
         world.password = password(&vault, "eset-password", "ESET_PASSWORD");

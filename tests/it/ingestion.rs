@@ -20,8 +20,7 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock},
         http::{Network, SharedTransport},
-        identity::{Credential, Identity, Proof},
-        token::SharedTokens,
+        token::{Credential, Proof, SharedTokens, TokenCache},
         wire::Wire,
     },
     simulator::{
@@ -323,14 +322,14 @@ async fn over_https_rows_land_and_a_dead_connection_is_for_later() {
         simulator.settings(&server.base_url).into_iter().collect();
     let network = Network::loopback(authority.pem().as_bytes()).unwrap();
     let wire = Wire::new(Arc::new(network), Arc::new(SystemClock));
-    let registration = sentinel_connector::io::identity::Registration {
+    let registration = sentinel_connector::io::token::Registration {
         authority: settings["AZURE_AUTHORITY_HOST"].clone(),
         tenant_id: settings["AZURE_TENANT_ID"].clone(),
         client_id: settings["AZURE_CLIENT_ID"].clone(),
         proof: Proof::Secret(settings["AZURE_CLIENT_SECRET"].clone().into()),
     };
     let credential = Credential::choose(Some(registration), None, None);
-    let tokens = Identity::new(credential, wire.clone());
+    let tokens = TokenCache::new(credential, wire.clone());
     let places = places(&server.base_url, &settings["DCR_IMMUTABLE_ID"]);
     let sink = LogsIngestion::new(places, tokens, wire);
     sink.push(&full()).await.unwrap();

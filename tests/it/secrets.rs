@@ -15,8 +15,7 @@ use sentinel_connector::{
         clock::{Clock, SystemClock},
         exchange::Limits,
         http::{Network, SharedTransport},
-        identity::{Credential, Identity, Proof},
-        token::{AccessTokens, RenewableTokens},
+        token::{Credential, Proof, Rejected, TokenCache, TokenSource},
         wire::Wire,
     },
     secret::{SecretStore, SharedSecrets, key_vault::KeyVault, password},
@@ -284,12 +283,15 @@ async fn a_client_secret_is_read_again_when_it_is_refused() {
     let mut registration = azure.registration();
     registration.proof = Proof::Secret(secret);
     let identity = azure.identity(Credential::Registration(registration));
-    assert!(identity.token(SCOPE).await.is_err());
+    assert!(identity.token(SCOPE, None, &azure.limits()).await.is_err());
     azure
         .simulator
         .keep_secret("defender-client-secret", Some(kept(&right)));
-    let token = identity.token(SCOPE).await.unwrap();
-    identity.renewed(SCOPE, &token).await.unwrap();
+    let token = identity.token(SCOPE, None, &azure.limits()).await.unwrap();
+    identity
+        .token(SCOPE, Some(Rejected::Refused(&token)), &azure.limits())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -306,11 +308,11 @@ async fn the_whole_works_over_https() {
         simulator.settings(&server.base_url).into_iter().collect();
     let network = Network::loopback(authority.pem().as_bytes()).unwrap();
     let wire = Wire::new(Arc::new(network), Arc::new(SystemClock));
-    let platform = sentinel_connector::io::identity::Platform {
+    let platform = sentinel_connector::io::token::Platform {
         endpoint: settings["IDENTITY_ENDPOINT"].clone(),
         header: settings["IDENTITY_HEADER"].clone().into(),
     };
-    let registration = sentinel_connector::io::identity::Registration {
+    let registration = sentinel_connector::io::token::Registration {
         authority: settings["AZURE_AUTHORITY_HOST"].clone(),
         tenant_id: settings["AZURE_TENANT_ID"].clone(),
         client_id: settings["AZURE_CLIENT_ID"].clone(),
@@ -320,7 +322,7 @@ async fn the_whole_works_over_https() {
         Credential::choose(Some(registration), None, None),
         Credential::choose(None, None, Some(&platform)),
     ] {
-        let tokens = Identity::new(credential, wire.clone());
+        let tokens = TokenCache::new(credential, wire.clone());
         let vault = KeyVault::new(&settings["KEY_VAULT_URL"], tokens, wire.clone());
         let secret = vault.secret(NAME).await.unwrap().unwrap();
         assert_eq!(secret.value.expose_secret(), simulator.options().password);
@@ -371,7 +373,7 @@ async fn nothing_that_is_secret_is_logged_even_at_trace() {
         }
         let tokens = azure.identity(credential);
         for _ in 0..3 {
-            let tokens: Arc<dyn RenewableTokens> = Arc::<Identity>::clone(&tokens);
+            let tokens = Arc::<TokenCache>::clone(&tokens);
             let vault = KeyVault::new("https://v.vault.azure.net", tokens, azure.wire());
             if let Ok(Some(secret)) = vault.secret(NAME).await {
                 secrets.push(secret.value);
@@ -379,7 +381,7 @@ async fn nothing_that_is_secret_is_logged_even_at_trace() {
         }
         secrets.push(
             tokens
-                .token("https://vault.azure.net/.default")
+                .token("https://vault.azure.net/.default", None, &azure.limits())
                 .await
                 .unwrap(),
         );

@@ -15,11 +15,15 @@ use super::{
     auth::{Authorization, Credential, Kind, Unsigned},
 };
 use crate::{
-    core::protocol::retry::{backoff, retry_after},
+    core::{
+        position::window::delta,
+        protocol::retry::{backoff, retry_after},
+    },
     error::{Error, Result},
     io::{
         clock::timeout,
         http::{Request, TransportError},
+        retry::Limits,
         wire::Wire,
     },
 };
@@ -136,10 +140,11 @@ impl Service {
     /// `Contract` for whatever was not agreed on.
     pub(super) async fn ask(&self, call: &Call) -> Result<Answer> {
         let began = self.wire.clock.now();
+        let limits = Limits::until(began + delta(BUDGET));
         let mut failures = 0;
         let mut refused: Option<SecretString> = None;
         loop {
-            let (request, token) = self.signed(call, refused.as_ref()).await?;
+            let (request, token) = self.signed(call, refused.as_ref(), &limits).await?;
             let (what, asked_for) = match self.exchange(request, began).await {
                 Err(error) if error.is_blocked() => {
                     return Err(Error::config(self.told(call, &error.to_string())));
@@ -201,6 +206,7 @@ impl Service {
         &self,
         call: &Call,
         refused: Option<&SecretString>,
+        limits: &Limits,
     ) -> Result<(Request, Option<SecretString>)> {
         let invalid = |what: &str| Error::contract(self.told(call, what));
         let mut headers = HeaderMap::new();
@@ -233,7 +239,7 @@ impl Service {
             headers: &headers,
             length: call.body.len(),
         };
-        let authorization = self.credential.authorize(&unsigned, refused).await;
+        let authorization = self.credential.authorize(&unsigned, refused, limits).await;
         let Authorization { value, token } =
             authorization.map_err(|error| error.context(self.place()))?;
         headers.insert(header::AUTHORIZATION, value);

@@ -2,7 +2,6 @@
 
 use azure_core::error::ErrorKind;
 
-use super::Registration;
 use crate::{error::Error, io::http::TransportError};
 
 /// Entra's codes and what to do about them
@@ -174,7 +173,7 @@ pub(crate) fn kinds(error: &azure_core::Error) -> String {
 }
 
 /// Entra gave no token to an app registration.
-pub(super) fn of_entra(registration: &Registration, error: &azure_core::Error) -> Error {
+pub(super) fn of_entra(tenant: &str, error: &azure_core::Error) -> Error {
     tracing::debug!(kinds = kinds(error), "no token from Entra");
     if let Some(blocked) = blocked(error) {
         return Error::from(blocked.clone()).context("Entra can't be reached");
@@ -184,7 +183,6 @@ pub(super) fn of_entra(registration: &Registration, error: &azure_core::Error) -
         code,
         unanswered,
     } = seen(error);
-    let tenant = &registration.tenant_id;
     match (code, status) {
         (Some(code), _) if PASSING.contains(&code) => {
             Error::transient(format!("Entra asks for patience (AADSTS{code})"))

@@ -6,7 +6,10 @@ use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::{GrantedToken, Platform, failure};
+use super::{
+    credential::{GrantedToken, Platform},
+    failure,
+};
 use crate::{
     core::protocol::{request::encode, retry::retry_after},
     error::{Error, Result},
