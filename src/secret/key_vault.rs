@@ -10,17 +10,18 @@ use azure_core::{
 };
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions, models};
 use chrono::{DateTime, TimeDelta, Utc};
+use http::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::{Secret, SecretStore};
 use crate::{
-    core::{position::window::delta, protocol::retry::backoff},
-    error::{Error, Kind, Result},
+    core::position::window::delta,
+    error::{Attempt, Error, Kind, Result},
     io::{
         azure_transport::{AskedFor, client_options},
         clock::timeout,
-        retry::Limits,
+        retry::{Limits, RetryBudget},
         token::{
             Rejected, SharedTokens,
             failure::{FailureSigns, blocked, kinds, seen},
@@ -69,29 +70,20 @@ impl KeyVault {
     }
 
     async fn read(&self, name: &str) -> Result<Option<Secret>> {
-        let end = self.wire.clock.now() + delta(PATIENCE);
-        let limits = Limits::until(end);
-        let attempts = async {
-            let mut attempt = 1;
-            loop {
-                match self.ask_with_tokens(name, &limits).await {
-                    Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
-                        let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
-                        if self.wire.clock.now() + delta(wait) >= end {
-                            return Err(error);
-                        }
-                        tracing::debug!(%error, attempt, ?wait, "asking the vault again");
-                        self.wire.clock.sleep(wait).await;
-                        attempt += 1;
-                    }
-                    end => return end,
-                }
-            }
-        };
-        let read = timeout(&*self.wire.clock, PATIENCE, attempts).await;
+        let clock = &*self.wire.clock;
+        let limits = Limits::until(clock.now() + delta(PATIENCE));
+        let mut budget = RetryBudget::new(
+            &*self.wire.clock,
+            &self.wire.random,
+            limits.deadline,
+            ATTEMPTS,
+        );
+        let attempts = budget.retry("the vault", || self.ask_with_tokens(name, &limits));
+        let read = timeout(clock, PATIENCE, attempts).await;
         let read = read.unwrap_or_else(|_| {
             let seconds = PATIENCE.as_secs();
-            Err(Error::transient(format!("no answer within {seconds} s")))
+            let error = Error::transient(format!("no answer within {seconds} s"));
+            Err(budget.counted(error.of(attempt(name, None))))
         });
         read.map_err(|error| error.context(format!("secret `{name}` of {}", self.described())))
     }
@@ -135,9 +127,10 @@ impl KeyVault {
             Err(error) => {
                 let given = bearer.given.lock().await.take();
                 let wait = asked_for.wait(self.wire.clock.now());
-                failed(&error, given).map_err(|error| match error.after() {
-                    None => error.asking_for(wait),
-                    Some(_) => error,
+                let status = seen(&error).status;
+                failed(&error, given).map_err(|error| {
+                    let wait = error.after().or(wait);
+                    error.asking_for(wait).of(attempt(name, status))
                 })
             }
         }
@@ -182,6 +175,14 @@ impl SecretStore for KeyVault {
 
     fn described(&self) -> String {
         format!("key vault `{}`", self.url.trim_start_matches("https://"))
+    }
+}
+
+/// The question for a secret, by the status of its answer.
+fn attempt(name: &str, status: Option<u16>) -> Attempt {
+    Attempt {
+        status: status.and_then(|status| StatusCode::from_u16(status).ok()),
+        ..Attempt::new(Method::GET, format!("/secrets/{name}"))
     }
 }
 

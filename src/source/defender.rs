@@ -138,7 +138,7 @@ pub struct Connection {
     account: Account,
     tokens: SharedTokens,
     askers: HashMap<&'static str, ApiClient>,
-    clock: SharedClock,
+    wire: Wire,
     hunting: Arc<Rest>,
 }
 
@@ -159,7 +159,7 @@ impl Connection {
             hunting: quotas.rest(&account.tenant),
             account,
             tokens: Arc::clone(tokens),
-            clock: Arc::clone(&wire.clock),
+            wire: wire.clone(),
         })
     }
 
@@ -181,7 +181,11 @@ impl Connection {
     }
 
     pub(crate) fn clock(&self) -> &SharedClock {
-        &self.clock
+        &self.wire.clock
+    }
+
+    fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// The scope of the token that opens an endpoint's API.
@@ -220,7 +224,7 @@ impl Connection {
     ) -> Result<Reply> {
         match self.askers.get(api) {
             Some(asker) => asker.ask(question, limits).await,
-            None => Ok(Reply::NotOffered(format!("there is no API `{api}`"))),
+            None => Ok(Reply::NotOffered(format!("there is no API `{api}`").into())),
         }
     }
 
@@ -322,7 +326,10 @@ impl Source for Defender {
         let question = if let Some(link) = followed(list.paging, page) {
             if !admits(self.connection.account.url(api), link) {
                 let refused = "the next page lies on a host that is not the service's";
-                return Ok((Reply::PositionRefused(refused.to_owned()), list.records));
+                return Ok((
+                    Reply::PositionRefused(refused.to_owned().into()),
+                    list.records,
+                ));
             }
             get(name, link.to_owned(), ErrorDialect::List, true)
         } else {

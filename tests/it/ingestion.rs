@@ -54,7 +54,11 @@ fn places(endpoint: &str, dcr: &str) -> Places {
     }
 }
 
-fn sink_with(azure: &Azure, tokens: SharedTokens, transport: SharedTransport) -> LogsIngestion {
+pub(crate) fn sink_with(
+    azure: &Azure,
+    tokens: SharedTokens,
+    transport: SharedTransport,
+) -> LogsIngestion {
     let places = places("https://sim", &azure.simulator.options().dcr);
     LogsIngestion::new(places, tokens, azure.wire_to(transport))
 }
@@ -159,18 +163,18 @@ async fn an_outage_is_for_later() {
         ("never", None),
     ] {
         let (_, pushed) = struck(fault).await;
-        let Err(PushError::Later { after: asked, why }) = pushed else {
+        let Err(PushError::Later(error)) = pushed else {
             panic!("{fault}: {pushed:?}")
         };
-        assert_eq!(asked, after.map(Duration::from_secs), "{fault}");
-        assert!(why.starts_with("logs ingestion"), "{why}");
+        assert_eq!(error.after(), after.map(Duration::from_secs), "{fault}");
+        assert!(error.to_string().starts_with("logs ingestion"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_for_later_though_the_rows_have_landed() {
     let (azure, pushed) = struck("lost-answer").await;
-    assert!(matches!(pushed, Err(PushError::Later { .. })), "{pushed:?}");
+    assert!(matches!(pushed, Err(PushError::Later(_))), "{pushed:?}");
     assert_eq!(received(&azure.simulator, STREAM).count, 3);
 }
 
@@ -260,7 +264,7 @@ async fn without_a_token_nothing_is_sent() {
     azure.inject("entra.token:503x*");
     let pushed = sink(&azure).push(&detections(1)).await;
     assert!(
-        matches!(pushed, Err(PushError::Later { after: None, .. })),
+        matches!(&pushed, Err(PushError::Later(error)) if error.after().is_none()),
         "{pushed:?}"
     );
 
@@ -335,9 +339,9 @@ async fn over_https_rows_land_and_a_dead_connection_is_for_later() {
     sink.push(&full()).await.unwrap();
     simulator.inject("ingestion:lost-answer".parse().unwrap());
     let pushed = sink.push(&detections(3)).await;
-    assert!(matches!(pushed, Err(PushError::Later { .. })), "{pushed:?}");
+    assert!(matches!(pushed, Err(PushError::Later(_))), "{pushed:?}");
     assert_eq!(received(&simulator, STREAM).count, 3 + full().len() as u64);
     server.stop().await;
     let pushed = sink.push(&detections(3)).await;
-    assert!(matches!(pushed, Err(PushError::Later { .. })), "{pushed:?}");
+    assert!(matches!(pushed, Err(PushError::Later(_))), "{pushed:?}");
 }

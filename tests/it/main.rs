@@ -6,6 +6,8 @@ mod arrows;
 #[cfg(test)]
 mod assets;
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod azure;
 #[cfg(test)]
 mod azurite;

@@ -22,9 +22,13 @@ use super::{
     entra, failure, managed, same,
 };
 use crate::{
-    core::{position::window::delta, protocol::retry::backoff},
+    core::position::window::delta,
     error::{Error, Kind, Result},
-    io::{clock::timeout, retry::Limits, wire::Wire},
+    io::{
+        clock::timeout,
+        retry::{Limits, RetryBudget},
+        wire::Wire,
+    },
 };
 
 /// Who asks for more patience than this is asked again all the same.
@@ -214,28 +218,18 @@ impl TokenCache {
     async fn ask_patiently(&self, scope: &str, limits: &Limits) -> Result<GrantedToken> {
         let patience = self.credential.patience();
         let limit = patience.min(limits.left(&*self.wire.clock));
-        let end = self.wire.clock.now() + delta(limit);
-        let attempts = async {
-            let mut attempt = 1;
-            loop {
-                match self.ask(scope).await {
-                    Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
-                        let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
-                        if self.wire.clock.now() + delta(wait) >= end {
-                            return Err(error);
-                        }
-                        tracing::debug!(%error, attempt, ?wait, "asking for a token again");
-                        self.wire.clock.sleep(wait).await;
-                        attempt += 1;
-                    }
-                    end => return end,
-                }
-            }
-        };
-        let asked = timeout(&*self.wire.clock, limit, attempts).await;
+        let clock = &*self.wire.clock;
+        let end = clock.now() + delta(limit);
+        let mut budget = RetryBudget::new(&*self.wire.clock, &self.wire.random, end, ATTEMPTS);
+        let asked = budget.retry("a token", || self.ask(scope));
+        let asked = timeout(clock, limit, asked).await;
         let granted = asked.unwrap_or_else(|_| {
             let seconds = limit.as_secs();
-            Err(Error::transient(format!("no token within {seconds} s")))
+            let error = Error::transient(format!("no token within {seconds} s"));
+            Err(budget.counted(match self.credential.attempt() {
+                Some(attempt) => error.of(attempt),
+                None => error,
+            }))
         });
         granted.map_err(|error| error.context(self.credential.described()))
     }

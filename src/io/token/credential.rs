@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use http::{Method, Uri};
 use secrecy::SecretString;
 
 use super::certificate::Certificate;
-use crate::io::password::Password;
+use crate::{error::Attempt, io::password::Password};
 
 /// How long a token may take, repeats included: a dead endpoint must not eat the run.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -106,11 +107,39 @@ impl Credential {
         }
     }
 
+    /// The request for a token, where one is sent.
+    pub(super) fn attempt(&self) -> Option<Attempt> {
+        match self {
+            Self::Registration(app) => Some(app.attempt()),
+            Self::Managed { platform, .. } => Some(platform.attempt()),
+            Self::AzureCli { .. } => None,
+        }
+    }
+
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::AzureCli { .. } => PATIENCE_WITH_CLI,
             Self::Registration(_) | Self::Managed { .. } => PATIENCE,
         }
+    }
+}
+
+impl Registration {
+    /// The request for a token.
+    pub(super) fn attempt(&self) -> Attempt {
+        Attempt::new(
+            Method::POST,
+            format!("/{}/oauth2/v2.0/token", self.tenant_id),
+        )
+    }
+}
+
+impl Platform {
+    /// The request for a token.
+    pub(super) fn attempt(&self) -> Attempt {
+        let url = self.endpoint.parse::<Uri>();
+        let path = url.as_ref().map_or("/", Uri::path);
+        Attempt::new(Method::GET, path)
     }
 }
 

@@ -12,6 +12,7 @@ use azure_identity::{
     ClientSecretCredentialOptions,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
     failure,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Attempt, Error, Result},
     io::{
         azure_transport::{AskedFor, client_options},
         wire::Wire,
@@ -103,7 +104,13 @@ impl EntraRequest<'_> {
         let token = credential.get_token(&[self.scope], None).await;
         let token = token.map_err(|error| {
             let wait = asked_for.wait(self.wire.clock.now());
-            failure::of_entra(&self.registration.tenant_id, &error).asking_for(wait)
+            let status = failure::seen(&error).status;
+            let attempt = Attempt {
+                status: status.and_then(|status| StatusCode::from_u16(status).ok()),
+                ..self.registration.attempt()
+            };
+            let error = failure::of_entra(&self.registration.tenant_id, &error);
+            error.asking_for(wait).of(attempt)
         })?;
         // Entra says how long, and `azure_identity` turns that into an instant of the machine's clock.
         let life = (token.expires_on - OffsetDateTime::now_utc()).whole_seconds();

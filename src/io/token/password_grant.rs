@@ -12,7 +12,7 @@ use crate::{
     core::protocol::request::encode,
     error::{Error, Kind, Result},
     io::{
-        exchange::{ApiClient, ApiRequest, Reply, RequestOptions, place},
+        exchange::{Answered, ApiClient, ApiRequest, Reply, RequestOptions, place},
         password::Password,
         retry::Limits,
     },
@@ -189,7 +189,7 @@ impl PasswordGrant {
                 | Reply::NotOffered(what)
                 | Reply::NotThere(what)
                 | Reply::Unexpected(what, _),
-            ) => return Err(self.refused(&what)),
+            ) => return Err(self.refused(what)),
         };
         let body = self.client.whole_body(&question, response, limits).await?;
         // The parser's own text could quote the body, which holds tokens.
@@ -211,12 +211,13 @@ impl PasswordGrant {
         })
     }
 
-    fn refused(&self, what: &str) -> Error {
-        Error::config(format!(
+    fn refused(&self, what: Answered) -> Error {
+        let error = Error::config(format!(
             "{}: {what}: check the login and the password, that the region is the tenant's, and \
              that the account is an API user with `Integrations` enabled",
             self.name
-        ))
+        ));
+        what.explains(error)
     }
 }
 
