@@ -240,6 +240,8 @@ async fn what_somebody_has_to_mend_is_named() {
         panic!("{pushed:?}")
     };
     assert_eq!(error.kind(), Kind::Contract);
+    let text = error.to_string();
+    assert!(text.contains("proxy") && !text.contains("report"), "{text}");
 }
 
 #[tokio::test]

@@ -74,7 +74,11 @@ pub(super) fn meaning(
              `LOGS_INGESTION_ENDPOINT` name something else?"
                 .to_owned(),
         ),
-        _ => Err(Error::contract(format!("{what}: not as documented; please report it")).into()),
+        _ => Err(Error::contract(format!(
+            "{what}: not as documented: does a proxy or a gateway answer in the service's place? if \
+             not, update this program"
+        ))
+        .into()),
     }
 }
 
