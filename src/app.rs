@@ -239,13 +239,18 @@ impl App {
                 opened.push(endpoint);
             }
             for endpoints in tokens.values() {
+                let beyond = connection.roles_beyond(endpoints, &limits).await;
+                let is_away = matches!(&beyond, Err(error) if error.is_unanswered());
                 logins.push(DefenderLogin {
                     connection: name.clone(),
                     resource: endpoints
                         .first()
                         .map_or("", |first| defender::resource(first)),
-                    beyond: connection.roles_beyond(endpoints, &limits).await,
+                    beyond,
                 });
+                if is_away {
+                    break;
+                }
             }
         }
         logins

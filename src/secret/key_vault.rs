@@ -24,7 +24,7 @@ use crate::{
         retry::{Limits, RetryBudget},
         token::{
             Rejected, SharedTokens,
-            failure::{FailureSigns, blocked, kinds, seen},
+            failure::{FailureSigns, clear, kinds, seen},
         },
         wire::Wire,
     },
@@ -194,8 +194,8 @@ fn failed(
     if let Some(own) = own(error) {
         return Err(own.clone());
     }
-    if let Some(blocked) = blocked(error) {
-        return Err(Error::from(blocked.clone()).context("the vault can't be reached"));
+    if let Some(clear) = clear(error) {
+        return Err(Error::from(clear.clone()).context("the vault can't be reached"));
     }
     let FailureSigns {
         status, unanswered, ..

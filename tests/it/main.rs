@@ -58,4 +58,6 @@ mod tenant;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]
+mod unreachable;
+#[cfg(test)]
 mod world;

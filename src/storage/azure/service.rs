@@ -101,6 +101,7 @@ pub(super) struct Service {
     account: String,
     url: String,
     credential: Credential,
+    budget: Duration,
     wire: Wire,
 }
 
@@ -115,7 +116,16 @@ impl Service {
             account: account.name.clone(),
             url: url.clone(),
             credential: account.credential.clone(),
+            budget: BUDGET,
             wire: wire.clone(),
+        }
+    }
+
+    /// This service, asked no longer than this.
+    pub(super) fn within(&self, budget: Duration) -> Self {
+        Self {
+            budget,
+            ..self.clone()
         }
     }
 
@@ -135,7 +145,7 @@ impl Service {
     /// `Transient` when the time or the attempts are used up, `Config` when the account refuses us,
     /// `Contract` for whatever was not agreed on.
     pub(super) async fn ask(&self, call: &Call) -> Result<Answer> {
-        let deadline = self.wire.clock.now() + delta(BUDGET);
+        let deadline = self.wire.clock.now() + delta(self.budget);
         let limits = Limits::until(deadline);
         let mut budget = RetryBudget::new(
             &*self.wire.clock,
