@@ -34,11 +34,7 @@ use crate::{
         },
     },
     error::{Kind, Result},
-    io::{
-        clock::SharedClock,
-        exchange::{Limits, Random},
-        expiry::Expiring,
-    },
+    io::{clock::SharedClock, exchange::Limits, expiry::Expiring, wire::Random},
     sink::SharedSink,
     source::SharedSource,
     storage::{ETag, SharedStorage},

@@ -212,11 +212,14 @@ impl Looker<'_> {
             Reply::NotOffered(how) | Reply::NotThere(how) => {
                 Err(Error::config(format!("{how}: {}", endpoint.off_fix)))
             }
-            Reply::Forbidden(how) => Err(Error::config(format!("{how}: {}", endpoint.fix))),
+            Reply::Forbidden(how) => {
+                let error = Error::config(format!("{how}: {}", endpoint.fix));
+                Err(how.explains(error))
+            }
             Reply::TooLarge(how)
             | Reply::UsedUp(how)
             | Reply::PositionRefused(how)
-            | Reply::Unexpected(how, _) => Err(Error::transient(how)),
+            | Reply::Unexpected(how, _) => Err(Error::transient(how.to_string())),
         }
     }
 
