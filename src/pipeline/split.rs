@@ -51,9 +51,11 @@ impl BodyShape {
                 records,
                 time: match (slice, list.filter) {
                     (Slice::Window(window), TimeFilter::OData(member)) => Some((member, *window)),
-                    (Slice::Window(window), TimeFilter::Parameters(..) | TimeFilter::Cel(_)) => {
-                        Some((endpoint.identity.time, *window))
-                    }
+                    // A row does not say when it was taken in.
+                    (
+                        Slice::Window(window),
+                        TimeFilter::Parameters(..) | TimeFilter::Cel(_) | TimeFilter::Kql(_),
+                    ) => Some((endpoint.identity.time, *window)),
                     _ => None,
                 },
                 required: !is_feed && !matches!(paging, Paging::Token | Paging::Files),
