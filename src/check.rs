@@ -103,6 +103,11 @@ pub async fn dependencies(app: &App, tell: Tell<'_>) {
     check_dependencies(app, &mut Findings(tell)).await;
 }
 
+/// Looks at what is kept, and whether it may be written to.
+pub async fn storage(storage: &dyn Storage, tell: Tell<'_>) {
+    check_storage(storage, &mut Findings(tell)).await;
+}
+
 fn check_settings(
     environment: &Environment,
     mode: Mode,
@@ -310,6 +315,9 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
             }
         }
         Err(error) => findings.bad("storage", &error.to_string()),
+    }
+    for error in storage.refused_writes().await {
+        findings.bad("storage", &error.to_string());
     }
     match storage.outbox_size().await {
         Ok((0, _)) => findings.ok("outbox", "nothing waits"),

@@ -24,6 +24,9 @@ const PART_UNITS: usize = 32_000;
 /// An entity has 1 MiB at most, its other properties included, likewise in UTF-16.
 const MAX_UNITS: usize = 500_000;
 
+/// The name of no entity and no blob.
+const PROBE: &str = "may-be-written";
+
 const CONNECTION: &str = "Connection";
 const STREAM: &str = "Stream";
 /// Names one save.
@@ -93,6 +96,20 @@ impl StateStore for AzureStorage {
         }
         states.sort_by(|(one, _), (two, _)| one.cmp(two));
         Ok(states)
+    }
+
+    /// Deletes what is not there: a role is looked at before that.
+    async fn refused_writes(&self) -> Vec<Error> {
+        let nothing = Key {
+            partition: PROBE.to_owned(),
+            row: PROBE.to_owned(),
+        };
+        let (entity, blob) =
+            tokio::join!(self.state.delete(&nothing, "*"), self.blobs.delete(PROBE));
+        [entity.map(drop), blob]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect()
     }
 
     fn owner(&self) -> String {
