@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub mod estimate;
+mod quiet;
 mod sample;
 pub mod volume;
 
@@ -240,13 +241,14 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
              `DEFENDER_TENANT_ID`, or `CONNECTIONS`",
         );
     }
+    let mut seen = quiet::Seen::default();
     for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
         let resource = defender::resource(job.source.endpoint());
         let name = &job.key.connection;
         let is_shut =
             shut.contains(&(name.clone(), None)) || shut.contains(&(name.clone(), Some(resource)));
-        if !is_shut {
-            check_stream(job, findings, &limits, &**clock).await;
+        if !is_shut && check_stream(job, findings, &limits, &**clock).await {
+            seen.look(job, &limits, &**clock).await;
         }
         match parts.storage.load(&job.key).await {
             Ok(Some((state, _))) => {
@@ -257,6 +259,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
             Err(error) => findings.bad(&job.key.to_string(), &error.to_string()),
         }
     }
+    seen.tell(findings);
 }
 
 /// Behind the logins, which have asked for the passwords.
@@ -337,8 +340,13 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
     }
 }
 
-/// Asks for the stream's last minute: enough to know that it may be read.
-async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, clock: &dyn Clock) {
+/// Asks for the stream's last minute: enough to know that it may be read. True when it may.
+async fn check_stream(
+    job: &Job,
+    findings: &mut Findings<'_>,
+    limits: &Limits,
+    clock: &dyn Clock,
+) -> bool {
     let what = job.key.to_string();
     let now = clock.now();
     let slice = match job.pace.passes {
@@ -352,14 +360,16 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
     match job.source.page(&slice, "", limits).await {
         Ok((Reply::Answer(response), records)) => {
             let date = response.date();
-            match pipeline::look_through(job, slice, response, records, limits, clock).await {
-                Ok(()) => findings.ok(&what, "may be read"),
+            let looked = pipeline::look_through(job, slice, response, records, limits, clock).await;
+            match &looked {
+                Ok(_) => findings.ok(&what, "may be read"),
                 Err(error) => findings.bad(&what, &error.to_string()),
             }
             let ahead = date.map(|theirs| clock.now() - theirs);
             if let Some(note) = ahead.and_then(clock_note) {
                 findings.note(&what, &note);
             }
+            return looked.is_ok();
         }
         Ok((Reply::NotOffered(how) | Reply::NotThere(how), _)) => {
             findings.bad(&what, &format!("{how}: {}", endpoint.off_fix));
@@ -381,6 +391,7 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
         }
         Err(error) => findings.bad(&what, &error.to_string()),
     }
+    false
 }
 
 /// Whether the stream rests although it may be read by now: nobody asks until then.

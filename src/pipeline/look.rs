@@ -20,7 +20,7 @@ use crate::{
 /// Records are cut into chunks of about so many bytes.
 const CHUNK: usize = 64 << 10;
 
-/// Reads the first page of a slice to its end.
+/// Reads the first page of a slice to its end, and says how many records it holds.
 ///
 /// # Errors
 /// Whatever a run would say of the page: it breaks off, it is not JSON, or it is no answer to what
@@ -32,7 +32,7 @@ pub async fn look_through(
     records: &'static str,
     limits: &Limits,
     clock: &dyn Clock,
-) -> Result<()> {
+) -> Result<u64> {
     let shape = BodyShape::of(job.source.endpoint(), &slice, "", records);
     let open = OpenSlice {
         slice,
@@ -51,7 +51,7 @@ pub async fn look_through(
             }
             whole.clear();
         }
-        cut.finish(&mut whole).map(drop)
+        cut.finish(&mut whole).map(|through| through.tally.count())
     };
     let left = (limits.deadline - clock.now()).to_std();
     timeout(clock, left.unwrap_or_default(), read)
