@@ -10,11 +10,11 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, FUNCTIONS},
+    app::App,
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
         position::{
-            cursor::{Slice, StreamState},
+            cursor::{Slice, StreamKey, StreamState},
             window::{Passes, Window, delta},
         },
         protocol::roles::Beyond,
@@ -26,7 +26,6 @@ use crate::{
     },
     pipeline::{self, Job},
     sink::Sink,
-    source::defender,
     storage::Storage,
 };
 
@@ -199,55 +198,37 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
         deadline: clock.now() + delta(PATIENCE),
         stop: CancellationToken::new(),
     };
-    let mut logins = 0;
     // Whoever can't log in is told so once, not by each stream.
     let mut shut = BTreeSet::new();
-    for (name, connection) in app.connections() {
-        logins += 1;
-        let what = format!("{name}: login");
-        let limits = Limits {
-            deadline: limits.deadline.min(clock.now() + delta(LOGIN_PATIENCE)),
-            ..limits.clone()
-        };
-        match connection.log_in(&limits).await {
-            Ok(()) => findings.ok(&what, "ESET granted an access token"),
-            Err(error) => {
-                shut.insert((name.to_owned(), None));
-                findings.bad(&what, &error.to_string());
-            }
-        }
-    }
-    for login in app.defender_logins().await {
-        logins += 1;
-        let what = format!("{}: login for {}", login.connection, login.resource);
-        match login.beyond {
-            Ok(beyond) => {
-                findings.ok(&what, "Entra granted an access token");
-                for role in &beyond {
-                    findings.note(&what, &role_note(role));
-                }
-            }
-            Err(error) => {
-                shut.insert((login.connection, Some(login.resource)));
-                findings.bad(&what, &error.to_string());
-            }
-        }
-    }
-    check_expiries(app, clock.now(), findings).await;
-    if logins == 0 {
+    let logins = app.logins(LOGIN_PATIENCE).await;
+    if logins.is_empty() {
         findings.bad(
             "connections",
             "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or \
              `DEFENDER_TENANT_ID`, or `CONNECTIONS`",
         );
     }
+    for login in logins {
+        let whose = login.resource.map(|resource| format!(" for {resource}"));
+        let what = format!("{}: login{}", login.connection, whose.unwrap_or_default());
+        match login.beyond {
+            Ok(beyond) => {
+                findings.ok(&what, &format!("{} granted an access token", login.issuer));
+                for role in &beyond {
+                    findings.note(&what, &role_note(role));
+                }
+            }
+            Err(error) => {
+                let opens = login.opens.iter();
+                shut.extend(opens.map(|stream| StreamKey::new(&login.connection, stream)));
+                findings.bad(&what, &error.to_string());
+            }
+        }
+    }
+    check_expiries(app, clock.now(), findings).await;
     let mut seen = quiet::Seen::default();
-    for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
-        let resource = defender::resource(job.source.endpoint());
-        let name = &job.key.connection;
-        let is_shut =
-            shut.contains(&(name.clone(), None)) || shut.contains(&(name.clone(), Some(resource)));
-        if !is_shut && check_stream(job, findings, &limits, &**clock).await {
+    for job in app.jobs() {
+        if !shut.contains(&job.key) && check_stream(job, findings, &limits, &**clock).await {
             seen.look(job, &limits, &**clock).await;
         }
         match parts.storage.load(&job.key).await {
@@ -264,9 +245,8 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
 
 /// Behind the logins, which have asked for the passwords.
 async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'_>) {
-    let jobs = FUNCTIONS.iter().flat_map(|function| app.jobs(function));
     let mut told = BTreeSet::new();
-    for job in jobs {
+    for job in app.jobs() {
         for Lasts { name, days_left } in expiry::all(&job.expiring, now).await {
             if !told.insert(name.clone()) {
                 continue;

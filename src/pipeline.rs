@@ -105,7 +105,7 @@ pub struct Job {
     /// It runs even if its last run was a moment ago.
     pub at_once: bool,
     /// Which records settings leave out.
-    pub filters: &'static [Filter],
+    pub filters: Arc<[Filter]>,
 }
 
 /// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::sample;
 use crate::{
-    app::{App, FUNCTIONS, endpoints},
+    app::App,
     check::volume::{
         Estimate, PageStatistics, Part, Total, of_count, of_day, of_export, of_snapshot,
     },
-    config::{DefenderStream, Product, Settings, Source},
+    config::Settings,
     core::{
         json::{array_splitter::ArraySplitter, chunk::Chunk},
         mapping::{
@@ -25,6 +25,7 @@ use crate::{
             record_key::RecordMeta,
             window::{Window, delta},
         },
+        protocol::choice::Choice,
     },
     error::{Error, Result},
     io::{
@@ -32,6 +33,7 @@ use crate::{
         http::Response,
     },
     pipeline::Job,
+    source::endpoints_of,
 };
 
 /// The most calls for a stream.
@@ -50,16 +52,10 @@ const SAMPLE: u64 = 1_000;
 
 /// Switches on every stream that the connections could read.
 pub fn switch_all_on(settings: &mut Settings) {
-    let tables = endpoints().filter_map(|one| one.stream.strip_prefix("defender.hunting."));
-    let tables: Vec<String> = tables.map(str::to_owned).collect();
     for connection in &mut settings.connections {
-        match &mut connection.source {
-            Source::Eset(eset) => {
-                eset.products = [Product::Protect, Product::Inspect, Product::CloudOffice].into();
-            }
-            Source::Defender(defender) => {
-                defender.streams = DefenderStream::ALL.into();
-                defender.hunting_tables.clone_from(&tables);
+        for endpoint in endpoints_of(connection.source.kind()) {
+            for Choice(setting, word) in endpoint.switch.any {
+                connection.choices.add(setting, [*word]);
             }
         }
     }
@@ -70,7 +66,7 @@ pub async fn estimates(app: &App) -> Vec<(StreamKey, Result<Estimate>)> {
     let limits = app.limits_of(PATIENCE, CancellationToken::new());
     let now = app.parts().clock.now();
     let mut all = Vec::new();
-    for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
+    for job in app.jobs() {
         let looker = Looker {
             job,
             limits: &limits,
@@ -91,7 +87,7 @@ struct Looker<'a> {
 impl Looker<'_> {
     async fn estimate(&self) -> Result<Estimate> {
         let endpoint = self.job.source.endpoint();
-        let list = endpoint.list(&Slice::Pass);
+        let list = endpoint.list_of(&Slice::Pass);
         if let (Some(_), Paging::Skip { top }) = (endpoint.snapshot, list.paging) {
             return self.snapshot(top).await;
         }
@@ -195,7 +191,7 @@ impl Looker<'_> {
         let (response, records) = self.ask(slice, page).await?;
         let mut tally = Tally::default();
         let frame = self.read(response, records, seen, &mut tally).await?;
-        let paging = self.job.source.endpoint().list(slice).paging;
+        let paging = self.job.source.endpoint().list_of(slice).paging;
         Ok(next(paging, slice.window(), page, &frame, &tally))
     }
 
@@ -254,7 +250,7 @@ impl Looker<'_> {
                 continue;
             };
             let facts = RecordMeta::of(&members, identity);
-            let kept = decide(self.job.filters, &members) == Decision::Keep;
+            let kept = decide(&self.job.filters, &members) == Decision::Keep;
             if kept {
                 rows.write(&members, &facts, Enriched::default(), self.now, &mut row);
             }

@@ -1,6 +1,9 @@
 //! A chunk's records: which they are, and their rows. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 
@@ -174,7 +177,7 @@ pub(super) struct Mapper {
     rows: RowSource,
     /// Rows have to wait for what is looked up.
     enriches: bool,
-    filters: &'static [Filter],
+    filters: Arc<[Filter]>,
     /// Records say things about their members, which are no members.
     annotated: bool,
 }
@@ -196,7 +199,7 @@ impl Mapper {
         key: &StreamKey,
         event_time: bool,
         enriches: bool,
-        filters: &'static [Filter],
+        filters: &Arc<[Filter]>,
     ) -> Self {
         let rows = RowSource::new(endpoint, layout, &key.connection, event_time);
         Self {
@@ -205,8 +208,8 @@ impl Mapper {
             key: key.clone(),
             rows,
             enriches,
-            filters,
-            annotated: matches!(endpoint.window.filter, TimeFilter::Kql(_)),
+            filters: Arc::clone(filters),
+            annotated: matches!(endpoint.list.filter, TimeFilter::Kql(_)),
         }
     }
 
@@ -263,11 +266,11 @@ impl Mapper {
         workset: &mut Workset,
     ) -> Fate {
         let sent =
-            remembered_by(self.filters, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
+            remembered_by(&self.filters, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
         if let Some((bucket, _)) = sent.filter(|(bucket, _)| !workset.sent.has(*bucket)) {
             return Fate::Stop(Selected::UntilSent(at, bucket));
         }
-        let left_out = match (decide(self.filters, members), sent) {
+        let left_out = match (decide(&self.filters, members), sent) {
             (Decision::Drop, _) => true,
             (Decision::UnlessSent, Some((bucket, id))) => !workset.sent.holds(bucket, id),
             _ => false,
@@ -293,7 +296,7 @@ impl Mapper {
                 }
             }
             _ => {
-                let print = fingerprint(facts, self.endpoint.sameness);
+                let print = fingerprint(facts, self.endpoint.dedup_key);
                 once(at, (bucket_of(facts.time), print), workset)
             }
         };
@@ -439,7 +442,7 @@ mod tests {
     fn mapper(enriches: bool) -> Mapper {
         let key = StreamKey::new("default", DETECTIONS.stream);
         let layout = Layout::shared(&DETECTIONS);
-        Mapper::new(&DETECTIONS, &layout, &key, false, enriches, &[])
+        Mapper::new(&DETECTIONS, &layout, &key, false, enriches, &Arc::from([]))
     }
 
     fn workset() -> Workset {

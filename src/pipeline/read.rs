@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
 
     /// Which time the windows go by, where there is a choice that has not been made of late.
     async fn choose_basis(&mut self) -> Result<()> {
-        let filter = self.job.source.endpoint().window.filter;
+        let filter = self.job.source.endpoint().list.filter;
         if matches!(filter, TimeFilter::Kql(_))
             && self.plan.basis_is_due(self.began)
             && let Some(basis) = self.job.source.basis(self.limits).await?
@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
     fn paging(&self, slice: &Slice) -> Paging {
         match slice {
             Slice::Token(_) | Slice::Latest => Paging::Token,
-            _ => self.job.source.endpoint().list(slice).paging,
+            _ => self.job.source.endpoint().list_of(slice).paging,
         }
     }
 
@@ -529,7 +529,7 @@ impl<'a> Reader<'a> {
                 if self.plan.off.is_none() {
                     tracing::info!(%why, "the source does not offer this stream; it is off");
                 }
-                let until = at + delta(endpoint.rest);
+                let until = at + delta(endpoint.retry_off_after);
                 self.apply(Transition::Off { at, until, why }).await?;
                 Ok(ReadStep::Off)
             }

@@ -123,7 +123,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 &job.key,
                 job.event_time,
                 job.source.enriches().is_some(),
-                job.filters,
+                &job.filters,
             ),
             workset: Workset::new(&job.table, &job.key),
             pushes: FuturesOrdered::new(),

@@ -23,7 +23,10 @@ use sentinel_connector::{
         Options, Simulator, Target, VaultSecret,
         tls::{Authority, serve},
     },
-    source::eset::{Account, Connection, LookUps},
+    source::{
+        SourceConnection,
+        eset::{Account, Connection, LookUps},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -262,7 +265,7 @@ async fn a_login_reads_its_password_again_when_it_is_refused() {
         deadline: azure.clock.now() + chrono::TimeDelta::hours(9),
         stop: CancellationToken::new(),
     };
-    let error = connection.log_in(&limits).await.unwrap_err();
+    let error = connection.log_in(&[], &limits).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert_eq!(
         azure.calls(Target::EsetToken),
@@ -271,7 +274,7 @@ async fn a_login_reads_its_password_again_when_it_is_refused() {
     );
 
     azure.simulator.keep_secret(NAME, Some(kept(&right)));
-    connection.log_in(&limits).await.unwrap();
+    connection.log_in(&[], &limits).await.unwrap();
     assert_eq!(
         azure.calls(Target::EsetToken),
         2,

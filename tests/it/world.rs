@@ -208,7 +208,7 @@ impl World {
                 event_time: false,
                 expiring: Arc::new([]),
                 at_once: true,
-                filters: &[],
+                filters: Arc::from([]),
             })
             .collect()
     }

@@ -22,7 +22,7 @@ impl Connection {
     ///
     /// # Errors
     /// As of [`ApiClient::ask`](crate::io::exchange::ApiClient::ask).
-    pub async fn logon_users(
+    pub(super) async fn users_of(
         &self,
         machine: &str,
         limits: &Limits,
