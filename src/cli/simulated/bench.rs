@@ -48,7 +48,7 @@ use usage::Usage;
 use world::{World, WorldTally};
 
 #[derive(clap::Args)]
-pub(super) struct BenchArguments {
+pub(in crate::cli) struct BenchArguments {
     /// What to pull
     #[arg(long, value_enum, default_value_t = Of::Detections)]
     of: Of,
