@@ -17,9 +17,11 @@ use sentinel_connector::{
     sink::{PushError, Sink},
     source::{
         Source,
-        defender::{self, Defender, Quotas},
+        defender::{
+            self, Defender, Quotas,
+            hunting::{self, Hunting},
+        },
         eset::{self, Eset, LookUps},
-        hunting::{self, Hunting},
     },
     storage::{StateStore, azure::AzureStorage},
 };

@@ -16,7 +16,10 @@ use crate::{
         },
         position::record_key::{KeyRule, MetaIndex, MetaReader, capitalised},
     },
-    source::{defender::ENDPOINTS, eset::STREAMS, hunting},
+    source::{
+        defender::{ENDPOINTS, hunting},
+        eset::STREAMS,
+    },
 };
 
 /// Without members that are null or empty, at any depth.

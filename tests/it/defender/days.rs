@@ -7,7 +7,7 @@ use sentinel_connector::{
     core::position::cursor::{Basis, Position},
     pipeline::Outcome,
     simulator::{DefenderOptions, Options, Target},
-    source::hunting,
+    source::defender::hunting,
 };
 use serde_json::Value;
 
