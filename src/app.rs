@@ -419,7 +419,7 @@ fn defender_account(settings: &DefenderSettings, choices: &Choices) -> defender:
 }
 
 fn log(report: &Report) {
-    let counts = &report.counts;
+    let (counts, attempt) = (&report.counts, report.attempt.as_ref());
     tracing::info!(
         outcome = ?report.outcome,
         pages = report.pages,
@@ -435,6 +435,11 @@ fn log(report: &Report) {
         waits_for = report.waits_for,
         lag_seconds = report.lag_seconds,
         reason = report.reason,
+        method = attempt.map(|attempt| attempt.method.as_str()),
+        place = attempt.map(|attempt| attempt.place.as_str()),
+        status = attempt.and_then(|attempt| Some(attempt.status?.as_u16())),
+        attempts = attempt.map(|attempt| attempt.attempts),
+        elapsed_seconds = attempt.map(|attempt| attempt.elapsed.as_secs()),
         "stream done"
     );
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     core::position::cursor::{Gap, StreamKey},
-    error::{Kind, Result},
+    error::{Attempt, Kind, Result},
 };
 
 /// How a stream's run ended, if it has.
@@ -114,6 +114,9 @@ pub struct Report {
     /// What failed, or why nothing was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The request that failed, for logs: what is kept of a run says it in words.
+    #[serde(skip)]
+    pub attempt: Option<Attempt>,
 }
 
 impl Report {
@@ -134,6 +137,7 @@ impl Report {
             gaps: Vec::new(),
             error_kind: None,
             reason: None,
+            attempt: None,
         }
     }
 
@@ -150,6 +154,7 @@ impl Report {
                 self.outcome = Outcome::Failed;
                 self.error_kind = Some(error.kind());
                 self.reason = Some(error.to_string());
+                self.attempt = error.attempt().cloned();
             }
         }
         self.seconds = (now - self.began).as_seconds_f64();

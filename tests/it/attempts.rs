@@ -155,7 +155,7 @@ async fn storage_names_its_request() {
     ));
     let storage = AzureStorage::new(account, azure.wire_to(down(&azure, "/")));
     let error = storage.stored_states().await.err().unwrap();
-    is(&error, Method::GET, "/connectorstate()", 5);
+    is(&error, Method::GET, "/connectorstate()", 6);
 }
 
 #[tokio::test]
