@@ -18,6 +18,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     io::clock::{Clock, SharedClock},
+    source,
     status::{sentences, utc},
     storage::{
         DeadLetter, ETag, SaveError, StateStore, Storage, dead_letter, sqlite::SqliteStorage,
@@ -183,7 +184,9 @@ pub(super) async fn cursor(
 /// The key of a stream that exists, or has a state.
 async fn key(connection: &str, stream: &str, storage: &dyn Storage) -> Result<StreamKey> {
     let key = StreamKey::new(connection, stream);
-    let known: Vec<&str> = app::endpoints().map(|endpoint| endpoint.stream).collect();
+    let known: Vec<&str> = source::endpoints()
+        .map(|endpoint| endpoint.stream)
+        .collect();
     if known.contains(&stream) || storage.saved_text(&key).await?.is_some() {
         return Ok(key);
     }
@@ -250,7 +253,7 @@ async fn change_loaded(
         None => (StreamState::default(), None),
     };
     if let Some(lease) = &state.lease
-        && lease.until > clock.now()
+        && lease.holds(clock.now())
         && !storage.is_gone(lease.process()).await
     {
         return Err(Error::transient(format!(
@@ -271,7 +274,7 @@ async fn change_loaded(
 
 /// Drops the fingerprints that the stream goes by.
 async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
-    let endpoints = app::endpoints().filter(|endpoint| endpoint.stream == key.stream);
+    let endpoints = source::endpoints().filter(|endpoint| endpoint.stream == key.stream);
     for endpoint in endpoints {
         for set in dedupe::sets(&key.connection, endpoint.fingerprints) {
             storage.prune_fingerprints(&set, i64::MAX).await?;
@@ -296,6 +299,7 @@ async fn stored_states(settings: &Settings, clock: &SharedClock) -> Result<Store
 
 fn show(states: &Stored, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
     let mut shown = 0;
+    let mut damaged = Vec::new();
     for (key, state) in states {
         if stream.is_none_or(|stream| stream == key.stream) {
             shown += 1;
@@ -303,12 +307,21 @@ fn show(states: &Stored, stream: Option<&str>, now: DateTime<Utc>) -> Result<()>
             // One that can't be read hides none of the others.
             let sentences = match state {
                 Ok(state) => sentences(state, now),
-                Err(error) => vec![error.to_string()],
+                Err(error) => {
+                    damaged.push(format!("`{key}`"));
+                    vec![error.to_string()]
+                }
             };
             for sentence in sentences {
                 line(format!("  {sentence}"));
             }
         }
+    }
+    if !damaged.is_empty() {
+        return Err(Error::config(format!(
+            "the saved state of {} can't be read; what mends it stands above",
+            damaged.join(", ")
+        )));
     }
     match (shown, stream) {
         (0, Some(stream)) => Err(Error::config(format!(

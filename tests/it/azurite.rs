@@ -18,12 +18,15 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock},
         http::{Network, SharedTransport},
+        wire::Wire,
     },
     simulator::tls::Authority,
-    storage::azure::{Account, AccountSettings, AzureStorage, StorageSettings, Wire},
+    storage::azure::{Account, AccountSettings, AzureStorage, StorageSettings},
 };
 
 mod wire;
+
+pub(crate) use wire::READERS;
 
 /// How many tests can have an account of their own.
 const ACCOUNTS: usize = 192;

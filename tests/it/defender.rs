@@ -10,14 +10,17 @@ use async_trait::async_trait;
 use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
-    app::{App, RunOptions},
+    app::{App, Function, RunOptions},
     config::{Environment, Mode, Settings},
     core::{
         position::{
             cursor::{StreamKey, StreamState},
             paging::Paging,
         },
-        protocol::endpoint::{Endpoint, ListQuery},
+        protocol::{
+            endpoint::{Endpoint, ListQuery},
+            source_kind::SourceKind,
+        },
     },
     embedded::EmbeddedFile,
     io::{
@@ -27,10 +30,6 @@ use sentinel_connector::{
     pipeline::{self, Job, Outcome, Report},
     simulator::{Fault, Options, Simulator, Target},
     sink::workspace::Workspace,
-    source::{
-        defender::Defender,
-        hunting::{self, Hunting, HuntingTable},
-    },
 };
 use tempfile::TempDir;
 
@@ -46,7 +45,7 @@ mod routed;
 mod snapshots;
 mod tenants;
 
-pub(crate) const FUNCTION: &str = "DefenderTimer";
+pub(crate) const FUNCTION: Function = Function::Pull(SourceKind::Defender);
 
 /// True for the id of a record that came without one: a hash of it.
 fn is_nameless(id: &str, context: &str) -> bool {
@@ -92,23 +91,14 @@ impl Transport for AtHome {
 async fn run_in_pages(app: &App, most: u32) -> Vec<Report> {
     let limits = app.limits(RunOptions::default().stop);
     let mut reports = Vec::new();
-    for job in app.jobs(FUNCTION) {
+    for job in app.jobs() {
         let mut job = Job {
             at_once: true,
             ..job.clone()
         };
-        let connection = Arc::clone(app.defender(&job.key.connection).unwrap());
+        let connection = app.connections(&job.key.connection).next().unwrap();
         let endpoint = in_pages(job.source.endpoint(), most);
-        job.source = match endpoint.stream.strip_prefix("defender.hunting.") {
-            Some(name) => {
-                let table = HuntingTable {
-                    endpoint,
-                    ..*hunting::table(name).unwrap()
-                };
-                Arc::new(Hunting::new(connection, Box::leak(Box::new(table))))
-            }
-            None => Arc::new(Defender::new(connection, Box::leak(Box::new(endpoint)))),
-        };
+        job.source = Arc::clone(connection).stream(Box::leak(Box::new(endpoint)));
         reports.push(pipeline::run(&job, app.parts(), &limits).await);
     }
     reports
@@ -125,8 +115,8 @@ fn in_pages(endpoint: &Endpoint, most: u32) -> Endpoint {
         ..list
     };
     Endpoint {
-        window: list(endpoint.window),
-        pass: endpoint.pass.map(list),
+        list: list(endpoint.list),
+        full_list: endpoint.full_list.map(list),
         ..*endpoint
     }
 }
@@ -188,6 +178,10 @@ impl Tenant {
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.insert(name.to_owned(), value.to_owned());
+    }
+
+    fn says(&self, name: &str, value: &str) -> bool {
+        self.settings.get(name).is_some_and(|said| said == value)
     }
 
     pub(crate) fn unset(&mut self, name: &str) {
@@ -374,27 +368,41 @@ impl Tenant {
                 world.incident_history(self.looks[0].0 - history - history, last.1),
             )
         };
-        let mut own = world.alerts_of_sentinel(last.1);
-        // The world lets alerts join an incident without a new version of it, so that it counts as
-        // Sentinel's if it was that at any look.
-        for (began, ended) in &self.looks {
-            own.extend(world.incidents_of_sentinel(*began));
-            own.extend(world.incidents_of_sentinel(*ended));
-        }
         // Whose an alert is, these faults hide: then those of Sentinel itself are not left out.
-        let hidden = ["null-fields", "gated-enums"]
+        let hidden = ["null-fields", "gated-enums", "expand-500"]
             .iter()
             .any(|fault| context.contains(fault));
-        let versions = |all: BTreeSet<(String, String)>, with_own: bool| {
+        let alerts_come_with = self.says("DEFENDER_INCIDENT_ALERTS", "yes")
+            || self.says("DEFENDER_INCIDENTS_API", "xdr");
+        let is_told = !endpoint_only && !hidden;
+        let versions = |all: BTreeSet<(String, String)>, without: &BTreeSet<String>| {
             all.into_iter()
-                .filter(|(id, _)| with_own || !own.contains(id))
+                .filter(|(id, _)| !without.contains(id))
                 .map(|(id, version)| (id, version.parse().unwrap()))
                 .collect::<BTreeSet<(String, DateTime<Utc>)>>()
         };
-        let must = versions(must, endpoint_only);
-        // Without its alerts it can't be told whose an incident is.
-        let is_told = stream == "defender.alerts" && !hidden;
-        let may = versions(may, endpoint_only || !is_told);
+        let none = BTreeSet::new();
+        let (must, may) = if stream == "defender.alerts" {
+            let own = world.alerts_of_sentinel(last.1);
+            let left_out = |is_left_out| if is_left_out { &own } else { &none };
+            (
+                versions(must, left_out(!endpoint_only)),
+                versions(may, left_out(is_told)),
+            )
+        } else {
+            // What was nobody's yet may be Sentinel's by the time of the last look.
+            let mut own = world.incidents_of_sentinel(settled);
+            own.extend(world.incidents_of_sentinel(last.1));
+            let left_out =
+                world.incident_history_of_sentinel(self.looks[0].0 - history - history, last.1);
+            let told = |version: &(String, String)| {
+                !(is_told && alerts_come_with && left_out.contains(version))
+            };
+            (
+                versions(must, &own),
+                versions(may.into_iter().filter(told).collect(), &none),
+            )
+        };
         let landed = self.landed(stream).await;
         let repeated: Vec<_> = landed.iter().filter(|(_, times)| **times > 1).collect();
         assert!(repeated.is_empty(), "{context}: {stream}: {repeated:?}");

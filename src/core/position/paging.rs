@@ -74,10 +74,6 @@ pub struct Frame {
     /// The files. They hold a secret: nobody but the source looks at them.
     #[serde(rename = "exportFiles")]
     files: Option<Vec<IgnoredAny>>,
-    /// The records of a list, which were cut out.
-    value: Option<IgnoredAny>,
-    /// The rows of a query, which were cut out.
-    results: Option<IgnoredAny>,
 }
 
 impl Frame {
@@ -94,15 +90,6 @@ impl Frame {
     /// The URL of the next page, when there is one.
     pub fn link(&self) -> Option<&str> {
         said(self.next_link.as_deref())
-    }
-
-    /// True when the answer had this member for its records.
-    pub fn has(&self, records: &str) -> bool {
-        match records {
-            "value" => self.value.is_some(),
-            "results" => self.results.is_some(),
-            _ => true,
-        }
     }
 }
 
@@ -179,6 +166,11 @@ impl Tally {
     /// How many records were of a time that was not asked for, and the oldest of their times.
     pub fn outside(&self) -> Option<(u64, DateTime<Utc>)> {
         self.stray.map(|oldest| (self.outside, oldest))
+    }
+
+    /// The earliest and the latest time of a record.
+    pub fn span(&self) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        self.least.zip(self.greatest)
     }
 
     /// Takes in records whose times do not matter.

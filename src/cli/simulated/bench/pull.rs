@@ -54,10 +54,10 @@ pub(super) async fn pull(
         }
     }
     let app = App::build(&settings, &clock)?;
-    let (function, stream) = of.stream();
+    let stream = of.stream();
     let missing = || Error::contract(format!("the bench has no stream `{stream}`"));
     let job = app
-        .jobs(function)
+        .jobs()
         .find(|job| job.key.stream == stream)
         .ok_or_else(missing)?;
     let limits = Limits {

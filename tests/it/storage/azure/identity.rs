@@ -8,21 +8,24 @@ use http::header::AUTHORIZATION;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_connector::{
+    check::{self, Found},
     error::{Error, Kind, Result},
     io::{
         clock::{Clock, SystemClock},
         http::{Network, Request, Response, SharedTransport, Transport, TransportError},
-        token::{AccessTokens, RenewableTokens},
+        retry::Limits,
+        token::{Rejected, TokenSource},
+        wire::Wire,
     },
     storage::{
         Outbox, StateStore, Storage,
-        azure::{Account, AzureStorage, Login, Wire},
+        azure::{Account, AzureStorage, Login},
     },
 };
 use serde_json::json;
 
 use super::{conforms, key, parked};
-use crate::azurite::{Azurite, wire};
+use crate::azurite::{Azurite, READERS, wire};
 
 /// A token as Entra makes them, but for the signature, which the emulator does not look at.
 fn token(audience: &str) -> String {
@@ -31,9 +34,14 @@ fn token(audience: &str) -> String {
 }
 
 fn token_until(audience: &str, end: i64) -> String {
+    token_of("somebody", audience, end)
+}
+
+fn token_of(who: &str, audience: &str, end: i64) -> String {
     let now = SystemClock.now().timestamp();
     let claims = json!({
         "aud": audience,
+        "oid": who,
         "iss": "https://sts.windows.net/ab1f708d-50f6-404c-a006-d71b2ac7a606/",
         "iat": now - 900, "nbf": now - 900, "exp": end,
     });
@@ -46,17 +54,17 @@ fn token_until(audience: &str, end: i64) -> String {
 struct Given(String, String);
 
 #[async_trait]
-impl AccessTokens for Given {
-    async fn token(&self, scope: &str) -> Result<SecretString> {
+impl TokenSource for Given {
+    async fn token(
+        &self,
+        scope: &str,
+        rejected: Option<Rejected<'_>>,
+        _: &Limits,
+    ) -> Result<SecretString> {
         assert_eq!(scope, "https://storage.azure.com/.default");
-        Ok(self.0.clone().into())
-    }
-}
-
-#[async_trait]
-impl RenewableTokens for Given {
-    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString> {
-        assert_eq!(scope, "https://storage.azure.com/.default");
+        let Some(Rejected::Refused(refused)) = rejected else {
+            return Ok(self.0.clone().into());
+        };
         assert_eq!(refused.expose_secret(), self.0);
         Ok(self.1.clone().into())
     }
@@ -65,16 +73,9 @@ impl RenewableTokens for Given {
 struct Refuses;
 
 #[async_trait]
-impl AccessTokens for Refuses {
-    async fn token(&self, _: &str) -> Result<SecretString> {
+impl TokenSource for Refuses {
+    async fn token(&self, _: &str, _: Option<Rejected<'_>>, _: &Limits) -> Result<SecretString> {
         Err(Error::config("no identity is assigned"))
-    }
-}
-
-#[async_trait]
-impl RenewableTokens for Refuses {
-    async fn renewed(&self, scope: &str, _: &SecretString) -> Result<SecretString> {
-        self.token(scope).await
     }
 }
 
@@ -123,7 +124,7 @@ impl Scene {
         }
     }
 
-    fn account(&self, tokens: impl RenewableTokens + 'static) -> Account {
+    fn account(&self, tokens: impl TokenSource + 'static) -> Account {
         let mut settings = self.azurite.settings();
         settings.login = Login::Identity {
             client_id: Some("an id".to_owned()),
@@ -188,4 +189,35 @@ async fn azure_conforms_with_access_tokens() {
         error.to_string().contains("no identity is assigned"),
         "{error}"
     );
+}
+
+/// An identity that may read passed for one that may work here; its first run then failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_only_read_is_told_the_role_that_is_missing() {
+    let scene = Scene::new();
+    let now = SystemClock.now().timestamp();
+    let [tables, blobs, both] = READERS;
+    for (who, missing) in [
+        ("somebody", &[] as &[&str]),
+        (tables, &["Storage Table Data Contributor"]),
+        (blobs, &["Storage Blob Data Owner"]),
+        (
+            both,
+            &["Storage Table Data Contributor", "Storage Blob Data Owner"],
+        ),
+    ] {
+        let token = token_of(who, "https://storage.azure.com", now + 600);
+        let storage = scene.storage(&scene.account(Given(token.clone(), token)));
+        let mut bad = Vec::new();
+        check::storage(&storage, &mut |finding| {
+            if finding.found == Found::Bad {
+                bad.push(finding.text);
+            }
+        })
+        .await;
+        assert_eq!(bad.len(), missing.len(), "{who}: {bad:?}");
+        for (text, role) in bad.iter().zip(missing) {
+            assert!(text.contains(&format!("give it `{role}`")), "{who}: {text}");
+        }
+    }
 }
