@@ -50,6 +50,7 @@ mod lease;
 mod look;
 mod map;
 mod own_rows;
+mod raised;
 mod read;
 mod read_event;
 mod receipt;

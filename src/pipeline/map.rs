@@ -8,6 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use super::{
+    raised::Raised,
     receipt::{BatchReceipt, NO_RECEIPT, Receipt},
     snapshot::{self, DedupMode},
 };
@@ -77,6 +78,8 @@ pub(super) struct Workset {
     pub(super) sent: SeenIds,
     /// Of what something is sent for the first time.
     pub(super) first: BTreeMap<i64, Vec<u64>>,
+    /// Whose incidents are, where they come without their alerts.
+    pub(super) raised: Option<Raised>,
     /// New records that something has to be looked up about first.
     pub(super) fresh: Vec<NewRecord>,
     spares: BufferPool,
@@ -90,6 +93,8 @@ pub(super) struct Counted {
     pub(super) duplicate: u64,
     pub(super) filtered: u64,
     pub(super) unchanged: u64,
+    /// Incidents that go on since nobody can tell whose they are.
+    pub(super) untold: u64,
 }
 
 impl Workset {
@@ -106,6 +111,7 @@ impl Workset {
             known: snapshot::SnapshotTracker::new(key),
             sent: SeenIds::default(),
             first: BTreeMap::new(),
+            raised: None,
             fresh: Vec::new(),
             spares: BufferPool::default(),
             row: Draft::default(),
@@ -275,7 +281,9 @@ impl Mapper {
             (Decision::UnlessSent, Some((bucket, id))) => !workset.sent.holds(bucket, id),
             _ => false,
         };
-        if left_out {
+        let raised = workset.raised.as_ref();
+        let raised = raised.map(|raised| raised.is_own(members));
+        if left_out || raised == Some(Some(true)) {
             workset.counts.filtered += 1;
             return Fate::Counted;
         }
@@ -300,6 +308,7 @@ impl Mapper {
                 once(at, (bucket_of(facts.time), print), workset)
             }
         };
+        workset.counts.untold += u64::from(raised == Some(None) && matches!(fate, Fate::Row(_)));
         if let (Some((bucket, id)), false) = (sent, matches!(fate, Fate::Stop(_)))
             && workset.sent.insert(bucket, id)
         {

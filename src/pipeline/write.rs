@@ -16,6 +16,7 @@ use super::{
     deliver::{Deliverer, Delivery},
     lease::Held,
     map::{Mapper, NewRecord, Selected, Workset},
+    raised::{Noted, Raised},
     read::CUT_SHORT,
     read_event::ReadEvent,
     receipt::{self, BatchReceipt, NO_RECEIPT, Receipt},
@@ -93,6 +94,8 @@ pub(super) struct Writer<'a, 'h> {
     broken: bool,
     /// A record was enriched in this run.
     has_enriched: bool,
+    /// Whose alerts are is remembered, where incidents come without theirs.
+    noted: Option<Noted>,
 }
 
 impl<'a, 'h> Writer<'a, 'h> {
@@ -134,6 +137,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             moves: VecDeque::new(),
             broken: false,
             has_enriched: false,
+            noted: None,
         }
     }
 
@@ -148,6 +152,8 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<WriteEnd> {
+        self.noted = Noted::of(self.job, self.parts, self.began).await?;
+        self.workset.raised = Raised::of(self.job, self.parts, self.began).await?;
         loop {
             tokio::select! {
                 biased;
@@ -172,6 +178,9 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.report.bytes += chunk.size() as u64;
         if let DedupMode::Snapshot(seeing) = way {
             self.workset.known.open(seeing, self.parts).await?;
+        }
+        if let Some(noted) = &mut self.noted {
+            noted.note(&chunk, self.parts).await?;
         }
         let now = self.parts.clock.now();
         let mut next = 0;
@@ -225,6 +234,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         counts.duplicate += counted.duplicate;
         counts.filtered += counted.filtered;
         counts.unchanged += counted.unchanged;
+        self.report.untold += counted.untold;
     }
 
     /// Before the rows are safe: to take too much for sent only sends a closing too many.
