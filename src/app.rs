@@ -23,15 +23,16 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::SharedClock,
-        exchange::{Limits, Random},
+        exchange::Limits,
         expiry::Expiring,
         http::{Network, SharedTransport},
+        wire::Wire,
     },
     outbox_drain,
     pipeline::{self, Job, Outcome, Parts, Report},
     source::{
         SharedSource, SourceConnection,
-        defender::{self, Quotas, Wire},
+        defender::{self, Quotas},
         eset::{self, Account, LookUps},
         hunting, switched_on,
     },
@@ -109,13 +110,14 @@ impl App {
         clock: &SharedClock,
         transport: &SharedTransport,
     ) -> Result<Self> {
-        let mut builder = Builder::new(settings, clock, transport)?;
+        let wire = Wire::new(Arc::clone(transport), Arc::clone(clock));
+        let mut builder = Builder::new(settings, wire.clone())?;
         let routed = RouteTable::of(settings)?;
         let parts = Parts {
             storage: builder.storage()?,
             sink: builder.sink(routed.tables().clone())?,
             clock: Arc::clone(clock),
-            random: random(),
+            random: Arc::clone(&wire.random),
             outbox_max: settings.run.outbox_max_bytes,
             progress: Arc::new(|_| {}),
         };
@@ -128,7 +130,7 @@ impl App {
             sink_is_embedded: settings.sink == SinkSettings::Embedded,
             tables: routed.tables().keys().cloned().collect(),
         };
-        app.connect(settings, transport, &builder, &routed)?;
+        app.connect(settings, &wire, &builder, &routed)?;
         Ok(app)
     }
 
@@ -156,7 +158,7 @@ impl App {
     fn connect(
         &mut self,
         settings: &Settings,
-        transport: &SharedTransport,
+        wire: &Wire,
         builder: &Builder<'_>,
         routed: &RouteTable,
     ) -> Result<()> {
@@ -174,19 +176,18 @@ impl App {
                         calls_per_second: settings.max_calls_per_second,
                         look_ups: LookUps::of(&one.choices),
                     };
-                    let connection = self.eset(account, &accounts, transport);
+                    let connection = match accounts.iter().find(|other| other.is_account(&account))
+                    {
+                        Some(other) => eset::Connection::beside(other, account, wire.clone()),
+                        None => eset::Connection::new(account, wire.clone()),
+                    };
                     accounts.push(Arc::clone(&connection));
                     (connection, expiring)
                 }
                 config::Source::Defender(settings) => {
                     let (tokens, expiring) = builder.defender(settings)?;
-                    let wire = Wire {
-                        transport: Arc::clone(transport),
-                        clock: Arc::clone(&self.parts.clock),
-                        random: Arc::clone(&self.parts.random),
-                    };
                     let account = defender_account(settings, &one.choices);
-                    let connection = defender::Connection::new(account, &tokens, &quotas, &wire);
+                    let connection = defender::Connection::new(account, &tokens, &quotas, wire);
                     (connection, expiring)
                 }
             };
@@ -238,33 +239,29 @@ impl App {
                 let resource = one.connection.resource(endpoint);
                 tokens.entry(resource).or_default().push(endpoint);
             }
+            let all: Vec<&str> = tokens.values().flatten().map(|one| one.stream).collect();
             for (resource, endpoints) in tokens {
                 let limits = self.limits_of(patience, CancellationToken::new());
+                let beyond = one.connection.log_in(&endpoints, &limits).await;
+                // Who can't be reached grants no other token either, and is not asked for one.
+                let is_away = matches!(&beyond, Err(error) if error.is_unanswered());
                 logins.push(Login {
                     connection: one.name.clone(),
                     issuer: one.connection.issuer(),
                     resource,
-                    opens: endpoints.iter().map(|endpoint| endpoint.stream).collect(),
-                    beyond: one.connection.log_in(&endpoints, &limits).await,
+                    opens: if is_away {
+                        all.clone()
+                    } else {
+                        endpoints.iter().map(|endpoint| endpoint.stream).collect()
+                    },
+                    beyond,
                 });
+                if is_away {
+                    break;
+                }
             }
         }
         logins
-    }
-
-    fn eset(
-        &self,
-        account: Account,
-        accounts: &[Arc<eset::Connection>],
-        transport: &SharedTransport,
-    ) -> Arc<eset::Connection> {
-        let transport = Arc::clone(transport);
-        let clock = Arc::clone(&self.parts.clock);
-        let random = Arc::clone(&self.parts.random);
-        match accounts.iter().find(|other| other.is_account(&account)) {
-            Some(other) => eset::Connection::beside(other, account, transport, clock, random),
-            None => eset::Connection::new(account, transport, clock, random),
-        }
     }
 
     /// The tables that rows go to, those of `ROUTES` last.
@@ -375,7 +372,7 @@ impl App {
 
 /// The storage that the settings name, alone: for those who look after what is kept there.
 pub fn storage(settings: &Settings, clock: &SharedClock) -> Result<SharedStorage> {
-    Builder::new(settings, clock, &network(settings)?)?.storage()
+    Builder::new(settings, wire(settings, clock)?)?.storage()
 }
 
 /// The storage account that these settings name, which need not be ours.
@@ -384,12 +381,11 @@ pub fn azure_account(
     account: &azure::StorageSettings<'_>,
     clock: &SharedClock,
 ) -> Result<Option<AzureStorage>> {
-    Builder::new(settings, clock, &network(settings)?)?.azure_account(account)
+    Builder::new(settings, wire(settings, clock)?)?.azure_account(account)
 }
 
-/// Random numbers of the operating system's quality.
-fn random() -> Random {
-    Arc::new(rand::random::<f64>)
+fn wire(settings: &Settings, clock: &SharedClock) -> Result<Wire> {
+    Ok(Wire::new(network(settings)?, Arc::clone(clock)))
 }
 
 /// The network, trusting what the settings say.

@@ -25,7 +25,7 @@ use crate::{
         expiry::{self, Lasts},
     },
     pipeline::{self, Job},
-    sink::Sink,
+    sink::{PushError, Sink},
     storage::Storage,
 };
 
@@ -193,7 +193,7 @@ fn by_alias(setting: &Setting, name: &str) -> String {
 async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
     let clock = &parts.clock;
-    check_storage(&*parts.storage, findings).await;
+    let knows_state = check_storage(&*parts.storage, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
     let limits = Limits {
         deadline: clock.now() + delta(PATIENCE),
@@ -222,7 +222,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
             Err(error) => {
                 let opens = login.opens.iter();
                 shut.extend(opens.map(|stream| StreamKey::new(&login.connection, stream)));
-                findings.bad(&what, &error.to_string());
+                findings.bad(&what, &format!("{error:#}"));
             }
         }
     }
@@ -231,6 +231,9 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     for job in app.jobs() {
         if !shut.contains(&job.key) && check_stream(job, findings, &limits, &**clock).await {
             seen.look(job, &limits, &**clock).await;
+        }
+        if !knows_state {
+            continue;
         }
         match parts.storage.load(&job.key).await {
             Ok(Some((state, _))) => {
@@ -276,12 +279,22 @@ async fn check_sink(sink: &dyn Sink, tables: &[&str], findings: &mut Findings<'_
         let what = format!("sink: {table}");
         match sink.check(table).await {
             Ok(()) => findings.ok(&what, "takes rows"),
+            // Nor would it answer for another table.
+            Err(PushError::Later(error) | PushError::Failed(error)) if error.is_unanswered() => {
+                findings.bad(&what, &format!("{error:#}"));
+                return;
+            }
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }
 }
 
-async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
+/// False when nothing can be read from it: it is told once.
+async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> bool {
+    if let Err(error) = storage.check().await {
+        findings.bad("storage", &format!("{error:#}"));
+        return false;
+    }
     match storage.stored_states().await {
         Ok(states) => {
             let damaged = states.iter().filter(|(_, state)| state.is_err());
@@ -319,6 +332,7 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
         ),
         Err(error) => findings.bad("dead letters", &error.to_string()),
     }
+    true
 }
 
 /// Asks for the stream's last minute: enough to know that it may be read. True when it may.

@@ -4,7 +4,7 @@
 //! take the lease, load the cursor                                 lease
 //!  → what comes next, from cursor and clock                       core::cursor
 //!  → for each slice, for each page: ask, cut into chunks          read, cut
-//!  → records → facts → drop what was seen → enrich → rows        write, snapshot
+//!  → records → facts → drop what was seen → enrich → rows        write, core::mapping
 //!  → batches → push, isolating what is refused                    write, land
 //!  → save the cursor, after an unbroken run of rows that are safe write
 //!  → report                                                       report, health
@@ -34,32 +34,27 @@ use crate::{
         },
     },
     error::{Kind, Result},
-    io::{
-        clock::SharedClock,
-        exchange::{Limits, Random},
-        expiry::Expiring,
-    },
+    io::{clock::SharedClock, exchange::Limits, expiry::Expiring, wire::Random},
     sink::SharedSink,
     source::SharedSource,
     storage::{ETag, SharedStorage},
 };
 
+mod asset_changes;
 mod deliver;
 pub mod health;
 mod lease;
 mod look;
-mod map;
 mod own_rows;
 mod raised;
 mod read;
 mod read_event;
-mod receipt;
 mod report;
 mod snapshot;
 mod split;
 mod write;
 
-pub use look::look_through;
+pub use look::{look_through, read_through};
 pub use report::{Counts, Outcome, Report};
 
 pub(crate) use deliver::Deliverer;

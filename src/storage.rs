@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    core::position::cursor::{StreamKey, StreamState},
+    core::{
+        mapping::original::Original,
+        position::cursor::{StreamKey, StreamState},
+    },
     error::{Error, Result},
 };
 
@@ -62,6 +65,11 @@ pub trait StateStore: Send + Sync {
 
     /// All states, by key; one that can't be read has its error in its place.
     async fn stored_states(&self) -> Result<Vec<(StreamKey, Result<StreamState>)>>;
+
+    /// Finds out, within seconds, whether states can be read.
+    async fn check(&self) -> Result<()> {
+        self.stored_states().await.map(drop)
+    }
 
     /// All states, by key, for whoever can do nothing without one of them.
     async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
@@ -177,19 +185,6 @@ pub trait Outbox: Send + Sync {
 
     /// How many entries, and how many bytes of bodies.
     async fn outbox_size(&self) -> Result<(u64, u64)>;
-}
-
-/// The full text of a record of which a column holds only a part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Original {
-    /// The stream that it came from.
-    pub key: StreamKey,
-    /// The `recordId` of its row.
-    pub record_id: String,
-    /// The `recordVersion` of its row.
-    pub record_version: String,
-    /// The record, whole.
-    pub body: Vec<u8>,
 }
 
 /// Where originals are kept.

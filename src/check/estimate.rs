@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::sample;
@@ -14,15 +13,15 @@ use crate::{
     },
     config::Settings,
     core::{
-        json::{array_splitter::ArraySplitter, chunk::Chunk},
+        json::chunk::Chunk,
         mapping::{
-            filter::{Decision, decide},
-            row::{Draft, Enriched, RowSource},
+            mapper::{Mapper, Selected},
+            workset::Workset,
         },
         position::{
-            cursor::{Slice, StreamKey},
-            paging::{FilePage, Frame, Next, Paging, Tally, next},
-            record_key::RecordMeta,
+            cursor::{OpenSlice, Slice, StreamKey, StreamState},
+            dedupe::DedupMode,
+            paging::{FilePage, Next, Paging, next},
             window::{Window, delta},
         },
         protocol::choice::Choice,
@@ -32,7 +31,7 @@ use crate::{
         exchange::{Limits, Reply},
         http::Response,
     },
-    pipeline::Job,
+    pipeline::{self, Job},
     source::endpoints_of,
 };
 
@@ -107,28 +106,32 @@ impl Looker<'_> {
     /// All there is, page by page, until its number is known or the calls are used up.
     async fn snapshot(&self, top: u32) -> Result<Estimate> {
         let mut total = Total::of_pages(top);
-        let mut seen = PageStatistics::default();
+        let mut sample = self.sample(&Slice::Pass);
         for _ in 0..CALLS {
             let Some(skip) = total.next() else { break };
-            let before = seen.records;
+            let before = sample.seen.records;
             let page = if skip == 0 {
                 String::new()
             } else {
                 skip.to_string()
             };
-            let next = self.page(&Slice::Pass, &page, &mut seen).await?;
-            let count = seen.records - before;
+            let next = self.page(&Slice::Pass, &page, &mut sample).await?;
+            let count = sample.seen.records - before;
             if let Next::Page(_) = next {
                 total.clamp(count);
             }
             total.see(skip, count);
         }
-        Ok(of_snapshot(&total, &seen, delta(self.job.pace.rewrite)))
+        Ok(of_snapshot(
+            &total,
+            &sample.seen,
+            delta(self.job.pace.rewrite),
+        ))
     }
 
     /// Some rows of a day that has `count`.
     async fn sampled(&self, count: u64, day: Window) -> Result<Estimate> {
-        let mut seen = PageStatistics::default();
+        let mut sample = self.sample(&Slice::Window(day));
         let some = DAY.num_milliseconds().unsigned_abs() * SAMPLE.min(count);
         if let Some(part) = some.checked_div(count) {
             let part = TimeDelta::milliseconds(i64::try_from(part).unwrap_or_default().max(1));
@@ -137,60 +140,66 @@ impl Looker<'_> {
                 from: middle,
                 to: middle + part,
             };
-            self.page(&Slice::Window(window), "", &mut seen).await?;
+            self.page(&Slice::Window(window), "", &mut sample).await?;
         }
-        Ok(of_count(count, &seen))
+        Ok(of_count(count, &sample.seen))
     }
 
     /// The export that the first run reads, by its first file; and the changes of a day.
     async fn exported(&self, day: Window) -> Result<Estimate> {
-        let mut seen = PageStatistics::default();
-        let listed = self.page(&Slice::Pass, "", &mut seen).await?;
+        let mut sample = self.sample(&Slice::Pass);
+        let listed = self.page(&Slice::Pass, "", &mut sample).await?;
         let file = match &listed {
             Next::Page(page) => FilePage::of(page).map(|file| (page, file.files)),
             _ => None,
         };
         let (files, part) = match file {
-            Some((page, files)) => (files, Some(self.file(page, &mut seen).await?)),
+            Some((page, files)) => (files, Some(self.file(page, &mut sample).await?)),
             None => (0, None),
         };
         let changes = self.listed(day, CALLS - 2).await?;
-        Ok(of_export(files as u64, part, &seen, &changes))
+        Ok(of_export(files as u64, part, &sample.seen, &changes))
     }
 
     /// Adds the beginning of a file of an export to what was seen.
-    async fn file(&self, page: &str, seen: &mut PageStatistics) -> Result<Part> {
+    async fn file(&self, page: &str, sample: &mut Sample) -> Result<Part> {
         let (response, _) = self.ask(&Slice::Pass, page).await?;
-        let rows = self.rows();
-        let mut tally = Tally::default();
-        let takes_hash = self.job.source.endpoint().identity.takes_hash();
-        sample::file(response, FILE_BYTES, takes_hash, |chunk| {
-            self.see(chunk, &rows, seen, &mut tally);
-        })
-        .await
-        .map_err(|error| error.context(&self.job.key))
+        let hashes = sample.mode.hashes(self.job.source.endpoint());
+        sample::file(response, FILE_BYTES, hashes, |chunk| sample.see(chunk))
+            .await
+            .map_err(|error| error.context(&self.job.key))
     }
 
     /// The last day's list, as far as so many calls reach.
     async fn listed(&self, day: Window, calls: usize) -> Result<Estimate> {
         let slice = Slice::Window(day);
-        let mut seen = PageStatistics::default();
+        let mut sample = self.sample(&slice);
         let mut page = String::new();
         for _ in 0..calls {
-            match self.page(&slice, &page, &mut seen).await? {
+            match self.page(&slice, &page, &mut sample).await? {
                 Next::Page(after) => page = after,
-                Next::Done => return Ok(of_day(&seen, true)),
+                Next::Done => return Ok(of_day(&sample.seen, true)),
                 Next::Full(..) => break,
             }
         }
-        Ok(of_day(&seen, false))
+        Ok(of_day(&sample.seen, false))
     }
 
     /// Adds a page to what was seen.
-    async fn page(&self, slice: &Slice, page: &str, seen: &mut PageStatistics) -> Result<Next> {
+    async fn page(&self, slice: &Slice, page: &str, sample: &mut Sample) -> Result<Next> {
         let (response, records) = self.ask(slice, page).await?;
-        let mut tally = Tally::default();
-        let frame = self.read(response, records, seen, &mut tally).await?;
+        let open = OpenSlice {
+            slice: slice.clone(),
+            page: page.to_owned(),
+            began: self.now,
+        };
+        let (frame, tally) =
+            pipeline::read_through(self.job, &open, sample.mode, response, records, |chunk| {
+                sample.see(chunk);
+            })
+            .await
+            .map_err(|error| error.context(&self.job.key))?;
+        sample.seen.cover(tally.span());
         let paging = self.job.source.endpoint().list_of(slice).paging;
         Ok(next(paging, slice.window(), page, &frame, &tally))
     }
@@ -203,59 +212,222 @@ impl Looker<'_> {
             Reply::NotOffered(how) | Reply::NotThere(how) => {
                 Err(Error::config(format!("{how}: {}", endpoint.off_fix)))
             }
-            Reply::Forbidden(how) => Err(Error::config(format!("{how}: {}", endpoint.fix))),
+            Reply::Forbidden(how) => {
+                let error = Error::config(format!("{how}: {}", endpoint.fix));
+                Err(how.explains(error))
+            }
             Reply::TooLarge(how)
             | Reply::UsedUp(how)
             | Reply::PositionRefused(how)
-            | Reply::Unexpected(how, _) => Err(Error::transient(how)),
+            | Reply::Unexpected(how, _) => Err(Error::transient(how.to_string())),
         }
     }
 
-    fn rows(&self) -> RowSource {
+    /// Nothing of a slice that is looked at.
+    fn sample(&self, slice: &Slice) -> Sample {
         let job = self.job;
         let endpoint = job.source.endpoint();
-        RowSource::new(endpoint, &job.layout, &job.key.connection, false)
+        let open = OpenSlice {
+            slice: slice.clone(),
+            page: String::new(),
+            began: self.now,
+        };
+        Sample {
+            // What is looked up about records takes a call for each.
+            mapper: Mapper::new(
+                endpoint,
+                &job.layout,
+                &job.key,
+                job.event_time,
+                false,
+                &job.filters,
+            ),
+            workset: Workset::new(&job.table),
+            mode: DedupMode::of(endpoint, &StreamState::default(), &open, &job.pace),
+            now: self.now,
+            seen: PageStatistics::default(),
+        }
     }
+}
 
-    async fn read(
-        &self,
-        response: Response,
-        records: &'static str,
-        seen: &mut PageStatistics,
-        tally: &mut Tally,
-    ) -> Result<Frame> {
-        let job = self.job;
-        let rows = self.rows();
-        let mut body = response.body;
-        let takes_hash = job.source.endpoint().identity.takes_hash();
-        let mut cutter = ArraySplitter::new(records).hashed(takes_hash);
-        let mut full = Vec::new();
-        let broken = |error| Error::transient(format!("{}: {error}", job.key.stream));
-        while let Some(part) = body.try_next().await.map_err(broken)? {
-            cutter.feed(&part, &mut full)?;
-            for chunk in full.drain(..) {
-                self.see(&chunk, &rows, seen, tally);
+/// Records that are looked at, as a first run would make rows of them.
+struct Sample {
+    mapper: Mapper,
+    workset: Workset,
+    mode: DedupMode,
+    now: DateTime<Utc>,
+    seen: PageStatistics,
+}
+
+impl Sample {
+    fn see(&mut self, chunk: &Chunk) {
+        let workset = &mut self.workset;
+        let mut from = 0;
+        loop {
+            // Nothing was handled before.
+            match self
+                .mapper
+                .select(chunk, from, self.mode, workset, self.now)
+            {
+                Selected::All => break,
+                Selected::NeedsSeen(at, bucket) => {
+                    workset.seen.load(bucket, Vec::new());
+                    from = at;
+                }
+                Selected::NeedsSent(at, bucket) => {
+                    workset.sent.load(bucket, Vec::new());
+                    from = at;
+                }
             }
         }
-        let (chunk, frame) = cutter.finish()?;
-        self.see(&chunk, &rows, seen, tally);
-        Ok(frame)
+        let (open, _) = workset.take_batch();
+        let full = workset.full.drain(..).map(|(batch, _)| batch);
+        let (mut rows, mut bytes) = (0, 0);
+        for batch in full.chain([open]) {
+            rows += batch.len();
+            bytes += batch.rows().map(<[u8]>::len).sum::<usize>();
+        }
+        self.seen.add(chunk.len(), rows, bytes);
+        // Nobody keeps them.
+        workset.originals.clear();
+        workset.bad.clear();
+        workset.met.clear();
+        workset.first.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Arc, Mutex},
+    };
+
+    use async_trait::async_trait;
+    use futures_util::stream;
+    use http::{HeaderMap, StatusCode};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        core::{
+            mapping::{filter::Filter, layout::Layout},
+            protocol::endpoint::Endpoint,
+        },
+        source::{self, defender::MDE_ALERTS, eset::DETECTIONS, hunting},
+    };
+
+    /// A source that gives these answers, one for each page that it is asked for.
+    struct Canned {
+        endpoint: &'static Endpoint,
+        count: Option<u64>,
+        answers: Mutex<VecDeque<Value>>,
     }
 
-    fn see(&self, chunk: &Chunk, rows: &RowSource, seen: &mut PageStatistics, tally: &mut Tally) {
-        let identity = &self.job.source.endpoint().identity;
-        let mut row = Draft::default();
-        for at in 0..chunk.handy() {
-            let Ok(members) = chunk.members(at) else {
-                continue;
+    #[async_trait]
+    impl source::Source for Canned {
+        fn endpoint(&self) -> &'static Endpoint {
+            self.endpoint
+        }
+
+        async fn page(&self, slice: &Slice, _: &str, _: &Limits) -> Result<(Reply, &'static str)> {
+            let answer = self.answers.lock().unwrap().pop_front().unwrap();
+            let body = stream::iter([Ok(answer.to_string().into_bytes().into())]);
+            let response = Response {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: Box::pin(body),
             };
-            let facts = RecordMeta::of(&members, identity);
-            let kept = decide(&self.job.filters, &members) == Decision::Keep;
-            if kept {
-                rows.write(&members, &facts, Enriched::default(), self.now, &mut row);
-            }
-            seen.see(facts.time, kept.then_some(row.json.len()));
-            tally.see(facts.time);
+            let records = self.endpoint.list_of(slice).records;
+            Ok((Reply::Answer(response), records))
         }
+
+        async fn count(&self, _: Window, _: &Limits) -> Result<Option<u64>> {
+            Ok(self.count)
+        }
+    }
+
+    /// The estimate of a stream that gives these answers.
+    async fn estimate(
+        endpoint: &'static Endpoint,
+        filters: &[Filter],
+        count: Option<u64>,
+        answers: &[Value],
+    ) -> Estimate {
+        let job = Job {
+            key: StreamKey::new("default", endpoint.stream),
+            source: Arc::new(Canned {
+                endpoint,
+                count,
+                answers: Mutex::new(answers.iter().cloned().collect()),
+            }),
+            table: endpoint.table.name.to_owned(),
+            layout: Layout::shared(endpoint),
+            pace: endpoint.pace,
+            event_time: false,
+            expiring: Arc::new([]),
+            at_once: false,
+            filters: filters.into(),
+        };
+        let now = "2026-01-02T00:00:00Z".parse().unwrap();
+        let limits = Limits {
+            deadline: now + DAY,
+            stop: CancellationToken::new(),
+        };
+        let looker = Looker {
+            job: &job,
+            limits: &limits,
+            now,
+        };
+        looker.estimate().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_row_of_hunting_says_about_its_members_is_not_in_its_size() {
+        let endpoint = &hunting::table("DeviceEvents").unwrap().endpoint;
+        let plain = json!({"Timestamp": "2026-01-01T12:00:00Z", "DeviceId": "d", "ReportId": 7});
+        let mut annotated = plain.clone();
+        annotated["ReportId@odata.type"] = "#Int64".into();
+        let of = async |record: Value| {
+            let answer = json!({"results": [record]});
+            estimate(endpoint, &[], Some(1_000), &[answer]).await.bytes
+        };
+        assert_eq!(of(annotated).await, of(plain).await);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_comes_twice_is_one_row() {
+        let detection = |id: &str| json!({"uuid": id, "occurTime": "2026-01-01T12:00:00Z"});
+        let answers = [
+            json!({"detections": [detection("a"), detection("b")], "nextPageToken": "2"}),
+            json!({"detections": [detection("b"), detection("c"), detection("c")]}),
+        ];
+        assert_eq!(estimate(&DETECTIONS, &[], None, &answers).await.rows, 3);
+    }
+
+    #[tokio::test]
+    async fn the_closing_of_an_alert_that_is_sent_is_a_row() {
+        const UNLESS_SENT: &[Filter] = &[Filter::SaysBeforeSent(
+            "status",
+            "Resolved",
+            "alertCreationTime",
+        )];
+        let alert = |id: &str, status: &str, minute: u32| {
+            json!({
+                "id": id,
+                "status": status,
+                "alertCreationTime": "2026-01-01T12:00:00Z",
+                "lastUpdateTime": format!("2026-01-01T12:{minute:02}:00Z"),
+            })
+        };
+        let answer = json!({"value": [
+            alert("a", "New", 1),
+            alert("b", "Resolved", 2),
+            alert("a", "Resolved", 3),
+        ]});
+        let rows = estimate(&MDE_ALERTS, UNLESS_SENT, None, &[answer])
+            .await
+            .rows;
+        assert_eq!(rows, 2);
     }
 }

@@ -39,17 +39,19 @@ fn share(all: u64, part: u64, whole: u64) -> u64 {
 }
 
 impl PageStatistics {
-    /// Takes in a record: its time, and the length of its row unless a setting leaves it out.
-    pub fn see(&mut self, time: Option<DateTime<Utc>>, row: Option<usize>) {
-        self.records += 1;
-        if let Some(bytes) = row {
-            self.rows += 1;
-            self.bytes += bytes as u64;
-        }
-        if let Some(time) = time {
-            let (first, last) = self.span.unwrap_or((time, time));
-            self.span = Some((first.min(time), last.max(time)));
-        }
+    /// Takes in records, and how many rows of so many bytes became of them.
+    pub fn add(&mut self, records: usize, rows: usize, bytes: usize) {
+        self.records += records as u64;
+        self.rows += rows as u64;
+        self.bytes += bytes as u64;
+    }
+
+    /// Takes in the earliest and the latest time of some records.
+    pub fn cover(&mut self, span: Option<(DateTime<Utc>, DateTime<Utc>)>) {
+        self.span = match (self.span, span) {
+            (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
+            (before, span) => before.or(span),
+        };
     }
 
     /// Bytes of so many rows like these.
@@ -246,9 +248,17 @@ mod tests {
 
     fn seen() -> PageStatistics {
         let mut seen = PageStatistics::default();
-        seen.see(Some(at("2026-01-01T06:00:00Z")), Some(900));
-        seen.see(Some(at("2026-01-01T03:00:00Z")), Some(1_100));
-        seen.see(None, None);
+        seen.add(1, 1, 900);
+        seen.cover(Some((
+            at("2026-01-01T06:00:00Z"),
+            at("2026-01-01T06:00:00Z"),
+        )));
+        seen.add(2, 1, 1_100);
+        seen.cover(None);
+        seen.cover(Some((
+            at("2026-01-01T03:00:00Z"),
+            at("2026-01-01T03:00:00Z"),
+        )));
         seen
     }
 
@@ -260,7 +270,7 @@ mod tests {
         assert_eq!((part.rows, part.bytes), (16, 16_000));
         assert_eq!(part.how, "3 records within 3h");
         let mut timeless = PageStatistics::default();
-        timeless.see(None, Some(5));
+        timeless.add(1, 1, 5);
         assert_eq!(of_day(&timeless, false).how, "at least: 1 records read");
     }
 

@@ -1,7 +1,9 @@
 //! Events between reader and writer.
 
-use super::snapshot::DedupMode;
-use crate::core::{json::chunk::Chunk, position::cursor::Transition};
+use crate::core::{
+    json::chunk::Chunk,
+    position::{cursor::Transition, dedupe::DedupMode},
+};
 
 /// One thing that the reader hands to the writer, in order.
 pub(super) enum ReadEvent {

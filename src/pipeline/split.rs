@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{read_event::ReadEvent, snapshot::DedupMode};
+use super::read_event::ReadEvent;
 use crate::io::inflate::MaybeGzip;
 use crate::{
     core::{
@@ -12,6 +12,7 @@ use crate::{
         },
         position::{
             cursor::{OpenSlice, Slice, Transition},
+            dedupe::DedupMode,
             paging::{FilePage, Frame, Paging, Tally},
             window::Window,
         },
@@ -26,8 +27,8 @@ pub(super) enum BodyShape {
     List {
         /// The member.
         records: &'static str,
-        /// The member of a record whose time was asked for, and which times were.
-        time: Option<(&'static str, Window)>,
+        /// The member of a record whose time was asked for, and which times were, where that has an end.
+        time: Option<(&'static str, Option<Window>)>,
         /// An answer without the member is none.
         required: bool,
     },
@@ -50,12 +51,17 @@ impl BodyShape {
             _ => Self::List {
                 records,
                 time: match (slice, list.filter) {
-                    (Slice::Window(window), TimeFilter::OData(member)) => Some((member, *window)),
-                    // A row does not say when it was taken in.
+                    (Slice::Window(window), TimeFilter::OData(member)) => {
+                        Some((member, Some(*window)))
+                    }
+                    // A row of a query does not say when it was taken in.
                     (
                         Slice::Window(window),
                         TimeFilter::Parameters(..) | TimeFilter::Cel(_) | TimeFilter::Kql(_),
-                    ) => Some((endpoint.identity.time, *window)),
+                    ) => Some((endpoint.identity.time, Some(*window))),
+                    (Slice::Window(_), TimeFilter::Since(..)) => {
+                        Some((endpoint.identity.time, None))
+                    }
                     _ => None,
                 },
                 required: !is_feed && list.required,
@@ -79,7 +85,7 @@ pub(super) struct Broken {
 
 /// One body to cut.
 pub(super) struct Cut {
-    way: DedupMode,
+    mode: DedupMode,
     open: OpenSlice,
     cutting: Cutting,
 }
@@ -92,7 +98,7 @@ enum Cutting {
 struct ListCut {
     cutter: ArraySplitter,
     records: &'static str,
-    time: Option<(&'static str, Window)>,
+    time: Option<(&'static str, Option<Window>)>,
     tally: Tally,
     full: Vec<Chunk>,
 }
@@ -115,7 +121,7 @@ impl Cut {
     /// A body of this shape, in chunks of about so many bytes, with hashes of records or without.
     pub(super) fn new(
         shape: BodyShape,
-        way: DedupMode,
+        mode: DedupMode,
         open: &OpenSlice,
         chunk_bytes: usize,
         hashed: bool,
@@ -148,7 +154,7 @@ impl Cut {
             })),
         };
         Self {
-            way,
+            mode,
             open: open.clone(),
             cutting,
         }
@@ -159,13 +165,13 @@ impl Cut {
     pub(super) fn feed(&mut self, part: &mut &[u8], whole: &mut Vec<ReadEvent>) -> Result<bool> {
         match &mut self.cutting {
             Cutting::List(list) => {
-                list.feed(part, self.way, whole)?;
+                list.feed(part, self.mode, whole)?;
                 *part = &[];
                 Ok(false)
             }
             Cutting::File(file) => match file.plain.next(part)? {
                 Some(text) => {
-                    file.lines.feed(text, &self.open, self.way, whole)?;
+                    file.lines.feed(text, &self.open, self.mode, whole)?;
                     Ok(true)
                 }
                 None => Ok(false),
@@ -176,11 +182,11 @@ impl Cut {
     /// The body has come to its end: what is left of it, and what was learnt.
     pub(super) fn finish(&mut self, whole: &mut Vec<ReadEvent>) -> Result<Through> {
         match &mut self.cutting {
-            Cutting::List(list) => list.finish(self.way, whole),
+            Cutting::List(list) => list.finish(self.mode, whole),
             Cutting::File(file) => {
                 let lines = &mut file.lines;
                 file.plain.finish()?;
-                whole.extend(piece(lines.cutter.finish()?, self.way));
+                whole.extend(piece(lines.cutter.finish()?, self.mode));
                 lines.handed_on = lines.cutter.lines();
                 Ok(Through {
                     frame: Frame::default(),
@@ -200,20 +206,20 @@ impl Cut {
 }
 
 impl ListCut {
-    fn feed(&mut self, part: &[u8], way: DedupMode, whole: &mut Vec<ReadEvent>) -> Result<()> {
+    fn feed(&mut self, part: &[u8], mode: DedupMode, whole: &mut Vec<ReadEvent>) -> Result<()> {
         self.cutter.feed(part, &mut self.full)?;
         for chunk in self.full.drain(..) {
             count(&mut self.tally, &chunk, self.time);
-            whole.extend(piece(chunk, way));
+            whole.extend(piece(chunk, mode));
         }
         Ok(())
     }
 
-    fn finish(&mut self, way: DedupMode, whole: &mut Vec<ReadEvent>) -> Result<Through> {
+    fn finish(&mut self, mode: DedupMode, whole: &mut Vec<ReadEvent>) -> Result<Through> {
         let cutter = std::mem::replace(&mut self.cutter, ArraySplitter::new(self.records));
         let (last, frame) = cutter.finish::<Frame>()?;
         count(&mut self.tally, &last, self.time);
-        whole.extend(piece(last, way));
+        whole.extend(piece(last, mode));
         Ok(Through {
             frame,
             tally: self.tally,
@@ -227,7 +233,7 @@ impl Lines {
         &mut self,
         bytes: &[u8],
         open: &OpenSlice,
-        way: DedupMode,
+        mode: DedupMode,
         whole: &mut Vec<ReadEvent>,
     ) -> Result<()> {
         let mut rest = bytes;
@@ -245,7 +251,7 @@ impl Lines {
             let (left, chunk) = self.cutter.feed(rest);
             rest = left;
             if let Some(chunk) = chunk {
-                whole.extend(piece(chunk, way));
+                whole.extend(piece(chunk, mode));
                 self.handed_on = self.cutter.lines();
                 whole.push(ReadEvent::Transition(Transition::Page {
                     slice: open.slice.clone(),
@@ -259,11 +265,11 @@ impl Lines {
 }
 
 /// A chunk with anything in it.
-fn piece(chunk: Chunk, way: DedupMode) -> Option<ReadEvent> {
-    (!chunk.is_empty()).then_some(ReadEvent::Chunk(chunk, way))
+fn piece(chunk: Chunk, mode: DedupMode) -> Option<ReadEvent> {
+    (!chunk.is_empty()).then_some(ReadEvent::Chunk(chunk, mode))
 }
 
-fn count(tally: &mut Tally, chunk: &Chunk, time: Option<(&str, Window)>) {
+fn count(tally: &mut Tally, chunk: &Chunk, time: Option<(&str, Option<Window>)>) {
     if tally.count() == 0 && chunk.handy() > 0 {
         tally.begin(xxh3_64(chunk.record(0)));
     }
@@ -274,7 +280,11 @@ fn count(tally: &mut Tally, chunk: &Chunk, time: Option<(&str, Window)>) {
     for at in 0..chunk.handy() {
         let members = chunk.members(at).ok();
         let text = members.and_then(|members| members.text(member));
-        tally.see_within(text.and_then(|text| parse_time(&text)), asked);
+        let time = text.and_then(|text| parse_time(&text));
+        match asked {
+            Some(asked) => tally.see_within(time, asked),
+            None => tally.see(time),
+        }
     }
     for _ in &chunk.oversized {
         tally.see(None);

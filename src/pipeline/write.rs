@@ -12,25 +12,29 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Job, Parts,
+    Job, Parts, asset_changes,
     deliver::{Deliverer, Delivery},
     lease::Held,
-    map::{Mapper, NewRecord, Selected, Workset},
-    raised::{Noted, Raised},
+    raised::{self, Noted},
     read::CUT_SHORT,
     read_event::ReadEvent,
-    receipt::{self, BatchReceipt, NO_RECEIPT, Receipt},
     report::Report,
-    snapshot::{self, DedupMode},
+    snapshot::{PassLogs, Vanished},
 };
 use crate::storage::dead_letter;
 use crate::{
     core::{
         json::chunk::Chunk,
-        mapping::batch::Batch,
+        mapping::{
+            batch::Batch,
+            mapper::{Mapper, Selected},
+            receipt::{BatchReceipt, Receipt},
+            workset::{NewRecord, Workset},
+        },
         position::{
             cursor::{OpenSlice, Slice, Transition},
-            dedupe::{self, UNDATED, bucket_of, generations},
+            dedupe::{self, DedupMode, UNDATED, bucket_of, generations},
+            snapshot::gone_row,
             window::delta,
         },
     },
@@ -80,6 +84,7 @@ pub(super) struct Writer<'a, 'h> {
     lander: Arc<Deliverer>,
     mapper: Mapper,
     workset: Workset,
+    passes: PassLogs,
     pushes: FuturesOrdered<Push>,
     /// For batches that are not compressed yet.
     rooms: Arc<Semaphore>,
@@ -128,7 +133,8 @@ impl<'a, 'h> Writer<'a, 'h> {
                 job.source.enriches().is_some(),
                 &job.filters,
             ),
-            workset: Workset::new(&job.table, &job.key),
+            workset: Workset::new(&job.table),
+            passes: PassLogs::new(&job.key, &parts.storage),
             pushes: FuturesOrdered::new(),
             rooms: Arc::new(Semaphore::new(ROOMS)),
             under_way: VecDeque::new(),
@@ -153,16 +159,16 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<WriteEnd> {
         self.noted = Noted::of(self.job, self.parts, self.began).await?;
-        self.workset.raised = Raised::of(self.job, self.parts, self.began).await?;
+        self.workset.raised = raised::of_alerts(self.job, self.parts, self.began).await?;
         loop {
             tokio::select! {
                 biased;
                 Some(push) = self.pushes.next() => self.settle(push).await?,
                 piece = incoming.recv() => match piece {
                     None => return Ok(WriteEnd::Whole),
-                    Some(ReadEvent::Chunk(chunk, way)) => {
+                    Some(ReadEvent::Chunk(chunk, mode)) => {
                         // Nothing behind what is cut off may move the cursor.
-                        if self.chunk(chunk, way).await? == WriteEnd::InPart {
+                        if self.chunk(chunk, mode).await? == WriteEnd::InPart {
                             return Ok(WriteEnd::InPart);
                         }
                     }
@@ -173,11 +179,11 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     /// Records → facts → drop what was seen → enrich → rows → batches.
-    async fn chunk(&mut self, chunk: Chunk, way: DedupMode) -> Result<WriteEnd> {
+    async fn chunk(&mut self, chunk: Chunk, mode: DedupMode) -> Result<WriteEnd> {
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.size() as u64;
-        if let DedupMode::Snapshot(seeing) = way {
-            self.workset.known.open(seeing, self.parts).await?;
+        if let DedupMode::Snapshot(view) = mode {
+            self.passes.open(&mut self.workset.known, view).await?;
         }
         if let Some(noted) = &mut self.noted {
             noted.note(&chunk, self.parts).await?;
@@ -186,20 +192,20 @@ impl<'a, 'h> Writer<'a, 'h> {
         let mut next = 0;
         loop {
             let selected = self.through_the_workset(|mapper, workset| {
-                mapper.select(&chunk, next, way, workset, now)
+                mapper.select(&chunk, next, mode, workset, now)
             })?;
             self.count();
-            receipt::apply_asset_changes(std::mem::take(&mut self.workset.met), self.parts).await?;
+            asset_changes::apply(std::mem::take(&mut self.workset.met), self.parts).await?;
             self.remember_sent().await?;
             self.bury_bad().await?;
             self.send_full().await?;
             match selected {
                 Selected::All => break,
-                Selected::Until(at, bucket) => {
+                Selected::NeedsSeen(at, bucket) => {
                     self.load(bucket).await?;
                     next = at;
                 }
-                Selected::UntilSent(at, bucket) => {
+                Selected::NeedsSent(at, bucket) => {
                     let known = self
                         .parts
                         .storage
@@ -274,7 +280,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         } else {
             stored = storage.fingerprints(&dated, bucket).await?;
         }
-        let under_way = self.under_way.iter().flat_map(|sealed| &sealed.marks);
+        let under_way = self.under_way.iter().flat_map(|sealed| &sealed.receipts);
         self.workset.load(bucket, stored, under_way);
         Ok(())
     }
@@ -282,10 +288,10 @@ impl<'a, 'h> Writer<'a, 'h> {
     /// Records that are none: kept whole, counted, and out of the way of the others.
     async fn bury_bad(&mut self) -> Result<()> {
         let bad = std::mem::take(&mut self.workset.bad);
-        let marks: Vec<Receipt> = bad.iter().map(|bad| bad.mark).collect();
+        let receipts: Vec<Receipt> = bad.iter().map(|bad| bad.receipt).collect();
         let dead = bad.into_iter().map(|bad| (bad.text, bad.reason)).collect();
         self.bury(dead).await?;
-        self.remember(&marks).await
+        self.remember(&receipts).await
     }
 
     /// Enriches records and makes their rows: all of them, or as many as the time was enough for.
@@ -376,8 +382,8 @@ impl<'a, 'h> Writer<'a, 'h> {
         let mut sealed = self.under_way.pop_front().unwrap_or_default();
         let landed = push.map_err(|_| Error::contract("a push stopped"))?;
         let safe = sealed.changes_of(landed.settled());
-        let marks = &sealed.marks;
-        let settled = marks.get(..landed.settled()).unwrap_or(marks);
+        let receipts = &sealed.receipts;
+        let settled = receipts.get(..landed.settled()).unwrap_or(receipts);
         self.report.counts.landed += landed.rows as u64;
         self.report.counts.waiting += landed.parked as u64;
         if self.report.waits_for.is_none() {
@@ -386,7 +392,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.bury(landed.dead).await?;
         // Before their records count as handled: what is not known of a machine now would not be
         // known until the record changes again.
-        if let Err(error) = receipt::apply_asset_changes(safe, self.parts).await {
+        if let Err(error) = asset_changes::apply(safe, self.parts).await {
             self.broken = true;
             return Err(error);
         }
@@ -437,14 +443,14 @@ impl<'a, 'h> Writer<'a, 'h> {
         }
         // A pass that found nothing has not been compared with anything yet.
         let open = OpenSlice::of_pass(began);
-        if let DedupMode::Snapshot(seeing) =
+        let known = &mut self.workset.known;
+        if let DedupMode::Snapshot(view) =
             DedupMode::of(endpoint, &self.held.state, &open, &self.job.pace)
         {
-            self.workset.known.open(seeing, self.parts).await?;
+            self.passes.open(known, view).await?;
         }
         let doubted = self.held.state.doubted;
-        let snapshot::Vanished { gone, missed } =
-            self.workset.known.vanished(doubted, self.parts).await?;
+        let Vanished { gone, missed } = self.passes.vanished(known, doubted).await?;
         let judged = match missed {
             Some((missed, there)) => {
                 tracing::warn!(
@@ -462,11 +468,11 @@ impl<'a, 'h> Writer<'a, 'h> {
         };
         self.report.counts.gone += gone.len() as u64;
         let now = self.parts.clock.now();
-        let rows = snapshot::gone_rows(endpoint, &self.job.key, &gone, began, now);
-        for (row, id) in rows.into_iter().zip(&gone) {
-            let connection = &self.job.key.connection;
-            let asset = endpoint.asset.map(|asset| asset.gone(connection, id));
-            self.workset.add_row(&row, NO_RECEIPT, asset);
+        let key = &self.job.key;
+        for id in &gone {
+            let row = gone_row(endpoint.provider, key, id, began, now);
+            let asset = endpoint.asset.map(|asset| asset.gone(&key.connection, id));
+            self.workset.add_row(&row, Receipt::None, asset);
         }
         self.send_full().await?;
         Ok(judged)
@@ -483,7 +489,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             moved = true;
         }
         if moved {
-            self.workset.known.write(self.parts).await?;
+            self.passes.write(&mut self.workset.known).await?;
             self.held.commit().await
         } else {
             Ok(())
@@ -506,14 +512,16 @@ impl<'a, 'h> Writer<'a, 'h> {
         end.and(self.prune().await)
     }
 
-    async fn remember(&mut self, marks: &[Receipt]) -> Result<()> {
-        let marks = self.workset.known.are_safe(marks);
-        if marks.is_empty() {
-            return Ok(());
-        }
+    async fn remember(&mut self, receipts: &[Receipt]) -> Result<()> {
         let mut buckets: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
-        for (bucket, fingerprint) in marks {
-            buckets.entry(bucket).or_default().push(fingerprint);
+        for receipt in receipts {
+            match *receipt {
+                Receipt::None => {}
+                Receipt::Fingerprint { bucket, hash } => {
+                    buckets.entry(bucket).or_default().push(hash);
+                }
+                Receipt::Snapshot(id) => self.workset.known.is_safe(id),
+            }
         }
         let storage = &self.parts.storage;
         let [dated, undated] = self.sets();
@@ -554,8 +562,8 @@ impl<'a, 'h> Writer<'a, 'h> {
     async fn prune(&mut self) -> Result<()> {
         if self.job.source.endpoint().snapshot.is_some() {
             // What came back behind a failure is safe as well.
-            self.workset.known.write(self.parts).await?;
-            return self.workset.known.prune(&self.held.state, self.parts).await;
+            self.passes.write(&mut self.workset.known).await?;
+            return self.passes.prune(&self.held.state).await;
         }
         let storage = &self.parts.storage;
         let [dated, undated] = self.sets();

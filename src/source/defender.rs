@@ -30,9 +30,9 @@ use crate::{
     error::Result,
     io::{
         clock::SharedClock,
-        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions},
-        http::SharedTransport,
-        token::{Scoped, SharedTokens},
+        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
+        token::SharedTokens,
+        wire::Wire,
     },
 };
 
@@ -122,23 +122,12 @@ impl Account {
     }
 }
 
-/// What requests are sent and timed with.
-#[derive(Clone)]
-pub struct Wire {
-    /// The network, or what stands for it.
-    pub transport: SharedTransport,
-    /// The time.
-    pub clock: SharedClock,
-    /// Numbers in `0.0..1.0`, for waits.
-    pub random: Random,
-}
-
 /// What the streams of a connection share.
 pub struct Connection {
     account: Account,
     tokens: SharedTokens,
     askers: HashMap<&'static str, ApiClient>,
-    clock: SharedClock,
+    wire: Wire,
     hunting: Arc<Rest>,
 }
 
@@ -146,17 +135,12 @@ impl Connection {
     /// A connection for `account`.
     pub fn new(account: Account, tokens: &SharedTokens, quotas: &Quotas, wire: &Wire) -> Arc<Self> {
         let asker = |api: &'static str| {
-            let asker = ApiClient::new(
-                Arc::clone(&wire.transport),
-                Arc::clone(&wire.clock),
-                Arc::clone(&wire.random),
-                quotas.of(&account, api, &wire.clock),
-            );
+            let asker = ApiClient::new(wire.clone(), quotas.of(&account, api, &wire.clock));
             if api == FILES {
                 return (api, asker);
             }
-            let scoped = Scoped::new(Arc::clone(tokens), account.scope(api));
-            (api, asker.with_tokens(Arc::new(scoped)))
+            let scope = account.scope(api);
+            (api, asker.with_tokens(Arc::clone(tokens), scope))
         };
         let apis = [MDE, BY_MACHINE, EXPORT, GRAPH, XDR, HUNTING, FILES];
         Arc::new(Self {
@@ -164,7 +148,7 @@ impl Connection {
             hunting: quotas.rest(&account.tenant),
             account,
             tokens: Arc::clone(tokens),
-            clock: Arc::clone(&wire.clock),
+            wire: wire.clone(),
         })
     }
 
@@ -174,7 +158,11 @@ impl Connection {
     }
 
     pub(crate) fn clock(&self) -> &SharedClock {
-        &self.clock
+        &self.wire.clock
+    }
+
+    fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     pub(crate) async fn ask(
@@ -185,7 +173,7 @@ impl Connection {
     ) -> Result<Reply> {
         match self.askers.get(api) {
             Some(asker) => asker.ask(question, limits).await,
-            None => Ok(Reply::NotOffered(format!("there is no API `{api}`"))),
+            None => Ok(Reply::NotOffered(format!("there is no API `{api}`").into())),
         }
     }
 
@@ -218,14 +206,14 @@ impl SourceConnection for Connection {
 
     /// A token that can't be looked into says nothing; one of Graph is not looked into, as Microsoft asks
     /// (`docs/contracts/defender.md`, *Hosts and tokens*).
-    async fn log_in(&self, endpoints: &[&Endpoint], _: &Limits) -> Result<Vec<Beyond>> {
+    async fn log_in(&self, endpoints: &[&Endpoint], limits: &Limits) -> Result<Vec<Beyond>> {
         let Some(first) = endpoints.first() else {
             return Ok(Vec::new());
         };
         let mut opens: Vec<_> = endpoints.iter().map(|endpoint| endpoint.roles).collect();
         opens.extend(endpoints.iter().flat_map(|endpoint| endpoint.extra_roles));
         let scope = self.account.scope(first.domain);
-        let token = self.tokens.token(scope).await?;
+        let token = self.tokens.token(scope, None, limits).await?;
         if matches!(first.domain, GRAPH | HUNTING) {
             return Ok(Vec::new());
         }
@@ -345,7 +333,10 @@ impl Source for Defender {
         let question = if let Some(link) = followed(list.paging, page) {
             if !admits(self.connection.account.url(api), link) {
                 let refused = "the next page lies on a host that is not the service's";
-                return Ok((Reply::PositionRefused(refused.to_owned()), list.records));
+                return Ok((
+                    Reply::PositionRefused(refused.to_owned().into()),
+                    list.records,
+                ));
             }
             get(name, link.to_owned(), ErrorDialect::List, true)
         } else {

@@ -25,11 +25,11 @@ use crate::{
     },
     error::Result,
     io::{
-        clock::SharedClock,
-        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions, Tokens},
-        http::SharedTransport,
+        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
         limiter::Limiter,
-        password::{ChangingLogin, Password},
+        password::Password,
+        token::{TokenSource, password_grant::PasswordGrant},
+        wire::Wire,
     },
     source::Enriched,
 };
@@ -95,7 +95,7 @@ impl Account {
 pub struct Connection {
     account: Account,
     limiter: Arc<Limiter>,
-    login: Arc<ChangingLogin>,
+    login: Arc<PasswordGrant>,
     asker: ApiClient,
     devices: Devices,
     /// Details are not asked for while this is on: the service has none, or did not answer.
@@ -109,54 +109,28 @@ pub struct Connection {
 
 impl Connection {
     /// A connection for `account`.
-    pub fn new(
-        account: Account,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        let limiter = Arc::new(Limiter::per_second(
-            account.calls_per_second,
-            Arc::clone(&clock),
-        ));
-        Self::limited(account, limiter, transport, clock, random)
+    pub fn new(account: Account, wire: Wire) -> Arc<Self> {
+        let calls = account.calls_per_second;
+        let limiter = Limiter::per_second(calls, Arc::clone(&wire.clock));
+        Self::limited(account, Arc::new(limiter), wire)
     }
 
     /// A connection for an account that `other` uses as well: the service counts their calls
     /// together.
-    pub fn beside(
-        other: &Self,
-        account: Account,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        Self::limited(
-            account,
-            Arc::clone(&other.limiter),
-            transport,
-            clock,
-            random,
-        )
+    pub fn beside(other: &Self, account: Account, wire: Wire) -> Arc<Self> {
+        Self::limited(account, Arc::clone(&other.limiter), wire)
     }
 
-    fn limited(
-        account: Account,
-        limiter: Arc<Limiter>,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        let plain = ApiClient::new(transport, clock, random, Arc::clone(&limiter));
-        let login = Arc::new(ChangingLogin::new(
+    fn limited(account: Account, limiter: Arc<Limiter>, wire: Wire) -> Arc<Self> {
+        let plain = ApiClient::new(wire, Arc::clone(&limiter));
+        let login = Arc::new(PasswordGrant::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),
             &account.login,
             account.password.clone(),
             plain.clone(),
         ));
-        let tokens: Arc<dyn Tokens> = Arc::<ChangingLogin>::clone(&login);
-        let asker = plain.with_tokens(tokens);
+        let asker = plain.with_tokens(Arc::<PasswordGrant>::clone(&login), "");
         Arc::new(Self {
             account,
             limiter,
@@ -192,7 +166,7 @@ impl SourceConnection for Connection {
     }
 
     async fn log_in(&self, _: &[&Endpoint], limits: &Limits) -> Result<Vec<Beyond>> {
-        self.login.bearer(None, limits).await?;
+        self.login.token("", None, limits).await?;
         Ok(Vec::new())
     }
 }

@@ -82,10 +82,10 @@ impl Hunting {
             },
         };
         let reply = self.connection.ask(HUNTING, &question, limits).await?;
-        if let Reply::UsedUp(_) = reply {
+        if let Reply::UsedUp(answer) = reply {
             let until = next_cycle(self.connection.clock().now());
             self.connection.hunting_rest().set(until);
-            return Err(self.used_up(until));
+            return Err(answer.explains(self.used_up(until)));
         }
         Ok(reply)
     }
@@ -199,7 +199,7 @@ impl Source for Hunting {
         let records = self.endpoint.list.records;
         let Some(window) = slice.window() else {
             let what = "tables are read by windows".to_owned();
-            return Ok((Reply::NotOffered(what), records));
+            return Ok((Reply::NotOffered(what.into()), records));
         };
         let part = Part::of(window, page);
         let by_ingestion = matches!(slice, Slice::Ingested(_));

@@ -8,12 +8,15 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
-    SaveError, Sightings, Snapshots, StateStore, json,
+    Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Originals, Outbox, Parked, SaveError,
+    Sightings, Snapshots, StateStore, json,
 };
 use crate::{
     core::{
-        mapping::assets::{Change, Entry, Kind, Name},
+        mapping::{
+            assets::{Change, Entry, Kind, Name},
+            original::Original,
+        },
         position::{
             cursor::{StreamKey, StreamState},
             snapshot::Sighting,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use sentinel_connector::{
     core::{
-        mapping::assets::{Change, Entry, Kind as AssetKind, Name},
+        mapping::{
+            assets::{Change, Entry, Kind as AssetKind, Name},
+            original::Original,
+        },
         position::{
             cursor::{Gap, Lease, Position, STATE_VERSION, StreamKey, StreamState},
             snapshot::Sighting,
@@ -14,7 +17,7 @@ use sentinel_connector::{
     embedded::EmbeddedFile,
     error,
     storage::{
-        DeadLetter, ETag, Original, Parked, SaveError, StateStore, Storage, memory::MemoryStorage,
+        DeadLetter, ETag, Parked, SaveError, StateStore, Storage, memory::MemoryStorage,
         sqlite::SqliteStorage,
     },
 };

@@ -5,8 +5,49 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::record_key::RecordMeta;
-use crate::core::protocol::endpoint::DedupKey;
+use super::{
+    cursor::{OpenSlice, Slice, StreamState},
+    record_key::RecordMeta,
+    snapshot::PassView,
+    window::Pace,
+};
+use crate::core::protocol::endpoint::{DedupKey, Endpoint};
+
+/// What a chunk's records are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DedupMode {
+    /// The fingerprints of what was handled before.
+    Fingerprints,
+    /// Nothing: all of it is wanted.
+    Plain,
+    /// What the last pass has seen.
+    Snapshot(PassView),
+}
+
+impl DedupMode {
+    /// How the records of a slice are told from those that were handled before.
+    pub fn of(endpoint: &Endpoint, state: &StreamState, open: &OpenSlice, pace: &Pace) -> Self {
+        match (endpoint.snapshot, &open.slice, state.last_pass) {
+            (Some(_), Slice::Pass, last) => Self::Snapshot(PassView {
+                log: open.began,
+                last,
+                rewrite: state.rewrites(open.began, pace),
+            }),
+            (Some(_), _, Some(passed)) => Self::Snapshot(PassView {
+                log: passed,
+                last: Some(passed),
+                rewrite: false,
+            }),
+            (None, Slice::Pass, _) | (Some(_), _, None) => Self::Plain,
+            (None, ..) => Self::Fingerprints,
+        }
+    }
+
+    /// True when a hash of each record is needed: it is its version, or tells whether it changed.
+    pub fn hashes(self, endpoint: &Endpoint) -> bool {
+        endpoint.identity.takes_hash() || self != Self::Fingerprints
+    }
+}
 
 /// How much time one bucket of fingerprints covers: the least that a run holds of them, however many
 /// records there are.

@@ -168,6 +168,11 @@ impl Tally {
         self.stray.map(|oldest| (self.outside, oldest))
     }
 
+    /// The earliest and the latest time of a record.
+    pub fn span(&self) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        self.least.zip(self.greatest)
+    }
+
     /// Takes in records whose times do not matter.
     pub fn add(&mut self, count: u64) {
         self.count += count;

@@ -14,6 +14,10 @@ use crate::core::{
     mapping::row::own_row,
 };
 
+mod tracker;
+
+pub use tracker::{PassView, SnapshotTracker};
+
 /// One record as a pass has seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {

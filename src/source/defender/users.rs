@@ -41,7 +41,7 @@ impl Connection {
             | Reply::NotThere(what)
             | Reply::TooLarge(what)
             | Reply::UsedUp(what)
-            | Reply::Unexpected(what, _) => return Ok(Err(what)),
+            | Reply::Unexpected(what, _) => return Ok(Err(what.to_string())),
         };
         let body = asker.whole_body(&question, answer, limits).await?;
         Ok(users(&body).ok_or_else(|| "the answer is not as documented".to_owned()))

@@ -18,9 +18,9 @@ use super::{
     name::{escaped, original},
 };
 use crate::{
-    core::position::cursor::StreamKey,
+    core::{mapping::original::Original, position::cursor::StreamKey},
     error::{Error, Result},
-    storage::{DeadLetter, DeadLetters, Original, Originals, Outbox, Parked, with_damage},
+    storage::{DeadLetter, DeadLetters, Originals, Outbox, Parked, with_damage},
 };
 
 const OUTBOX: &str = "outbox/";

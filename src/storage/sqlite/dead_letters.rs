@@ -6,9 +6,9 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{SqliteStorage, bytes_at, text_at};
 use crate::{
-    core::position::cursor::StreamKey,
+    core::{mapping::original::Original, position::cursor::StreamKey},
     error::Result,
-    storage::{DeadLetter, DeadLetters, Original, Originals, with_damage},
+    storage::{DeadLetter, DeadLetters, Originals, with_damage},
 };
 
 pub(super) const SCHEMA: &str = "

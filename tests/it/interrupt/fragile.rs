@@ -6,6 +6,7 @@ use sentinel_connector::{
         mapping::{
             assets::{Change, Entry, Kind},
             batch::Batch,
+            original::Original,
         },
         position::{
             cursor::{StreamKey, StreamState},
@@ -18,8 +19,8 @@ use sentinel_connector::{
     error::Result,
     sink::{PushError, Room, SharedSink, Sink},
     storage::{
-        Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Original, Originals, Outbox, Parked,
-        SaveError, SharedStorage, Sightings, Snapshots, StateStore,
+        Assets, DeadLetter, DeadLetters, ETag, Fingerprints, Originals, Outbox, Parked, SaveError,
+        SharedStorage, Sightings, Snapshots, StateStore,
     },
 };
 

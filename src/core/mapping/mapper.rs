@@ -1,182 +1,51 @@
-//! A chunk's records: which they are, and their rows. Pure.
+//! The mapper: a chunk's records → their rows. Pure: whatever it has to know is in the workset, or it
+//! says what is missing there.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    raised::Raised,
-    receipt::{BatchReceipt, NO_RECEIPT, Receipt},
-    snapshot::{self, DedupMode},
+    assets::Change,
+    enrichment::{EnrichRequest, Enrichment, OwnedObject},
+    filter::{Decision, Filter, decide, remembered_by},
+    layout::Layout,
+    original::Original,
+    receipt::Receipt,
+    row::{DETAILS, Enriched, RowSource, version_text},
+    shorten::quoted,
+    workset::{NewRecord, Rejected, Workset},
 };
-use crate::{
-    core::{
-        json::{
-            chunk::Chunk,
-            pool::BufferPool,
-            record::{JsonObject, canonical_hash},
-        },
-        mapping::{
-            assets::Change,
-            batch::Batch,
-            enrichment::{EnrichRequest, Enrichment, OwnedObject},
-            filter::{Decision, Filter, decide, remembered_by},
-            layout::Layout,
-            row::{DETAILS, Draft, Enriched, RowSource, version_text},
-            shorten::quoted,
-        },
-        position::{
-            cursor::StreamKey,
-            dedupe::{SeenIds, UNDATED, bucket_of, fingerprint},
-            record_key::{MetaIndex, MetaReader, RecordMeta},
-            snapshot::{Since, content_of, hash_of},
-        },
-        protocol::endpoint::{Endpoint, TimeFilter},
+use crate::core::{
+    json::{
+        chunk::Chunk,
+        record::{JsonObject, canonical_hash},
     },
-    storage::Original,
+    position::{
+        cursor::StreamKey,
+        dedupe::{DedupMode, UNDATED, bucket_of, fingerprint},
+        record_key::{MetaIndex, MetaReader, RecordMeta},
+        snapshot::{Since, content_of, hash_of},
+    },
+    protocol::endpoint::{Endpoint, TimeFilter},
 };
 
 /// In an original: the name of the device, which was looked up by itself.
 const DEVICE_NAME: &str = "@deviceDisplayName";
 
-/// A record of a chunk.
-pub(super) struct NewRecord {
-    /// Its place in the chunk.
-    pub(super) at: usize,
-    pub(super) facts: RecordMeta,
-    mark: Receipt,
-}
-
-/// Something in the place of a record.
-pub(super) struct Rejected {
-    pub(super) text: Vec<u8>,
-    pub(super) reason: String,
-    pub(super) mark: Receipt,
-}
-
-/// What rows are made on: it goes from one piece of work to the next.
-pub(super) struct Workset {
-    pub(super) seen: SeenIds,
-    /// The open batch, and what is remembered of its rows.
-    pub(super) batch: Batch,
-    open: BatchReceipt,
-    /// Batches that are full.
-    pub(super) full: VecDeque<(Batch, BatchReceipt)>,
-    /// Records whose rows do not hold all of them. They are kept before their rows are pushed.
-    pub(super) originals: Vec<Original>,
-    pub(super) bad: Vec<Rejected>,
-    /// What is known of machines by records whose rows are safe for long: between two passes the
-    /// source has just seen them.
-    pub(super) met: Vec<Change>,
-    pub(super) counts: Counted,
-    /// What the last pass has seen, for streams that are read as a whole.
-    pub(super) known: snapshot::SnapshotTracker,
-    /// Of what something was sent, for settings that ask.
-    pub(super) sent: SeenIds,
-    /// Of what something is sent for the first time.
-    pub(super) first: BTreeMap<i64, Vec<u64>>,
-    /// Whose incidents are, where they come without their alerts.
-    pub(super) raised: Option<Raised>,
-    /// New records that something has to be looked up about first.
-    pub(super) fresh: Vec<NewRecord>,
-    spares: BufferPool,
-    /// The row that is being written.
-    row: Draft,
-}
-
-/// What became of records that are no rows.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counted {
-    pub(super) duplicate: u64,
-    pub(super) filtered: u64,
-    pub(super) unchanged: u64,
-    /// Incidents that go on since nobody can tell whose they are.
-    pub(super) untold: u64,
-}
-
-impl Workset {
-    pub(super) fn new(table: &str, key: &StreamKey) -> Self {
-        Self {
-            seen: SeenIds::default(),
-            batch: Batch::new(table),
-            open: BatchReceipt::default(),
-            full: VecDeque::new(),
-            originals: Vec::new(),
-            bad: Vec::new(),
-            met: Vec::new(),
-            counts: Counted::default(),
-            known: snapshot::SnapshotTracker::new(key),
-            sent: SeenIds::default(),
-            first: BTreeMap::new(),
-            raised: None,
-            fresh: Vec::new(),
-            spares: BufferPool::default(),
-            row: Draft::default(),
-        }
-    }
-
-    /// The open batch, which is then a new one.
-    pub(super) fn take_batch(&mut self) -> (Batch, BatchReceipt) {
-        let next = Batch::new(self.batch.table());
-        let batch = std::mem::replace(&mut self.batch, next);
-        (batch, std::mem::take(&mut self.open))
-    }
-
-    /// Takes in a bucket: what the store has of it, and what is not there yet since its rows have not
-    /// landed.
-    pub(super) fn load<'m>(
-        &'m mut self,
-        bucket: i64,
-        mut stored: Vec<u64>,
-        under_way: impl Iterator<Item = &'m Receipt>,
-    ) {
-        let open = under_way.chain(&self.open.marks);
-        stored.extend(open.filter(|mark| mark.0 == bucket).map(|mark| mark.1));
-        self.seen.load(bucket, stored);
-    }
-
-    /// Puts the row that was written into the open batch.
-    fn add(&mut self, mark: Receipt, change: Option<Change>) {
-        self.make_room(self.row.json.len());
-        self.batch.add(self.row.json.as_bytes());
-        self.open.add(mark, change);
-    }
-
-    /// Puts a row into the open batch.
-    pub(super) fn add_row(&mut self, row: &[u8], mark: Receipt, change: Option<Change>) {
-        self.make_room(row.len());
-        self.batch.add(row);
-        self.open.add(mark, change);
-    }
-
-    /// Sees that a row of so many bytes fits the open batch.
-    fn make_room(&mut self, bytes: usize) {
-        if !self.batch.has_room_for(bytes) {
-            let full = self.take_batch();
-            self.full.push_back(full);
-        }
-        if self.batch.is_empty() {
-            self.batch.reserve(&self.spares);
-        }
-    }
-}
-
 /// How far [`Mapper::select`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Selected {
+pub enum Selected {
     /// Every record is handled.
     All,
     /// The record at this place needs this bucket of fingerprints.
-    Until(usize, i64),
+    NeedsSeen(usize, i64),
     /// The record at this place needs this bucket of what was sent.
-    UntilSent(usize, i64),
+    NeedsSent(usize, i64),
 }
 
 /// Maps the records of one stream.
-pub(super) struct Mapper {
+pub struct Mapper {
     endpoint: &'static Endpoint,
     identifier: MetaReader,
     key: StreamKey,
@@ -190,7 +59,7 @@ pub(super) struct Mapper {
 
 /// What becomes of a record.
 enum Fate {
-    /// It becomes a row with this mark.
+    /// It becomes a row with this receipt.
     Row(Receipt),
     /// It is counted, and that is all.
     Counted,
@@ -199,7 +68,8 @@ enum Fate {
 }
 
 impl Mapper {
-    pub(super) fn new(
+    /// The mapper of a stream's records.
+    pub fn new(
         endpoint: &'static Endpoint,
         layout: &Layout,
         key: &StreamKey,
@@ -221,11 +91,11 @@ impl Mapper {
 
     /// The records from the place `from` on: drops what is left out or was seen, sets apart what is
     /// no record, and makes rows of the others, or notes them when something is looked up first.
-    pub(super) fn select(
+    pub fn select(
         &self,
         chunk: &Chunk,
         from: usize,
-        way: DedupMode,
+        mode: DedupMode,
         workset: &mut Workset,
         now: DateTime<Utc>,
     ) -> Selected {
@@ -235,28 +105,28 @@ impl Mapper {
             let fate = match &read {
                 Ok(members) => {
                     self.identifier.find(members, &mut places, &mut facts);
-                    self.fate(at, members, &facts, way, workset)
+                    self.fate(at, members, &facts, mode, workset)
                 }
-                Err(_) => once(at, (UNDATED, canonical_hash(text)), workset),
+                Err(_) => once(at, UNDATED, canonical_hash(text), workset),
             };
-            let mark = match fate {
-                Fate::Row(mark) => mark,
+            let receipt = match fate {
+                Fate::Row(receipt) => receipt,
                 Fate::Counted => continue,
                 Fate::Stop(selected) => return selected,
             };
             match read {
                 Ok(_) if self.enriches => {
                     let facts = facts.clone();
-                    workset.fresh.push(NewRecord { at, facts, mark });
+                    workset.fresh.push(NewRecord { at, facts, receipt });
                 }
                 Ok(members) => {
                     self.row(text, &members, &facts, Enriched::default(), now, workset);
-                    workset.add(mark, self.asset(&facts.id, &members));
+                    workset.add(receipt, self.asset(&facts.id, &members));
                 }
                 Err(reason) => workset.bad.push(Rejected {
                     text: text.to_vec(),
                     reason,
-                    mark,
+                    receipt,
                 }),
             }
         }
@@ -268,13 +138,13 @@ impl Mapper {
         at: usize,
         members: &JsonObject<'_>,
         facts: &RecordMeta,
-        way: DedupMode,
+        mode: DedupMode,
         workset: &mut Workset,
     ) -> Fate {
         let sent =
             remembered_by(&self.filters, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
         if let Some((bucket, _)) = sent.filter(|(bucket, _)| !workset.sent.has(*bucket)) {
-            return Fate::Stop(Selected::UntilSent(at, bucket));
+            return Fate::Stop(Selected::NeedsSent(at, bucket));
         }
         let left_out = match (decide(&self.filters, members), sent) {
             (Decision::Drop, _) => true,
@@ -287,25 +157,25 @@ impl Mapper {
             workset.counts.filtered += 1;
             return Fate::Counted;
         }
-        let fate = match (way, self.endpoint.snapshot) {
-            (DedupMode::Plain, _) => Fate::Row(NO_RECEIPT),
+        let fate = match (mode, self.endpoint.snapshot) {
+            (DedupMode::Plain, _) => Fate::Row(Receipt::None),
             (DedupMode::Snapshot(seeing), Some(snapshot)) => {
                 let content = content_of(members, snapshot.ignored);
-                let (since, mark) = workset.known.judge(&facts.id, content);
+                let (since, id) = workset.known.judge(&facts.id, content);
                 workset.counts.unchanged += u64::from(since == Since::Unchanged);
                 workset.counts.duplicate += u64::from(since == Since::Repeated);
                 if since == Since::Unchanged && !seeing.is_pass() {
                     workset.met.extend(self.asset(&facts.id, members));
                 }
                 if since == Since::Changed {
-                    Fate::Row(mark)
+                    Fate::Row(Receipt::Snapshot(id))
                 } else {
                     Fate::Counted
                 }
             }
             _ => {
-                let print = fingerprint(facts, self.endpoint.dedup_key);
-                once(at, (bucket_of(facts.time), print), workset)
+                let hash = fingerprint(facts, self.endpoint.dedup_key);
+                once(at, bucket_of(facts.time), hash, workset)
             }
         };
         workset.counts.untold += u64::from(raised == Some(None) && matches!(fate, Fate::Row(_)));
@@ -342,11 +212,7 @@ impl Mapper {
     }
 
     /// The members of records that wait for their enrichment.
-    pub(super) fn requests<'c>(
-        &self,
-        chunk: &'c Chunk,
-        group: &'c [NewRecord],
-    ) -> Vec<EnrichRequest<'c>> {
+    pub fn requests<'c>(&self, chunk: &'c Chunk, group: &'c [NewRecord]) -> Vec<EnrichRequest<'c>> {
         let members = |found: &NewRecord| self.record(chunk, found.at).1.unwrap_or_default();
         let request = |found: &'c NewRecord| EnrichRequest {
             facts: &found.facts,
@@ -356,7 +222,7 @@ impl Mapper {
     }
 
     /// The rows of enriched records: as many as there are enrichments, from the first on.
-    pub(super) fn map(
+    pub fn map(
         &self,
         chunk: &Chunk,
         group: &[NewRecord],
@@ -364,7 +230,7 @@ impl Mapper {
         now: DateTime<Utc>,
         workset: &mut Workset,
     ) {
-        for (NewRecord { at, facts, mark }, enrichment) in group.iter().zip(enriched) {
+        for (NewRecord { at, facts, receipt }, enrichment) in group.iter().zip(enriched) {
             // Its facts are known.
             let (text, Ok(members)) = self.record(chunk, *at) else {
                 continue;
@@ -375,7 +241,7 @@ impl Mapper {
                 device_name: enrichment.device_name.as_deref(),
             };
             self.row(text, &members, facts, looked, now, workset);
-            workset.add(*mark, self.asset(&facts.id, &members));
+            workset.add(*receipt, self.asset(&facts.id, &members));
         }
     }
 
@@ -431,12 +297,12 @@ fn whole(text: &[u8], members: &JsonObject<'_>, looked: Enriched<'_>) -> Vec<u8>
 }
 
 /// A record whose fingerprint counts once.
-fn once(at: usize, mark: Receipt, workset: &mut Workset) -> Fate {
-    if !workset.seen.has(mark.0) {
-        return Fate::Stop(Selected::Until(at, mark.0));
+fn once(at: usize, bucket: i64, hash: u64, workset: &mut Workset) -> Fate {
+    if !workset.seen.has(bucket) {
+        return Fate::Stop(Selected::NeedsSeen(at, bucket));
     }
-    if workset.seen.insert(mark.0, mark.1) {
-        Fate::Row(mark)
+    if workset.seen.insert(bucket, hash) {
+        Fate::Row(Receipt::Fingerprint { bucket, hash })
     } else {
         workset.counts.duplicate += 1;
         Fate::Counted
@@ -446,7 +312,16 @@ fn once(at: usize, mark: Receipt, workset: &mut Workset) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{core::mapping::batch::MAX_BATCH_BYTES, source::eset::DETECTIONS};
+    use crate::{
+        core::{
+            mapping::{
+                batch::{Batch, MAX_BATCH_BYTES},
+                receipt::BatchReceipt,
+            },
+            position::dedupe::SeenIds,
+        },
+        source::eset::DETECTIONS,
+    };
 
     fn mapper(enriches: bool) -> Mapper {
         let key = StreamKey::new("default", DETECTIONS.stream);
@@ -455,8 +330,7 @@ mod tests {
     }
 
     fn workset() -> Workset {
-        let key = StreamKey::new("default", DETECTIONS.stream);
-        Workset::new(DETECTIONS.table.name, &key)
+        Workset::new(DETECTIONS.table.name)
     }
 
     fn detection(id: &str, day: u32, note: &str) -> String {
@@ -467,7 +341,7 @@ mod tests {
     fn select(mapper: &Mapper, chunk: &Chunk, workset: &mut Workset) {
         let now = "2026-01-31T00:00:00Z".parse().unwrap();
         let mut from = 0;
-        while let Selected::Until(at, bucket) =
+        while let Selected::NeedsSeen(at, bucket) =
             mapper.select(chunk, from, DedupMode::Fingerprints, workset, now)
         {
             workset.load(bucket, Vec::new(), [].iter());
@@ -491,13 +365,16 @@ mod tests {
         // …and in one that was sent and has not landed.
         let (_, sent) = workset.take_batch();
         workset.seen = SeenIds::default();
-        workset.load(sent.marks[0].0, Vec::new(), sent.marks.iter());
+        let Receipt::Fingerprint { bucket, .. } = sent.receipts[0] else {
+            panic!("{:?}", sent.receipts)
+        };
+        workset.load(bucket, Vec::new(), sent.receipts.iter());
         select(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut workset);
         assert_eq!((workset.batch.len(), workset.counts.duplicate), (0, 2));
     }
 
     #[test]
-    fn full_batches_keep_the_order_of_the_records_and_a_mark_for_each_row() {
+    fn full_batches_keep_the_order_of_the_records_and_a_receipt_for_each_row() {
         let (mapper, mut workset) = (mapper(false), workset());
         let note = "x".repeat(60_000);
         let records: Vec<String> = (0..40)
@@ -510,7 +387,7 @@ mod tests {
         let mut ids = Vec::new();
         for (batch, sealed) in &batches {
             assert!(batch.bytes() <= MAX_BATCH_BYTES);
-            assert_eq!(batch.len(), sealed.marks.len());
+            assert_eq!(batch.len(), sealed.receipts.len());
             let rows = batch.rows().map(|row| serde_json::from_slice(row).unwrap());
             ids.extend(rows.map(|row: serde_json::Value| row["recordId"].clone()));
         }
