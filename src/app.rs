@@ -8,6 +8,7 @@ use tracing::Instrument;
 mod build;
 mod defender_streams;
 mod route_table;
+pub mod saved;
 
 use build::Builder;
 pub use route_table::{RouteTable, Tables};

@@ -10,11 +10,12 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, FUNCTIONS},
+    app::{App, FUNCTIONS, saved::stored_states},
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
         position::{
             cursor::{Slice, StreamState},
+            paging::Page,
             window::{Passes, Window, delta},
         },
         protocol::roles::Beyond,
@@ -293,7 +294,7 @@ async fn check_sink(sink: &dyn Sink, tables: &[&str], findings: &mut Findings<'_
 }
 
 async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
-    match storage.stored_states().await {
+    match stored_states(storage).await {
         Ok(states) => {
             let damaged = states.iter().filter(|(_, state)| state.is_err());
             let damaged: Vec<String> = damaged.map(|(key, _)| format!("`{key}`")).collect();
@@ -341,7 +342,7 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
         }),
     };
     let endpoint = job.source.endpoint();
-    match job.source.page(&slice, "", limits).await {
+    match job.source.page(&slice, &Page::First, limits).await {
         Ok((Reply::Answer(response), records)) => {
             let date = response.date();
             match pipeline::look_through(job, slice, response, records, limits, clock).await {

@@ -11,6 +11,7 @@ use crate::{
         mapping::enrichment::{EnrichRequest, Enrichment},
         position::{
             cursor::{Basis, Listed, Slice},
+            paging::Page,
             window::Window,
         },
         protocol::endpoint::Endpoint,
@@ -44,7 +45,7 @@ pub trait Source: Send + Sync {
     async fn page(
         &self,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)>;
 

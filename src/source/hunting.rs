@@ -17,7 +17,7 @@ use crate::{
     core::{
         position::{
             cursor::{Basis, Slice},
-            paging::{Paging, Part},
+            paging::{Page, Paging, Part},
             window::Window,
         },
         protocol::{
@@ -185,7 +185,7 @@ impl Source for Hunting {
     async fn page(
         &self,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)> {
         let records = self.table.endpoint.window.records;
@@ -193,7 +193,7 @@ impl Source for Hunting {
             let what = "tables are read by windows".to_owned();
             return Ok((Reply::NotOffered(what), records));
         };
-        let part = Part::of(window, page);
+        let part = page.part(window);
         let query = rows(self.table, &part, matches!(slice, Slice::Ingested(_)));
         Ok((self.query(&query, limits).await?, records))
     }
@@ -228,8 +228,15 @@ mod tests {
             from: at("2026-01-01T00:00:00.123456789Z"),
             to: at("2026-01-01T01:00:00Z"),
         };
-        let whole = Part::of(window, "");
-        let share = Part::of(window, "2026-01-01T00:00:00Z/2026-01-01T00:00:01Z#3/8");
+        let whole = Part::whole(window);
+        let share = Part {
+            window: Window {
+                from: at("2026-01-01T00:00:00Z"),
+                to: at("2026-01-01T00:00:01Z"),
+            },
+            share: Some((3, 8)),
+            ..whole
+        };
         let devices = table("DeviceEvents").unwrap();
         let mail = table("EmailEvents").unwrap();
         let queries = [

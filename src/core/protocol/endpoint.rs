@@ -64,11 +64,19 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The list that a slice is read from. Of a feed only its paging is told here.
+    /// The list that a slice is read from, unless it is the feed.
     pub fn list(&self, slice: &Slice) -> &ListQuery {
         match (slice, &self.pass) {
             (Slice::Pass, Some(pass)) => pass,
             _ => &self.window,
+        }
+    }
+
+    /// How a slice is read page by page.
+    pub fn paging(&self, slice: &Slice) -> Paging {
+        match slice {
+            Slice::Token(_) | Slice::Latest => Paging::Token,
+            _ => self.list(slice).paging,
         }
     }
 }
