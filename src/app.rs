@@ -6,35 +6,36 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 mod build;
-mod defender_streams;
+mod function;
 mod route_table;
 pub mod saved;
 
 use build::Builder;
+pub use function::Function;
 pub use route_table::{RouteTable, Tables};
 
 use crate::{
-    config::{self, Enrich, EsetSettings, Product, Settings, SinkSettings},
+    config::{self, DefenderSettings, Settings, SinkSettings},
     core::{
-        mapping::{columns::TABLES, filter::Filter},
+        mapping::{assets::Kind, columns::TABLES},
         position::{cursor::StreamKey, window::delta},
-        protocol::{endpoint::Endpoint, roles::Beyond},
+        protocol::{choice::Choices, endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
     },
     error::{Error, Result},
     io::{
         clock::SharedClock,
-        exchange::{Limits, Random},
+        exchange::Limits,
         expiry::Expiring,
         http::{Network, SharedTransport},
-        password::Password,
+        wire::Wire,
     },
     outbox_drain,
     pipeline::{self, Job, Outcome, Parts, Report},
     source::{
-        SharedSource,
-        defender::{self, Quotas, Wire},
-        eset::{self, Account, Eset, LookUps},
-        hunting,
+        SharedSource, SourceConnection,
+        defender::{self, Quotas},
+        eset::{self, Account, LookUps},
+        hunting, switched_on,
     },
     storage::{
         SharedStorage,
@@ -42,34 +43,34 @@ use crate::{
     },
 };
 
-/// The functions that there are; each has a folder of its name with a `function.json`.
-pub const FUNCTIONS: &[&str] = &["EsetTimer", DEFENDER, PUSH];
-
-/// The function that pulls the streams of Defender.
-const DEFENDER: &str = "DefenderTimer";
-
-/// The function that drains the outbox.
-pub const PUSH: &str = "SentinelPush";
-
 /// Everything that a run needs, built once.
 pub struct App {
     parts: Parts,
-    connections: Vec<(String, Arc<eset::Connection>)>,
-    defenders: Vec<(String, Arc<defender::Connection>)>,
-    quotas: Quotas,
-    jobs: Vec<(&'static str, Job)>,
+    connections: Vec<Connected>,
+    jobs: Vec<(SourceKind, Job)>,
     budget: Duration,
     event_time: bool,
     sink_is_embedded: bool,
     tables: Vec<String>,
 }
 
-/// An access token that streams of Defender need.
-pub struct DefenderLogin {
+/// A connection of the settings, to its source.
+struct Connected {
+    name: String,
+    kind: SourceKind,
+    connection: Arc<dyn SourceConnection>,
+}
+
+/// An access token that streams need.
+pub struct Login {
     /// Their connection.
     pub connection: String,
-    /// The application whose roles it names.
-    pub resource: &'static str,
+    /// Who grants it.
+    pub issuer: &'static str,
+    /// The application whose roles it names, where there are several.
+    pub resource: Option<&'static str>,
+    /// The streams that it opens.
+    pub opens: Vec<&'static str>,
     /// The application roles in it that none of them needs, or why there is no token.
     pub beyond: Result<Vec<Beyond>>,
 }
@@ -110,42 +111,36 @@ impl App {
         clock: &SharedClock,
         transport: &SharedTransport,
     ) -> Result<Self> {
-        let mut builder = Builder::new(settings, clock, transport)?;
+        let wire = Wire::new(Arc::clone(transport), Arc::clone(clock));
+        let mut builder = Builder::new(settings, wire.clone())?;
         let routed = RouteTable::of(settings)?;
         let parts = Parts {
             storage: builder.storage()?,
             sink: builder.sink(routed.tables().clone())?,
             clock: Arc::clone(clock),
-            random: random(),
+            random: Arc::clone(&wire.random),
             outbox_max: settings.run.outbox_max_bytes,
             progress: Arc::new(|_| {}),
         };
         let mut app = Self {
             parts,
             connections: Vec::new(),
-            defenders: Vec::new(),
-            quotas: Quotas::default(),
             jobs: Vec::new(),
             budget: settings.run.budget,
             event_time: settings.run.time_generated == config::TimeGenerated::Event,
             sink_is_embedded: settings.sink == SinkSettings::Embedded,
             tables: routed.tables().keys().cloned().collect(),
         };
-        app.connect(settings, transport, &builder, &routed)?;
+        app.connect(settings, &wire, &builder, &routed)?;
         Ok(app)
     }
 
-    /// The event tables that each connection names although it keeps to data of endpoints.
+    /// The event tables that each connection names although it keeps to data of devices.
     pub fn left_out(settings: &Settings) -> Vec<(&str, Vec<&'static str>)> {
-        let mut left_out = Vec::new();
-        for connection in &settings.connections {
-            if let config::Source::Defender(settings) = &connection.source {
-                left_out.push((
-                    connection.name.as_str(),
-                    defender_streams::left_out(settings),
-                ));
-            }
-        }
+        let connections = settings.connections.iter();
+        let mut left_out: Vec<_> = connections
+            .map(|one| (one.name.as_str(), hunting::left_out(&one.choices)))
+            .collect();
         left_out.retain(|(_, tables)| !tables.is_empty());
         left_out
     }
@@ -155,53 +150,59 @@ impl App {
     pub fn hides_own_incidents(settings: &Settings) -> Vec<&str> {
         let connections = settings.connections.iter();
         connections
-            .filter(|connection| match &connection.source {
-                config::Source::Defender(settings) => {
-                    defender_streams::hides_own_incidents(settings)
-                }
-                config::Source::Eset(_) => false,
-            })
+            .filter(|connection| defender::hides_own_incidents(&connection.choices))
             .map(|connection| connection.name.as_str())
             .collect()
     }
 
-    /// One match: which streams a source has, and which function runs them.
+    /// One match: how a source is connected to.
     fn connect(
         &mut self,
         settings: &Settings,
-        transport: &SharedTransport,
+        wire: &Wire,
         builder: &Builder<'_>,
         routed: &RouteTable,
     ) -> Result<()> {
-        for connection in &settings.connections {
-            match &connection.source {
+        let quotas = Quotas::default();
+        let mut accounts: Vec<Arc<eset::Connection>> = Vec::new();
+        for one in &settings.connections {
+            let (connection, expiring): (Arc<dyn SourceConnection>, _) = match &one.source {
                 config::Source::Eset(settings) => {
                     let password = builder.password(&settings.password)?;
                     let expiring = builder.expiring(&settings.password, &password);
-                    let shared = self.eset(account(settings, password), transport);
-                    for endpoint in eset_streams(settings) {
-                        let source = Arc::new(Eset::new(Arc::clone(&shared), endpoint));
-                        let job = self.job(connection, routed, source, &[], &expiring);
-                        self.jobs.push(("EsetTimer", job));
-                    }
-                    self.connections.push((connection.name.clone(), shared));
+                    let account = Account {
+                        url_template: settings.base_url("{domain}"),
+                        login: settings.login.clone(),
+                        password,
+                        calls_per_second: settings.max_calls_per_second,
+                        look_ups: LookUps::of(&one.choices),
+                    };
+                    let connection = match accounts.iter().find(|other| other.is_account(&account))
+                    {
+                        Some(other) => eset::Connection::beside(other, account, wire.clone()),
+                        None => eset::Connection::new(account, wire.clone()),
+                    };
+                    accounts.push(Arc::clone(&connection));
+                    (connection, expiring)
                 }
                 config::Source::Defender(settings) => {
                     let (tokens, expiring) = builder.defender(settings)?;
-                    let wire = Wire {
-                        transport: Arc::clone(transport),
-                        clock: Arc::clone(&self.parts.clock),
-                        random: Arc::clone(&self.parts.random),
-                    };
-                    let account = defender_streams::account(settings);
-                    let shared = defender::Connection::new(account, &tokens, &self.quotas, &wire);
-                    for (source, filters) in defender_streams::streams(settings, &shared)? {
-                        let job = self.job(connection, routed, source, filters, &expiring);
-                        self.jobs.push((DEFENDER, job));
-                    }
-                    self.defenders.push((connection.name.clone(), shared));
+                    let account = defender_account(settings, &one.choices);
+                    let connection = defender::Connection::new(account, &tokens, &quotas, wire);
+                    (connection, expiring)
                 }
+            };
+            let kind = one.source.kind();
+            for endpoint in switched_on(kind, &one.choices)? {
+                let source = Arc::clone(&connection).stream(endpoint);
+                self.jobs
+                    .push((kind, self.job(one, routed, source, &expiring)));
             }
+            self.connections.push(Connected {
+                name: one.name.clone(),
+                kind,
+                connection,
+            });
         }
         Ok(())
     }
@@ -211,7 +212,6 @@ impl App {
         connection: &config::Connection,
         routed: &RouteTable,
         source: SharedSource,
-        filters: &'static [Filter],
         expiring: &Arc<[Expiring]>,
     ) -> Job {
         let endpoint = source.endpoint();
@@ -225,54 +225,44 @@ impl App {
             event_time: self.event_time,
             expiring: Arc::clone(expiring),
             at_once: false,
-            filters,
+            filters: endpoint.filters_for(&connection.choices).into(),
         }
     }
 
-    /// Asks for the access tokens that the streams of Defender need, each once.
-    pub async fn defender_logins(&self) -> Vec<DefenderLogin> {
+    /// Asks for the access tokens that the streams need, each once and each for so long at most.
+    pub async fn logins(&self, patience: Duration) -> Vec<Login> {
         let mut logins = Vec::new();
-        for (name, connection) in &self.defenders {
-            let mut tokens: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
-            let jobs = self
-                .jobs(DEFENDER)
-                .filter(|job| job.key.connection == *name);
-            for endpoint in jobs.map(|job| job.source.endpoint()) {
-                let opened = tokens.entry(connection.scope(endpoint)).or_default();
-                opened.push(endpoint);
+        for one in &self.connections {
+            let mut tokens: BTreeMap<Option<&str>, Vec<&Endpoint>> = BTreeMap::new();
+            let jobs = self.jobs_of(Function::Pull(one.kind));
+            for job in jobs.filter(|job| job.key.connection == one.name) {
+                let endpoint = job.source.endpoint();
+                let resource = one.connection.resource(endpoint);
+                tokens.entry(resource).or_default().push(endpoint);
             }
-            for endpoints in tokens.values() {
-                logins.push(DefenderLogin {
-                    connection: name.clone(),
-                    resource: endpoints
-                        .first()
-                        .map_or("", |first| defender::resource(first)),
-                    beyond: connection.roles_beyond(endpoints).await,
+            let all: Vec<&str> = tokens.values().flatten().map(|one| one.stream).collect();
+            for (resource, endpoints) in tokens {
+                let limits = self.limits_of(patience, CancellationToken::new());
+                let beyond = one.connection.log_in(&endpoints, &limits).await;
+                // Who can't be reached grants no other token either, and is not asked for one.
+                let is_away = matches!(&beyond, Err(error) if error.is_unanswered());
+                logins.push(Login {
+                    connection: one.name.clone(),
+                    issuer: one.connection.issuer(),
+                    resource,
+                    opens: if is_away {
+                        all.clone()
+                    } else {
+                        endpoints.iter().map(|endpoint| endpoint.stream).collect()
+                    },
+                    beyond,
                 });
+                if is_away {
+                    break;
+                }
             }
         }
         logins
-    }
-
-    fn eset(&self, account: Account, transport: &SharedTransport) -> Arc<eset::Connection> {
-        let transport = Arc::clone(transport);
-        let clock = Arc::clone(&self.parts.clock);
-        let random = Arc::clone(&self.parts.random);
-        match self
-            .connections
-            .iter()
-            .find(|(_, other)| other.is_account(&account))
-        {
-            Some((_, other)) => eset::Connection::beside(other, account, transport, clock, random),
-            None => eset::Connection::new(account, transport, clock, random),
-        }
-    }
-
-    /// The connections, by name.
-    pub fn connections(&self) -> impl Iterator<Item = (&str, &eset::Connection)> {
-        self.connections
-            .iter()
-            .map(|(name, connection)| (name.as_str(), &**connection))
     }
 
     /// The tables that rows go to, those of `ROUTES` last.
@@ -283,17 +273,21 @@ impl App {
         shared.into_iter().chain(own).collect()
     }
 
-    /// A connection to Defender.
-    pub fn defender(&self, name: &str) -> Option<&Arc<defender::Connection>> {
-        let found = self.defenders.iter().find(|(known, _)| known == name);
-        found.map(|(_, connection)| connection)
+    /// The connections of this name: one to each source at most.
+    pub fn connections<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<dyn SourceConnection>> {
+        let named = self.connections.iter().filter(move |one| one.name == name);
+        named.map(|one| &one.connection)
     }
 
-    /// The connections that are set to pull devices.
-    pub fn pulls_machines(&self) -> impl Iterator<Item = &str> {
-        self.jobs(DEFENDER)
-            .filter(|job| job.key.stream == defender::MACHINES.stream)
-            .map(|job| job.key.connection.as_str())
+    /// The streams that tell which machines there are.
+    pub fn machines(&self) -> impl Iterator<Item = &Job> {
+        self.jobs().filter(|job| {
+            let asset = job.source.endpoint().asset;
+            asset.is_some_and(|asset| asset.kind == Kind::Machine)
+        })
     }
 
     /// What runs work with.
@@ -301,11 +295,15 @@ impl App {
         &self.parts
     }
 
-    /// The streams of a function, as they are configured.
-    pub fn jobs<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a Job> {
-        self.jobs
-            .iter()
-            .filter(move |(name, _)| *name == function)
+    /// The streams, as they are configured.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().map(|(_, job)| job)
+    }
+
+    /// The streams of a function.
+    pub fn jobs_of(&self, function: Function) -> impl Iterator<Item = &Job> {
+        let jobs = self.jobs.iter();
+        jobs.filter(move |(kind, _)| function == Function::Pull(*kind))
             .map(|(_, job)| job)
     }
 
@@ -324,13 +322,13 @@ impl App {
 
     /// Runs the streams of a function one after the other, first the one whose turn was the longest
     /// ago, so that none starves behind one that is slow or uses up what they share.
-    pub async fn run(&self, function: &str, options: &RunOptions) -> Vec<Report> {
+    pub async fn run(&self, function: Function, options: &RunOptions) -> Vec<Report> {
         let limits = self.limits(options.stop.clone());
         let parts = Parts {
             progress: Arc::clone(&options.progress),
             ..self.parts.clone()
         };
-        if function == PUSH {
+        if function == Function::Push {
             // The embedded sink is never out of reach: only what somebody put back waits for it.
             let nothing_waits = matches!(parts.storage.outbox_size().await, Ok((0, _)));
             if self.sink_is_embedded && nothing_waits {
@@ -341,7 +339,7 @@ impl App {
             return vec![report];
         }
         let mut jobs = Vec::new();
-        for job in self.jobs(function) {
+        for job in self.jobs_of(function) {
             // A state that can't be read is reported by the run of its stream.
             let saved = parts.storage.load(&job.key).await;
             let turn = saved.as_ref().ok().and_then(Option::as_ref);
@@ -370,16 +368,9 @@ impl App {
     }
 }
 
-/// Every endpoint of every source.
-pub fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
-    let tables = hunting::tables().iter().map(|table| &table.endpoint);
-    let all = eset::STREAMS.into_iter().chain(defender::ENDPOINTS);
-    all.chain(tables)
-}
-
 /// The storage that the settings name, alone: for those who look after what is kept there.
 pub fn storage(settings: &Settings, clock: &SharedClock) -> Result<SharedStorage> {
-    Builder::new(settings, clock, &network(settings)?)?.storage()
+    Builder::new(settings, wire(settings, clock)?)?.storage()
 }
 
 /// The storage account that these settings name, which need not be ours.
@@ -388,12 +379,11 @@ pub fn azure_account(
     account: &azure::StorageSettings<'_>,
     clock: &SharedClock,
 ) -> Result<Option<AzureStorage>> {
-    Builder::new(settings, clock, &network(settings)?)?.azure_account(account)
+    Builder::new(settings, wire(settings, clock)?)?.azure_account(account)
 }
 
-/// Random numbers of the operating system's quality.
-fn random() -> Random {
-    Arc::new(rand::random::<f64>)
+fn wire(settings: &Settings, clock: &SharedClock) -> Result<Wire> {
+    Ok(Wire::new(network(settings)?, Arc::clone(clock)))
 }
 
 /// The network, trusting what the settings say.
@@ -410,34 +400,20 @@ pub fn network(settings: &Settings) -> Result<SharedTransport> {
     Ok(Arc::new(Network::new(roots.as_deref())?))
 }
 
-fn account(settings: &EsetSettings, password: Password) -> Account {
-    Account {
-        url_template: settings.base_url("{domain}"),
-        login: settings.login.clone(),
-        password,
-        calls_per_second: settings.max_calls_per_second,
-        look_ups: LookUps {
-            details: matches!(settings.enrich, Enrich::Details | Enrich::All),
-            devices: matches!(settings.enrich, Enrich::Hosts | Enrich::All),
-        },
+/// Where and as whom to ask.
+fn defender_account(settings: &DefenderSettings, choices: &Choices) -> defender::Account {
+    defender::Account {
+        tenant: settings.tenant_id.clone(),
+        client: settings.client_id.clone().unwrap_or_default(),
+        mde_url: settings.api_url.clone(),
+        mde_scope: settings.api_scope.clone(),
+        xdr_url: settings.xdr_url(),
+        xdr_scope: settings.xdr_scope(),
+        graph_url: settings.graph_url.clone(),
+        graph_scope: settings.graph_scope(),
+        severities: settings.severities.clone(),
+        endpoint_alerts: defender::follows_endpoints_alone(choices),
     }
-}
-
-/// The streams that a tenant's products feed.
-pub fn eset_streams(settings: &EsetSettings) -> Vec<&'static Endpoint> {
-    let has = |product| settings.products.contains(&product);
-    let endpoint = has(Product::Protect) || has(Product::Inspect);
-    let mut streams = Vec::new();
-    if endpoint {
-        streams.push(&eset::DETECTIONS);
-    }
-    if has(Product::CloudOffice) {
-        streams.push(&eset::CLOUD_OFFICE);
-    }
-    if endpoint {
-        streams.push(&eset::INCIDENTS);
-    }
-    streams
 }
 
 fn log(report: &Report) {

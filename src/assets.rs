@@ -1,7 +1,10 @@
 //! The machine behind an address, a name or an id: from what was pulled, and who uses it, asked in
 //! this moment.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -19,10 +22,11 @@ use crate::{
             cursor::{Position, StreamKey},
             window::delta,
         },
+        protocol::endpoint::Endpoint,
     },
     error::{Kind as Whose, Result},
     io::exchange::Limits,
-    source::defender::{ALERTS, MACHINES, VULNERABILITIES},
+    source::endpoints,
     storage::{SharedStorage, Storage},
 };
 
@@ -119,9 +123,9 @@ async fn described(
         synced(&**storage, &connection)
     );
     // Of a product that the settings no longer follow nobody would know that an alert was closed.
-    let follows = |alert: &answer::Alert| match (app.defender(&connection), &alert.product) {
-        (Some(connection), Some(product)) => connection.follows(product),
-        _ => true,
+    let follows = |alert: &answer::Alert| {
+        let product = alert.product.as_deref();
+        product.is_none_or(|product| app.connections(&connection).all(|one| one.follows(product)))
     };
     let alerts = alerts?.into_iter().filter_map(read).map(|(_, one)| one);
     let alerts = alerts.filter(follows);
@@ -183,9 +187,9 @@ async fn users(
     machine: &str,
     limits: &Limits,
 ) -> std::result::Result<Vec<User>, String> {
-    let Some(connection) = app.defender(connection) else {
+    let Some(connection) = app.connections(connection).last() else {
         return Err(format!(
-            "not configured: the settings have no Defender connection `{connection}`"
+            "not configured: the settings have no connection `{connection}`"
         ));
     };
     match connection.logon_users(machine, limits).await {
@@ -200,21 +204,27 @@ async fn users(
 
 /// Up to when a connection's streams are known as a whole.
 async fn synced(storage: &dyn Storage, connection: &str) -> Result<Synced> {
-    let until = |stream: &'static str| async move {
-        let key = StreamKey::new(connection, stream);
-        let state = storage.load(&key).await?.map(|(state, _)| state);
-        Ok::<Option<DateTime<Utc>>, crate::error::Error>(state.and_then(|state| {
-            let cursor = match state.position {
-                Some(Position::Time(cursor)) => Some(cursor),
-                _ => None,
-            };
-            cursor.max(state.complete_until).max(state.last_pass)
-        }))
+    let until = |kind: Kind| async move {
+        let mut synced = None;
+        for stream in streams_of(kind) {
+            let key = StreamKey::new(connection, stream);
+            let state = storage.load(&key).await?.map(|(state, _)| state);
+            let until = state.and_then(|state| {
+                let cursor = match state.position {
+                    Some(Position::Time(cursor)) => Some(cursor),
+                    _ => None,
+                };
+                cursor.max(state.complete_until).max(state.last_pass)
+            });
+            // A connection may have two sources: as a whole it is known as far as the slower one.
+            synced = [synced, until].into_iter().flatten().min();
+        }
+        Ok::<Option<DateTime<Utc>>, crate::error::Error>(synced)
     };
     let (machines, alerts, vulnerabilities) = tokio::try_join!(
-        until(MACHINES.stream),
-        until(ALERTS.stream),
-        until(VULNERABILITIES.stream)
+        until(Kind::Machine),
+        until(Kind::Alert),
+        until(Kind::Vulnerability)
     )?;
     Ok(Synced {
         machines,
@@ -223,18 +233,28 @@ async fn synced(storage: &dyn Storage, connection: &str) -> Result<Synced> {
     })
 }
 
+/// The streams that bring assets of a kind.
+fn streams_of(kind: Kind) -> BTreeSet<&'static str> {
+    let brings = |endpoint: &&Endpoint| endpoint.asset.is_some_and(|asset| asset.kind == kind);
+    let endpoints = endpoints().filter(brings);
+    endpoints.map(|endpoint| endpoint.stream).collect()
+}
+
 /// Why nothing is known by a name.
 async fn unknown(app: &App, sought: &str) -> Result<String> {
     let parts = app.parts();
     let states = parts.storage.stored_states().await?;
+    let streams = streams_of(Kind::Machine);
+    let keys = states.iter().map(|(key, _)| key);
+    let connections: BTreeSet<&str> = keys
+        .filter(|key| streams.contains(&*key.stream))
+        .map(|key| &*key.connection)
+        .collect();
     let mut pulled = Vec::new();
-    for (key, _) in states
-        .iter()
-        .filter(|(key, _)| key.stream == MACHINES.stream)
-    {
-        if let Some(until) = synced(&*parts.storage, &key.connection).await?.machines {
+    for connection in connections {
+        if let Some(until) = synced(&*parts.storage, connection).await?.machines {
             let until = until.format("%F %T UTC");
-            pulled.push(format!("connection `{}` as of {until}", key.connection));
+            pulled.push(format!("connection `{connection}` as of {until}"));
         }
     }
     if !pulled.is_empty() {
@@ -243,7 +263,7 @@ async fn unknown(app: &App, sought: &str) -> Result<String> {
             pulled.join(", ")
         ));
     }
-    Ok(if app.pulls_machines().next().is_some() {
+    Ok(if app.machines().next().is_some() {
         "no machines have been pulled yet: `run DefenderTimer` pulls them, as the function does by \
          its schedule"
             .to_owned()

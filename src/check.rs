@@ -10,11 +10,11 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, FUNCTIONS, saved::stored_states},
+    app::{App, saved::stored_states},
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
         position::{
-            cursor::{Slice, StreamState},
+            cursor::{Slice, StreamKey, StreamState},
             paging::Page,
             window::{Passes, Window, delta},
         },
@@ -26,8 +26,7 @@ use crate::{
         expiry::{self, Lasts},
     },
     pipeline::{self, Job},
-    sink::Sink,
-    source::defender,
+    sink::{PushError, Sink},
     storage::Storage,
 };
 
@@ -188,61 +187,46 @@ fn by_alias(setting: &Setting, name: &str) -> String {
 async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
     let clock = &parts.clock;
-    check_storage(&*parts.storage, findings).await;
+    let knows_state = check_storage(&*parts.storage, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
     let limits = Limits {
         deadline: clock.now() + delta(PATIENCE),
         stop: CancellationToken::new(),
     };
-    let mut logins = 0;
     // Whoever can't log in is told so once, not by each stream.
     let mut shut = BTreeSet::new();
-    for (name, connection) in app.connections() {
-        logins += 1;
-        let what = format!("{name}: login");
-        let limits = Limits {
-            deadline: limits.deadline.min(clock.now() + delta(LOGIN_PATIENCE)),
-            ..limits.clone()
-        };
-        match connection.log_in(&limits).await {
-            Ok(()) => findings.ok(&what, "ESET granted an access token"),
-            Err(error) => {
-                shut.insert((name.to_owned(), None));
-                findings.bad(&what, &error.to_string());
-            }
-        }
-    }
-    for login in app.defender_logins().await {
-        logins += 1;
-        let what = format!("{}: login for {}", login.connection, login.resource);
-        match login.beyond {
-            Ok(beyond) => {
-                findings.ok(&what, "Entra granted an access token");
-                for role in &beyond {
-                    findings.note(&what, &role_note(role));
-                }
-            }
-            Err(error) => {
-                shut.insert((login.connection, Some(login.resource)));
-                findings.bad(&what, &error.to_string());
-            }
-        }
-    }
-    check_expiries(app, clock.now(), findings).await;
-    if logins == 0 {
+    let logins = app.logins(LOGIN_PATIENCE).await;
+    if logins.is_empty() {
         findings.bad(
             "connections",
             "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or \
              `DEFENDER_TENANT_ID`, or `CONNECTIONS`",
         );
     }
-    for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
-        let resource = defender::resource(job.source.endpoint());
-        let name = &job.key.connection;
-        let is_shut =
-            shut.contains(&(name.clone(), None)) || shut.contains(&(name.clone(), Some(resource)));
-        if !is_shut {
+    for login in logins {
+        let whose = login.resource.map(|resource| format!(" for {resource}"));
+        let what = format!("{}: login{}", login.connection, whose.unwrap_or_default());
+        match login.beyond {
+            Ok(beyond) => {
+                findings.ok(&what, &format!("{} granted an access token", login.issuer));
+                for role in &beyond {
+                    findings.note(&what, &role_note(role));
+                }
+            }
+            Err(error) => {
+                let opens = login.opens.iter();
+                shut.extend(opens.map(|stream| StreamKey::new(&login.connection, stream)));
+                findings.bad(&what, &format!("{error:#}"));
+            }
+        }
+    }
+    check_expiries(app, clock.now(), findings).await;
+    for job in app.jobs() {
+        if !shut.contains(&job.key) {
             check_stream(job, findings, &limits, &**clock).await;
+        }
+        if !knows_state {
+            continue;
         }
         match parts.storage.load(&job.key).await {
             Ok(Some((state, _))) => {
@@ -257,9 +241,8 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
 
 /// Behind the logins, which have asked for the passwords.
 async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'_>) {
-    let jobs = FUNCTIONS.iter().flat_map(|function| app.jobs(function));
     let mut told = BTreeSet::new();
-    for job in jobs {
+    for job in app.jobs() {
         for Lasts { name, days_left } in expiry::all(&job.expiring, now).await {
             if !told.insert(name.clone()) {
                 continue;
@@ -288,12 +271,22 @@ async fn check_sink(sink: &dyn Sink, tables: &[&str], findings: &mut Findings<'_
         let what = format!("sink: {table}");
         match sink.check(table).await {
             Ok(()) => findings.ok(&what, "takes rows"),
+            // Nor would it answer for another table.
+            Err(PushError::Later(error) | PushError::Failed(error)) if error.is_unanswered() => {
+                findings.bad(&what, &format!("{error:#}"));
+                return;
+            }
             Err(error) => findings.bad(&what, &error.to_string()),
         }
     }
 }
 
-async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
+/// False when nothing can be read from it: it is told once.
+async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> bool {
+    if let Err(error) = storage.check().await {
+        findings.bad("storage", &format!("{error:#}"));
+        return false;
+    }
     match stored_states(storage).await {
         Ok(states) => {
             let damaged = states.iter().filter(|(_, state)| state.is_err());
@@ -328,6 +321,7 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) {
         ),
         Err(error) => findings.bad("dead letters", &error.to_string()),
     }
+    true
 }
 
 /// Asks for the stream's last minute: enough to know that it may be read.

@@ -29,9 +29,9 @@ mod tests;
 
 pub use azure::{AzureStorage, IdentitySettings, SecretSource};
 pub use connection::{Connection, DEFAULT_CONNECTION, Source};
-pub use defender::{AlertsApi, DefenderSettings, DefenderStream, IncidentsApi};
+pub use defender::DefenderSettings;
 pub use environment::Environment;
-pub use eset::{Enrich, EsetSettings, Product, Region};
+pub use eset::{EsetSettings, Region};
 pub use names::{SETTINGS, Scope, Setting, in_capitals};
 pub use pace::Paces;
 pub use parts::{LogSettings, RunSettings, SinkSettings, StorageSettings, TimeGenerated};

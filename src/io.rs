@@ -5,12 +5,12 @@ pub mod clock;
 pub mod exchange;
 pub mod expiry;
 pub mod http;
-pub mod identity;
 pub mod inflate;
 pub mod limiter;
-pub mod login;
 pub mod password;
+pub mod retry;
 
 #[cfg(test)]
 mod script;
 pub mod token;
+pub mod wire;

@@ -34,11 +34,7 @@ use crate::{
         },
     },
     error::{Kind, Result},
-    io::{
-        clock::SharedClock,
-        exchange::{Limits, Random},
-        expiry::Expiring,
-    },
+    io::{clock::SharedClock, exchange::Limits, expiry::Expiring, wire::Random},
     sink::SharedSink,
     source::SharedSource,
     storage::{ETag, SharedStorage},
@@ -104,7 +100,7 @@ pub struct Job {
     /// It runs even if its last run was a moment ago.
     pub at_once: bool,
     /// Which records settings leave out.
-    pub filters: &'static [Filter],
+    pub filters: Arc<[Filter]>,
 }
 
 /// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds
@@ -125,7 +121,8 @@ pub async fn run_from(
     limits: &Limits,
 ) -> Report {
     let mut report = Report::new(job.key.clone(), parts.clock.now());
-    let end = walk(saved, job, parts, limits, &mut report).await;
+    // What a run holds is large, and so would be all that wait for it.
+    let end = Box::pin(walk(saved, job, parts, limits, &mut report)).await;
     report.end(end, parts.clock.now());
     if report.has_run() {
         health::write(job, parts, &report).await;

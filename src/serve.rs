@@ -2,24 +2,18 @@
 
 use async_trait::async_trait;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::{
-    app::{App, RunOptions, failed},
+    app::{App, Function, RunOptions, failed},
     assets::{self, Lookup},
     config::{Environment, Problems, Settings},
-    error::Result,
+    error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
     status::status,
 };
-
-/// The function that tells which machine is behind an address, a name or an id.
-const ASSETS: &str = "Assets";
-
-/// The function that tells where everything stands.
-const STATUS: &str = "Status";
 
 /// The functions by the settings of an environment. Wrong settings are the answer to each call. The
 /// parts are built at the first call, and again as long as that fails.
@@ -73,13 +67,17 @@ impl Served {
     }
 
     /// The streams of a timer function.
-    async fn timer(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
+    async fn timer(
+        &self,
+        function: Function,
+        invocation: &Invocation,
+    ) -> std::result::Result<Answer, Failure> {
         let app = self.app().await?;
         let options = RunOptions {
             stop: invocation.stop.clone(),
             ..RunOptions::default()
         };
-        let reports = app.run(&invocation.function, &options).await;
+        let reports = app.run(function, &options).await;
         let report = json!({ "function": invocation.function, "streams": reports });
         match failed(&reports) {
             None => Ok(report.into()),
@@ -94,25 +92,25 @@ impl Served {
 #[async_trait]
 impl Functions for Served {
     fn names(&self) -> Vec<String> {
-        crate::app::FUNCTIONS
-            .iter()
-            .copied()
-            .chain([ASSETS, STATUS])
-            .map(str::to_owned)
+        Function::all()
+            .map(|function| function.folder().to_owned())
             .collect()
     }
 
     async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
-        if invocation.function == STATUS {
-            let status: Value = {
+        match Function::in_folder(&invocation.function) {
+            Some(Function::Status) => {
                 let now = self.clock.now();
-                status(self.app().await, &self.environment, now).await
-            };
-            return Ok(Answer::http(&status));
+                let status = status(self.app().await, &self.environment, now).await;
+                Ok(Answer::http(&status))
+            }
+            Some(Function::Assets) => Ok(self.assets(&invocation).await),
+            Some(timer @ (Function::Pull(_) | Function::Push)) => {
+                self.timer(timer, &invocation).await
+            }
+            None => Err(
+                Error::contract(format!("there is no function `{}`", invocation.function)).into(),
+            ),
         }
-        if invocation.function == ASSETS {
-            return Ok(self.assets(&invocation).await);
-        }
-        self.timer(invocation).await
     }
 }

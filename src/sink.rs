@@ -2,12 +2,15 @@
 //!
 //! Every sink passes one conformance suite (`tests/it/sink.rs`).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{core::mapping::batch::Batch, error::Error};
+use crate::{
+    core::mapping::batch::Batch,
+    error::{Error, Kind},
+};
 
 pub mod logs_ingestion;
 pub mod workspace;
@@ -21,17 +24,23 @@ pub enum PushError {
     /// The batch is too large for the sink: halve it.
     #[error("the batch is too large: {0}")]
     TooLarge(String),
-    /// Later, perhaps after this long. Whether the rows landed is not known.
-    #[error("{why}")]
-    Later {
-        /// What the sink asked for.
-        after: Option<Duration>,
-        /// What happened.
-        why: String,
-    },
+    /// Later, perhaps after as long as the error says. Whether the rows landed is not known.
+    #[error("{0}")]
+    Later(Error),
     /// No push will land until somebody acts.
     #[error(transparent)]
     Failed(#[from] Error),
+}
+
+impl PushError {
+    /// A push that failed: what passes by itself is for later, anything else somebody
+    /// has to mend.
+    fn of(error: Error) -> Self {
+        match error.kind() {
+            Kind::Transient => Self::Later(error),
+            Kind::Config | Kind::Contract => Self::Failed(error),
+        }
+    }
 }
 
 /// A place for rows.

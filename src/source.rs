@@ -8,13 +8,16 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     core::{
-        mapping::enrichment::{EnrichRequest, Enrichment},
+        mapping::{
+            assets::answer::User,
+            enrichment::{EnrichRequest, Enrichment},
+        },
         position::{
             cursor::{Basis, Listed, Slice},
             paging::Page,
             window::Window,
         },
-        protocol::endpoint::Endpoint,
+        protocol::{choice::Choices, endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
     },
     error::{Error, Result},
     io::exchange::{Limits, Reply},
@@ -90,3 +93,66 @@ pub trait Source: Send + Sync {
 
 /// A source that can be shared.
 pub type SharedSource = Arc<dyn Source>;
+
+/// A tenant with a login: what the streams of a connection share.
+#[async_trait]
+pub trait SourceConnection: Send + Sync {
+    /// One of its streams.
+    fn stream(self: Arc<Self>, endpoint: &'static Endpoint) -> SharedSource;
+
+    /// Who grants its access tokens.
+    fn issuer(&self) -> &'static str;
+
+    /// The application whose token opens an endpoint, where there are several.
+    fn resource(&self, endpoint: &Endpoint) -> Option<&'static str> {
+        let _ = endpoint;
+        None
+    }
+
+    /// Asks for the access token that opens these endpoints, unless there is one. The application roles
+    /// that it names and none of them needs.
+    async fn log_in(&self, endpoints: &[&Endpoint], limits: &Limits) -> Result<Vec<Beyond>>;
+
+    /// True when alerts of this product are followed, so that their closing is known.
+    fn follows(&self, product: &str) -> bool {
+        let _ = product;
+        true
+    }
+
+    /// Who was logged on to a machine, or why that can't be told.
+    async fn logon_users(
+        &self,
+        machine: &str,
+        limits: &Limits,
+    ) -> Result<std::result::Result<Vec<User>, String>> {
+        let _ = (machine, limits);
+        Ok(Err("the source does not tell who was logged on".to_owned()))
+    }
+}
+
+/// All endpoints of a source, in the order in which they begin.
+pub fn endpoints_of(kind: SourceKind) -> Vec<&'static Endpoint> {
+    match kind {
+        SourceKind::Eset => eset::STREAMS.to_vec(),
+        SourceKind::Defender => {
+            let tables = hunting::tables().iter().map(|table| &table.endpoint);
+            defender::ENDPOINTS.into_iter().chain(tables).collect()
+        }
+    }
+}
+
+/// Every endpoint of every source.
+pub fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
+    SourceKind::ALL.into_iter().flat_map(endpoints_of)
+}
+
+/// The endpoints of a source that these choices switch on.
+///
+/// # Errors
+/// `Config`, when a choice names what there is not.
+pub fn switched_on(kind: SourceKind, choices: &Choices) -> Result<Vec<&'static Endpoint>> {
+    hunting::all_known(choices)?;
+    let mut endpoints = endpoints_of(kind);
+    endpoints.retain(|endpoint| endpoint.switch.is_on(choices));
+    Ok(endpoints)
+}

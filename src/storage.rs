@@ -66,6 +66,11 @@ pub trait StateStore: Send + Sync {
     /// All states, by key; one that can't be read has its error in its place.
     async fn stored_states(&self) -> Result<Vec<(StreamKey, Result<StreamState>)>>;
 
+    /// Finds out, within seconds, whether states can be read.
+    async fn check(&self) -> Result<()> {
+        self.stored_states().await.map(drop)
+    }
+
     /// All states, by key, for whoever can do nothing without one of them.
     async fn states(&self) -> Result<Vec<(StreamKey, StreamState)>> {
         let stored = self.stored_states().await?.into_iter();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::{Tables, random};
+use super::Tables;
 use crate::{
     config::{
         self, DefenderSettings, IdentitySettings, SecretSource, Settings, SinkSettings,
@@ -14,12 +14,10 @@ use crate::{
     embedded::EmbeddedFile,
     error::{Error, Result},
     io::{
-        clock::SharedClock,
         expiry::Expiring,
-        http::SharedTransport,
-        identity::{Certificate, Credential, Identity, Platform, Proof, Registration},
         password::Password,
-        token::SharedTokens,
+        token::{Certificate, Credential, Platform, Proof, Registration, SharedTokens, TokenCache},
+        wire::Wire,
     },
     secret::{self, SharedSecrets, key_vault::KeyVault},
     sink::{
@@ -29,7 +27,7 @@ use crate::{
     },
     storage::{
         SharedStorage,
-        azure::{self, AccountSettings, AzureStorage, Wire},
+        azure::{self, AccountSettings, AzureStorage},
         sqlite::SqliteStorage,
     },
 };
@@ -37,8 +35,7 @@ use crate::{
 /// Builds parts over one transport and one clock.
 pub(super) struct Builder<'a> {
     settings: &'a Settings,
-    transport: &'a SharedTransport,
-    clock: &'a SharedClock,
+    wire: Wire,
     vault: Option<SharedSecrets>,
     services: SharedTokens,
     certificate: Option<Expiring>,
@@ -47,11 +44,7 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// Opens no connection and asks nobody; a certificate is read from its file.
-    pub(super) fn new(
-        settings: &'a Settings,
-        clock: &'a SharedClock,
-        transport: &'a SharedTransport,
-    ) -> Result<Self> {
+    pub(super) fn new(settings: &'a Settings, wire: Wire) -> Result<Self> {
         let registration = registration(&settings.identity)?;
         let certificate = registration.as_ref().and_then(expiring);
         let client_id = settings.identity.client_id.as_deref();
@@ -60,16 +53,13 @@ impl<'a> Builder<'a> {
             client_id,
             platform(&settings.identity).as_ref(),
         );
-        let services: SharedTokens =
-            Identity::new(credential, Arc::clone(transport), Arc::clone(clock));
+        let services: SharedTokens = TokenCache::new(credential, wire.clone());
         let vault = settings.key_vault.as_deref().map(|url| -> SharedSecrets {
-            let (transport, clock) = (Arc::clone(transport), Arc::clone(clock));
-            Arc::new(KeyVault::new(url, Arc::clone(&services), transport, clock))
+            Arc::new(KeyVault::new(url, Arc::clone(&services), wire.clone()))
         });
         Ok(Self {
             settings,
-            transport,
-            clock,
+            wire,
             vault,
             services,
             certificate,
@@ -133,8 +123,7 @@ impl<'a> Builder<'a> {
             },
             other => other,
         };
-        let (transport, clock) = (Arc::clone(self.transport), Arc::clone(self.clock));
-        let tokens = Identity::new(credential, transport, clock);
+        let tokens = TokenCache::new(credential, self.wire.clone());
         Ok((tokens, expiring.into()))
     }
 
@@ -168,8 +157,7 @@ impl<'a> Builder<'a> {
             SinkSettings::LogsIngestion { .. } => Ok(Arc::new(LogsIngestion::new(
                 places(self.settings),
                 Arc::clone(&self.services),
-                Arc::clone(self.transport),
-                Arc::clone(self.clock),
+                self.wire.clone(),
             ))),
         }
     }
@@ -213,18 +201,9 @@ impl<'a> Builder<'a> {
         let platform = platform(&self.settings.identity);
         let account = account.sign_in(|client_id| {
             let credential = Credential::choose(None, client_id, platform.as_ref());
-            Ok(Identity::new(
-                credential,
-                Arc::clone(self.transport),
-                Arc::clone(self.clock),
-            ))
+            Ok(TokenCache::new(credential, self.wire.clone()))
         })?;
-        let wire = Wire {
-            transport: Arc::clone(self.transport),
-            clock: Arc::clone(self.clock),
-            random: random(),
-        };
-        Ok(Some(AzureStorage::new(account, wire)))
+        Ok(Some(AzureStorage::new(account, self.wire.clone())))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{defender_streams, endpoints, eset_streams};
 use crate::{
-    config::{Route, Settings, Source},
+    config::{Route, Settings},
     core::{
         mapping::{columns::Column, layout::Layout},
         protocol::endpoint::Endpoint,
     },
     error::{Error, Result},
+    source::{endpoints, switched_on},
 };
 
 /// The columns of the tables that `ROUTES` adds, by their names.
@@ -103,10 +103,7 @@ fn layout(route: &Route, endpoint: &Endpoint) -> Layout {
 fn used(settings: &Settings) -> Result<Vec<&'static Endpoint>> {
     let mut used = Vec::new();
     for connection in &settings.connections {
-        used.extend(match &connection.source {
-            Source::Eset(settings) => eset_streams(settings),
-            Source::Defender(settings) => defender_streams::endpoints(settings)?,
-        });
+        used.extend(switched_on(connection.source.kind(), &connection.choices)?);
     }
     Ok(used)
 }

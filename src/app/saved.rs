@@ -1,9 +1,9 @@
 //! Saved states, with their pages read: only whoever knows the streams can tell which page is none.
 
-use super::endpoints;
 use crate::{
     core::position::cursor::{StreamKey, StreamState},
     error::Result,
+    source::endpoints,
     storage::StateStore,
 };
 

@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::sample;
 use crate::{
-    app::{App, FUNCTIONS, endpoints},
+    app::App,
     check::volume::{
         Estimate, PageStatistics, Part, Total, of_count, of_day, of_export, of_snapshot,
     },
-    config::{DefenderStream, Product, Settings, Source},
+    config::Settings,
     core::{
         json::chunk::Chunk,
         mapping::{
@@ -24,6 +24,7 @@ use crate::{
             paging::{Next, Page, Paging, next},
             window::{Window, delta},
         },
+        protocol::choice::Choice,
     },
     error::{Error, Result},
     io::{
@@ -31,6 +32,7 @@ use crate::{
         http::Response,
     },
     pipeline::{self, Job},
+    source::endpoints_of,
 };
 
 /// The most calls for a stream.
@@ -49,16 +51,10 @@ const SAMPLE: u64 = 1_000;
 
 /// Switches on every stream that the connections could read.
 pub fn switch_all_on(settings: &mut Settings) {
-    let tables = endpoints().filter_map(|one| one.stream.strip_prefix("defender.hunting."));
-    let tables: Vec<String> = tables.map(str::to_owned).collect();
     for connection in &mut settings.connections {
-        match &mut connection.source {
-            Source::Eset(eset) => {
-                eset.products = [Product::Protect, Product::Inspect, Product::CloudOffice].into();
-            }
-            Source::Defender(defender) => {
-                defender.streams = DefenderStream::ALL.into();
-                defender.hunting_tables.clone_from(&tables);
+        for endpoint in endpoints_of(connection.source.kind()) {
+            for Choice(setting, word) in endpoint.switch.any {
+                connection.choices.add(setting, [*word]);
             }
         }
     }
@@ -69,7 +65,7 @@ pub async fn estimates(app: &App) -> Vec<(StreamKey, Result<Estimate>)> {
     let limits = app.limits_of(PATIENCE, CancellationToken::new());
     let now = app.parts().clock.now();
     let mut all = Vec::new();
-    for job in FUNCTIONS.iter().flat_map(|function| app.jobs(function)) {
+    for job in app.jobs() {
         let looker = Looker {
             job,
             limits: &limits,
@@ -90,7 +86,7 @@ struct Looker<'a> {
 impl Looker<'_> {
     async fn estimate(&self) -> Result<Estimate> {
         let endpoint = self.job.source.endpoint();
-        let list = endpoint.list(&Slice::Pass);
+        let list = endpoint.list_of(&Slice::Pass);
         if let (Some(_), Paging::Skip { top }) = (endpoint.snapshot, list.paging) {
             return self.snapshot(top).await;
         }
@@ -205,7 +201,7 @@ impl Looker<'_> {
             .await
             .map_err(|error| error.context(&self.job.key))?;
         sample.seen.cover(tally.span());
-        let paging = self.job.source.endpoint().list(slice).paging;
+        let paging = self.job.source.endpoint().list_of(slice).paging;
         Ok(next(paging, slice.window(), page, &frame, &tally))
     }
 
@@ -217,11 +213,14 @@ impl Looker<'_> {
             Reply::NotOffered(how) | Reply::NotThere(how) => {
                 Err(Error::config(format!("{how}: {}", endpoint.off_fix)))
             }
-            Reply::Forbidden(how) => Err(Error::config(format!("{how}: {}", endpoint.fix))),
+            Reply::Forbidden(how) => {
+                let error = Error::config(format!("{how}: {}", endpoint.fix));
+                Err(how.explains(error))
+            }
             Reply::TooLarge(how)
             | Reply::UsedUp(how)
             | Reply::PositionRefused(how)
-            | Reply::Unexpected(how, _) => Err(Error::transient(how)),
+            | Reply::Unexpected(how, _) => Err(Error::transient(how.to_string())),
         }
     }
 
@@ -238,7 +237,7 @@ impl Looker<'_> {
                 &job.key,
                 job.event_time,
                 false,
-                job.filters,
+                &job.filters,
             ),
             workset: Workset::new(&job.table),
             mode: DedupMode::of(endpoint, &StreamState::default(), &open, &job.pace),
@@ -336,7 +335,7 @@ mod tests {
                 headers: HeaderMap::new(),
                 body: Box::pin(body),
             };
-            let records = self.endpoint.list(slice).records;
+            let records = self.endpoint.list_of(slice).records;
             Ok((Reply::Answer(response), records))
         }
 
@@ -348,7 +347,7 @@ mod tests {
     /// The estimate of a stream that gives these answers.
     async fn estimate(
         endpoint: &'static Endpoint,
-        filters: &'static [Filter],
+        filters: &[Filter],
         count: Option<u64>,
         answers: &[Value],
     ) -> Estimate {
@@ -365,7 +364,7 @@ mod tests {
             event_time: false,
             expiring: Arc::new([]),
             at_once: false,
-            filters,
+            filters: filters.into(),
         };
         let now = "2026-01-02T00:00:00Z".parse().unwrap();
         let limits = Limits {

@@ -2,7 +2,6 @@
 
 use super::screen;
 use crate::{
-    app::endpoints,
     core::{
         mapping::{
             columns::ADDED,
@@ -12,7 +11,7 @@ use crate::{
         },
         protocol::endpoint::{Endpoint, TimeFilter},
     },
-    source::hunting::why_left,
+    source::{endpoints, hunting::why_left},
 };
 
 const HEAD: &str = "\
@@ -49,26 +48,23 @@ fn page() -> String {
 }
 
 fn section(page: &mut String, endpoint: &Endpoint) {
-    let Endpoint { stream, window, .. } = endpoint;
-    let path = if matches!(window.filter, TimeFilter::Kql(_)) {
+    let Endpoint { stream, list, .. } = endpoint;
+    let path = if matches!(list.filter, TimeFilter::Kql(_)) {
         "`runHuntingQuery`".to_owned()
     } else {
-        let more = window
-            .parameters
-            .iter()
-            .find(|(name, _)| *name == "$expand");
+        let more = list.parameters.iter().find(|(name, _)| *name == "$expand");
         let more = more.map_or(String::new(), |(name, value)| format!("?{name}={value}"));
-        format!("`{}{more}`", window.path)
+        format!("`{}{more}`", list.path)
     };
     page.extend([format!(
         "\n## {stream}\n\n{path} → `{}`\n\n| member | column | as |\n|---|---|---|\n",
         endpoint.table.name
     )]);
     rules(page, endpoint.rules, "");
-    if let Some(picks) = &endpoint.picks {
+    if let Some(picks) = &endpoint.from_list {
         picked(page, picks);
     }
-    for gather in endpoint.gathers {
+    for gather in endpoint.collect {
         let path = gather.path.join(".");
         page.extend([format!(
             "| `{path}` | `{}` | as well, each once |\n",
@@ -78,7 +74,7 @@ fn section(page: &mut String, endpoint: &Endpoint) {
     for (column, value) in endpoint.constants {
         page.extend([format!("| | `{column}` | always {value} |\n")]);
     }
-    if let Some(better) = &endpoint.picks.and_then(|picks| picks.better) {
+    if let Some(better) = &endpoint.from_list.and_then(|picks| picks.better) {
         page.extend([format!(
             "| `{}` | `{}` | instead, where its `{}` is the same user |\n",
             ["evidence", better.kind, better.value].join("."),

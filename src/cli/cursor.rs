@@ -18,6 +18,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     io::clock::{Clock, SharedClock},
+    source,
     status::{sentences, utc},
     storage::{DeadLetter, ETag, SaveError, Storage, dead_letter, sqlite::SqliteStorage},
 };
@@ -181,7 +182,9 @@ pub(super) async fn cursor(
 /// The key of a stream that exists, or has a state.
 async fn key(connection: &str, stream: &str, storage: &dyn Storage) -> Result<StreamKey> {
     let key = StreamKey::new(connection, stream);
-    let known: Vec<&str> = app::endpoints().map(|endpoint| endpoint.stream).collect();
+    let known: Vec<&str> = source::endpoints()
+        .map(|endpoint| endpoint.stream)
+        .collect();
     if known.contains(&stream) || storage.saved_text(&key).await?.is_some() {
         return Ok(key);
     }
@@ -272,7 +275,7 @@ async fn change_loaded(
 
 /// Drops the fingerprints that the stream goes by.
 async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
-    let endpoints = app::endpoints().filter(|endpoint| endpoint.stream == key.stream);
+    let endpoints = source::endpoints().filter(|endpoint| endpoint.stream == key.stream);
     for endpoint in endpoints {
         for set in dedupe::sets(&key.connection, endpoint.fingerprints) {
             storage.prune_fingerprints(&set, i64::MAX).await?;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{data_folder, run::once, screen, stop_on_signal};
 use crate::{
-    app::{App, FUNCTIONS, failed},
+    app::{App, Function, failed},
     config::{Environment, Mode, Settings},
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -143,7 +143,7 @@ pub(super) async fn demo(arguments: DemoArguments, clock: SharedClock) -> Result
          Nothing leaves this machine.",
         server.base_url
     ));
-    let reports = once(&app, FUNCTIONS, true, &stop).await;
+    let reports = once(&app, &Function::TIMERS, true, &stop).await;
     screen::line(screen::summary(&reports));
     screen::line(accounted_for(&reports));
     if let Some(error) = failed(&reports) {
@@ -168,7 +168,7 @@ async fn keep(app: &App, stop: &CancellationToken, clock: &dyn Clock) -> Result<
             () = clock.sleep(PULL_EVERY) => {}
             () = stop.cancelled() => return Ok(()),
         }
-        let reports = once(app, FUNCTIONS, true, stop).await;
+        let reports = once(app, &Function::TIMERS, true, stop).await;
         if stop.is_cancelled() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{run::once, screen};
 use crate::{
-    app::{self, App, PUSH, failed},
+    app::{self, App, Function, failed},
     config::Settings,
     core::mapping::batch::Batch,
     error::{Error, Result},
@@ -67,7 +67,7 @@ pub(super) async fn outbox(
 ) -> Result<()> {
     if let OutboxCommand::Retry = command {
         let app = App::build(settings, &clock)?;
-        let reports = once(&app, &[PUSH], true, &CancellationToken::new()).await;
+        let reports = once(&app, &[Function::Push], true, &CancellationToken::new()).await;
         screen::line(screen::summary(&reports));
         return failed(&reports).map_or(Ok(()), Err);
     }

@@ -4,9 +4,10 @@ mod arm;
 
 use super::screen;
 use crate::{
-    app::{RouteTable, endpoints},
+    app::RouteTable,
     config::{Route, Settings},
     error::{Error, Result},
+    source::endpoints,
 };
 
 const HUNTING: &str = "defender.hunting.";

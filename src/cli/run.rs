@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{screen, stop_on_signal};
 use crate::{
-    app::{App, FUNCTIONS, PUSH, RunOptions, failed, waiting},
+    app::{App, Function, RunOptions, failed, waiting},
     config::Settings,
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -44,13 +44,13 @@ pub(super) async fn run(
         settings.keep_connection(name)?;
     }
     let app = App::build(&settings, &clock)?;
-    let pulls = |function: &&'static str| app.jobs(function).next().is_some();
+    let pulls = |function: &Function| app.jobs_of(*function).next().is_some();
     if arguments.connection.is_some() && arguments.functions.is_empty() {
         // The outbox is everybody's.
         functions.retain(pulls);
     }
     // The push needs no connection; but whoever names nothing wants something pulled.
-    let pushes = arguments.functions.iter().any(|name| name == PUSH);
+    let pushes = !arguments.functions.is_empty() && functions.contains(&Function::Push);
     if !pushes && !functions.iter().any(pulls) {
         return Err(Error::config(
             "no connection is configured: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD` in \
@@ -69,29 +69,17 @@ pub(super) async fn run(
     waiting(&reports, app.parts()).await.map_or(Ok(()), Err)
 }
 
-fn functions(named: &[String]) -> Result<Vec<&'static str>> {
+fn functions(named: &[String]) -> Result<Vec<Function>> {
     if named.is_empty() {
-        return Ok(FUNCTIONS.to_vec());
+        return Ok(Function::TIMERS.to_vec());
     }
-    let find = |name: &String| {
-        FUNCTIONS
-            .iter()
-            .find(|function| *function == name)
-            .copied()
-            .ok_or_else(|| {
-                Error::config(format!(
-                    "there is no function `{name}`; there are {}",
-                    FUNCTIONS.join(", ")
-                ))
-            })
-    };
-    named.iter().map(find).collect()
+    named.iter().map(|name| Function::timer(name)).collect()
 }
 
 /// All streams of the functions, once.
 pub(super) async fn once(
     app: &App,
-    functions: &[&'static str],
+    functions: &[Function],
     at_once: bool,
     stop: &CancellationToken,
 ) -> Vec<Report> {
@@ -103,14 +91,14 @@ pub(super) async fn once(
     };
     let mut reports = Vec::new();
     for function in functions {
-        reports.extend(app.run(function, &options).await);
+        reports.extend(app.run(*function, &options).await);
     }
     reports
 }
 
 async fn watch(
     app: &App,
-    functions: &[&'static str],
+    functions: &[Function],
     stop: &CancellationToken,
     clock: &dyn Clock,
 ) -> Result<()> {
@@ -125,7 +113,7 @@ async fn watch(
     };
     while !stop.is_cancelled() {
         for function in functions {
-            app.run(function, &options).await;
+            app.run(*function, &options).await;
         }
         tokio::select! {
             () = clock.sleep(LOOK) => {}

@@ -32,12 +32,16 @@ pub(super) fn complain(text: &str) {
 
 /// Says what ended the program, and who must act.
 pub(super) fn error(error: &Error) {
-    let whose = match error.kind() {
+    complain(&format!("{}: {error}", whose(error.kind())));
+}
+
+/// Who must act, in front of an error.
+fn whose(kind: Kind) -> &'static str {
+    match kind {
         Kind::Config => "error",
         Kind::Transient => "error (it may pass by itself)",
-        Kind::Contract => "error (please report it)",
-    };
-    complain(&format!("{whose}: {error}"));
+        Kind::Contract => "error (if no proxy answers in the service's place, update this program)",
+    }
 }
 
 /// One line per stream: it moves on a terminal, and is printed once elsewhere.
@@ -240,4 +244,17 @@ pub(super) fn rows(columns: &[String], rows: Vec<Vec<Option<String>>>) -> String
         table.add_row(row.into_iter().map(Option::unwrap_or_default));
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_must_act_is_never_told_to_report_what_a_service_does() {
+        for kind in [Kind::Config, Kind::Transient, Kind::Contract] {
+            assert!(!whose(kind).contains("report"), "{kind}");
+        }
+        assert!(whose(Kind::Contract).contains("update"));
+    }
 }

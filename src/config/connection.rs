@@ -20,6 +20,7 @@ use super::{
     reader::{Problems, Read, Reader},
     values,
 };
+use crate::core::protocol::{choice::Choices, source_kind::SourceKind};
 
 /// The name of the one connection of the flat settings.
 pub const DEFAULT_CONNECTION: &str = "default";
@@ -32,8 +33,10 @@ const MAX_NAME: usize = 63;
 pub struct Connection {
     /// Its name: lower case letters, digits and `-`.
     pub name: String,
-    /// What is pulled, and how.
+    /// Where it is pulled from, and how.
     pub source: Source,
+    /// What is pulled.
+    pub choices: Choices,
     /// How often and how far its streams are read.
     pub paces: Paces,
 }
@@ -47,26 +50,46 @@ pub enum Source {
     Defender(DefenderSettings),
 }
 
-/// What a connection may be to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ConnectionKind {
-    Eset,
-    Defender,
-}
-
-const KINDS: &[(&str, ConnectionKind)] = &[
-    ("eset", ConnectionKind::Eset),
-    ("defender", ConnectionKind::Defender),
-];
-
 /// The secrets of connections, by their flat names.
 const ESET_PASSWORD: &str = "ESET_PASSWORD";
 const DEFENDER_SECRET: &str = "DEFENDER_CLIENT_SECRET";
 
+impl Source {
+    /// One match: the settings of a source that the reader stands for, if somebody wants one. `entry` is
+    /// the element of `CONNECTIONS`, if it is one.
+    fn read(
+        kind: SourceKind,
+        reader: &mut Reader<'_>,
+        entry: Option<&ConnectionEntry>,
+    ) -> Option<Read<(Self, Choices)>> {
+        match kind {
+            SourceKind::Eset => (entry.is_some() || EsetSettings::wanted(reader)).then(|| {
+                let read = EsetSettings::read(reader, |reader| password(reader, entry));
+                read.map(|(settings, choices)| (Self::Eset(settings), choices))
+            }),
+            SourceKind::Defender => {
+                (entry.is_some() || DefenderSettings::wanted(reader)).then(|| {
+                    let read =
+                        DefenderSettings::read(reader, |reader| client_secret(reader, entry));
+                    read.map(|(settings, choices)| (Self::Defender(settings), choices))
+                })
+            }
+        }
+    }
+
+    /// Which source it is.
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Self::Eset(_) => SourceKind::Eset,
+            Self::Defender(_) => SourceKind::Defender,
+        }
+    }
+}
+
 /// An element of `CONNECTIONS`.
 struct ConnectionEntry {
     name: String,
-    kind: ConnectionKind,
+    kind: SourceKind,
     every: Option<Duration>,
     own: BTreeMap<String, String>,
 }
@@ -75,38 +98,19 @@ struct ConnectionEntry {
 pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Connection> {
     let mut reader = Reader::new(environment, noted);
     if !reader.is_set("CONNECTIONS") {
-        let wants = (
-            EsetSettings::wanted(&reader),
-            DefenderSettings::wanted(&reader),
-        );
-        if wants == (false, false) {
+        let wanted = SourceKind::ALL.map(|kind| Source::read(kind, &mut reader, None));
+        if wanted.iter().all(Option::is_none) {
             return Vec::new();
         }
         let paces = Paces::read(&mut reader, environment, None, &BTreeMap::new());
-        let mut sources = Vec::new();
-        if wants.0 {
-            let eset = EsetSettings::read(&mut reader, |reader| {
-                match reader.secret(ESET_PASSWORD)? {
-                    Some(password) => Ok(SecretSource::Given(password)),
-                    None if reader.is_set("KEY_VAULT_URL") => {
-                        Ok(SecretSource::in_vault(ESET_PASSWORD, None))
-                    }
-                    None => Err(reader.missing(ESET_PASSWORD)),
-                }
-            });
-            sources.extend(eset.map(Source::Eset));
-        }
-        if wants.1 {
-            let defender =
-                DefenderSettings::read(&mut reader, |reader| client_secret(reader, None));
-            sources.extend(defender.map(Source::Defender));
-        }
-        let connection = |source| Connection {
+        let connection = |(source, choices)| Connection {
             name: DEFAULT_CONNECTION.to_owned(),
             source,
+            choices,
             paces: paces.clone(),
         };
-        return sources.into_iter().map(connection).collect();
+        let read = wanted.into_iter().flatten().flatten();
+        return read.map(connection).collect();
     }
 
     let list = reader.required("CONNECTIONS", |text| {
@@ -132,26 +136,12 @@ pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Conne
         }
         names_so_far.push(entry.name.clone());
         let paces = Paces::read(&mut reader, environment, entry.every, &entry.own);
-        let source = match entry.kind {
-            ConnectionKind::Eset => {
-                let own_login = entry.own.contains_key("ESET_LOGIN");
-                EsetSettings::read(&mut reader, |reader| {
-                    password(reader, &entry.name, own_login)
-                })
-                .map(Source::Eset)
-            }
-            ConnectionKind::Defender => {
-                let own_app = entry.own.contains_key("DEFENDER_CLIENT_ID");
-                DefenderSettings::read(&mut reader, |reader| {
-                    client_secret(reader, Some((&entry.name, own_app)))
-                })
-                .map(Source::Defender)
-            }
-        };
-        if let Ok(source) = source {
+        let source = Source::read(entry.kind, &mut reader, Some(&entry));
+        if let Some(Ok((source, choices))) = source {
             connections.push(Connection {
-                name: entry.name.clone(),
+                name: entry.name,
                 source,
+                choices,
                 paces,
             });
         }
@@ -177,11 +167,11 @@ fn secret_name(connection: &str, setting: &str) -> String {
 /// of a connection's own has a secret of its own.
 fn client_secret(
     reader: &mut Reader<'_>,
-    connection: Option<(&str, bool)>,
+    entry: Option<&ConnectionEntry>,
 ) -> Read<Option<SecretSource>> {
-    let own_app = connection.is_some_and(|(_, own_app)| own_app);
-    if let Some((name, _)) = connection
-        && let Some(secret) = reader.secret(&secret_name(name, DEFENDER_SECRET))?
+    let own_app = entry.is_some_and(|entry| entry.own.contains_key("DEFENDER_CLIENT_ID"));
+    if let Some(entry) = entry
+        && let Some(secret) = reader.secret(&secret_name(&entry.name, DEFENDER_SECRET))?
     {
         return Ok(Some(SecretSource::Given(secret)));
     }
@@ -191,29 +181,37 @@ fn client_secret(
     let is_app =
         reader.is_set("DEFENDER_CLIENT_ID") && !reader.is_set("DEFENDER_CLIENT_CERTIFICATE_PATH");
     if is_app && reader.is_set("KEY_VAULT_URL") {
-        let own = connection.filter(|_| own_app).map(|(name, _)| name);
+        let own = entry.filter(|_| own_app).map(|entry| &*entry.name);
         return Ok(Some(SecretSource::in_vault(DEFENDER_SECRET, own)));
     }
     Ok(None)
 }
 
 /// A login of its own with a password of somebody else would lock an account.
-fn password(reader: &mut Reader<'_>, connection: &str, own_login: bool) -> Read<SecretSource> {
-    let name = secret_name(connection, ESET_PASSWORD);
-    if let Some(password) = reader.secret(&name)? {
+fn password(reader: &mut Reader<'_>, entry: Option<&ConnectionEntry>) -> Read<SecretSource> {
+    let own = entry.map(|entry| secret_name(&entry.name, ESET_PASSWORD));
+    if let Some(name) = &own
+        && let Some(password) = reader.secret(name)?
+    {
         return Ok(SecretSource::Given(password));
     }
-    if !own_login && let Some(password) = reader.secret(ESET_PASSWORD)? {
+    let own_login = entry.filter(|entry| entry.own.contains_key("ESET_LOGIN"));
+    if own_login.is_none()
+        && let Some(password) = reader.secret(ESET_PASSWORD)?
+    {
         return Ok(SecretSource::Given(password));
     }
     if reader.is_set("KEY_VAULT_URL") {
-        let own = own_login.then_some(connection);
+        let own = own_login.map(|entry| &*entry.name);
         return Ok(SecretSource::in_vault(ESET_PASSWORD, own));
     }
-    Err(reader.problem(
-        &name,
-        "is not set: password of the connection's ESET API user",
-    ))
+    Err(match own {
+        None => reader.missing(ESET_PASSWORD),
+        Some(name) => reader.problem(
+            &name,
+            "is not set: password of the connection's ESET API user",
+        ),
+    })
 }
 
 fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<ConnectionEntry> {
@@ -240,9 +238,12 @@ fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<Connectio
         )));
     }
     let source = object.get("source").and_then(Value::as_str);
-    let kind = KINDS.iter().find(|(name, _)| source == Some(*name));
+    let kind = SourceKind::ALL
+        .into_iter()
+        .find(|kind| source == Some(kind.word()));
     if kind.is_none() {
-        result = Err(wrong("`source` must be `eset` or `defender`".to_owned()));
+        let words = SourceKind::ALL.map(|kind| format!("`{}`", kind.word()));
+        result = Err(wrong(format!("`source` must be {}", words.join(" or "))));
     }
     let every = match object.get("every") {
         None => Ok(None),
@@ -259,7 +260,7 @@ fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<Connectio
     result?;
     Ok(ConnectionEntry {
         name: name.to_owned(),
-        kind: kind.map_or(ConnectionKind::Eset, |(_, kind)| *kind),
+        kind: kind.unwrap_or(SourceKind::Eset),
         every: every?,
         own: own?,
     })

@@ -1,12 +1,13 @@
 //! The settings of a Defender connection.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::path::PathBuf;
 
 use super::{
     azure::{self, SecretSource},
     reader::{Read, Reader},
     values,
 };
+use crate::core::protocol::choice::Choices;
 
 /// Where Defender for Endpoint and Defender XDR answer, and Microsoft Graph, in the public cloud.
 const API_URL: &str = "https://api.security.microsoft.com";
@@ -29,15 +30,27 @@ const HOSTS: &[(&str, &str)] = &[
     ("dod", "https://api-gov.securitycenter.microsoft.us"),
 ];
 
-const STREAMS: &[(&str, DefenderStream)] = &[
-    ("machines", DefenderStream::Machines),
-    ("vulnerabilities", DefenderStream::Vulnerabilities),
-    (
-        "software-vulnerabilities",
-        DefenderStream::SoftwareVulnerabilities,
-    ),
-    ("alerts", DefenderStream::Alerts),
-    ("incidents", DefenderStream::Incidents),
+const STREAMS: &[(&str, &str)] = &[
+    ("machines", "machines"),
+    ("vulnerabilities", "vulnerabilities"),
+    ("software-vulnerabilities", "software-vulnerabilities"),
+    ("alerts", "alerts"),
+    ("incidents", "incidents"),
+];
+
+/// Settings of two words, the default first.
+const EITHER_OR: &[(&str, [&str; 2])] = &[
+    ("DEFENDER_ALERTS_API", ["graph", "mde"]),
+    ("DEFENDER_INCIDENTS_API", ["graph", "xdr"]),
+];
+
+/// Settings of yes or no. By default none of them says yes: Sentinel's own alerts come from Sentinel, and
+/// incidents from Graph without their alerts.
+const FLAGS: &[&str] = &[
+    "DEFENDER_IGNORE_RESOLVED_INCIDENTS",
+    "DEFENDER_SENTINEL_ALERTS",
+    "DEFENDER_INCIDENT_ALERTS",
+    "DEFENDER_ENDPOINT_ONLY",
 ];
 
 const SEVERITIES: &[(&str, &str)] = &[
@@ -47,56 +60,8 @@ const SEVERITIES: &[(&str, &str)] = &[
     ("critical", "Critical"),
 ];
 
-/// What is pulled beside the hunting tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DefenderStream {
-    /// Devices.
-    Machines,
-    /// Vulnerabilities by device and software, and what is known of them.
-    Vulnerabilities,
-    /// Software vulnerabilities by device, with their changes.
-    SoftwareVulnerabilities,
-    /// Alerts.
-    Alerts,
-    /// Incidents.
-    Incidents,
-}
-
-impl DefenderStream {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Machines,
-        Self::Vulnerabilities,
-        Self::SoftwareVulnerabilities,
-        Self::Alerts,
-        Self::Incidents,
-    ];
-}
-
-/// Which API brings alerts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AlertsApi {
-    /// Microsoft Graph: those of all products.
-    Graph,
-    /// Defender for Endpoint.
-    Mde,
-}
-
-/// Which API brings incidents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IncidentsApi {
-    /// Microsoft Graph.
-    Graph,
-    /// Defender XDR.
-    Xdr,
-}
-
 /// How one Defender tenant is read.
 #[derive(Debug, Clone)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a setting of its own"
-)]
 pub struct DefenderSettings {
     /// `DEFENDER_TENANT_ID`. Required.
     pub tenant_id: String,
@@ -113,24 +78,8 @@ pub struct DefenderSettings {
     pub api_scope: String,
     /// `GRAPH_URL`.
     pub graph_url: String,
-    /// `DEFENDER_STREAMS`; machines, alerts and incidents by default, and empty when it is `none`.
-    pub streams: BTreeSet<DefenderStream>,
-    /// `DEFENDER_HUNTING_TABLES`, as they were written; none by default.
-    pub hunting_tables: Vec<String>,
     /// `DEFENDER_VULNERABILITY_SEVERITIES`, as the API spells them; empty means all.
     pub severities: Vec<String>,
-    /// `DEFENDER_IGNORE_RESOLVED_INCIDENTS`, no by default.
-    pub ignore_resolved: bool,
-    /// `DEFENDER_SENTINEL_ALERTS`, no by default: they come from Sentinel itself.
-    pub sentinel_alerts: bool,
-    /// `DEFENDER_INCIDENT_ALERTS`, no by default: incidents from Graph bring their alerts along.
-    pub incident_alerts: bool,
-    /// `DEFENDER_ENDPOINT_ONLY`, no by default.
-    pub endpoint_only: bool,
-    /// `DEFENDER_ALERTS_API`, `graph` by default.
-    pub alerts_api: AlertsApi,
-    /// `DEFENDER_INCIDENTS_API`, `graph` by default.
-    pub incidents_api: IncidentsApi,
 }
 
 impl DefenderSettings {
@@ -173,11 +122,13 @@ impl DefenderSettings {
         format!("{resource}/.default")
     }
 
-    /// Reads everything before it gives up, so that all problems are noted.
+    /// Reads everything before it gives up, so that all problems are noted. Choices are `DEFENDER_STREAMS`,
+    /// machines, alerts and incidents by default and none when it is `none`; `DEFENDER_HUNTING_TABLES` as
+    /// they were written, none by default; and the settings of two words.
     pub(super) fn read(
         reader: &mut Reader<'_>,
         secret: impl FnOnce(&mut Reader<'_>) -> Read<Option<SecretSource>>,
-    ) -> Read<Self> {
+    ) -> Read<(Self, Choices)> {
         let tenant_id = reader.required("DEFENDER_TENANT_ID", azure::tenant);
         let client_id = reader.optional("DEFENDER_CLIENT_ID", azure::client);
         let client_secret = secret(reader);
@@ -185,38 +136,10 @@ impl DefenderSettings {
         let api_url = reader.or("DEFENDER_API_URL", API_URL.to_owned(), host);
         let api_scope = reader.or("DEFENDER_API_SCOPE", API_SCOPE.to_owned(), values::text);
         let graph_url = reader.or("GRAPH_URL", GRAPH_URL.to_owned(), values::url);
-        let usual = [
-            DefenderStream::Machines,
-            DefenderStream::Alerts,
-            DefenderStream::Incidents,
-        ];
-        let streams = reader.or("DEFENDER_STREAMS", usual.into(), |list| {
-            if list.eq_ignore_ascii_case("none") {
-                return Ok(BTreeSet::new());
-            }
-            each(list, values::one_of(STREAMS)).map(BTreeSet::from_iter)
-        });
-        let hunting_tables = reader.or("DEFENDER_HUNTING_TABLES", Vec::new(), |list| {
-            each(list, values::text)
-        });
         let severities = reader.or("DEFENDER_VULNERABILITY_SEVERITIES", Vec::new(), |list| {
             each(list, values::one_of(SEVERITIES))
         });
-        let flag = |reader: &mut Reader<'_>, name: &str| reader.or(name, false, values::yes_or_no);
-        let ignore_resolved = flag(reader, "DEFENDER_IGNORE_RESOLVED_INCIDENTS");
-        let sentinel_alerts = flag(reader, "DEFENDER_SENTINEL_ALERTS");
-        let incident_alerts = flag(reader, "DEFENDER_INCIDENT_ALERTS");
-        let endpoint_only = flag(reader, "DEFENDER_ENDPOINT_ONLY");
-        let alerts_api = reader.or(
-            "DEFENDER_ALERTS_API",
-            AlertsApi::Graph,
-            values::one_of(&[("graph", AlertsApi::Graph), ("mde", AlertsApi::Mde)]),
-        );
-        let incidents_api = reader.or(
-            "DEFENDER_INCIDENTS_API",
-            IncidentsApi::Graph,
-            values::one_of(&[("graph", IncidentsApi::Graph), ("xdr", IncidentsApi::Xdr)]),
-        );
+        let choices = choices(reader);
 
         let (client_id, client_secret) = (client_id?, client_secret?);
         let client_certificate = client_certificate?;
@@ -224,7 +147,7 @@ impl DefenderSettings {
         if has_proof && client_id.is_none() {
             return Err(reader.missing("DEFENDER_CLIENT_ID"));
         }
-        Ok(Self {
+        let settings = Self {
             tenant_id: tenant_id?,
             client_id,
             client_secret,
@@ -232,17 +155,41 @@ impl DefenderSettings {
             api_url: api_url?,
             api_scope: api_scope?,
             graph_url: graph_url?,
-            streams: streams?,
-            hunting_tables: hunting_tables?,
             severities: severities?.into_iter().map(str::to_owned).collect(),
-            ignore_resolved: ignore_resolved?,
-            sentinel_alerts: sentinel_alerts?,
-            incident_alerts: incident_alerts?,
-            endpoint_only: endpoint_only?,
-            alerts_api: alerts_api?,
-            incidents_api: incidents_api?,
-        })
+        };
+        Ok((settings, choices?))
     }
+}
+
+fn choices(reader: &mut Reader<'_>) -> Read<Choices> {
+    let usual = vec!["machines", "alerts", "incidents"];
+    let streams = reader.or("DEFENDER_STREAMS", usual, |list| {
+        if list.eq_ignore_ascii_case("none") {
+            return Ok(Vec::new());
+        }
+        each(list, values::one_of(STREAMS))
+    });
+    let tables = reader.or("DEFENDER_HUNTING_TABLES", Vec::new(), |list| {
+        each(list, values::text)
+    });
+    let mut choices = Choices::default();
+    let mut wrong = None;
+    for name in FLAGS {
+        match reader.or(name, false, values::yes_or_no) {
+            Ok(flag) => choices.add(name, [if flag { "yes" } else { "no" }]),
+            Err(noted) => wrong = Some(noted),
+        }
+    }
+    for (name, words) in EITHER_OR {
+        let meant = words.map(|word| (word, word));
+        match reader.or(name, words[0], values::one_of(&meant)) {
+            Ok(word) => choices.add(name, [word]),
+            Err(noted) => wrong = Some(noted),
+        }
+    }
+    choices.add("DEFENDER_STREAMS", streams?);
+    choices.add("DEFENDER_HUNTING_TABLES", tables?);
+    wrong.map_or(Ok(choices), Err)
 }
 
 /// A list's elements, separated by commas.

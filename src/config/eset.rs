@@ -7,6 +7,7 @@ use super::{
     reader::{Noted, Read, Reader},
     values,
 };
+use crate::core::protocol::choice::Choices;
 
 /// Where ESET answers, unless a setting says otherwise.
 const URL_TEMPLATE: &str = "https://{region}.{domain}.eset.systems";
@@ -22,24 +23,28 @@ const REGIONS: &[(&str, Region)] = &[
     ("de", Region::De),
 ];
 
-const PRODUCTS: &[(&str, Product)] = &[
-    ("protect", Product::Protect),
-    ("inspect", Product::Inspect),
-    ("cloud-office", Product::CloudOffice),
+/// Products that write detections.
+const PRODUCTS: &[(&str, &str)] = &[
+    ("protect", "protect"),
+    ("inspect", "inspect"),
+    (CLOUD_OFFICE, CLOUD_OFFICE),
 ];
+
+const CLOUD_OFFICE: &str = "cloud-office";
 
 /// The stock connector has a flag for each product.
-const STOCK_FLAGS: &[(&str, Product)] = &[
-    ("EP_INSTANCE", Product::Protect),
-    ("EI_INSTANCE", Product::Inspect),
-    ("ECOS_INSTANCE", Product::CloudOffice),
+const STOCK_FLAGS: &[(&str, &str)] = &[
+    ("EP_INSTANCE", "protect"),
+    ("EI_INSTANCE", "inspect"),
+    ("ECOS_INSTANCE", CLOUD_OFFICE),
 ];
 
-const ENRICH: &[(&str, Enrich)] = &[
-    ("none", Enrich::None),
-    ("hosts", Enrich::Hosts),
-    ("details", Enrich::Details),
-    ("all", Enrich::All),
+/// Who wants everything wants each of the two.
+const ENRICH: &[(&str, &[&str])] = &[
+    ("none", &[]),
+    ("hosts", &["hosts"]),
+    ("details", &["details"]),
+    ("all", &["hosts", "details"]),
 ];
 
 /// A data centre. A tenant lives in exactly one.
@@ -57,36 +62,6 @@ impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(word(REGIONS, *self))
     }
-}
-
-/// A product that writes detections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Product {
-    /// ESET PROTECT.
-    Protect,
-    /// ESET Inspect.
-    Inspect,
-    /// ESET Cloud Office Security.
-    CloudOffice,
-}
-
-impl fmt::Display for Product {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(word(PRODUCTS, *self))
-    }
-}
-
-/// What is looked up for each detection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Enrich {
-    /// Nothing: the fewest calls.
-    None,
-    /// The names of the devices.
-    Hosts,
-    /// The full detection, which has more members than the list.
-    Details,
-    /// Both.
-    All,
 }
 
 fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
@@ -107,15 +82,10 @@ pub struct EsetSettings {
     /// `CONTOSO_ESET_PASSWORD`, or the flat one when the login is the flat one too. Required, or in the vault: as
     /// `contoso-eset-password`, or `eset-password`.
     pub password: SecretSource,
-    /// `ESET_PRODUCTS`, or the stock flags `EP_INSTANCE`, `EI_INSTANCE`, `ECOS_INSTANCE`; by
-    /// default ESET PROTECT. Never empty.
-    pub products: BTreeSet<Product>,
     /// `ESET_URL_TEMPLATE`; by default ESET's own hosts.
     pub url_template: String,
     /// `ESET_MAX_CALLS_PER_SECOND`, 9 by default.
     pub max_calls_per_second: NonZeroU32,
-    /// `ESET_ENRICH`, everything by default.
-    pub enrich: Enrich,
 }
 
 impl EsetSettings {
@@ -133,11 +103,13 @@ impl EsetSettings {
             .any(|name| reader.is_set(name))
     }
 
-    /// Reads everything before it gives up, so that all problems are noted.
+    /// Reads everything before it gives up, so that all problems are noted. Choices are `ESET_PRODUCTS`, or
+    /// the stock flags `EP_INSTANCE`, `EI_INSTANCE`, `ECOS_INSTANCE`, by default ESET PROTECT and never none;
+    /// and `ESET_ENRICH`, everything by default.
     pub(super) fn read(
         reader: &mut Reader<'_>,
         password: impl FnOnce(&mut Reader<'_>) -> Read<SecretSource>,
-    ) -> Read<Self> {
+    ) -> Read<(Self, Choices)> {
         let region = reader.required("ESET_REGION", values::one_of(REGIONS));
         let login = reader.required("ESET_LOGIN", values::text);
         let password = password(reader);
@@ -152,7 +124,11 @@ impl EsetSettings {
             CALLS_PER_SECOND,
             values::number(1, 1000),
         );
-        let enrich = reader.or("ESET_ENRICH", Enrich::All, values::one_of(ENRICH));
+        let enrich = reader.or(
+            "ESET_ENRICH",
+            &["hosts", "details"] as &[&str],
+            values::one_of(ENRICH),
+        );
 
         let (region, calls) = (region?, calls?);
         if calls > 10 {
@@ -161,19 +137,21 @@ impl EsetSettings {
                 "is more than the 10 calls a second that ESET allows",
             );
         }
-        Ok(Self {
+        let mut choices = Choices::default();
+        choices.add("ESET_PRODUCTS", offered_in(region, products?, reader)?);
+        choices.add("ESET_ENRICH", enrich?.iter().copied());
+        let settings = Self {
             region,
             login: login?,
             password: password?,
-            products: offered_in(region, products?, reader)?,
             url_template: url_template?,
             max_calls_per_second: NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN),
-            enrich: enrich?,
-        })
+        };
+        Ok((settings, choices))
     }
 }
 
-fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<Product>> {
+fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<&'static str>> {
     let parse = |list: &str| {
         list.split(',')
             .map(str::trim)
@@ -194,7 +172,7 @@ fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<Product>> {
         }
     }
     if !flagged {
-        products.insert(Product::Protect);
+        products.insert("protect");
     }
     not_empty("ESET_PRODUCTS", products, reader)
 }
@@ -202,10 +180,10 @@ fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<Product>> {
 /// Cloud Office detections don't exist in Japan; the other products needn't suffer from that.
 fn offered_in(
     region: Region,
-    mut products: BTreeSet<Product>,
+    mut products: BTreeSet<&'static str>,
     reader: &mut Reader<'_>,
-) -> Read<BTreeSet<Product>> {
-    if region == Region::Jpn && products.remove(&Product::CloudOffice) {
+) -> Read<BTreeSet<&'static str>> {
+    if region == Region::Jpn && products.remove(CLOUD_OFFICE) {
         let text = "names `cloud-office`, which ESET does not offer in the region `jpn`: remove it";
         if products.is_empty() {
             return Err(reader.problem("ESET_PRODUCTS", text));
@@ -217,9 +195,9 @@ fn offered_in(
 
 fn not_empty(
     name: &str,
-    products: BTreeSet<Product>,
+    products: BTreeSet<&'static str>,
     reader: &mut Reader<'_>,
-) -> Result<BTreeSet<Product>, Noted> {
+) -> Result<BTreeSet<&'static str>, Noted> {
     if products.is_empty() {
         return Err(reader.problem(
             name,

@@ -31,6 +31,11 @@ fn warnings(settings: &Settings) -> Vec<String> {
     settings.warnings.iter().map(ToString::to_string).collect()
 }
 
+/// The words of a setting in the one connection.
+fn words<'s>(settings: &'s Settings, setting: &str) -> Vec<&'s str> {
+    settings.connections[0].choices.words(setting).collect()
+}
+
 fn eset(settings: &Settings) -> &EsetSettings {
     let mut found = settings
         .connections
@@ -92,9 +97,9 @@ fn three_settings_make_a_connection() {
     assert_eq!(eset.region, Region::Eu);
     assert_eq!(eset.login, "api@example.com");
     assert_eq!(given(&eset.password), CANARY);
-    assert_eq!(eset.products, [Product::Protect].into());
+    assert_eq!(words(&settings, "ESET_PRODUCTS"), ["protect"]);
     assert_eq!(eset.max_calls_per_second.get(), 9);
-    assert_eq!(eset.enrich, Enrich::All);
+    assert_eq!(words(&settings, "ESET_ENRICH"), ["details", "hosts"]);
     assert_eq!(
         eset.base_url("incident-management"),
         "https://eu.incident-management.eset.systems"
@@ -113,10 +118,13 @@ fn every_setting_of_eset_is_read() {
         ("ESET_ENRICH", "hosts"),
     ]));
     let eset = eset(&settings);
-    assert_eq!(eset.products.len(), 3);
+    assert_eq!(
+        words(&settings, "ESET_PRODUCTS"),
+        ["cloud-office", "inspect", "protect"]
+    );
     assert_eq!(eset.base_url("iam"), "https://localhost:7443/eset/eu/iam");
     assert_eq!(eset.max_calls_per_second.get(), 2);
-    assert_eq!(eset.enrich, Enrich::Hosts);
+    assert_eq!(words(&settings, "ESET_ENRICH"), ["hosts"]);
 }
 
 #[test]
@@ -145,8 +153,8 @@ fn the_stock_names_are_understood() {
     );
     assert_eq!(given(&eset.password), CANARY);
     assert_eq!(
-        eset.products,
-        [Product::Inspect, Product::CloudOffice].into()
+        words(&settings, "ESET_PRODUCTS"),
+        ["cloud-office", "inspect"]
     );
     assert_eq!(
         settings.sink,
@@ -169,7 +177,7 @@ fn our_names_win_over_the_stock_ones() {
         ("ESET_PRODUCTS", "protect"),
     ]));
     assert_eq!(eset(&settings).login, "api@example.com");
-    assert_eq!(eset(&settings).products, [Product::Protect].into());
+    assert_eq!(words(&settings, "ESET_PRODUCTS"), ["protect"]);
 }
 
 #[test]
@@ -195,7 +203,7 @@ fn japan_has_no_cloud_office() {
         )
     };
     let settings = japan("protect,cloud-office").unwrap();
-    assert_eq!(eset(&settings).products, [Product::Protect].into());
+    assert_eq!(words(&settings, "ESET_PRODUCTS"), ["protect"]);
     assert!(warnings(&settings)[0].contains("not offer in the region `jpn`"));
     assert!(japan("cloud-office").is_err());
 }

@@ -5,25 +5,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures_util::stream;
 use http::{HeaderValue, Method, StatusCode, header};
-use tokio_util::sync::CancellationToken;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     clock::{SharedClock, timeout},
-    http::{Request, Response, SharedTransport, TransportError},
+    http::{Request, Response, TransportError},
     limiter::Limiter,
+    retry::{RetryBudget, Spent},
+    token::{Rejected, SharedTokens, same},
+    wire::Wire,
 };
 use crate::{
     core::protocol::{
         odata::{self, ErrorDialect, Refusal},
-        retry::{Action, Sent, action, backoff, retry_after},
+        retry::{Action, Sent, action, retry_after},
     },
-    error::{Error, Result},
+    error::{Attempt, Error, Result},
 };
+
+pub use super::retry::Limits;
 
 /// How long one exchange may take until its status is there. ESET answers 202 after 30 to 50 s.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -41,31 +44,6 @@ const PENDING_WAIT: Duration = Duration::from_secs(2);
 /// how long.
 const EMPTIES: u32 = 2;
 const EMPTY_WAIT: Duration = Duration::from_secs(2);
-
-/// A number in `0.0..1.0`, a new one each time.
-pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
-
-/// Until when, and unless what.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Nothing is begun after it, and no wait goes beyond it.
-    pub deadline: DateTime<Utc>,
-    /// The program has been asked to stop.
-    pub stop: CancellationToken,
-}
-
-/// Access tokens of one account.
-#[async_trait]
-pub trait Tokens: Send + Sync {
-    /// A token. One that the service has `refused` is replaced, once for all who hold it.
-    async fn bearer(&self, refused: Option<&str>, limits: &Limits) -> Result<Arc<str>>;
-
-    /// Another token than one that `lacks` a role, at most one in the run that these limits are
-    /// of; none when another one would say the same.
-    async fn with_roles(&self, _lacks: &str, _limits: &Limits) -> Option<Arc<str>> {
-        None
-    }
-}
 
 /// How a service wants to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,60 +95,52 @@ pub enum Reply {
     /// An answer with status 200, its body not read yet.
     Answer(Response),
     /// The page or delta token is refused; the text says how.
-    PositionRefused(String),
+    PositionRefused(Answered),
     /// The service says that it does not offer this.
-    NotOffered(String),
+    NotOffered(Answered),
     /// As if there were no such thing, without a word of the service that says so.
-    NotThere(String),
+    NotThere(Answered),
     /// The answer would be too much for the service, or for us: less has to be asked for.
-    TooLarge(String),
+    TooLarge(Answered),
     /// The tenant's share of the service is used up for now.
-    UsedUp(String),
+    UsedUp(Answered),
     /// The account may not see this, or the service wants an access token and was asked without.
-    Forbidden(String),
+    Forbidden(Answered),
     /// A status that nothing was agreed on for, with its answer.
-    Unexpected(String, Response),
+    Unexpected(Answered, Response),
 }
 
 /// Asks questions of one service for one account.
 #[derive(Clone)]
 pub struct ApiClient {
-    transport: SharedTransport,
-    clock: SharedClock,
-    random: Random,
+    wire: Wire,
     limiter: Arc<Limiter>,
-    tokens: Option<Arc<dyn Tokens>>,
+    /// Where access tokens come from, and for what scope.
+    tokens: Option<(SharedTokens, String)>,
 }
 
 impl ApiClient {
-    /// Asks through `transport`, without an access token.
-    pub fn new(
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-        limiter: Arc<Limiter>,
-    ) -> Self {
+    /// Asks through `wire`, without an access token.
+    pub fn new(wire: Wire, limiter: Arc<Limiter>) -> Self {
         Self {
-            transport,
-            clock,
-            random,
+            wire,
             limiter,
             tokens: None,
         }
     }
 
-    /// This client, with access tokens.
+    /// This client, with access tokens for `scope`.
     #[must_use]
-    pub fn with_tokens(&self, tokens: Arc<dyn Tokens>) -> Self {
+    pub fn with_tokens(&self, tokens: SharedTokens, scope: &str) -> Self {
         Self {
-            tokens: Some(tokens),
+            tokens: Some((tokens, scope.to_owned())),
             ..self.clone()
         }
     }
 
     /// The clock it goes by.
     pub fn clock(&self) -> &SharedClock {
-        &self.clock
+        &self.wire.clock
     }
 
     /// Asks until there is an answer.
@@ -179,36 +149,50 @@ impl ApiClient {
     /// `Transient` when the time or the attempts are used up, or the program is to stop; whatever
     /// the tokens failed with; `Config` when new tokens are refused as well.
     pub async fn ask(&self, question: &ApiRequest, limits: &Limits) -> Result<Reply> {
-        let began = self.clock.now();
-        let mut failures = 0;
-        let mut refused: Option<Arc<str>> = None;
+        let mut tries = Tries {
+            question,
+            limits,
+            budget: RetryBudget::new(
+                &*self.wire.clock,
+                &self.wire.random,
+                limits.deadline,
+                MAX_FAILURES + 1,
+            ),
+            status: None,
+        };
+        let mut refused: Option<SecretString> = None;
         let mut refusals = 0;
         let mut response_id: Option<HeaderValue> = None;
         let mut empties = 0;
-        let mut with_roles: Option<Arc<str>> = None;
+        let mut with_roles: Option<SecretString> = None;
         loop {
-            let token = match &self.tokens {
-                None => None,
-                Some(_) if with_roles.is_some() => with_roles.clone(),
-                Some(tokens) => Some(tokens.bearer(refused.as_deref(), limits).await?),
+            let token = match &with_roles {
+                Some(token) => Some(token.clone()),
+                None => {
+                    let rejected = refused.as_ref().map(Rejected::Refused);
+                    self.token(rejected, limits).await?
+                }
             };
-            self.turn(question, limits, began).await?;
-            let request = build(question, token.as_deref(), response_id.as_ref())?;
+            self.turn(&tries).await?;
+            let request = build(question, token.as_ref(), response_id.as_ref())?;
             let sent = Sent {
                 response_id: response_id.is_some(),
                 position: question.has_position,
             };
-            let exchange = self.transport.send(request);
-            let exchange = self.within(limits, question.manner.patience, exchange);
-            let (what, wait) = match exchange.await {
-                Err(error) if error.is_blocked() => {
-                    return Err(Error::from(error).context(place(question)));
-                }
+            tries.budget.attempt();
+            let exchange = self.wire.transport.send(request);
+            let exchange = self
+                .within(limits, question.manner.patience, exchange)
+                .await;
+            tries.status = exchange.as_ref().ok().map(|response| response.status);
+            let (what, wait) = match exchange {
+                Err(error) if error.is_blocked() => return Err(tries.failed(error.into())),
                 Err(error) => (error.to_string(), None),
                 Ok(response) => {
                     let (response, refusal) =
                         self.understood(question, response, sent, limits).await;
                     let what = with_warning(question, &response, refusal.what);
+                    let answered = || tries.answered(&what);
                     match refusal.action {
                         Action::Accept => return Ok(Reply::Answer(data(question, response))),
                         Action::Empty if empties == EMPTIES => {
@@ -217,31 +201,30 @@ impl ApiClient {
                         // Much hangs on it that there is nothing.
                         Action::Empty => {
                             empties += 1;
-                            self.pause(question, limits, began, EMPTY_WAIT, &what)
-                                .await?;
+                            self.pause(&tries, EMPTY_WAIT, &what).await?;
                             continue;
                         }
-                        Action::TooLarge => return Ok(Reply::TooLarge(what)),
-                        Action::UsedUp => return Ok(Reply::UsedUp(what)),
-                        Action::PositionRefused => return Ok(Reply::PositionRefused(what)),
-                        Action::NotOffered => return Ok(Reply::NotOffered(what)),
-                        Action::NotThere => return Ok(Reply::NotThere(what)),
+                        Action::TooLarge => return Ok(Reply::TooLarge(answered())),
+                        Action::UsedUp => return Ok(Reply::UsedUp(answered())),
+                        Action::PositionRefused => return Ok(Reply::PositionRefused(answered())),
+                        Action::NotOffered => return Ok(Reply::NotOffered(answered())),
+                        Action::NotThere => return Ok(Reply::NotThere(answered())),
                         // Consent may be younger than the token.
                         Action::Forbidden if refusal.lacks_role && with_roles.is_none() => {
-                            with_roles = self.with_roles(token.as_deref(), limits).await;
+                            with_roles = self.with_roles(token.as_ref(), limits).await;
                             if with_roles.is_none() {
-                                return Ok(Reply::Forbidden(what));
+                                return Ok(Reply::Forbidden(answered()));
                             }
                             continue;
                         }
-                        Action::Forbidden => return Ok(Reply::Forbidden(what)),
-                        Action::Unexpected => return Ok(Reply::Unexpected(what, response)),
+                        Action::Forbidden => return Ok(Reply::Forbidden(answered())),
+                        Action::Unexpected => return Ok(Reply::Unexpected(answered(), response)),
                         Action::Pending => {
                             // A later 202 may leave out the id, which is good all the same.
                             let id = response.headers.get("response-id").cloned();
                             response_id = id.or(response_id);
                             let wait = self.asked_for(&response).unwrap_or(PENDING_WAIT);
-                            self.pause(question, limits, began, wait, &what).await?;
+                            self.pause(&tries, wait, &what).await?;
                             continue;
                         }
                         Action::StartOver => {
@@ -249,7 +232,7 @@ impl ApiClient {
                             (what, None)
                         }
                         Action::Authorize if self.tokens.is_none() => {
-                            return Ok(Reply::Forbidden(what));
+                            return Ok(Reply::Forbidden(answered()));
                         }
                         Action::Authorize if refusals < NEW_TOKENS => {
                             tracing::debug!(question = question.name, "access token refused");
@@ -259,7 +242,9 @@ impl ApiClient {
                             continue;
                         }
                         Action::Authorize => {
-                            return Err(still_refused(question, &what));
+                            return Err(tries.failed(Error::config(format!(
+                                "{what} even with a new access token: check the account's rights"
+                            ))));
                         }
                         Action::Retry => {
                             let asked_for = self.asked_for(&response).or(refusal.wait);
@@ -268,13 +253,16 @@ impl ApiClient {
                     }
                 }
             };
-            failures += 1;
-            if failures > MAX_FAILURES {
-                return Err(self.given_up(question, began, &what, failures));
-            }
-            let wait = wait.unwrap_or_else(|| backoff(failures, (self.random)()));
-            tracing::debug!(question = question.name, %what, failures, ?wait, "asking again");
-            self.pause(question, limits, began, wait, &what).await?;
+            let wait = match tries.budget.failed(wait) {
+                Ok(wait) => wait,
+                Err(Spent::NoTime(wait)) => return Err(tries.no_time(&what, wait)),
+                Err(Spent::Often) => {
+                    let error = tries.failed(Error::transient(what));
+                    return Err(error.given_up("the next run goes on from here"));
+                }
+            };
+            tracing::debug!(question = question.name, %what, ?wait, "asking again");
+            self.pause(&tries, wait, &what).await?;
         }
     }
 
@@ -312,25 +300,36 @@ impl ApiClient {
         (response, refusal)
     }
 
-    async fn with_roles(&self, lacks: Option<&str>, limits: &Limits) -> Option<Arc<str>> {
-        self.tokens.as_ref()?.with_roles(lacks?, limits).await
+    async fn token(
+        &self,
+        rejected: Option<Rejected<'_>>,
+        limits: &Limits,
+    ) -> Result<Option<SecretString>> {
+        let Some((tokens, scope)) = &self.tokens else {
+            return Ok(None);
+        };
+        tokens.token(scope, rejected, limits).await.map(Some)
+    }
+
+    /// Another token than one that lacks a role, if there is one.
+    async fn with_roles(
+        &self,
+        lacks: Option<&SecretString>,
+        limits: &Limits,
+    ) -> Option<SecretString> {
+        let lacks = lacks?;
+        let other = self.token(Some(Rejected::LacksRole(lacks)), limits).await;
+        other.ok()?.filter(|other| !same(other, lacks))
     }
 
     /// Waits for the rate limit to let the question through, but not beyond the deadline.
-    async fn turn(
-        &self,
-        question: &ApiRequest,
-        limits: &Limits,
-        began: DateTime<Utc>,
-    ) -> Result<()> {
-        let left = (limits.deadline - self.clock.now())
-            .to_std()
-            .unwrap_or_default();
-        let turn = timeout(&*self.clock, left, self.limiter.ready());
+    async fn turn(&self, tries: &Tries<'_>) -> Result<()> {
+        let left = tries.limits.left(&*self.wire.clock);
+        let turn = timeout(&*self.wire.clock, left, self.limiter.ready());
         // A wait that was cut short is judged by the deadline.
         let turn = async { turn.await.unwrap_or_default() };
         let what = "its turn within the limit of calls a second";
-        self.wait(question, limits, began, what, turn).await
+        self.wait(tries, what, turn).await
     }
 
     /// The whole body of a small answer, within the limits that the question had.
@@ -342,7 +341,10 @@ impl ApiClient {
     ) -> Result<Bytes> {
         self.within(limits, EXCHANGE_TIMEOUT, response.whole_body())
             .await
-            .map_err(|error| Error::transient(format!("{}: {error}", place(question))))
+            .map_err(|error| {
+                let attempt = attempt(question, Some(StatusCode::OK));
+                Error::transient(error.to_string()).of(attempt)
+            })
     }
 
     async fn within<T>(
@@ -351,12 +353,10 @@ impl ApiClient {
         patience: Duration,
         work: impl Future<Output = std::result::Result<T, TransportError>>,
     ) -> std::result::Result<T, TransportError> {
-        let left = (limits.deadline - self.clock.now())
-            .to_std()
-            .unwrap_or_default();
+        let left = limits.left(&*self.wire.clock);
         let limit = left.min(patience);
         tokio::select! {
-            done = timeout(&*self.clock, limit, work) => {
+            done = timeout(&*self.wire.clock, limit, work) => {
                 done.unwrap_or_else(|_| Err(TransportError::new(format!(
                     "no answer within {} s", limit.as_secs()
                 ))))
@@ -368,41 +368,25 @@ impl ApiClient {
     fn asked_for(&self, response: &Response) -> Option<Duration> {
         response
             .header("retry-after")
-            .and_then(|value| retry_after(value, self.clock.now()))
+            .and_then(|value| retry_after(value, self.wire.clock.now()))
     }
 
     /// Waits, unless the wait would go beyond the deadline: then there is no sense in it.
-    async fn pause(
-        &self,
-        question: &ApiRequest,
-        limits: &Limits,
-        began: DateTime<Utc>,
-        wait: Duration,
-        what: &str,
-    ) -> Result<()> {
-        let left = (limits.deadline - self.clock.now())
-            .to_std()
-            .unwrap_or_default();
-        if wait >= left {
-            return Err(Error::transient(format!(
-                "{}: {what}, and {} s more do not fit this run; the next one goes on from here",
-                place(question),
-                wait.as_secs()
-            )));
+    async fn pause(&self, tries: &Tries<'_>, wait: Duration, what: &str) -> Result<()> {
+        if tries.budget.fits(wait).is_err() {
+            return Err(tries.no_time(what, wait));
         }
-        let next_try = self.clock.sleep(wait);
-        self.wait(question, limits, began, "the next try", next_try)
-            .await
+        let next_try = self.wire.clock.sleep(wait);
+        self.wait(tries, "the next try", next_try).await
     }
 
     async fn wait(
         &self,
-        question: &ApiRequest,
-        limits: &Limits,
-        began: DateTime<Utc>,
+        tries: &Tries<'_>,
         what: &str,
         future: impl Future<Output = ()>,
     ) -> Result<()> {
+        let limits = tries.limits;
         tokio::select! {
             () = future => {}
             () = limits.stop.cancelled() => {}
@@ -412,38 +396,99 @@ impl ApiClient {
                 "asked to stop; the next run goes on from here",
             ));
         }
-        if self.clock.now() >= limits.deadline {
-            let seconds = (self.clock.now() - began).num_seconds();
-            return Err(Error::transient(format!(
-                "{}: out of time after {seconds} s, waiting for {what}; the next run goes on from here",
-                place(question)
-            )));
+        if self.wire.clock.now() >= limits.deadline {
+            let seconds = tries.budget.elapsed().as_secs();
+            return Err(tries.failed(Error::transient(format!(
+                "out of time after {seconds} s, waiting for {what}; the next run goes on from here"
+            ))));
         }
         Ok(())
     }
+}
 
-    fn given_up(
-        &self,
-        question: &ApiRequest,
-        began: DateTime<Utc>,
-        what: &str,
-        times: u32,
-    ) -> Error {
-        let seconds = (self.clock.now() - began).num_seconds();
-        Error::transient(format!(
-            "{}: {what} ({times} attempts in {seconds} s); the next run goes on from here",
-            place(question)
-        ))
+/// A question that is being asked.
+struct Tries<'a> {
+    question: &'a ApiRequest,
+    limits: &'a Limits,
+    budget: RetryBudget<'a>,
+    /// The status of the last answer.
+    status: Option<StatusCode>,
+}
+
+impl Tries<'_> {
+    fn failed(&self, error: Error) -> Error {
+        let attempt = attempt(self.question, self.status);
+        self.budget.counted(error.of(attempt))
+    }
+
+    fn no_time(&self, what: &str, wait: Duration) -> Error {
+        self.failed(Error::transient(what)).without_time_for(wait)
+    }
+
+    fn answered(&self, what: &str) -> Answered {
+        let attempt = Attempt {
+            name: None,
+            attempts: self.budget.attempts(),
+            elapsed: self.budget.elapsed(),
+            ..attempt(self.question, self.status)
+        };
+        Answered {
+            what: what.to_owned(),
+            attempt: Some(Box::new(attempt)),
+        }
     }
 }
 
-/// `eset.detections: GET /v1/detections`: no host, which may be a proxy's, and no query, which may
-/// hold tokens.
-pub fn place(question: &ApiRequest) -> String {
+/// An answer to go no further with: its meaning in words, and the request behind it.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    what: String,
+    attempt: Option<Box<Attempt>>,
+}
+
+impl Answered {
+    /// An error that was made of this answer.
+    pub fn explains(self, error: Error) -> Error {
+        match self.attempt {
+            Some(attempt) => error.of(*attempt),
+            None => error,
+        }
+    }
+}
+
+impl std::fmt::Display for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<String> for Answered {
+    /// What is known without a request.
+    fn from(what: String) -> Self {
+        Self {
+            what,
+            attempt: None,
+        }
+    }
+}
+
+/// A question that was sent once: no host, which may be a proxy's, and no query, which may hold
+/// tokens.
+fn attempt(question: &ApiRequest, status: Option<StatusCode>) -> Attempt {
     let path = question.url.split_once("://").map_or("", |(_, rest)| rest);
     let path = path.find('/').and_then(|at| path.get(at..)).unwrap_or("/");
     let path = path.split('?').next().unwrap_or_default();
-    format!("{}: {} {path}", question.name, question.method)
+    Attempt {
+        name: Some(question.name.clone()),
+        status,
+        ..Attempt::new(question.method.clone(), path)
+    }
+}
+
+/// `eset.detections: GET /v1/detections`.
+pub fn place(question: &ApiRequest) -> String {
+    let attempt = attempt(question, None);
+    format!("{}: {} {}", question.name, attempt.method, attempt.place)
 }
 
 /// The host of a question's URL.
@@ -452,14 +497,6 @@ fn host(question: &ApiRequest) -> &str {
     let host = rest.split(['/', '?']).next().unwrap_or_default();
     // A name and a password may stand in front of it.
     host.rsplit('@').next().unwrap_or_default()
-}
-
-/// The error of new tokens that are refused as well.
-fn still_refused(question: &ApiRequest, what: &str) -> Error {
-    Error::config(format!(
-        "{}: {what} even with a new access token: check the account's rights",
-        place(question)
-    ))
 }
 
 /// The answer; in place of a web page one whose body can't be read: a parser's words about its first
@@ -516,7 +553,7 @@ fn with_warning(question: &ApiRequest, response: &Response, what: String) -> Str
 
 fn build(
     question: &ApiRequest,
-    token: Option<&str>,
+    token: Option<&SecretString>,
     response_id: Option<&HeaderValue>,
 ) -> Result<Request> {
     let mut request = http::Request::builder()
@@ -527,10 +564,11 @@ fn build(
         request = request.header(*name, *value);
     }
     if let Some(token) = token {
-        let bearer = HeaderValue::try_from(format!("Bearer {token}")).map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
+        let bearer =
+            HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
         let bearer = bearer.map_err(|_| {
             Error::contract(format!(
                 "{}: the access token is no header value",

@@ -1,9 +1,12 @@
+use async_trait::async_trait;
+
 use super::*;
 use crate::{
     error::Kind,
     io::{
         clock::Clock,
         script::{Peer, Step, start},
+        token::TokenSource,
     },
 };
 
@@ -22,9 +25,20 @@ fn question() -> ApiRequest {
 struct Numbered;
 
 #[async_trait]
-impl Tokens for Numbered {
-    async fn bearer(&self, refused: Option<&str>, _: &Limits) -> Result<Arc<str>> {
-        let last: u32 = refused.map_or(0, |token| token.trim_start_matches('t').parse().unwrap());
+impl TokenSource for Numbered {
+    async fn token(
+        &self,
+        _: &str,
+        rejected: Option<Rejected<'_>>,
+        _: &Limits,
+    ) -> Result<SecretString> {
+        let last: u32 = match rejected {
+            None => 0,
+            Some(Rejected::Refused(token) | Rejected::LacksRole(token)) => {
+                let number = token.expose_secret().trim_start_matches('t');
+                number.parse().unwrap()
+            }
+        };
         Ok(format!("t{}", last + 1).into())
     }
 }
@@ -38,7 +52,7 @@ async fn body_of(reply: Reply) -> String {
 
 /// The error of a question, which must not give away where and with what it was asked.
 async fn error_of(peer: &Arc<Peer>, limits: &Limits) -> Error {
-    let asker = peer.asker().with_tokens(Arc::new(Numbered));
+    let asker = peer.asker().with_tokens(Arc::new(Numbered), "");
     let Err(error) = asker.ask(&question(), limits).await else {
         panic!("an error");
     };
@@ -63,7 +77,7 @@ async fn a_pending_answer_is_asked_for_again_as_it_was_with_the_response_id() {
             Step::ok("done"),
         ],
     );
-    let asker = peer.asker().with_tokens(Arc::new(Numbered));
+    let asker = peer.asker().with_tokens(Arc::new(Numbered), "");
     let mut post = question();
     post.method = Method::POST;
     post.body = Some(("application/json", "{}".into()));
@@ -212,7 +226,7 @@ async fn a_body_that_never_ends_ends_with_a_stop() {
 #[tokio::test]
 async fn a_refused_token_is_replaced_twice_and_then_the_rights_are_wrong() {
     let peer = Peer::new([], [Step::status(401), Step::status(401), Step::ok("done")]);
-    let asker = peer.asker().with_tokens(Arc::new(Numbered));
+    let asker = peer.asker().with_tokens(Arc::new(Numbered), "");
     let reply = asker.ask(&question(), &peer.limits(240)).await.unwrap();
     assert_eq!(body_of(reply).await, "done");
 
@@ -286,14 +300,18 @@ fn a_question_shows_neither_host_nor_query_nor_body() {
 struct Consented;
 
 #[async_trait]
-impl Tokens for Consented {
-    async fn bearer(&self, _: Option<&str>, _: &Limits) -> Result<Arc<str>> {
-        Ok("t1".into())
-    }
-
-    async fn with_roles(&self, lacks: &str, _: &Limits) -> Option<Arc<str>> {
-        assert_eq!(lacks, "t1");
-        Some("t2".into())
+impl TokenSource for Consented {
+    async fn token(
+        &self,
+        _: &str,
+        rejected: Option<Rejected<'_>>,
+        _: &Limits,
+    ) -> Result<SecretString> {
+        let Some(Rejected::LacksRole(lacks)) = rejected else {
+            return Ok("t1".into());
+        };
+        assert_eq!(lacks.expose_secret(), "t1");
+        Ok("t2".into())
     }
 }
 
@@ -307,7 +325,7 @@ async fn a_missing_role_is_believed_when_a_new_token_lacks_it_too() {
     let mut question = question();
     question.manner.asks = Some(ErrorDialect::List);
     let peer = Peer::new([], [lacks("SecurityAlert.Read.All"), Step::ok("{}")]);
-    let asker = peer.asker().with_tokens(Arc::new(Consented));
+    let asker = peer.asker().with_tokens(Arc::new(Consented), "");
     let reply = asker.ask(&question, &peer.limits(60)).await.unwrap();
     assert_eq!(body_of(reply).await, "{}");
     let asked = peer.asked();
@@ -322,14 +340,16 @@ async fn a_missing_role_is_believed_when_a_new_token_lacks_it_too() {
         lacks("SecurityAlert.Read.All"),
     ];
     let peer = Peer::new([], both);
-    let asker = peer.asker().with_tokens(Arc::new(Consented));
+    let asker = peer.asker().with_tokens(Arc::new(Consented), "");
     let reply = asker.ask(&question, &peer.limits(60)).await.unwrap();
-    assert!(matches!(reply, Reply::Forbidden(what) if what.contains("SecurityAlert.Read.All")));
+    assert!(
+        matches!(reply, Reply::Forbidden(what) if what.to_string().contains("SecurityAlert.Read.All"))
+    );
     assert_eq!(peer.asked_times(), 2);
 
     // A 403 that names no role says nothing of the token.
     let peer = Peer::new([], [Step::status(403)]);
-    let asker = peer.asker().with_tokens(Arc::new(Consented));
+    let asker = peer.asker().with_tokens(Arc::new(Consented), "");
     let reply = asker.ask(&question, &peer.limits(60)).await.unwrap();
     assert!(matches!(reply, Reply::Forbidden(_)));
     assert_eq!(peer.asked_times(), 1);
@@ -368,8 +388,12 @@ impl crate::io::http::Transport for Inspected {
 #[tokio::test]
 async fn what_stands_in_the_way_is_told_at_once_to_the_operator() {
     let peer = Peer::new([], []);
-    let asker = ApiClient {
+    let wire = Wire {
         transport: Arc::new(Inspected),
+        ..peer.wire()
+    };
+    let asker = ApiClient {
+        wire,
         ..peer.asker()
     };
     let Err(error) = asker.ask(&question(), &peer.limits(60)).await else {

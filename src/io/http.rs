@@ -72,7 +72,18 @@ impl Response {
 #[error("{text}")]
 pub struct TransportError {
     text: String,
-    is_blocked: bool,
+    cause: Cause,
+}
+
+/// How much is known of why an exchange failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// As much as the text says.
+    Other,
+    /// The address leads to nobody; the text names it and the fix.
+    Unreachable,
+    /// Something stands in the way; the text names it and the fix.
+    Blocked,
 }
 
 impl TransportError {
@@ -80,7 +91,7 @@ impl TransportError {
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
-            is_blocked: false,
+            cause: Cause::Other,
         }
     }
 
@@ -88,19 +99,24 @@ impl TransportError {
     pub fn blocked(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
-            is_blocked: true,
+            cause: Cause::Blocked,
         }
     }
 
     /// True when no further try helps until the operator has acted.
     pub fn is_blocked(&self) -> bool {
-        self.is_blocked
+        self.cause == Cause::Blocked
+    }
+
+    /// True when the text names the host and the fix.
+    pub fn names_fix(&self) -> bool {
+        self.cause != Cause::Other
     }
 }
 
 impl From<TransportError> for Error {
     fn from(error: TransportError) -> Self {
-        if error.is_blocked {
+        if error.is_blocked() {
             Self::config(error.text)
         } else {
             Self::transient(error.text)
@@ -108,8 +124,31 @@ impl From<TransportError> for Error {
     }
 }
 
-/// The error of an exchange with `host` whose causes, one after the other, read like this.
+/// The error of an exchange with `host` (and its port) whose causes, one after the other, read like
+/// this.
 fn told(host: &str, causes: String) -> TransportError {
+    let unreachable = |text| TransportError {
+        text,
+        cause: Cause::Unreachable,
+    };
+    if causes.contains("dns error") {
+        return unreachable(format!(
+            "the name of `{host}` does not resolve: correct it in the settings, or `HTTPS_PROXY` if \
+             that is set"
+        ));
+    }
+    // As Linux and Windows have it.
+    if causes.contains("Connection refused") || causes.contains("os error 10061") {
+        return unreachable(format!(
+            "nobody listens at `{host}`: correct the address in the settings, or `HTTPS_PROXY` if \
+             that is set"
+        ));
+    }
+    if causes.contains("InvalidContentType") {
+        return TransportError::blocked(format!(
+            "`{host}` speaks no TLS: correct host and port in the settings"
+        ));
+    }
     if causes.contains("UnknownIssuer") {
         return TransportError::blocked(format!(
             "the certificate of `{host}` is not trusted (UnknownIssuer): if a proxy inspects TLS, \
@@ -223,7 +262,12 @@ impl Network {
 #[async_trait]
 impl Transport for Network {
     async fn send(&self, request: Request) -> std::result::Result<Response, TransportError> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
+        let uri = request.uri();
+        let host = uri.host().unwrap_or_default();
+        let host = match uri.port_u16() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
         let request =
             reqwest::Request::try_from(request.map(reqwest::Body::from)).map_err(failed)?;
         let response = self.client()?.execute(request).await;
@@ -335,7 +379,48 @@ mod tests {
             assert!(text.contains("EXTRA_CA_FILE"), "{text}");
         }
         let other = told("login.example", "connection reset by peer".to_owned());
+        assert!(!other.names_fix());
         assert!(!other.is_blocked());
         assert_eq!(Error::from(other).kind(), Kind::Transient);
+    }
+    /// A server's loopback port: who listens there is told by what the network says.
+    async fn failure(url: String) -> String {
+        let request = http::Request::get(url).body(Bytes::new()).unwrap();
+        let network = Network::loopback(ROOT.as_bytes()).unwrap();
+        let Err(error) = network.send(request).await else {
+            panic!("an error");
+        };
+        assert!(error.names_fix(), "{error}");
+        assert_eq!(error.is_blocked(), error.text.contains("TLS"), "{error}");
+        error.to_string()
+    }
+
+    const ROOT: &str = include_str!("../../tests/fixtures/app-certificate.crt");
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_is_named_with_its_fix() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let plain = axum::serve(listener, axum::Router::new());
+        let plain = tokio::spawn(plain.into_future());
+        assert_eq!(
+            failure(format!("https://{address}/x")).await,
+            format!("`{address}` speaks no TLS: correct host and port in the settings")
+        );
+        plain.abort();
+        drop(plain.await);
+        assert_eq!(
+            failure(format!("https://{address}/x")).await,
+            format!(
+                "nobody listens at `{address}`: correct the address in the settings, or \
+                 `HTTPS_PROXY` if that is set"
+            )
+        );
+        // Names below `invalid` never resolve (RFC 6761).
+        assert_eq!(
+            failure("https://nobody.invalid/x".to_owned()).await,
+            "the name of `nobody.invalid` does not resolve: correct it in the settings, or \
+             `HTTPS_PROXY` if that is set"
+        );
     }
 }

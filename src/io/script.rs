@@ -17,6 +17,7 @@ use super::{
     exchange::{ApiClient, Limits},
     http::{Request, Response, Transport, TransportError},
     limiter::Limiter,
+    wire::Wire,
 };
 
 /// What the peer does with one request.
@@ -90,11 +91,17 @@ impl Peer {
 
     /// An asker whose random numbers are all zero, so that a wait is as long as it gets.
     pub(super) fn asker(self: &Arc<Self>) -> ApiClient {
-        let clock = Arc::new(self.clock.clone());
         let calls = 1000.try_into().unwrap();
         let limiter = Limiter::per_second(calls, Arc::new(self.clock.clone()));
-        let peer: Arc<Self> = Arc::clone(self);
-        ApiClient::new(peer, clock, Arc::new(|| 0.0), Arc::new(limiter))
+        ApiClient::new(self.wire(), Arc::new(limiter))
+    }
+
+    pub(super) fn wire(self: &Arc<Self>) -> Wire {
+        Wire {
+            transport: Arc::<Self>::clone(self),
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::new(|| 0.0),
+        }
     }
 
     /// Limits that end in `seconds`.

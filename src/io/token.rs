@@ -1,76 +1,54 @@
-//! Access tokens for services that sign in by Microsoft Entra ID.
+//! Access tokens: one [`TokenSource`] for whoever asks a service, whatever proves who we are.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::exchange::{Limits, Tokens};
+use super::retry::Limits;
 use crate::error::Result;
 
-/// Where access tokens come from.
-#[async_trait]
-pub trait AccessTokens: Send + Sync {
-    /// A token for `scope`, such as `https://storage.azure.com/.default`, that is good for a while
-    /// yet. It is asked for at every request, so it is kept by whoever implements this.
-    async fn token(&self, scope: &str) -> Result<SecretString>;
+mod cache;
+mod certificate;
+mod cli;
+mod credential;
+mod entra;
+pub(crate) mod failure;
+mod managed;
+pub mod password_grant;
+
+pub use cache::TokenCache;
+pub use certificate::Certificate;
+pub use credential::{Credential, Platform, Proof, Registration};
+
+/// A token that a service did not take.
+#[derive(Debug, Clone, Copy)]
+pub enum Rejected<'a> {
+    /// The service refuses it.
+    Refused(&'a SecretString),
+    /// It lacks a role, which somebody may have granted since it was made. Another one is asked for
+    /// at most once in the run that the limits are of.
+    LacksRole(&'a SecretString),
 }
 
-/// Tokens that can be replaced before they expire.
+/// Where access tokens come from. It is asked at every request, so it keeps what it has.
 #[async_trait]
-pub trait RenewableTokens: AccessTokens {
-    /// A token in place of one that a service has `refused`, once for all who hold it.
-    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString>;
-
-    /// Another token than one that `lacks` a role, asked for once in the run that ends then; none
-    /// when there is no other.
-    async fn with_roles(
+pub trait TokenSource: Send + Sync {
+    /// A token for `scope`, such as `https://storage.azure.com/.default`, that is good for a while
+    /// yet. A `rejected` one is replaced, once for all who hold it; one that lacks a role comes back
+    /// when no other one can be had.
+    async fn token(
         &self,
-        _scope: &str,
-        _lacks: &SecretString,
-        _run: DateTime<Utc>,
-    ) -> Option<SecretString> {
-        None
-    }
+        scope: &str,
+        rejected: Option<Rejected<'_>>,
+        limits: &Limits,
+    ) -> Result<SecretString>;
 }
 
 /// Tokens that can be shared.
-pub type SharedTokens = Arc<dyn RenewableTokens>;
+pub type SharedTokens = Arc<dyn TokenSource>;
 
-/// Tokens for one scope, for who asks questions of one service.
-pub struct Scoped {
-    tokens: SharedTokens,
-    scope: String,
-}
-
-impl Scoped {
-    /// The tokens of `tokens` for `scope`.
-    pub fn new(tokens: SharedTokens, scope: &str) -> Self {
-        Self {
-            tokens,
-            scope: scope.to_owned(),
-        }
-    }
-}
-
-#[async_trait]
-impl Tokens for Scoped {
-    async fn bearer(&self, refused: Option<&str>, _: &Limits) -> Result<Arc<str>> {
-        let token = match refused {
-            None => self.tokens.token(&self.scope).await?,
-            Some(refused) => {
-                let refused = SecretString::from(refused);
-                self.tokens.renewed(&self.scope, &refused).await?
-            }
-        };
-        Ok(token.expose_secret().into())
-    }
-
-    async fn with_roles(&self, lacks: &str, limits: &Limits) -> Option<Arc<str>> {
-        let lacks = SecretString::from(lacks);
-        let tokens = &self.tokens;
-        let other = tokens.with_roles(&self.scope, &lacks, limits.deadline);
-        Some(other.await?.expose_secret().into())
-    }
+/// True when both hold the same text.
+pub(crate) fn same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret() == other.expose_secret()
 }

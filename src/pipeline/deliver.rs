@@ -5,14 +5,13 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use chrono::TimeDelta;
 use tokio::sync::Mutex;
 
 use super::{Parts, lease::GRACE, own_rows};
 use crate::{
-    core::{mapping::batch::Batch, position::cursor::StreamKey, protocol::retry::backoff},
+    core::{mapping::batch::Batch, position::cursor::StreamKey},
     error::{Error, Result},
-    io::exchange::Limits,
+    io::retry::{Limits, RetryBudget},
     sink::{PushError, Room},
     storage::Parked,
 };
@@ -152,8 +151,9 @@ impl Deliverer {
                         .dead
                         .extend(batch.rows().map(|row| (row.to_vec(), reason.clone())));
                 }
-                Err(PushError::Later { why, .. }) => {
-                    self.park(&batch, why.clone()).await?;
+                Err(PushError::Later(error)) => {
+                    let why = error.to_string();
+                    self.park(&batch, error).await?;
                     landed.parked += batch.len();
                     landed.waits_for.get_or_insert(why);
                 }
@@ -198,46 +198,45 @@ impl Deliverer {
                 "{table}: rows are refused alone ({reason}), and so is one that holds nothing but \
                  its own name; compare the table's columns with those of this version"
             ))),
-            Err(PushError::Later { why, .. }) => Err(Error::transient(why)),
-            Err(PushError::Failed(error)) => Err(error),
+            Err(PushError::Later(error) | PushError::Failed(error)) => Err(error),
         }
     }
 
     /// Keeps the rows of an outage, as far as the outbox has room for them.
-    async fn park(&self, batch: &Batch, why: String) -> Result<()> {
+    async fn park(&self, batch: &Batch, why: Error) -> Result<()> {
         let Some(key) = &self.parks_for else {
-            return Err(Error::transient(why));
+            return Err(why);
         };
         self.outage.store(true, Ordering::Relaxed);
         let _room = self.room.lock().await;
-        park(&self.parts, key, batch, why).await
+        park(&self.parts, key, batch, why.to_string()).await
     }
 
     /// One batch, tried until the sink answers for good or the time is up.
     async fn push(&self, batch: &mut Batch, mut room: Room) -> std::result::Result<(), PushError> {
+        let Parts { clock, random, .. } = &self.parts;
         let end = self.limits.deadline + GRACE / 2;
-        let mut tries = 0;
+        let mut budget = RetryBudget::new(&**clock, random, end, PATIENCE);
         loop {
-            let now = self.parts.clock.now();
+            budget.attempt();
             let id = self.batch_id();
             if self.event_time {
                 batch.stamp_with_own_times(&id);
             } else {
-                batch.stamp(now, &id);
+                batch.stamp(clock.now(), &id);
             }
-            let (after, why) = match self.parts.sink.push_away(batch, room.take()).await {
-                Err(PushError::Later { after, why }) => (after, why),
+            let error = match self.parts.sink.push_away(batch, room.take()).await {
+                Err(PushError::Later(error)) => error,
                 end => return end,
             };
-            tries += 1;
-            let wait = after.unwrap_or_else(|| backoff(tries, (self.parts.random)()));
-            let fits = TimeDelta::from_std(wait).is_ok_and(|wait| now + wait < end);
             let no_patience = self.outage.load(Ordering::Relaxed);
-            if tries >= PATIENCE || no_patience || !fits || self.limits.stop.is_cancelled() {
-                return Err(PushError::Later { after, why });
+            match budget.failed(error.after()) {
+                Ok(wait) if !no_patience && !self.limits.stop.is_cancelled() => {
+                    tracing::debug!(%error, ?wait, "pushing again");
+                    clock.sleep(wait).await;
+                }
+                Ok(_) | Err(_) => return Err(PushError::Later(budget.counted(error))),
             }
-            tracing::debug!(%why, ?wait, "pushing again");
-            self.parts.clock.sleep(wait).await;
         }
     }
 

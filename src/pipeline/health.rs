@@ -41,7 +41,9 @@ pub(super) async fn write(job: &Job, parts: &Parts, report: &Report) {
     batch.add(&row);
     batch.stamp(now, &id);
     let written = match parts.sink.push(&batch).await {
-        Err(PushError::Later { why, .. }) => deliver::park(parts, &about, &batch, why).await,
+        Err(PushError::Later(error)) => {
+            deliver::park(parts, &about, &batch, error.to_string()).await
+        }
         Err(PushError::Failed(error)) => Err(error),
         Err(error) => Err(Error::contract(error.to_string())),
         Ok(()) => Ok(()),

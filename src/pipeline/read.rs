@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
 
     /// Which time the windows go by, where there is a choice that has not been made of late.
     async fn choose_basis(&mut self) -> Result<()> {
-        let filter = self.job.source.endpoint().window.filter;
+        let filter = self.job.source.endpoint().list.filter;
         if matches!(filter, TimeFilter::Kql(_))
             && self.plan.basis_is_due(self.began)
             && let Some(basis) = self.job.source.basis(self.limits).await?
@@ -461,14 +461,14 @@ impl<'a> Reader<'a> {
                     tracing::info!(%what, "asking for less");
                     self.go_on(open, smaller).await
                 }
-                None => Err(Error::transient(format!(
+                None => Err(what.clone().explains(Error::transient(format!(
                     "{key}: {what}, however little is asked for; the next run tries again"
-                ))),
+                )))),
             },
-            Reply::UsedUp(what) => Err(Error::transient(format!(
+            Reply::UsedUp(what) => Err(what.clone().explains(Error::transient(format!(
                 "{key}: {what}: the tenant's share of the service is used up; the next run goes on \
                  from here"
-            ))),
+            )))),
             Reply::PositionRefused(reason) => {
                 if let Some((left_out, next)) = paging::beyond(paging, window, page) {
                     tracing::info!(%reason, "not skipped any further");
@@ -497,11 +497,12 @@ impl<'a> Reader<'a> {
                 }
                 self.refused_tokens += 1;
                 if !is_feed || self.refused_tokens > REFUSED_TOKENS {
-                    return Err(Error::contract(format!(
+                    return Err(reason.clone().explains(Error::contract(format!(
                         "{key}: the source refuses the tokens that it gave itself ({reason})"
-                    )));
+                    ))));
                 }
                 tracing::info!(%reason, "delta token refused; what it stood for is read by window");
+                let reason = reason.to_string();
                 self.apply(Transition::TokenRefused { reason, at }).await
             }
             // The next run asks for them again: what is in them is not given up.
@@ -519,16 +520,17 @@ impl<'a> Reader<'a> {
             }
             // Somebody in between may have answered, or somebody who is out of sorts.
             Reply::NotThere(what) if !is_feed && self.plan.has_worked() => {
-                Err(Error::transient(format!(
+                let error = Error::transient(format!(
                     "{key}: {what}, as if there were no such stream, though it was read before; the \
                      next run asks again"
-                )))
+                ));
+                Err(what.explains(error))
             }
             Reply::NotOffered(why) | Reply::NotThere(why) if !is_feed => {
                 if self.plan.off.is_none() {
                     tracing::info!(%why, "the source does not offer this stream; it is off");
                 }
-                let until = at + delta(endpoint.rest);
+                let (until, why) = (at + delta(endpoint.retry_off_after), why.to_string());
                 self.apply(Transition::Off { at, until, why }).await?;
                 Ok(ReadStep::Off)
             }
@@ -540,10 +542,12 @@ impl<'a> Reader<'a> {
                 self.apply(Transition::FeedMissing { at }).await
             }
             Reply::Forbidden(what) => {
-                Err(Error::config(format!("{key}: {what}: {}", endpoint.fix)))
+                let error = Error::config(format!("{key}: {what}: {}", endpoint.fix));
+                Err(what.explains(error))
             }
             Reply::NotOffered(what) | Reply::NotThere(what) | Reply::Unexpected(what, _) => {
-                Err(Error::contract(format!("{key}: {what}")))
+                let error = Error::contract(format!("{key}: {what}"));
+                Err(what.explains(error))
             }
             Reply::Answer(_) => Ok(ReadStep::On),
         }

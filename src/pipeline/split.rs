@@ -13,7 +13,7 @@ use crate::{
         position::{
             cursor::{OpenSlice, Slice, Transition},
             dedupe::DedupMode,
-            paging::{FilePage, Frame, Page, Paging, Tally},
+            paging::{FilePage, Frame, Page, Tally},
             window::Window,
         },
         protocol::endpoint::{Endpoint, TimeFilter},
@@ -44,7 +44,7 @@ impl BodyShape {
         page: &Page,
         records: &'static str,
     ) -> Self {
-        let list = endpoint.list(slice);
+        let list = endpoint.list_of(slice);
         let is_feed = matches!(slice, Slice::Token(_) | Slice::Latest);
         match page {
             Page::File(file) => Self::File(file.clone()),
@@ -62,7 +62,7 @@ impl BodyShape {
                     }
                     _ => None,
                 },
-                required: !is_feed && !matches!(list.paging, Paging::Token | Paging::Files),
+                required: !is_feed && list.required,
             },
         }
     }
@@ -97,7 +97,6 @@ struct ListCut {
     cutter: ArraySplitter,
     records: &'static str,
     time: Option<(&'static str, Option<Window>)>,
-    required: bool,
     tally: Tally,
     full: Vec<Chunk>,
 }
@@ -133,10 +132,10 @@ impl Cut {
             } => Cutting::List(Box::new(ListCut {
                 cutter: ArraySplitter::new(records)
                     .in_chunks_of(chunk_bytes)
-                    .hashed(hashed),
+                    .hashed(hashed)
+                    .required(required),
                 records,
                 time,
-                required,
                 tally: Tally::default(),
                 full: Vec::new(),
             })),
@@ -217,12 +216,6 @@ impl ListCut {
     fn finish(&mut self, mode: DedupMode, whole: &mut Vec<ReadEvent>) -> Result<Through> {
         let cutter = std::mem::replace(&mut self.cutter, ArraySplitter::new(self.records));
         let (last, frame) = cutter.finish::<Frame>()?;
-        if self.required && !frame.has(self.records) {
-            return Err(Error::contract(format!(
-                "the answer is not as documented: it has no `{}`",
-                self.records
-            )));
-        }
         count(&mut self.tally, &last, self.time);
         whole.extend(piece(last, mode));
         Ok(Through {

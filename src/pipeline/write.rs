@@ -128,7 +128,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 &job.key,
                 job.event_time,
                 job.source.enriches().is_some(),
-                job.filters,
+                &job.filters,
             ),
             workset: Workset::new(&job.table),
             passes: PassLogs::new(&job.key, &parts.storage),

@@ -10,19 +10,23 @@ use azure_core::{
 };
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions, models};
 use chrono::{DateTime, TimeDelta, Utc};
+use http::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::{Secret, SecretStore};
 use crate::{
-    core::{position::window::delta, protocol::retry::backoff},
-    error::{Error, Kind, Result},
+    core::position::window::delta,
+    error::{Attempt, Error, Kind, Result},
     io::{
         azure_transport::{AskedFor, client_options},
-        clock::{SharedClock, timeout},
-        http::SharedTransport,
-        identity::{FailureSigns, blocked, kinds, seen},
-        token::SharedTokens,
+        clock::timeout,
+        retry::{Limits, RetryBudget},
+        token::{
+            Rejected, SharedTokens,
+            failure::{FailureSigns, clear, kinds, seen},
+        },
+        wire::Wire,
     },
 };
 
@@ -42,8 +46,7 @@ const ATTEMPTS: u32 = 3;
 pub struct KeyVault {
     url: String,
     tokens: SharedTokens,
-    transport: SharedTransport,
-    clock: SharedClock,
+    wire: Wire,
     read: Mutex<HashMap<String, (DateTime<Utc>, Secret)>>,
 }
 
@@ -57,55 +60,42 @@ enum SecretAnswer {
 
 impl KeyVault {
     /// The vault at `url`, such as `https://contoso.vault.azure.net`. Asks nobody yet.
-    pub fn new(
-        url: &str,
-        tokens: SharedTokens,
-        transport: SharedTransport,
-        clock: SharedClock,
-    ) -> Self {
+    pub fn new(url: &str, tokens: SharedTokens, wire: Wire) -> Self {
         Self {
             url: url.to_owned(),
             tokens,
-            transport,
-            clock,
+            wire,
             read: Mutex::default(),
         }
     }
 
     async fn read(&self, name: &str) -> Result<Option<Secret>> {
-        let end = self.clock.now() + delta(PATIENCE);
-        let attempts = async {
-            let mut attempt = 1;
-            loop {
-                match self.ask_with_tokens(name).await {
-                    Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
-                        let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
-                        if self.clock.now() + delta(wait) >= end {
-                            return Err(error);
-                        }
-                        tracing::debug!(%error, attempt, ?wait, "asking the vault again");
-                        self.clock.sleep(wait).await;
-                        attempt += 1;
-                    }
-                    end => return end,
-                }
-            }
-        };
-        let read = timeout(&*self.clock, PATIENCE, attempts).await;
+        let clock = &*self.wire.clock;
+        let limits = Limits::until(clock.now() + delta(PATIENCE));
+        let mut budget = RetryBudget::new(
+            &*self.wire.clock,
+            &self.wire.random,
+            limits.deadline,
+            ATTEMPTS,
+        );
+        let attempts = budget.retry("the vault", || self.ask_with_tokens(name, &limits));
+        let read = timeout(clock, PATIENCE, attempts).await;
         let read = read.unwrap_or_else(|_| {
             let seconds = PATIENCE.as_secs();
-            Err(Error::transient(format!("no answer within {seconds} s")))
+            let error = Error::transient(format!("no answer within {seconds} s"));
+            Err(budget.counted(error.of(attempt(name, None))))
         });
         read.map_err(|error| error.context(format!("secret `{name}` of {}", self.described())))
     }
 
-    async fn ask_with_tokens(&self, name: &str) -> Result<Option<Secret>> {
+    async fn ask_with_tokens(&self, name: &str, limits: &Limits) -> Result<Option<Secret>> {
         for _ in 0..2 {
-            match self.ask(name).await? {
+            match self.ask(name, limits).await? {
                 SecretAnswer::Found(secret) => return Ok(Some(secret)),
                 SecretAnswer::Absent => return Ok(None),
                 SecretAnswer::Refused(scope, token) => {
-                    self.tokens.renewed(&scope, &token).await?;
+                    let rejected = Some(Rejected::Refused(&token));
+                    self.tokens.token(&scope, rejected, limits).await?;
                 }
             }
         }
@@ -116,15 +106,16 @@ impl KeyVault {
 
     /// One question: the vault challenges, and is asked again with a token for what it names. The
     /// client is made anew each time, since it goes by a clock of its own.
-    async fn ask(&self, name: &str) -> Result<SecretAnswer> {
+    async fn ask(&self, name: &str, limits: &Limits) -> Result<SecretAnswer> {
         let bearer = Arc::new(Bearer {
             tokens: Arc::clone(&self.tokens),
+            limits: limits.clone(),
             given: Mutex::default(),
         });
         let credential: Arc<dyn TokenCredential> = Arc::<Bearer>::clone(&bearer);
         let asked_for = AskedFor::default();
         let options = SecretClientOptions {
-            client_options: client_options(&self.transport, None, &asked_for),
+            client_options: client_options(&self.wire.transport, None, &asked_for),
             ..SecretClientOptions::default()
         };
         let client = SecretClient::new(&self.url, credential, Some(options));
@@ -135,10 +126,11 @@ impl KeyVault {
             Ok(secret) => Ok(SecretAnswer::Found(converted(secret)?)),
             Err(error) => {
                 let given = bearer.given.lock().await.take();
-                let wait = asked_for.wait(self.clock.now());
-                failed(&error, given).map_err(|error| match error.after() {
-                    None => error.asking_for(wait),
-                    Some(_) => error,
+                let wait = asked_for.wait(self.wire.clock.now());
+                let status = seen(&error).status;
+                failed(&error, given).map_err(|error| {
+                    let wait = error.after().or(wait);
+                    error.asking_for(wait).of(attempt(name, status))
                 })
             }
         }
@@ -148,14 +140,14 @@ impl KeyVault {
 #[async_trait]
 impl SecretStore for KeyVault {
     async fn secret(&self, name: &str) -> Result<Option<Secret>> {
-        let now = self.clock.now();
+        let now = self.wire.clock.now();
         let known = self.read.lock().await.get(name).cloned();
         match known {
             Some((at, secret)) if now - at < FRESH => Ok(Some(secret)),
             // A vault that is away for a while must not stop what works without it.
             Some((_, secret)) => match self.refresh(name).await {
                 Err(error) if error.kind() == Kind::Transient => {
-                    let again = self.clock.now() - (FRESH - PAUSE);
+                    let again = self.wire.clock.now() - (FRESH - PAUSE);
                     let known = (again, secret.clone());
                     self.read.lock().await.insert(name.to_owned(), known);
                     Ok(Some(secret))
@@ -175,7 +167,7 @@ impl SecretStore for KeyVault {
         let found = self.read(name).await?;
         let mut read = self.read.lock().await;
         match &found {
-            Some(secret) => read.insert(name.to_owned(), (self.clock.now(), secret.clone())),
+            Some(secret) => read.insert(name.to_owned(), (self.wire.clock.now(), secret.clone())),
             None => read.remove(name),
         };
         Ok(found)
@@ -183,6 +175,14 @@ impl SecretStore for KeyVault {
 
     fn described(&self) -> String {
         format!("key vault `{}`", self.url.trim_start_matches("https://"))
+    }
+}
+
+/// The question for a secret, by the status of its answer.
+fn attempt(name: &str, status: Option<u16>) -> Attempt {
+    Attempt {
+        status: status.and_then(|status| StatusCode::from_u16(status).ok()),
+        ..Attempt::new(Method::GET, format!("/secrets/{name}"))
     }
 }
 
@@ -194,8 +194,8 @@ fn failed(
     if let Some(own) = own(error) {
         return Err(own.clone());
     }
-    if let Some(blocked) = blocked(error) {
-        return Err(Error::from(blocked.clone()).context("the vault can't be reached"));
+    if let Some(clear) = clear(error) {
+        return Err(Error::from(clear.clone()).context("the vault can't be reached"));
     }
     let FailureSigns {
         status, unanswered, ..
@@ -249,6 +249,7 @@ fn own(error: &azure_core::Error) -> Option<&Error> {
 /// Our tokens, as the client wants them.
 struct Bearer {
     tokens: SharedTokens,
+    limits: Limits,
     given: Mutex<Option<(String, SecretString)>>,
 }
 
@@ -266,7 +267,7 @@ impl TokenCredential for Bearer {
         _: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
         let scope = scopes.first().copied().unwrap_or_default();
-        let token = self.tokens.token(scope).await;
+        let token = self.tokens.token(scope, None, &self.limits).await;
         let token = token.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
         *self.given.lock().await = Some((scope.to_owned(), token.clone()));
         // The client is gone before that.

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, io::Read, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status, read::GzDecoder};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{PushError, Room, Sink};
@@ -17,12 +17,15 @@ use crate::{
     core::{
         json::pool::{BufferPool, Pool, PooledBuf},
         mapping::batch::{Batch, MAX_BATCH_BYTES},
+        position::window::delta,
     },
-    error::{Error, Kind, Result},
+    error::{Attempt, Error, Result},
     io::{
-        clock::{SharedClock, timeout},
-        http::{Request, Response, SharedTransport},
-        token::SharedTokens,
+        clock::timeout,
+        http::{Request, Response},
+        retry::{Limits, RetryBudget},
+        token::{Rejected, SharedTokens},
+        wire::Wire,
     },
 };
 
@@ -66,24 +69,17 @@ pub struct Target {
 pub struct LogsIngestion {
     places: Places,
     tokens: SharedTokens,
-    transport: SharedTransport,
-    clock: SharedClock,
+    wire: Wire,
     packer: Packer,
 }
 
 impl LogsIngestion {
     /// Pushes to `places`. Asks nobody yet.
-    pub fn new(
-        places: Places,
-        tokens: SharedTokens,
-        transport: SharedTransport,
-        clock: SharedClock,
-    ) -> Self {
+    pub fn new(places: Places, tokens: SharedTokens, wire: Wire) -> Self {
         Self {
             places,
             tokens,
-            transport,
-            clock,
+            wire,
             packer: Packer::default(),
         }
     }
@@ -111,44 +107,54 @@ impl LogsIngestion {
         batch: &Batch,
         body: &SentBatch,
     ) -> std::result::Result<(), PushError> {
-        let token = self.tokens.token(&self.places.scope).await;
-        let token = token.map_err(without_token)?;
-        let mut seen = self.send(target, batch, body, &token).await?;
-        if seen.status == StatusCode::UNAUTHORIZED {
-            tracing::debug!("logs ingestion refuses the access token");
-            let token = self.tokens.renewed(&self.places.scope, &token).await;
-            let token = token.map_err(without_token)?;
-            seen = self.send(target, batch, body, &token).await?;
-        }
-        answer::meaning(&seen, target, &self.places, self.clock.now())
-    }
-
-    async fn send(
-        &self,
-        target: &Target,
-        batch: &Batch,
-        body: &SentBatch,
-        token: &SecretString,
-    ) -> std::result::Result<Seen, PushError> {
-        let request = Self::request(target, batch, body, token)?;
-        let exchange = async {
-            let response = self.transport.send(request).await;
-            match response {
-                Ok(response) => Ok(seen(response).await),
-                Err(error) if error.is_blocked() => {
-                    Err(Error::from(error).context("logs ingestion").into())
-                }
-                Err(error) => Err(later(format!("logs ingestion: {error}"))),
+        let clock = &*self.wire.clock;
+        let limits = Limits::until(clock.now() + delta(PATIENCE));
+        let mut tries = RetryBudget::new(clock, &self.wire.random, limits.deadline, 1);
+        let scope = &self.places.scope;
+        let attempt = |status| {
+            let Target { dcr, stream, .. } = target;
+            let path = format!("/dataCollectionRules/{dcr}/streams/{stream}");
+            Attempt {
+                status,
+                ..Attempt::new(Method::POST, path)
             }
         };
-        timeout(&*self.clock, PATIENCE, exchange)
-            .await
-            .unwrap_or_else(|_| {
-                let seconds = PATIENCE.as_secs();
-                Err(later(format!(
-                    "logs ingestion: no answer within {seconds} s"
-                )))
-            })
+        let mut rejected = None;
+        loop {
+            let refused = rejected.as_ref().map(Rejected::Refused);
+            let token = self.tokens.token(scope, refused, &limits).await;
+            let token = token.map_err(|error| PushError::of(error.context("logs ingestion")))?;
+            tries.attempt();
+            let failed = |error: Error, status| tries.counted(error.of(attempt(status)));
+            let sent = self.send(Self::request(target, batch, body, &token)?).await;
+            let seen = sent.map_err(|error| PushError::of(failed(error, None)))?;
+            if seen.status == StatusCode::UNAUTHORIZED && rejected.is_none() {
+                tracing::debug!("logs ingestion refuses the access token");
+                rejected = Some(token);
+                continue;
+            }
+            let status = Some(seen.status);
+            let meaning = answer::meaning(&seen, target, &self.places, clock.now());
+            return meaning.map_err(|error| match error {
+                PushError::Later(error) => PushError::Later(failed(error, status)),
+                PushError::Failed(error) => PushError::Failed(failed(error, status)),
+                refused => refused,
+            });
+        }
+    }
+
+    async fn send(&self, request: Request) -> Result<Seen> {
+        let exchange = async {
+            let response = self.wire.transport.send(request).await;
+            let response = response.map_err(Error::from)?;
+            Ok(seen(response).await)
+        };
+        let sent = timeout(&*self.wire.clock, PATIENCE, exchange).await;
+        let sent = sent.unwrap_or_else(|_| {
+            let seconds = PATIENCE.as_secs();
+            Err(Error::transient(format!("no answer within {seconds} s")))
+        });
+        sent.map_err(|error| error.context("logs ingestion"))
     }
 
     fn request(
@@ -224,22 +230,6 @@ impl Sink for LogsIngestion {
             batch.give_back(body.json().await?);
         }
         pushed
-    }
-}
-
-fn later(why: String) -> PushError {
-    PushError::Later { after: None, why }
-}
-
-/// No token: an outage of Entra is an outage, anything else somebody has to mend.
-fn without_token(error: Error) -> PushError {
-    let error = error.context("logs ingestion");
-    match error.kind() {
-        Kind::Transient => PushError::Later {
-            after: error.after(),
-            why: error.to_string(),
-        },
-        Kind::Config | Kind::Contract => PushError::Failed(error),
     }
 }
 

@@ -13,9 +13,10 @@ use async_trait::async_trait;
 use http::Method;
 use secrecy::ExposeSecret;
 
-use super::Source;
+use super::{SharedSource, Source, SourceConnection, hunting::Hunting};
 use crate::{
     core::{
+        mapping::assets::answer::User,
         position::{
             cursor::Slice,
             paging::{Page, Paging},
@@ -29,9 +30,9 @@ use crate::{
     error::Result,
     io::{
         clock::SharedClock,
-        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions},
-        http::SharedTransport,
-        token::{Scoped, SharedTokens},
+        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
+        token::SharedTokens,
+        wire::Wire,
     },
 };
 
@@ -42,11 +43,12 @@ mod links;
 mod quotas;
 mod users;
 
-pub(crate) use endpoints::plain;
 pub use endpoints::{
-    ALERTS, CATALOGUE, ENDPOINTS, INCIDENTS, INCIDENTS_WITH_ALERTS, MACHINES, MDE_ALERTS,
-    SOFTWARE_VULNERABILITIES, VULNERABILITIES, XDR_INCIDENTS,
+    ALERTS, CATALOGUE, ENDPOINT_PRODUCT, ENDPOINTS, INCIDENTS, INCIDENTS_WITH_ALERTS, MACHINES,
+    MDE_ALERTS, SOFTWARE_VULNERABILITIES, VULNERABILITIES, XDR_INCIDENTS, follows_endpoints_alone,
+    hides_own_incidents,
 };
+pub(crate) use endpoints::{WITHOUT_SENTINEL, plain};
 pub use quotas::Quotas;
 
 use export::Exports;
@@ -63,15 +65,6 @@ pub(crate) const XDR: &str = "xdr";
 pub(crate) const HUNTING: &str = "hunting";
 /// Files behind links of their own, which want no token.
 pub(crate) const FILES: &str = "files";
-
-/// The application whose roles open an endpoint's API, as portals call it.
-pub fn resource(endpoint: &Endpoint) -> &'static str {
-    match endpoint.domain {
-        GRAPH | HUNTING => "Microsoft Graph",
-        XDR => "Microsoft Threat Protection",
-        _ => "WindowsDefenderATP",
-    }
-}
 
 /// Sent with every request. Microsoft tells partners apart by it, and without the preference values
 /// that came later read `unknownFutureValue`.
@@ -129,27 +122,12 @@ impl Account {
     }
 }
 
-/// What alerts of Defender for Endpoint say in `serviceSource`: Graph's, and those in an incident of
-/// the XDR API, which knows it by its old name.
-pub const ENDPOINT_PRODUCT: &[&str] = &["microsoftDefenderForEndpoint", "MicrosoftDefenderATP"];
-
-/// What requests are sent and timed with.
-#[derive(Clone)]
-pub struct Wire {
-    /// The network, or what stands for it.
-    pub transport: SharedTransport,
-    /// The time.
-    pub clock: SharedClock,
-    /// Numbers in `0.0..1.0`, for waits.
-    pub random: Random,
-}
-
 /// What the streams of a connection share.
 pub struct Connection {
     account: Account,
     tokens: SharedTokens,
     askers: HashMap<&'static str, ApiClient>,
-    clock: SharedClock,
+    wire: Wire,
     hunting: Arc<Rest>,
 }
 
@@ -157,17 +135,12 @@ impl Connection {
     /// A connection for `account`.
     pub fn new(account: Account, tokens: &SharedTokens, quotas: &Quotas, wire: &Wire) -> Arc<Self> {
         let asker = |api: &'static str| {
-            let asker = ApiClient::new(
-                Arc::clone(&wire.transport),
-                Arc::clone(&wire.clock),
-                Arc::clone(&wire.random),
-                quotas.of(&account, api, &wire.clock),
-            );
+            let asker = ApiClient::new(wire.clone(), quotas.of(&account, api, &wire.clock));
             if api == FILES {
                 return (api, asker);
             }
-            let scoped = Scoped::new(Arc::clone(tokens), account.scope(api));
-            (api, asker.with_tokens(Arc::new(scoped)))
+            let scope = account.scope(api);
+            (api, asker.with_tokens(Arc::clone(tokens), scope))
         };
         let apis = [MDE, BY_MACHINE, EXPORT, GRAPH, XDR, HUNTING, FILES];
         Arc::new(Self {
@@ -175,20 +148,8 @@ impl Connection {
             hunting: quotas.rest(&account.tenant),
             account,
             tokens: Arc::clone(tokens),
-            clock: Arc::clone(&wire.clock),
+            wire: wire.clone(),
         })
-    }
-
-    /// The tenant that it reads.
-    pub fn tenant(&self) -> &str {
-        &self.account.tenant
-    }
-
-    /// True when alerts of this product (`serviceSource`) are followed, so that their closing is
-    /// known.
-    pub fn follows(&self, product: &str) -> bool {
-        let mut names = ENDPOINT_PRODUCT.iter();
-        !self.account.endpoint_alerts || names.any(|name| product.eq_ignore_ascii_case(name))
     }
 
     /// Until when the tenant's share of hunting is used up.
@@ -197,31 +158,11 @@ impl Connection {
     }
 
     pub(crate) fn clock(&self) -> &SharedClock {
-        &self.clock
+        &self.wire.clock
     }
 
-    /// The scope of the token that opens an endpoint's API.
-    pub fn scope(&self, endpoint: &Endpoint) -> &str {
-        self.account.scope(endpoint.domain)
-    }
-
-    /// The application roles that none of these endpoints needs, which one token opens. A token that
-    /// can't be looked into says nothing; one of Graph is not looked into, as Microsoft asks
-    /// (`docs/contracts/defender.md`, *Hosts and tokens*).
-    pub async fn roles_beyond(&self, endpoints: &[&Endpoint]) -> Result<Vec<Beyond>> {
-        let Some(first) = endpoints.first() else {
-            return Ok(Vec::new());
-        };
-        let mut opens: Vec<_> = endpoints.iter().map(|endpoint| endpoint.roles).collect();
-        if endpoints.iter().any(|one| one.stream == MACHINES.stream) {
-            opens.push(users::ROLES);
-        }
-        let token = self.tokens.token(self.scope(first)).await?;
-        if matches!(first.domain, GRAPH | HUNTING) {
-            return Ok(Vec::new());
-        }
-        let held = roles::claimed(token.expose_secret()).unwrap_or_default();
-        Ok(roles::beyond(&held, &opens))
+    fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     pub(crate) async fn ask(
@@ -232,12 +173,66 @@ impl Connection {
     ) -> Result<Reply> {
         match self.askers.get(api) {
             Some(asker) => asker.ask(question, limits).await,
-            None => Ok(Reply::NotOffered(format!("there is no API `{api}`"))),
+            None => Ok(Reply::NotOffered(format!("there is no API `{api}`").into())),
         }
     }
 
     pub(crate) fn url(&self, api: &str, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.account.url(api))
+    }
+}
+
+#[async_trait]
+impl SourceConnection for Connection {
+    fn stream(self: Arc<Self>, endpoint: &'static Endpoint) -> SharedSource {
+        match Hunting::of(&self, endpoint) {
+            Some(table) => Arc::new(table),
+            None => Arc::new(Defender::new(self, endpoint)),
+        }
+    }
+
+    fn issuer(&self) -> &'static str {
+        "Entra"
+    }
+
+    /// The application whose roles open an endpoint's API, as portals call it.
+    fn resource(&self, endpoint: &Endpoint) -> Option<&'static str> {
+        Some(match endpoint.domain {
+            GRAPH | HUNTING => "Microsoft Graph",
+            XDR => "Microsoft Threat Protection",
+            _ => "WindowsDefenderATP",
+        })
+    }
+
+    /// A token that can't be looked into says nothing; one of Graph is not looked into, as Microsoft asks
+    /// (`docs/contracts/defender.md`, *Hosts and tokens*).
+    async fn log_in(&self, endpoints: &[&Endpoint], limits: &Limits) -> Result<Vec<Beyond>> {
+        let Some(first) = endpoints.first() else {
+            return Ok(Vec::new());
+        };
+        let mut opens: Vec<_> = endpoints.iter().map(|endpoint| endpoint.roles).collect();
+        opens.extend(endpoints.iter().flat_map(|endpoint| endpoint.extra_roles));
+        let scope = self.account.scope(first.domain);
+        let token = self.tokens.token(scope, None, limits).await?;
+        if matches!(first.domain, GRAPH | HUNTING) {
+            return Ok(Vec::new());
+        }
+        let held = roles::claimed(token.expose_secret()).unwrap_or_default();
+        Ok(roles::beyond(&held, &opens))
+    }
+
+    /// Products as `serviceSource` names them.
+    fn follows(&self, product: &str) -> bool {
+        let mut names = ENDPOINT_PRODUCT.iter();
+        !self.account.endpoint_alerts || names.any(|name| product.eq_ignore_ascii_case(name))
+    }
+
+    async fn logon_users(
+        &self,
+        machine: &str,
+        limits: &Limits,
+    ) -> Result<std::result::Result<Vec<User>, String>> {
+        self.users_of(machine, limits).await
     }
 }
 
@@ -279,13 +274,18 @@ impl Defender {
 
     /// What narrows a list down beside the time.
     fn clauses(&self) -> Vec<String> {
-        let severities = &self.connection.account.severities;
-        let by_severity = [VULNERABILITIES.stream, CATALOGUE.stream];
-        if severities.is_empty() || !by_severity.contains(&self.endpoint.stream) {
-            return Vec::new();
-        }
-        let clauses = severities.iter().map(|one| format!("severity eq '{one}'"));
-        vec![clauses.collect::<Vec<_>>().join(" or ")]
+        let severities = self.connection.account.severities.iter();
+        let clauses: Vec<String> = match self.endpoint.narrow {
+            Some(member) => severities
+                .map(|one| format!("{member} eq '{one}'"))
+                .collect(),
+            None => Vec::new(),
+        };
+        // One clause, which no other takes apart.
+        (!clauses.is_empty())
+            .then(|| clauses.join(" or "))
+            .into_iter()
+            .collect()
     }
 
     /// The page, without what is expanded once that was too much.
@@ -314,7 +314,7 @@ impl Source for Defender {
         page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)> {
-        let list = self.endpoint.list(slice);
+        let list = self.endpoint.list_of(slice);
         let name = self.endpoint.stream;
         if list.paging == Paging::Files {
             let url = page_query(list, slice, &Page::First, &[]);
@@ -332,12 +332,14 @@ impl Source for Defender {
             return Ok((reply.await?, list.records));
         }
         let api = self.endpoint.domain;
-        let is_heavy = self.endpoint.stream == INCIDENTS.stream
-            && list.parameters.iter().any(|(name, _)| *name == "$expand");
+        let is_heavy = list.droppable.is_some();
         let question = if let Some(link) = page.link() {
             if !admits(self.connection.account.url(api), link) {
                 let refused = "the next page lies on a host that is not the service's";
-                return Ok((Reply::PositionRefused(refused.to_owned()), list.records));
+                return Ok((
+                    Reply::PositionRefused(refused.to_owned().into()),
+                    list.records,
+                ));
             }
             get(name, link.to_owned(), ErrorDialect::List, true)
         } else {

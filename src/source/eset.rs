@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use http::Method;
 
-use super::Source;
+use super::{SharedSource, Source, SourceConnection};
 use crate::{
     core::{
         mapping::enrichment::EnrichRequest,
@@ -18,17 +18,19 @@ use crate::{
             window::Window,
         },
         protocol::{
-            endpoint::Endpoint,
+            choice::{Choice, Choices},
+            endpoint::{Endpoint, Enrich},
             request::{PAGE_SIZE, page_query},
+            roles::Beyond,
         },
     },
     error::Result,
     io::{
-        clock::SharedClock,
-        exchange::{ApiClient, ApiRequest, Limits, Random, Reply, RequestOptions, Tokens},
-        http::SharedTransport,
+        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
         limiter::Limiter,
-        password::{ChangingLogin, Password},
+        password::Password,
+        token::{TokenSource, password_grant::PasswordGrant},
+        wire::Wire,
     },
     source::Enriched,
 };
@@ -54,6 +56,16 @@ pub struct LookUps {
     pub details: bool,
     /// The names of devices.
     pub devices: bool,
+}
+
+impl LookUps {
+    /// What these choices want to be looked up.
+    pub fn of(choices: &Choices) -> Self {
+        Self {
+            details: choices.has(Choice("ESET_ENRICH", "details")),
+            devices: choices.has(Choice("ESET_ENRICH", "hosts")),
+        }
+    }
 }
 
 /// Where and as whom to ask.
@@ -84,7 +96,7 @@ impl Account {
 pub struct Connection {
     account: Account,
     limiter: Arc<Limiter>,
-    login: Arc<ChangingLogin>,
+    login: Arc<PasswordGrant>,
     asker: ApiClient,
     devices: Devices,
     /// Details are not asked for while this is on: the service has none, or did not answer.
@@ -98,54 +110,28 @@ pub struct Connection {
 
 impl Connection {
     /// A connection for `account`.
-    pub fn new(
-        account: Account,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        let limiter = Arc::new(Limiter::per_second(
-            account.calls_per_second,
-            Arc::clone(&clock),
-        ));
-        Self::limited(account, limiter, transport, clock, random)
+    pub fn new(account: Account, wire: Wire) -> Arc<Self> {
+        let calls = account.calls_per_second;
+        let limiter = Limiter::per_second(calls, Arc::clone(&wire.clock));
+        Self::limited(account, Arc::new(limiter), wire)
     }
 
     /// A connection for an account that `other` uses as well: the service counts their calls
     /// together.
-    pub fn beside(
-        other: &Self,
-        account: Account,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        Self::limited(
-            account,
-            Arc::clone(&other.limiter),
-            transport,
-            clock,
-            random,
-        )
+    pub fn beside(other: &Self, account: Account, wire: Wire) -> Arc<Self> {
+        Self::limited(account, Arc::clone(&other.limiter), wire)
     }
 
-    fn limited(
-        account: Account,
-        limiter: Arc<Limiter>,
-        transport: SharedTransport,
-        clock: SharedClock,
-        random: Random,
-    ) -> Arc<Self> {
-        let plain = ApiClient::new(transport, clock, random, Arc::clone(&limiter));
-        let login = Arc::new(ChangingLogin::new(
+    fn limited(account: Account, limiter: Arc<Limiter>, wire: Wire) -> Arc<Self> {
+        let plain = ApiClient::new(wire, Arc::clone(&limiter));
+        let login = Arc::new(PasswordGrant::new(
             "eset login",
             account.url(TOKEN_DOMAIN, "/oauth/token"),
             &account.login,
             account.password.clone(),
             plain.clone(),
         ));
-        let tokens: Arc<dyn Tokens> = Arc::<ChangingLogin>::clone(&login);
-        let asker = plain.with_tokens(tokens);
+        let asker = plain.with_tokens(Arc::<PasswordGrant>::clone(&login), "");
         Arc::new(Self {
             account,
             limiter,
@@ -168,10 +154,21 @@ impl Connection {
     fn reads(&self, window: Option<Window>) {
         *self.reads.lock().unwrap_or_else(PoisonError::into_inner) = window;
     }
+}
 
-    /// Asks for an access token, unless there is one.
-    pub async fn log_in(&self, limits: &Limits) -> Result<()> {
-        self.login.bearer(None, limits).await.map(drop)
+#[async_trait]
+impl SourceConnection for Connection {
+    fn stream(self: Arc<Self>, endpoint: &'static Endpoint) -> SharedSource {
+        Arc::new(Eset::new(self, endpoint))
+    }
+
+    fn issuer(&self) -> &'static str {
+        "ESET"
+    }
+
+    async fn log_in(&self, _: &[&Endpoint], limits: &Limits) -> Result<Vec<Beyond>> {
+        self.login.token("", None, limits).await?;
+        Ok(Vec::new())
     }
 }
 
@@ -201,8 +198,9 @@ impl Eset {
         }
     }
 
-    fn is(&self, endpoint: &Endpoint) -> bool {
-        self.endpoint.stream == endpoint.stream
+    /// Details of its records are looked up.
+    fn has_details(&self) -> bool {
+        self.endpoint.enrich == Enrich::Detections && self.connection.account.look_ups.details
     }
 }
 
@@ -220,7 +218,7 @@ impl Source for Eset {
     ) -> Result<(Reply, &'static str)> {
         let (query, records) = page_query(self.endpoint, slice, page);
         let url = self.connection.account.url(self.endpoint.domain, &query);
-        if self.is(&DETECTIONS) {
+        if self.endpoint.enrich == Enrich::Detections {
             self.connection.reads(slice.window());
         }
         let has_position = !page.is_first() || matches!(slice, Slice::Token(_));
@@ -229,17 +227,14 @@ impl Source for Eset {
     }
 
     fn enriches(&self) -> Option<usize> {
-        let look_ups = self.connection.account.look_ups;
-        // The list of incidents leaves out which detections and devices they are about.
-        let enriches =
-            self.is(&INCIDENTS) || look_ups.devices || self.is(&DETECTIONS) && look_ups.details;
-        // Those of a page of details are asked for with it.
-        let by_list = self.is(&DETECTIONS) && look_ups.details;
-        enriches.then_some(if by_list {
-            PAGE_SIZE as usize
-        } else {
-            TOGETHER
-        })
+        let devices = self.connection.account.look_ups.devices;
+        match self.endpoint.enrich {
+            // Those of a page of details are asked for with it.
+            Enrich::Detections if self.has_details() => Some(PAGE_SIZE as usize),
+            Enrich::Detections | Enrich::Devices => devices.then_some(TOGETHER),
+            Enrich::Incidents => Some(TOGETHER),
+            Enrich::Nothing => None,
+        }
     }
 
     async fn enrich(
@@ -248,12 +243,14 @@ impl Source for Eset {
         known: Option<Listed>,
         limits: &Limits,
     ) -> Enriched {
-        if self.is(&INCIDENTS) {
-            return self.connection.incidents(records, limits).await;
+        let connection = &self.connection;
+        match self.endpoint.enrich {
+            Enrich::Incidents => connection.incidents(records, limits).await,
+            _ => {
+                let has_details = self.has_details();
+                let found = connection.detections(records, has_details, known, limits);
+                found.await
+            }
         }
-        let has_details = self.is(&DETECTIONS) && self.connection.account.look_ups.details;
-        self.connection
-            .detections(records, has_details, known, limits)
-            .await
     }
 }

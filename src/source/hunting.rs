@@ -21,7 +21,7 @@ use crate::{
             window::Window,
         },
         protocol::{
-            endpoint::Endpoint,
+            endpoint::{Endpoint, TimeFilter},
             odata::{ErrorDialect, literal},
         },
     },
@@ -31,7 +31,7 @@ use crate::{
 
 mod tables;
 
-pub use tables::{CAP, HuntingTable, table, tables, why_left};
+pub use tables::{CAP, HuntingTable, all_known, left_out, table, tables, why_left};
 
 /// The service gives a query three minutes.
 const PATIENCE: Duration = Duration::from_secs(195);
@@ -45,13 +45,21 @@ const CYCLE: TimeDelta = TimeDelta::minutes(15);
 /// One table of a connection.
 pub struct Hunting {
     connection: Arc<Connection>,
+    endpoint: &'static Endpoint,
     table: &'static HuntingTable,
 }
 
 impl Hunting {
-    /// The stream of `table`.
-    pub fn new(connection: Arc<Connection>, table: &'static HuntingTable) -> Self {
-        Self { connection, table }
+    /// The stream of a table, if the endpoint is one.
+    pub fn of(connection: &Arc<Connection>, endpoint: &'static Endpoint) -> Option<Self> {
+        let TimeFilter::Kql(name) = endpoint.list.filter else {
+            return None;
+        };
+        Some(Self {
+            connection: Arc::clone(connection),
+            endpoint,
+            table: table(name)?,
+        })
     }
 
     async fn query(&self, query: &str, limits: &Limits) -> Result<Reply> {
@@ -60,9 +68,9 @@ impl Hunting {
             return Err(self.used_up(until));
         }
         let body = Bytes::from(json!({ "Query": query }).to_string());
-        let path = self.table.endpoint.window.path;
+        let path = self.endpoint.list.path;
         let question = ApiRequest {
-            name: self.table.endpoint.stream.to_owned(),
+            name: self.endpoint.stream.to_owned(),
             method: Method::POST,
             url: self.connection.url(HUNTING, path),
             body: Some(("application/json; charset=utf-8", body)),
@@ -74,10 +82,10 @@ impl Hunting {
             },
         };
         let reply = self.connection.ask(HUNTING, &question, limits).await?;
-        if let Reply::UsedUp(_) = reply {
+        if let Reply::UsedUp(answer) = reply {
             let until = next_cycle(self.connection.clock().now());
             self.connection.hunting_rest().set(until);
-            return Err(self.used_up(until));
+            return Err(answer.explains(self.used_up(until)));
         }
         Ok(reply)
     }
@@ -99,7 +107,7 @@ impl Hunting {
     fn used_up(&self, until: DateTime<Utc>) -> Error {
         Error::transient(format!(
             "{}: the tenant's share of hunting is used up until {}; all its tables wait until then",
-            self.table.endpoint.stream,
+            self.endpoint.stream,
             until.format("%H:%M UTC")
         ))
     }
@@ -117,7 +125,7 @@ fn datetime(time: DateTime<Utc>) -> String {
 }
 
 /// The rows of one part of a window.
-fn rows(table: &HuntingTable, part: &Part, by_ingestion: bool) -> String {
+fn rows(table: &HuntingTable, paging: Paging, part: &Part, by_ingestion: bool) -> String {
     let Window { from, to } = part.window;
     let (from, to) = (datetime(from), datetime(to));
     let time = if by_ingestion {
@@ -133,7 +141,7 @@ fn rows(table: &HuntingTable, part: &Part, by_ingestion: bool) -> String {
             table.share_by
         );
     }
-    let cap = match table.endpoint.window.paging {
+    let cap = match paging {
         Paging::Whole { cap } => cap,
         _ => CAP,
     };
@@ -179,7 +187,7 @@ fn counted(body: &[u8]) -> Option<(u64, u64)> {
 #[async_trait]
 impl Source for Hunting {
     fn endpoint(&self) -> &'static Endpoint {
-        &self.table.endpoint
+        self.endpoint
     }
 
     async fn page(
@@ -188,13 +196,14 @@ impl Source for Hunting {
         page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)> {
-        let records = self.table.endpoint.window.records;
+        let records = self.endpoint.list.records;
         let Some(window) = slice.window() else {
             let what = "tables are read by windows".to_owned();
-            return Ok((Reply::NotOffered(what), records));
+            return Ok((Reply::NotOffered(what.into()), records));
         };
         let part = page.part(window);
-        let query = rows(self.table, &part, matches!(slice, Slice::Ingested(_)));
+        let by_ingestion = matches!(slice, Slice::Ingested(_));
+        let query = rows(self.table, self.endpoint.list.paging, &part, by_ingestion);
         Ok((self.query(&query, limits).await?, records))
     }
 
@@ -239,11 +248,12 @@ mod tests {
         };
         let devices = table("DeviceEvents").unwrap();
         let mail = table("EmailEvents").unwrap();
+        let cap = Paging::Whole { cap: CAP };
         let queries = [
-            rows(devices, &whole, true),
-            rows(devices, &whole, false),
-            rows(devices, &share, true),
-            rows(mail, &share, false),
+            rows(devices, cap, &whole, true),
+            rows(devices, cap, &whole, false),
+            rows(devices, cap, &share, true),
+            rows(mail, cap, &share, false),
             probe(mail, window.from, window.to),
         ];
         insta::assert_snapshot!(queries.join("\n"), @"

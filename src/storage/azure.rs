@@ -17,6 +17,8 @@
 use blobs::Container;
 use table::Table;
 
+use crate::io::wire::Wire;
+
 mod answer;
 mod assets;
 mod blobs;
@@ -34,7 +36,6 @@ pub mod table;
 
 pub use account::{Account, AccountSettings, Login, StorageSettings};
 pub use auth::{Credential, SharedKey};
-pub use service::Wire;
 
 /// The table of the streams' states.
 pub const STATE_TABLE: &str = "connectorstate";

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::TimeDelta;
 use sentinel_connector::{
-    app::{App, RunOptions, failed},
+    app::{App, Function, RunOptions, failed},
     assets::{Lookup, find},
     config::{Environment, Mode, Settings},
     core::{
@@ -18,6 +18,7 @@ use sentinel_connector::{
             answer::{Found, WORST},
         },
         position::cursor::{StreamKey, StreamState},
+        protocol::source_kind::SourceKind,
     },
     embedded::EmbeddedFile,
     error::Kind as Whose,
@@ -94,16 +95,16 @@ impl Company {
             at_once: true,
             ..RunOptions::default()
         };
-        let reports = self.app.run("DefenderTimer", &options).await;
+        let reports = self
+            .app
+            .run(Function::Pull(SourceKind::Defender), &options)
+            .await;
         assert_eq!(failed(&reports), None, "{reports:#?}");
     }
 
     /// One run of one stream, over parts that come to harm.
     async fn run_alone(&self, stream: &str, interrupt: &Interrupt) -> Report {
-        let job = self
-            .app
-            .jobs("DefenderTimer")
-            .find(|job| job.key.stream == stream);
+        let job = self.app.jobs().find(|job| job.key.stream == stream);
         let parts = interrupt.wrap(self.app.parts().clone());
         let limits = self.app.limits(CancellationToken::new());
         let report = pipeline::run(job.unwrap(), &parts, &limits).await;

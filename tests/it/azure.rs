@@ -9,11 +9,7 @@ use std::{
 
 use sentinel_connector::{
     core::mapping::columns,
-    io::{
-        clock::VirtualClock,
-        identity::{Credential, Identity, Proof, Registration},
-        token::SharedTokens,
-    },
+    io::token::{Credential, Proof, Registration, SharedTokens, TokenCache},
     outbox_drain,
     pipeline::{Counts, Outcome, Parts, Report, health},
     secret::{SharedSecrets, key_vault::KeyVault, password},
@@ -74,20 +70,9 @@ impl Cloud {
             proof: Proof::Secret(options.client_secret.clone().into()),
         };
         let credential = Credential::Registration(registration);
-        let clock = Arc::new(world.clock.clone());
-        let transport = &world.transport;
-        let tokens: SharedTokens = Identity::new(
-            credential,
-            Arc::clone(transport),
-            Arc::<VirtualClock>::clone(&clock),
-        );
+        let tokens: SharedTokens = TokenCache::new(credential, world.wire());
         let url = "https://contoso.vault.azure.net";
-        let vault: SharedSecrets = Arc::new(KeyVault::new(
-            url,
-            Arc::clone(&tokens),
-            Arc::clone(transport),
-            clock,
-        ));
+        let vault: SharedSecrets = Arc::new(KeyVault::new(url, Arc::clone(&tokens), world.wire()));
         world.password = password(&vault, "eset-password", "ESET_PASSWORD");
         Self {
             world,
@@ -126,8 +111,7 @@ impl Cloud {
             sink: Arc::new(LogsIngestion::new(
                 places,
                 Arc::clone(&self.tokens),
-                Arc::clone(&self.world.transport),
-                Arc::new(self.world.clock.clone()),
+                self.world.wire(),
             )),
             outbox_max: self.outbox_max,
             ..self.world.parts()

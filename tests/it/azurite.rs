@@ -18,9 +18,10 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock},
         http::{Network, SharedTransport},
+        wire::Wire,
     },
     simulator::tls::Authority,
-    storage::azure::{Account, AccountSettings, AzureStorage, StorageSettings, Wire},
+    storage::azure::{Account, AccountSettings, AzureStorage, StorageSettings},
 };
 
 mod wire;

@@ -10,14 +10,17 @@ use async_trait::async_trait;
 use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
-    app::{App, RunOptions},
+    app::{App, Function, RunOptions},
     config::{Environment, Mode, Settings},
     core::{
         position::{
             cursor::{StreamKey, StreamState},
             paging::Paging,
         },
-        protocol::endpoint::{Endpoint, ListQuery},
+        protocol::{
+            endpoint::{Endpoint, ListQuery},
+            source_kind::SourceKind,
+        },
     },
     embedded::EmbeddedFile,
     io::{
@@ -27,10 +30,6 @@ use sentinel_connector::{
     pipeline::{self, Job, Outcome, Report},
     simulator::{Fault, Options, Simulator, Target},
     sink::workspace::Workspace,
-    source::{
-        defender::Defender,
-        hunting::{self, Hunting, HuntingTable},
-    },
 };
 use tempfile::TempDir;
 
@@ -46,7 +45,7 @@ mod routed;
 mod snapshots;
 mod tenants;
 
-pub(crate) const FUNCTION: &str = "DefenderTimer";
+pub(crate) const FUNCTION: Function = Function::Pull(SourceKind::Defender);
 
 /// True for the id of a record that came without one: a hash of it.
 fn is_nameless(id: &str, context: &str) -> bool {
@@ -92,23 +91,14 @@ impl Transport for AtHome {
 async fn run_in_pages(app: &App, most: u32) -> Vec<Report> {
     let limits = app.limits(RunOptions::default().stop);
     let mut reports = Vec::new();
-    for job in app.jobs(FUNCTION) {
+    for job in app.jobs() {
         let mut job = Job {
             at_once: true,
             ..job.clone()
         };
-        let connection = Arc::clone(app.defender(&job.key.connection).unwrap());
+        let connection = app.connections(&job.key.connection).next().unwrap();
         let endpoint = in_pages(job.source.endpoint(), most);
-        job.source = match endpoint.stream.strip_prefix("defender.hunting.") {
-            Some(name) => {
-                let table = HuntingTable {
-                    endpoint,
-                    ..*hunting::table(name).unwrap()
-                };
-                Arc::new(Hunting::new(connection, Box::leak(Box::new(table))))
-            }
-            None => Arc::new(Defender::new(connection, Box::leak(Box::new(endpoint)))),
-        };
+        job.source = Arc::clone(connection).stream(Box::leak(Box::new(endpoint)));
         reports.push(pipeline::run(&job, app.parts(), &limits).await);
     }
     reports
@@ -125,8 +115,8 @@ fn in_pages(endpoint: &Endpoint, most: u32) -> Endpoint {
         ..list
     };
     Endpoint {
-        window: list(endpoint.window),
-        pass: endpoint.pass.map(list),
+        list: list(endpoint.list),
+        full_list: endpoint.full_list.map(list),
         ..*endpoint
     }
 }

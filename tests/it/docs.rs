@@ -11,11 +11,11 @@ use std::{
 
 use chrono::Utc;
 use sentinel_connector::{
-    app::{FUNCTIONS, endpoints},
+    app::Function,
     config::{SETTINGS, Scope},
     io::clock::SystemClock,
     simulator::{Options, Simulator},
-    source::hunting,
+    source::{endpoints, hunting},
 };
 
 fn file(name: &str) -> String {
@@ -51,8 +51,9 @@ fn the_page_of_settings_lists_every_one_as_the_program_explains_it() {
 #[test]
 fn the_readme_names_every_function_and_command() {
     let readme = file("README.md");
-    for function in FUNCTIONS.iter().chain(&["Assets", "Status"]) {
-        assert!(readme.contains(&format!("`{function}`")), "{function}");
+    for function in Function::all() {
+        let folder = function.folder();
+        assert!(readme.contains(&format!("`{folder}`")), "{folder}");
     }
     for command in [
         "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",

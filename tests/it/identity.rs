@@ -17,8 +17,12 @@ use sentinel_connector::{
     io::{
         clock::{Clock, VirtualClock},
         http::SharedTransport,
-        identity::{Certificate, Credential, Identity, Platform, Proof, Registration},
-        token::{AccessTokens, SharedTokens},
+        retry::Limits,
+        token::{
+            Certificate, Credential, Platform, Proof, Registration, Rejected, SharedTokens,
+            TokenCache, TokenSource,
+        },
+        wire::Wire,
     },
     simulator::{Fault, Options, Simulator, Target},
 };
@@ -62,6 +66,23 @@ impl Azure {
         Arc::new(self.simulator.router())
     }
 
+    /// Limits of a run that begins now.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::until(self.clock.now() + chrono::TimeDelta::minutes(4))
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        self.wire_to(self.transport())
+    }
+
+    pub(crate) fn wire_to(&self, transport: SharedTransport) -> Wire {
+        Wire {
+            transport,
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::new(|| 0.5),
+        }
+    }
+
     pub(crate) fn registration(&self) -> Registration {
         let options = self.simulator.options();
         Registration {
@@ -79,8 +100,8 @@ impl Azure {
         }
     }
 
-    pub(crate) fn identity(&self, credential: Credential) -> Arc<Identity> {
-        Identity::new(credential, self.transport(), Arc::new(self.clock.clone()))
+    pub(crate) fn identity(&self, credential: Credential) -> Arc<TokenCache> {
+        TokenCache::new(credential, self.wire())
     }
 
     /// The tokens of the app registration.
@@ -88,7 +109,7 @@ impl Azure {
         self.identity(Credential::Registration(self.registration()))
     }
 
-    fn managed(&self, client_id: Option<&str>) -> Arc<Identity> {
+    fn managed(&self, client_id: Option<&str>) -> Arc<TokenCache> {
         self.identity(Credential::choose(None, client_id, Some(&self.platform())))
     }
 }
@@ -126,17 +147,23 @@ fn the_order_is_registration_identity_login() {
 async fn a_token_is_held_for_each_scope_until_five_minutes_before_its_end() {
     let azure = Azure::new();
     let tokens = azure.tokens();
-    let first = tokens.token(SCOPE).await.unwrap();
+    let first = tokens.token(SCOPE, None, &azure.limits()).await.unwrap();
     azure.clock.advance(Duration::from_mins(54));
-    assert_eq!(text(&tokens.token(SCOPE).await.unwrap()), text(&first));
+    assert_eq!(
+        text(&tokens.token(SCOPE, None, &azure.limits()).await.unwrap()),
+        text(&first)
+    );
     assert_eq!(azure.calls(Target::EntraToken), 1);
     let other = tokens
-        .token("https://vault.azure.net/.default")
+        .token("https://vault.azure.net/.default", None, &azure.limits())
         .await
         .unwrap();
     assert_ne!(text(&other), text(&first));
     azure.clock.advance(Duration::from_mins(1));
-    assert_ne!(text(&tokens.token(SCOPE).await.unwrap()), text(&first));
+    assert_ne!(
+        text(&tokens.token(SCOPE, None, &azure.limits()).await.unwrap()),
+        text(&first)
+    );
     assert_eq!(azure.calls(Target::EntraToken), 3);
 }
 
@@ -144,14 +171,25 @@ async fn a_token_is_held_for_each_scope_until_five_minutes_before_its_end() {
 async fn a_refused_token_is_replaced_once_for_all_who_hold_it() {
     let azure = Azure::new();
     let tokens = azure.tokens();
-    let first = tokens.token(SCOPE).await.unwrap();
-    let second = tokens.renewed(SCOPE, &first).await.unwrap();
+    let first = tokens.token(SCOPE, None, &azure.limits()).await.unwrap();
+    let second = tokens
+        .token(SCOPE, Some(Rejected::Refused(&first)), &azure.limits())
+        .await
+        .unwrap();
     assert_ne!(text(&second), text(&first));
     assert_eq!(
-        text(&tokens.renewed(SCOPE, &first).await.unwrap()),
+        text(
+            &tokens
+                .token(SCOPE, Some(Rejected::Refused(&first)), &azure.limits())
+                .await
+                .unwrap()
+        ),
         text(&second)
     );
-    assert_eq!(text(&tokens.token(SCOPE).await.unwrap()), text(&second));
+    assert_eq!(
+        text(&tokens.token(SCOPE, None, &azure.limits()).await.unwrap()),
+        text(&second)
+    );
     assert_eq!(azure.calls(Target::EntraToken), 2);
 }
 
@@ -164,7 +202,10 @@ async fn entras_refusals_name_the_credential_and_the_fix() {
         let mut registration = azure.registration();
         change(&mut registration);
         let identity = azure.identity(Credential::Registration(registration));
-        let error = identity.token(SCOPE).await.unwrap_err();
+        let error = identity
+            .token(SCOPE, None, &azure.limits())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Config, "{error}");
         let error = error.to_string();
         assert!(error.starts_with("app registration `"), "{error}");
@@ -207,19 +248,31 @@ async fn an_outage_is_waited_out_for_a_few_seconds() {
         let azure = Azure::new();
         azure.inject(&format!("entra.token:{fault}x2"));
         let began = azure.clock.now();
-        azure.tokens().token(SCOPE).await.unwrap();
+        azure
+            .tokens()
+            .token(SCOPE, None, &azure.limits())
+            .await
+            .unwrap();
         assert!((azure.clock.now() - began).num_seconds() <= 10, "{fault}");
 
         azure.inject(&format!("entra.token:{fault}x*"));
         let began = azure.clock.now();
-        let error = azure.tokens().token(SCOPE).await.unwrap_err();
+        let error = azure
+            .tokens()
+            .token(SCOPE, None, &azure.limits())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Transient, "{fault}: {error}");
         assert!((azure.clock.now() - began).num_seconds() <= 10, "{fault}");
         assert_eq!(azure.calls(Target::EntraToken), 6, "{fault}");
     }
     let azure = Azure::new();
     azure.inject("entra.token:never");
-    let error = azure.tokens().token(SCOPE).await.unwrap_err();
+    let error = azure
+        .tokens()
+        .token(SCOPE, None, &azure.limits())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Transient);
     assert!(error.to_string().contains("within 10 s"), "{error}");
 }
@@ -240,21 +293,24 @@ async fn the_patience_that_is_asked_for_is_given() {
         };
         let began = azure.clock.now().timestamp();
         azure.inject(&format!("{}:429-retry-after=6", target.name()));
-        identity.token(SCOPE).await.unwrap();
+        identity.token(SCOPE, None, &azure.limits()).await.unwrap();
         assert_eq!(times(&azure, target), [began, began + 6]);
 
         // More than fits is not waited for here, and nobody asks before it is over.
         azure.inject(&format!("{}:429-retry-after=60", target.name()));
         for left in [60, 20] {
             let other = "https://vault.azure.net/.default";
-            let error = identity.token(other).await.unwrap_err();
+            let error = identity
+                .token(other, None, &azure.limits())
+                .await
+                .unwrap_err();
             assert_eq!(error.kind(), Kind::Transient, "{error}");
             assert_eq!(error.after(), Some(Duration::from_secs(left)), "{error}");
             azure.clock.advance(Duration::from_secs(40));
         }
         assert_eq!(times(&azure, target), [began, began + 6, began + 6]);
         identity
-            .token("https://vault.azure.net/.default")
+            .token("https://vault.azure.net/.default", None, &azure.limits())
             .await
             .unwrap();
     }
@@ -264,19 +320,30 @@ async fn the_patience_that_is_asked_for_is_given() {
 async fn what_is_left_of_a_token_is_used_while_entra_is_away() {
     let azure = Azure::new();
     let tokens = azure.tokens();
-    let first = tokens.token(SCOPE).await.unwrap();
+    let first = tokens.token(SCOPE, None, &azure.limits()).await.unwrap();
     azure.inject("entra.token:503x*");
     azure.clock.advance(Duration::from_mins(56));
-    assert_eq!(text(&tokens.token(SCOPE).await.unwrap()), text(&first));
+    assert_eq!(
+        text(&tokens.token(SCOPE, None, &azure.limits()).await.unwrap()),
+        text(&first)
+    );
     azure.clock.advance(Duration::from_mins(4));
-    let error = tokens.token(SCOPE).await.unwrap_err();
+    let error = tokens
+        .token(SCOPE, None, &azure.limits())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Transient);
     // A refused one is of no use.
     let azure = Azure::new();
     let tokens = azure.tokens();
-    let first = tokens.token(SCOPE).await.unwrap();
+    let first = tokens.token(SCOPE, None, &azure.limits()).await.unwrap();
     azure.inject("entra.token:503x*");
-    assert!(tokens.renewed(SCOPE, &first).await.is_err());
+    assert!(
+        tokens
+            .token(SCOPE, Some(Rejected::Refused(&first)), &azure.limits())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -290,11 +357,15 @@ async fn a_certificate_proves_the_app_without_a_secret() {
         ..azure.registration()
     };
     let identity = azure.identity(Credential::Registration(registration(&azure)));
-    identity.token(SCOPE).await.unwrap();
+    identity.token(SCOPE, None, &azure.limits()).await.unwrap();
 
     let stranger = Azure::new();
     let identity = stranger.identity(Credential::Registration(registration(&stranger)));
-    let error = identity.token(SCOPE).await.unwrap_err().to_string();
+    let error = identity
+        .token(SCOPE, None, &azure.limits())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("AADSTS700027") && error.contains("upload"),
         "{error}"
@@ -307,10 +378,13 @@ async fn managed_identities_are_asked_of_the_platform() {
     let user = azure.simulator.options().user_identity.clone();
     for client_id in [None, Some(user.as_str())] {
         let identity = azure.managed(client_id);
-        let token = identity.token(SCOPE).await.unwrap();
+        let token = identity.token(SCOPE, None, &azure.limits()).await.unwrap();
         // The platform says until when: a day, of which half is used, as the Azure SDKs do.
         azure.clock.advance(Duration::from_mins(12 * 60 - 1));
-        assert_eq!(text(&identity.token(SCOPE).await.unwrap()), text(&token));
+        assert_eq!(
+            text(&identity.token(SCOPE, None, &azure.limits()).await.unwrap()),
+            text(&token)
+        );
     }
     let calls = azure.simulator.calls();
     assert!(
@@ -326,9 +400,9 @@ async fn managed_identities_are_asked_of_the_platform() {
 async fn a_managed_identitys_token_is_renewed_at_half_its_life_and_used_on_if_that_fails() {
     let azure = Azure::new();
     let identity = azure.managed(None);
-    let first = identity.token(SCOPE).await.unwrap();
+    let first = identity.token(SCOPE, None, &azure.limits()).await.unwrap();
     azure.clock.advance(Duration::from_hours(12));
-    let second = identity.token(SCOPE).await.unwrap();
+    let second = identity.token(SCOPE, None, &azure.limits()).await.unwrap();
     assert_ne!(text(&second), text(&first));
     assert_eq!(azure.calls(Target::Identity), 2);
 
@@ -336,11 +410,14 @@ async fn a_managed_identitys_token_is_renewed_at_half_its_life_and_used_on_if_th
     azure.inject("identity:503x*");
     azure.clock.advance(Duration::from_hours(12));
     for _ in 0..4 {
-        assert_eq!(text(&identity.token(SCOPE).await.unwrap()), text(&second));
+        assert_eq!(
+            text(&identity.token(SCOPE, None, &azure.limits()).await.unwrap()),
+            text(&second)
+        );
     }
     assert_eq!(azure.calls(Target::Identity), 5);
     azure.clock.advance(Duration::from_hours(12));
-    assert!(identity.token(SCOPE).await.is_err());
+    assert!(identity.token(SCOPE, None, &azure.limits()).await.is_err());
 }
 
 #[tokio::test]
@@ -352,14 +429,19 @@ async fn a_refused_secret_is_sent_once_for_all_streams_of_a_run() {
     let mut told = Vec::new();
     // A wrong secret is wrong for each service.
     for scope in [SCOPE, "https://vault.azure.net/.default", SCOPE] {
-        told.push(identity.token(scope).await.unwrap_err());
+        told.push(
+            identity
+                .token(scope, None, &azure.limits())
+                .await
+                .unwrap_err(),
+        );
     }
     assert!(told.iter().all(|error| *error == told[0]), "{told:?}");
     assert!(told[0].to_string().contains("AADSTS7000215"), "{told:?}");
     assert_eq!(azure.calls(Target::EntraToken), 1);
     // The next run asks anew.
     azure.clock.advance(Duration::from_mins(1));
-    assert!(identity.token(SCOPE).await.is_err());
+    assert!(identity.token(SCOPE, None, &azure.limits()).await.is_err());
     assert_eq!(azure.calls(Target::EntraToken), 2);
 }
 
@@ -367,26 +449,33 @@ async fn a_refused_secret_is_sent_once_for_all_streams_of_a_run() {
 async fn a_token_for_new_roles_is_asked_for_once_in_a_run() {
     let azure = Azure::new();
     let tokens = azure.tokens();
-    let first = tokens.token(SCOPE).await.unwrap();
-    let run = azure.clock.now() + chrono::TimeDelta::minutes(4);
-    let second = tokens.with_roles(SCOPE, &first, run).await.unwrap();
+    let first = tokens.token(SCOPE, None, &azure.limits()).await.unwrap();
+    let run = azure.limits();
+    let lacking = Rejected::LacksRole;
+    let second = tokens.token(SCOPE, Some(lacking(&first)), &run).await;
+    let second = second.unwrap();
     assert_ne!(text(&second), text(&first));
     // Whoever still holds the first one is given the second one, which is not replaced in this run.
-    let held = tokens.with_roles(SCOPE, &first, run).await.unwrap();
-    assert_eq!(text(&held), text(&second));
-    assert!(tokens.with_roles(SCOPE, &second, run).await.is_none());
+    for held in [&first, &second] {
+        let other = tokens.token(SCOPE, Some(lacking(held)), &run).await;
+        assert_eq!(text(&other.unwrap()), text(&second));
+    }
     assert_eq!(azure.calls(Target::EntraToken), 2);
-    let next = run + chrono::TimeDelta::minutes(5);
-    let third = tokens.with_roles(SCOPE, &second, next).await.unwrap();
-    assert_ne!(text(&third), text(&second));
+    azure.clock.advance(Duration::from_mins(5));
+    let next = azure.limits();
+    let third = tokens.token(SCOPE, Some(lacking(&second)), &next).await;
+    assert_ne!(text(&third.unwrap()), text(&second));
     assert_eq!(azure.calls(Target::EntraToken), 3);
 }
 
 #[tokio::test]
 async fn a_managed_identity_that_is_not_there_names_the_fix() {
     let azure = Azure::with(|options| options.system_identity = false);
-    let failed = async |identity: Arc<Identity>| {
-        let error = identity.token(SCOPE).await.unwrap_err();
+    let failed = async |identity: Arc<TokenCache>| {
+        let error = identity
+            .token(SCOPE, None, &azure.limits())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Config, "{error}");
         error.to_string()
     };
@@ -412,7 +501,11 @@ async fn a_managed_identity_that_is_not_there_names_the_fix() {
 
     azure.inject("identity:503x*");
     let began = azure.clock.now();
-    let error = azure.managed(None).token(SCOPE).await.unwrap_err();
+    let error = azure
+        .managed(None)
+        .token(SCOPE, None, &azure.limits())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Transient);
     assert!((azure.clock.now() - began).num_seconds() <= 10);
 }
@@ -439,18 +532,23 @@ impl Executor for Az {
 async fn on_a_laptop_the_azure_cli_is_asked() {
     let azure = Azure::new();
     let identity = |exit, stdout: String| {
-        Identity::with_executor(
+        TokenCache::with_executor(
             Credential::choose(None, None, None),
-            azure.transport(),
-            Arc::new(azure.clock.clone()),
+            azure.wire(),
             Some(Arc::new(Az(exit, stdout))),
         )
     };
     let expiry = azure.clock.now().timestamp() + 3600;
     let json = format!(r#"{{"accessToken":"t","expires_on":{expiry},"tokenType":"Bearer"}}"#);
     let good = identity(0, json);
-    assert_eq!(text(&good.token(SCOPE).await.unwrap()), "t");
-    let error = identity(1, String::new()).token(SCOPE).await.unwrap_err();
+    assert_eq!(
+        text(&good.token(SCOPE, None, &azure.limits()).await.unwrap()),
+        "t"
+    );
+    let error = identity(1, String::new())
+        .token(SCOPE, None, &azure.limits())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     let error = error.to_string();
     assert!(

@@ -20,8 +20,8 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock},
         http::{Network, SharedTransport},
-        identity::{Credential, Identity, Proof},
-        token::SharedTokens,
+        token::{Credential, Proof, SharedTokens, TokenCache},
+        wire::Wire,
     },
     simulator::{
         Options, Received, STREAM, STREAM_INCIDENTS, Simulator, SizeLimit, Target as Struck,
@@ -54,9 +54,13 @@ fn places(endpoint: &str, dcr: &str) -> Places {
     }
 }
 
-fn sink_with(azure: &Azure, tokens: SharedTokens, transport: SharedTransport) -> LogsIngestion {
+pub(crate) fn sink_with(
+    azure: &Azure,
+    tokens: SharedTokens,
+    transport: SharedTransport,
+) -> LogsIngestion {
     let places = places("https://sim", &azure.simulator.options().dcr);
-    LogsIngestion::new(places, tokens, transport, Arc::new(azure.clock.clone()))
+    LogsIngestion::new(places, tokens, azure.wire_to(transport))
 }
 
 fn sink(azure: &Azure) -> LogsIngestion {
@@ -159,18 +163,18 @@ async fn an_outage_is_for_later() {
         ("never", None),
     ] {
         let (_, pushed) = struck(fault).await;
-        let Err(PushError::Later { after: asked, why }) = pushed else {
+        let Err(PushError::Later(error)) = pushed else {
             panic!("{fault}: {pushed:?}")
         };
-        assert_eq!(asked, after.map(Duration::from_secs), "{fault}");
-        assert!(why.starts_with("logs ingestion"), "{why}");
+        assert_eq!(error.after(), after.map(Duration::from_secs), "{fault}");
+        assert!(error.to_string().starts_with("logs ingestion"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_for_later_though_the_rows_have_landed() {
     let (azure, pushed) = struck("lost-answer").await;
-    assert!(matches!(pushed, Err(PushError::Later { .. })), "{pushed:?}");
+    assert!(matches!(pushed, Err(PushError::Later(_))), "{pushed:?}");
     assert_eq!(received(&azure.simulator, STREAM).count, 3);
 }
 
@@ -236,6 +240,8 @@ async fn what_somebody_has_to_mend_is_named() {
         panic!("{pushed:?}")
     };
     assert_eq!(error.kind(), Kind::Contract);
+    let text = error.to_string();
+    assert!(text.contains("proxy") && !text.contains("report"), "{text}");
 }
 
 #[tokio::test]
@@ -260,7 +266,7 @@ async fn without_a_token_nothing_is_sent() {
     azure.inject("entra.token:503x*");
     let pushed = sink(&azure).push(&detections(1)).await;
     assert!(
-        matches!(pushed, Err(PushError::Later { after: None, .. })),
+        matches!(&pushed, Err(PushError::Later(error)) if error.after().is_none()),
         "{pushed:?}"
     );
 
@@ -320,23 +326,24 @@ async fn over_https_rows_land_and_a_dead_connection_is_for_later() {
         .unwrap();
     let settings: BTreeMap<String, String> =
         simulator.settings(&server.base_url).into_iter().collect();
-    let network: SharedTransport = Arc::new(Network::loopback(authority.pem().as_bytes()).unwrap());
-    let registration = sentinel_connector::io::identity::Registration {
+    let network = Network::loopback(authority.pem().as_bytes()).unwrap();
+    let wire = Wire::new(Arc::new(network), Arc::new(SystemClock));
+    let registration = sentinel_connector::io::token::Registration {
         authority: settings["AZURE_AUTHORITY_HOST"].clone(),
         tenant_id: settings["AZURE_TENANT_ID"].clone(),
         client_id: settings["AZURE_CLIENT_ID"].clone(),
         proof: Proof::Secret(settings["AZURE_CLIENT_SECRET"].clone().into()),
     };
     let credential = Credential::choose(Some(registration), None, None);
-    let tokens = Identity::new(credential, Arc::clone(&network), Arc::new(SystemClock));
+    let tokens = TokenCache::new(credential, wire.clone());
     let places = places(&server.base_url, &settings["DCR_IMMUTABLE_ID"]);
-    let sink = LogsIngestion::new(places, tokens, network, Arc::new(SystemClock));
+    let sink = LogsIngestion::new(places, tokens, wire);
     sink.push(&full()).await.unwrap();
     simulator.inject("ingestion:lost-answer".parse().unwrap());
     let pushed = sink.push(&detections(3)).await;
-    assert!(matches!(pushed, Err(PushError::Later { .. })), "{pushed:?}");
+    assert!(matches!(pushed, Err(PushError::Later(_))), "{pushed:?}");
     assert_eq!(received(&simulator, STREAM).count, 3 + full().len() as u64);
     server.stop().await;
     let pushed = sink.push(&detections(3)).await;
-    assert!(matches!(pushed, Err(PushError::Later { .. })), "{pushed:?}");
+    assert!(matches!(pushed, Err(PushError::Later(_))), "{pushed:?}");
 }

@@ -6,6 +6,8 @@ mod arrows;
 #[cfg(test)]
 mod assets;
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod azure;
 #[cfg(test)]
 mod azurite;
@@ -55,5 +57,7 @@ mod storage;
 mod tenant;
 #[cfg(test)]
 mod terminal;
+#[cfg(test)]
+mod unreachable;
 #[cfg(test)]
 mod world;

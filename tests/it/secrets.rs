@@ -15,15 +15,18 @@ use sentinel_connector::{
         clock::{Clock, SystemClock},
         exchange::Limits,
         http::{Network, SharedTransport},
-        identity::{Credential, Identity, Proof},
-        token::{AccessTokens, RenewableTokens},
+        token::{Credential, Proof, Rejected, TokenCache, TokenSource},
+        wire::Wire,
     },
     secret::{SecretStore, SharedSecrets, key_vault::KeyVault, password},
     simulator::{
         Options, Simulator, Target, VaultSecret,
         tls::{Authority, serve},
     },
-    source::eset::{Account, Connection, LookUps},
+    source::{
+        SourceConnection,
+        eset::{Account, Connection, LookUps},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +35,7 @@ use crate::identity::{Azure, SCOPE};
 const NAME: &str = "eset-password";
 
 fn vault_at(azure: &Azure, url: &str, transport: SharedTransport) -> Arc<KeyVault> {
-    let clock = Arc::new(azure.clock.clone());
-    Arc::new(KeyVault::new(url, azure.tokens(), transport, clock))
+    Arc::new(KeyVault::new(url, azure.tokens(), azure.wire_to(transport)))
 }
 
 fn vault(azure: &Azure) -> Arc<KeyVault> {
@@ -214,13 +216,7 @@ async fn why_there_is_no_token_is_told() {
     let mut registration = azure.registration();
     registration.proof = Proof::Secret("wrong".to_owned().into());
     let tokens = azure.identity(Credential::Registration(registration));
-    let clock = Arc::new(azure.clock.clone());
-    let vault = KeyVault::new(
-        "https://v.vault.azure.net",
-        tokens,
-        azure.transport(),
-        clock,
-    );
+    let vault = KeyVault::new("https://v.vault.azure.net", tokens, azure.wire());
     let error = vault.secret(NAME).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert!(error.to_string().contains("AADSTS7000215"), "{error}");
@@ -256,13 +252,12 @@ async fn a_login_reads_its_password_again_when_it_is_refused() {
         calls_per_second: NonZeroU32::new(9).unwrap(),
         look_ups: LookUps::default(),
     };
-    let clock = Arc::new(azure.clock.clone());
-    let connection = Connection::new(account, azure.transport(), clock, Arc::new(|| 0.5));
+    let connection = Connection::new(account, azure.wire());
     let limits = Limits {
         deadline: azure.clock.now() + chrono::TimeDelta::hours(9),
         stop: CancellationToken::new(),
     };
-    let error = connection.log_in(&limits).await.unwrap_err();
+    let error = connection.log_in(&[], &limits).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert_eq!(
         azure.calls(Target::EsetToken),
@@ -271,7 +266,7 @@ async fn a_login_reads_its_password_again_when_it_is_refused() {
     );
 
     azure.simulator.keep_secret(NAME, Some(kept(&right)));
-    connection.log_in(&limits).await.unwrap();
+    connection.log_in(&[], &limits).await.unwrap();
     assert_eq!(
         azure.calls(Target::EsetToken),
         2,
@@ -291,12 +286,15 @@ async fn a_client_secret_is_read_again_when_it_is_refused() {
     let mut registration = azure.registration();
     registration.proof = Proof::Secret(secret);
     let identity = azure.identity(Credential::Registration(registration));
-    assert!(identity.token(SCOPE).await.is_err());
+    assert!(identity.token(SCOPE, None, &azure.limits()).await.is_err());
     azure
         .simulator
         .keep_secret("defender-client-secret", Some(kept(&right)));
-    let token = identity.token(SCOPE).await.unwrap();
-    identity.renewed(SCOPE, &token).await.unwrap();
+    let token = identity.token(SCOPE, None, &azure.limits()).await.unwrap();
+    identity
+        .token(SCOPE, Some(Rejected::Refused(&token)), &azure.limits())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -311,12 +309,13 @@ async fn the_whole_works_over_https() {
         .unwrap();
     let settings: std::collections::BTreeMap<String, String> =
         simulator.settings(&server.base_url).into_iter().collect();
-    let network: SharedTransport = Arc::new(Network::loopback(authority.pem().as_bytes()).unwrap());
-    let platform = sentinel_connector::io::identity::Platform {
+    let network = Network::loopback(authority.pem().as_bytes()).unwrap();
+    let wire = Wire::new(Arc::new(network), Arc::new(SystemClock));
+    let platform = sentinel_connector::io::token::Platform {
         endpoint: settings["IDENTITY_ENDPOINT"].clone(),
         header: settings["IDENTITY_HEADER"].clone().into(),
     };
-    let registration = sentinel_connector::io::identity::Registration {
+    let registration = sentinel_connector::io::token::Registration {
         authority: settings["AZURE_AUTHORITY_HOST"].clone(),
         tenant_id: settings["AZURE_TENANT_ID"].clone(),
         client_id: settings["AZURE_CLIENT_ID"].clone(),
@@ -326,14 +325,8 @@ async fn the_whole_works_over_https() {
         Credential::choose(Some(registration), None, None),
         Credential::choose(None, None, Some(&platform)),
     ] {
-        let clock = Arc::new(SystemClock);
-        let tokens = Identity::new(credential, Arc::clone(&network), clock);
-        let vault = KeyVault::new(
-            &settings["KEY_VAULT_URL"],
-            tokens,
-            Arc::clone(&network),
-            Arc::new(SystemClock),
-        );
+        let tokens = TokenCache::new(credential, wire.clone());
+        let vault = KeyVault::new(&settings["KEY_VAULT_URL"], tokens, wire.clone());
         let secret = vault.secret(NAME).await.unwrap().unwrap();
         assert_eq!(secret.value.expose_secret(), simulator.options().password);
     }
@@ -383,21 +376,15 @@ async fn nothing_that_is_secret_is_logged_even_at_trace() {
         }
         let tokens = azure.identity(credential);
         for _ in 0..3 {
-            let clock = Arc::new(azure.clock.clone());
-            let tokens: Arc<dyn RenewableTokens> = Arc::<Identity>::clone(&tokens);
-            let vault = KeyVault::new(
-                "https://v.vault.azure.net",
-                tokens,
-                azure.transport(),
-                clock,
-            );
+            let tokens = Arc::<TokenCache>::clone(&tokens);
+            let vault = KeyVault::new("https://v.vault.azure.net", tokens, azure.wire());
             if let Ok(Some(secret)) = vault.secret(NAME).await {
                 secrets.push(secret.value);
             }
         }
         secrets.push(
             tokens
-                .token("https://vault.azure.net/.default")
+                .token("https://vault.azure.net/.default", None, &azure.limits())
                 .await
                 .unwrap(),
         );

@@ -26,9 +26,10 @@ use sentinel_connector::{
     embedded::EmbeddedFile,
     io::{
         clock::{Clock, VirtualClock},
-        exchange::{Limits, Random},
+        exchange::Limits,
         http::SharedTransport,
         password::Password,
+        wire::{Random, Wire},
     },
     pipeline::{self, Job, Outcome, Parts, Report},
     simulator::{Fault, Options, Simulator},
@@ -178,6 +179,14 @@ impl World {
         }
     }
 
+    pub(crate) fn wire(&self) -> Wire {
+        Wire {
+            transport: Arc::clone(&self.transport),
+            clock: Arc::new(self.clock.clone()),
+            random: random(),
+        }
+    }
+
     /// The streams of one process: they share a login and a rate limit.
     pub(crate) fn jobs(&self) -> Vec<Job> {
         let options = self.simulator.options();
@@ -188,12 +197,7 @@ impl World {
             calls_per_second: NonZeroU32::new(9).unwrap(),
             look_ups: self.look_ups,
         };
-        let connection = Connection::new(
-            account,
-            Arc::clone(&self.transport),
-            Arc::new(self.clock.clone()),
-            random(),
-        );
+        let connection = Connection::new(account, self.wire());
         self.streams
             .iter()
             .map(|endpoint| Job {
@@ -208,7 +212,7 @@ impl World {
                 event_time: false,
                 expiring: Arc::new([]),
                 at_once: true,
-                filters: &[],
+                filters: Arc::from([]),
             })
             .collect()
     }

@@ -83,13 +83,13 @@ impl Of {
         }
     }
 
-    /// The function of its stream, and the stream's name.
-    pub(super) fn stream(self) -> (&'static str, String) {
+    /// The name of its stream.
+    pub(super) fn stream(self) -> String {
         match self {
-            Self::Detections => ("EsetTimer", DETECTIONS.stream.to_owned()),
-            Self::Export => ("DefenderTimer", SOFTWARE_VULNERABILITIES.stream.to_owned()),
-            Self::Hunting => ("DefenderTimer", format!("defender.hunting.{TABLE}")),
-            Self::Machines => ("DefenderTimer", MACHINES.stream.to_owned()),
+            Self::Detections => DETECTIONS.stream.to_owned(),
+            Self::Export => SOFTWARE_VULNERABILITIES.stream.to_owned(),
+            Self::Hunting => format!("defender.hunting.{TABLE}"),
+            Self::Machines => MACHINES.stream.to_owned(),
         }
     }
 

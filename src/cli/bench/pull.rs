@@ -48,10 +48,10 @@ pub(super) async fn pull(of: Of, mut settings: Settings, clock: SharedClock) -> 
         }
     }
     let app = App::build(&settings, &clock)?;
-    let (function, stream) = of.stream();
+    let stream = of.stream();
     let missing = || Error::contract(format!("the bench has no stream `{stream}`"));
     let job = app
-        .jobs(function)
+        .jobs()
         .find(|job| job.key.stream == stream)
         .ok_or_else(missing)?;
     let limits = Limits {

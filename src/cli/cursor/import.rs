@@ -9,11 +9,12 @@ use crate::{
     core::{
         position::{cursor::StreamKey, window::Pace},
         protocol::endpoint::Endpoint,
+        protocol::source_kind::SourceKind,
     },
     error::{Error, Result},
     import::{Resume, has_position, usual_lookback},
     io::clock::SharedClock,
-    source::eset,
+    source::{eset, switched_on},
     storage::{Storage, azure},
 };
 
@@ -159,7 +160,7 @@ fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pa
         let all = eset::STREAMS.iter();
         return Ok(all.map(|endpoint| (*endpoint, endpoint.pace)).collect());
     }
-    let is_eset = |one: &&config::Connection| matches!(one.source, config::Source::Eset(_));
+    let is_eset = |one: &&config::Connection| one.source.kind() == SourceKind::Eset;
     let named = || settings.connections.iter().filter(|one| one.name == name);
     let found = named().find(is_eset).or_else(|| named().next());
     let Some(connection) = found else {
@@ -173,12 +174,12 @@ fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pa
             names.join(", ")
         )));
     };
-    let config::Source::Eset(source) = &connection.source else {
+    if !is_eset(&connection) {
         return Err(Error::config(format!(
             "the connection `{name}` is not one to ESET: choose one with `--connection`"
         )));
-    };
-    let streams = app::eset_streams(source).into_iter();
+    }
+    let streams = switched_on(SourceKind::Eset, &connection.choices)?.into_iter();
     Ok(streams
         .map(|endpoint| {
             (

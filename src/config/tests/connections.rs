@@ -100,7 +100,8 @@ fn connections_inherit_the_flat_settings() {
     );
     assert_eq!(contoso_eset.login, "api@contoso.example");
     assert_eq!(given(&contoso_eset.password), "other");
-    assert_eq!(contoso_eset.products, [Product::Inspect].into());
+    let products: Vec<&str> = contoso.choices.words("ESET_PRODUCTS").collect();
+    assert_eq!(products, ["inspect"]);
     assert_eq!(contoso_eset.max_calls_per_second.get(), 3);
     let detections = contoso.paces.of("eset.detections", PACE);
     assert_eq!(

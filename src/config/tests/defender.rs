@@ -102,18 +102,20 @@ fn a_cloud_of_its_own_has_scopes_of_its_own() {
 
 #[test]
 fn lists_are_read_as_people_write_them() {
-    let settings = defender(&[
+    let more = [
         ("DEFENDER_STREAMS", "Machines, alerts,"),
         ("DEFENDER_VULNERABILITY_SEVERITIES", "critical, HIGH"),
         ("DEFENDER_HUNTING_TABLES", " DeviceEvents,MiscEvents "),
-    ]);
+    ];
+    let settings = local(&[&DEFENDER[..], &more].concat());
+    assert_eq!(words(&settings, "DEFENDER_STREAMS"), ["alerts", "machines"]);
     assert_eq!(
-        settings.streams,
-        [DefenderStream::Machines, DefenderStream::Alerts].into()
+        words(&settings, "DEFENDER_HUNTING_TABLES"),
+        ["DeviceEvents", "MiscEvents"]
     );
-    assert_eq!(settings.severities, ["Critical", "High"]);
-    assert_eq!(settings.hunting_tables, ["DeviceEvents", "MiscEvents"]);
-    assert!(defender(&[("DEFENDER_STREAMS", "none")]).streams.is_empty());
+    assert_eq!(defender(&more).severities, ["Critical", "High"]);
+    let none = local(&[&DEFENDER[..], &[("DEFENDER_STREAMS", "none")]].concat());
+    assert_eq!(words(&none, "DEFENDER_STREAMS"), Vec::<&str>::new());
     for (name, value) in [
         ("DEFENDER_STREAMS", "machine"),
         ("DEFENDER_VULNERABILITY_SEVERITIES", "severe"),

@@ -42,6 +42,8 @@ enum DocumentPlace {
 #[derive(Debug)]
 pub struct ArraySplitter {
     member: &'static str,
+    /// An answer without the member is none.
+    required: bool,
     /// A chunk is handed on when it has this many bytes.
     enough: usize,
     walk: WalkMode,
@@ -69,6 +71,7 @@ impl ArraySplitter {
     pub fn new(member: &'static str) -> Self {
         Self {
             member,
+            required: false,
             enough: CHUNK_BYTES - STRIDE,
             walk: WalkMode::default(),
             place: DocumentPlace::Frame,
@@ -90,6 +93,13 @@ impl ArraySplitter {
     #[must_use]
     pub fn in_chunks_of(mut self, bytes: usize) -> Self {
         self.enough = bytes.clamp(1, CHUNK_BYTES - STRIDE);
+        self
+    }
+
+    /// An answer without the member of the records is an error, and not an empty one.
+    #[must_use]
+    pub fn required(mut self, required: bool) -> Self {
+        self.required = required;
         self
     }
 
@@ -137,13 +147,15 @@ impl ArraySplitter {
         let members = JsonObject::of(text).map_err(wrong)?;
         // Records in another form than an array would be passed over without a word. An array that
         // was cut stands here empty.
-        if let Some(records) = members.raw(self.member)
-            && !matches!(records.get(), "[]" | "null")
-        {
-            return Err(Error::contract(format!(
-                "the answer is not as documented: `{}` is no array",
-                self.member
-            )));
+        let wrong_records = match members.raw(self.member).map(|records| records.get()) {
+            Some("[]") => None,
+            None | Some("null") if !self.required => None,
+            None | Some("null") => Some(format!("it has no `{}`", self.member)),
+            Some(_) => Some(format!("`{}` is no array", self.member)),
+        };
+        if let Some(why) = wrong_records {
+            let text = format!("the answer is not as documented: {why}");
+            return Err(Error::contract(text));
         }
         let frame = serde_json::from_slice(text).map_err(wrong)?;
         Ok((self.chunk, frame))

@@ -20,9 +20,9 @@ pub struct Layout {
     /// Columns that say the same in every row, as JSON, unless a record fills them.
     pub constants: &'static [(&'static str, &'static str)],
     /// Columns that an element of a list fills as well.
-    pub picks: Option<FromList>,
+    pub from_list: Option<FromList>,
     /// Columns that all elements of a list fill as well.
-    pub gathers: &'static [CollectList],
+    pub collect: &'static [CollectList],
 }
 
 impl Layout {
@@ -33,8 +33,8 @@ impl Layout {
             rules: endpoint.rules,
             details: endpoint.details,
             constants: endpoint.constants,
-            picks: endpoint.picks,
-            gathers: endpoint.gathers,
+            from_list: endpoint.from_list,
+            collect: endpoint.collect,
         }
     }
 
@@ -48,8 +48,8 @@ impl Layout {
                 rules: schema.rules,
                 details: &[],
                 constants: &[],
-                picks: None,
-                gathers: &[],
+                from_list: None,
+                collect: &[],
             },
         }
     }

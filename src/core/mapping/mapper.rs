@@ -1,6 +1,8 @@
 //! The mapper: a chunk's records → their rows. Pure: whatever it has to know is in the workset, or it
 //! says what is missing there.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -50,7 +52,7 @@ pub struct Mapper {
     rows: RowSource,
     /// Rows have to wait for what is looked up.
     enriches: bool,
-    filters: &'static [Filter],
+    filters: Arc<[Filter]>,
     /// Records say things about their members, which are no members.
     annotated: bool,
 }
@@ -73,7 +75,7 @@ impl Mapper {
         key: &StreamKey,
         event_time: bool,
         enriches: bool,
-        filters: &'static [Filter],
+        filters: &Arc<[Filter]>,
     ) -> Self {
         let rows = RowSource::new(endpoint, layout, &key.connection, event_time);
         Self {
@@ -82,8 +84,8 @@ impl Mapper {
             key: key.clone(),
             rows,
             enriches,
-            filters,
-            annotated: matches!(endpoint.window.filter, TimeFilter::Kql(_)),
+            filters: Arc::clone(filters),
+            annotated: matches!(endpoint.list.filter, TimeFilter::Kql(_)),
         }
     }
 
@@ -140,11 +142,11 @@ impl Mapper {
         workset: &mut Workset,
     ) -> Fate {
         let sent =
-            remembered_by(self.filters, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
+            remembered_by(&self.filters, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
         if let Some((bucket, _)) = sent.filter(|(bucket, _)| !workset.sent.has(*bucket)) {
             return Fate::Stop(Selected::NeedsSent(at, bucket));
         }
-        let left_out = match (decide(self.filters, members), sent) {
+        let left_out = match (decide(&self.filters, members), sent) {
             (Decision::Drop, _) => true,
             (Decision::UnlessSent, Some((bucket, id))) => !workset.sent.holds(bucket, id),
             _ => false,
@@ -170,7 +172,7 @@ impl Mapper {
                 }
             }
             _ => {
-                let hash = fingerprint(facts, self.endpoint.sameness);
+                let hash = fingerprint(facts, self.endpoint.dedup_key);
                 once(at, bucket_of(facts.time), hash, workset)
             }
         };
@@ -321,7 +323,7 @@ mod tests {
     fn mapper(enriches: bool) -> Mapper {
         let key = StreamKey::new("default", DETECTIONS.stream);
         let layout = Layout::shared(&DETECTIONS);
-        Mapper::new(&DETECTIONS, &layout, &key, false, enriches, &[])
+        Mapper::new(&DETECTIONS, &layout, &key, false, enriches, &Arc::from([]))
     }
 
     fn workset() -> Workset {

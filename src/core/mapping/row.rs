@@ -143,9 +143,9 @@ impl RowSource {
                 .map(|(column, json)| (slots.of(column), *json))
                 .collect(),
             heads: Vec::new(),
-            picker: (layout.picks.as_ref())
+            picker: (layout.from_list.as_ref())
                 .map(|picks| Picker::new(picks, layout.rules, &mut slots)),
-            gathers: (layout.gathers.iter())
+            gathers: (layout.collect.iter())
                 .map(|gather| (slots.of(gather.column), gather.path))
                 .collect(),
             is_flat: false,

@@ -220,7 +220,7 @@ fn an_incident_names_the_alerts_and_devices_that_come_with_it() {
 fn each_column_that_is_gathered_is_one_of_its_table_that_no_member_fills() {
     let mut gathers = 0;
     for endpoint in ENDPOINTS {
-        for gather in endpoint.gathers {
+        for gather in endpoint.collect {
             assert!(endpoint.table.column(gather.column).is_some());
             assert!(!usually_fill(endpoint.rules, gather.column));
             gathers += 1;
@@ -231,7 +231,9 @@ fn each_column_that_is_gathered_is_one_of_its_table_that_no_member_fills() {
 
 #[test]
 fn each_column_that_is_picked_is_one_of_its_table() {
-    let endpoints = ENDPOINTS.iter().filter_map(|one| Some((one, one.picks?)));
+    let endpoints = ENDPOINTS
+        .iter()
+        .filter_map(|one| Some((one, one.from_list?)));
     let mut fills = 0;
     for (endpoint, picks) in endpoints {
         for fill in picks

@@ -263,7 +263,7 @@ fn nested(path: &'static [&'static str]) -> BoxedStrategy<Value> {
 /// Records of a layout, whose lists hold what is picked from them.
 fn records_of(layout: &Layout) -> BoxedStrategy<Map<String, Value>> {
     let mut plain = records(layout.rules);
-    for gather in layout.gathers {
+    for gather in layout.collect {
         let (list, further) = gather.path.split_first().unwrap();
         plain = (plain, prop::option::of(nested(further)))
             .prop_map(move |(mut record, value)| {
@@ -272,7 +272,7 @@ fn records_of(layout: &Layout) -> BoxedStrategy<Map<String, Value>> {
             })
             .boxed();
     }
-    let Some(picks) = layout.picks else {
+    let Some(picks) = layout.from_list else {
         return plain;
     };
     (plain, prop::option::of(elements(picks)))

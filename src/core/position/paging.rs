@@ -78,10 +78,6 @@ pub struct Frame {
     /// The files. They hold a secret: nobody but the source looks at them.
     #[serde(rename = "exportFiles")]
     files: Option<Vec<IgnoredAny>>,
-    /// The records of a list, which were cut out.
-    value: Option<IgnoredAny>,
-    /// The rows of a query, which were cut out.
-    results: Option<IgnoredAny>,
 }
 
 impl Frame {
@@ -98,15 +94,6 @@ impl Frame {
     /// The URL of the next page, when there is one.
     pub fn link(&self) -> Option<&str> {
         said(self.next_link.as_deref())
-    }
-
-    /// True when the answer had this member for its records.
-    pub fn has(&self, records: &str) -> bool {
-        match records {
-            "value" => self.value.is_some(),
-            "results" => self.results.is_some(),
-            _ => true,
-        }
     }
 }
 

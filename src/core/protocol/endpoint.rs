@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::choice::{Choice, Choices, Switch};
 use crate::core::{
     mapping::{
         assets::Asset,
         columns::Table,
+        filter::Filter,
         from_list::{CollectList, FromList},
         rule::Rule,
     },
@@ -19,24 +21,34 @@ pub struct Endpoint {
     pub stream: &'static str,
     /// `providerName` of its rows.
     pub provider: &'static str,
+    /// What the settings say when it is read.
+    pub switch: Switch,
     /// The part of the host name that differs between the source's services.
     pub domain: &'static str,
     /// The feed of new records behind an opaque token, when there is one.
     pub feed: Option<Feed>,
     /// The list of records in a window of time.
-    pub window: ListQuery,
+    pub list: ListQuery,
     /// The list of all records, when the stream is also, or only, read as a whole.
-    pub pass: Option<ListQuery>,
+    pub full_list: Option<ListQuery>,
+    /// The member that the severities which are wanted narrow a list down by.
+    pub narrow: Option<&'static str>,
+    /// What its records leave out, and the source is asked for.
+    pub enrich: Enrich,
+    /// Which records are left out, each as far as all of these choices were made.
+    pub filters: &'static [(&'static [Choice], Filter)],
     /// What a pass over all records is compared with.
     pub snapshot: Option<Snapshot>,
     /// The application roles of which one opens it, the one that is enough first.
     pub roles: &'static [&'static str],
+    /// Such roles of something that is read beside it.
+    pub extra_roles: &'static [&'static [&'static str]],
     /// How the account gets to see it: the end of a sentence.
     pub fix: &'static str,
     /// What to do when the source does not offer it: the end of a sentence.
     pub off_fix: &'static str,
     /// How long a stream rests that the source does not offer.
-    pub rest: Duration,
+    pub retry_off_after: Duration,
     /// The table of its rows.
     pub table: &'static Table,
     /// The schema of its records ([`crate::core::mapping::schema`]): the columns of a table of its own.
@@ -44,7 +56,7 @@ pub struct Endpoint {
     /// The members that identify a record.
     pub identity: KeyRule,
     /// What makes a record one that was handled before.
-    pub sameness: DedupKey,
+    pub dedup_key: DedupKey,
     /// The set of fingerprints, which streams that carry the same records share.
     pub fingerprints: &'static str,
     /// Which member goes to which column.
@@ -54,9 +66,9 @@ pub struct Endpoint {
     /// Columns that say the same in every row, as JSON, unless a record fills them.
     pub constants: &'static [(&'static str, &'static str)],
     /// Columns that an element of a list fills as well.
-    pub picks: Option<FromList>,
+    pub from_list: Option<FromList>,
     /// Columns that all elements of a list fill as well.
-    pub gathers: &'static [CollectList],
+    pub collect: &'static [CollectList],
     /// What of its records is an asset, or belongs to one.
     pub asset: Option<Asset>,
     /// How it is read in time, unless settings say otherwise.
@@ -65,10 +77,10 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The list that a slice is read from, unless it is the feed.
-    pub fn list(&self, slice: &Slice) -> &ListQuery {
-        match (slice, &self.pass) {
-            (Slice::Pass, Some(pass)) => pass,
-            _ => &self.window,
+    pub fn list_of(&self, slice: &Slice) -> &ListQuery {
+        match (slice, &self.full_list) {
+            (Slice::Pass, Some(full)) => full,
+            _ => &self.list,
         }
     }
 
@@ -76,9 +88,28 @@ impl Endpoint {
     pub fn paging(&self, slice: &Slice) -> Paging {
         match slice {
             Slice::Token(_) | Slice::Latest => Paging::Token,
-            _ => self.list(slice).paging,
+            _ => self.list_of(slice).paging,
         }
     }
+
+    /// The filters that these choices call for.
+    pub fn filters_for(&self, choices: &Choices) -> Vec<Filter> {
+        let wanted = self.filters.iter().filter(|(all, _)| choices.have(all));
+        wanted.map(|(_, filter)| *filter).collect()
+    }
+}
+
+/// What records of a list leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enrich {
+    /// Nothing.
+    Nothing,
+    /// The names of devices.
+    Devices,
+    /// The names of devices, and details that a list of another version has.
+    Detections,
+    /// Which detections and devices they are about.
+    Incidents,
 }
 
 /// When a record counts as handled.
@@ -106,10 +137,14 @@ pub struct ListQuery {
     pub path: &'static str,
     /// The member that holds the records.
     pub records: &'static str,
+    /// An answer without that member is none: the service writes it even when it is empty.
+    pub required: bool,
     /// How the window is asked for.
     pub filter: TimeFilter,
     /// What else is asked for, always.
     pub parameters: &'static [(&'static str, &'static str)],
+    /// The parameter of these that is left out where it is too much for the service.
+    pub droppable: Option<&'static str>,
     /// How it is read page by page.
     pub paging: Paging,
 }

@@ -53,7 +53,7 @@ pub fn page_query(list: &ListQuery, slice: &Slice, page: &Page, clauses: &[Strin
     }
     let bare = part.is_some_and(|part| part.bare);
     for (name, value) in list.parameters {
-        if !(bare && *name == "$expand") {
+        if !(bare && list.droppable == Some(*name)) {
             query.push((name, (*value).to_owned()));
         }
     }

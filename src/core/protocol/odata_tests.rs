@@ -6,11 +6,13 @@ use crate::core::protocol::retry::{Action, Sent};
 const LIST: ListQuery = ListQuery {
     path: "/security/incidents",
     records: "value",
+    required: true,
     filter: TimeFilter::OData("lastUpdateDateTime"),
     parameters: &[
         ("$orderby", "lastUpdateDateTime asc"),
         ("$expand", "alerts"),
     ],
+    droppable: Some("$expand"),
     paging: Paging::Boundary {
         top: 50,
         ordered: true,

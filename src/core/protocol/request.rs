@@ -26,11 +26,11 @@ pub fn page_query(endpoint: &Endpoint, slice: &Slice, page: &Page) -> (String, &
             vec![("deltaToken", LATEST.to_owned())],
         ),
         (Slice::Window(window), _) => {
-            let list = &endpoint.window;
+            let list = &endpoint.list;
             (list.path, list.records, window_query(list.filter, *window))
         }
         (Slice::Token(_) | Slice::Latest | Slice::Ingested(_) | Slice::Pass, _) => {
-            (endpoint.window.path, endpoint.window.records, Vec::new())
+            (endpoint.list.path, endpoint.list.records, Vec::new())
         }
     };
     query.push(("pageSize", PAGE_SIZE.to_string()));
@@ -149,8 +149,8 @@ mod tests {
             let Slice::Window(window) = longest else {
                 panic!("a window");
             };
-            for (_, value) in window_query(endpoint.window.filter, window) {
-                let most = match endpoint.window.filter {
+            for (_, value) in window_query(endpoint.list.filter, window) {
+                let most = match endpoint.list.filter {
                     TimeFilter::Parameters(..) => 100,
                     _ => 200,
                 };

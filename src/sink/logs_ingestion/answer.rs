@@ -64,19 +64,21 @@ pub(super) fn meaning(
              endpoint: compare `DCR_IMMUTABLE_ID`, `DCR_STREAM`, `DCR_STREAM_INCIDENTS`, `ROUTES` \
              and `LOGS_INGESTION_ENDPOINT` with the rule's JSON view"
         )),
-        408 | 425 | 429 | 500.. => Err(PushError::Later {
-            after: seen
-                .retry_after
-                .as_deref()
-                .and_then(|value| retry::retry_after(value, now)),
-            why: what,
-        }),
+        408 | 425 | 429 | 500.. => {
+            let after = seen.retry_after.as_deref();
+            let after = after.and_then(|value| retry::retry_after(value, now));
+            Err(PushError::Later(Error::transient(what).asking_for(after)))
+        }
         200..400 => config(
             "not what the service answers: does a proxy stand in between, or does \
              `LOGS_INGESTION_ENDPOINT` name something else?"
                 .to_owned(),
         ),
-        _ => Err(Error::contract(format!("{what}: not as documented; please report it")).into()),
+        _ => Err(Error::contract(format!(
+            "{what}: not as documented: does a proxy or a gateway answer in the service's place? if \
+             not, update this program"
+        ))
+        .into()),
     }
 }
 

@@ -13,7 +13,10 @@ use crate::core::{
         record_key::KeyRule,
         window::{Pace, Passes, REWRITE},
     },
-    protocol::endpoint::{DedupKey, Endpoint, LATE_UPDATES, ListQuery, Snapshot, TimeFilter},
+    protocol::{
+        choice::{Choice, Choices, Switch},
+        endpoint::{DedupKey, Endpoint, Enrich, LATE_UPDATES, ListQuery, Snapshot, TimeFilter},
+    },
 };
 
 mod alerts;
@@ -21,7 +24,7 @@ mod incidents;
 mod vulnerabilities;
 
 pub use alerts::{ALERTS, MDE_ALERTS};
-pub use incidents::{INCIDENTS, INCIDENTS_WITH_ALERTS, XDR_INCIDENTS};
+pub use incidents::{INCIDENTS, INCIDENTS_WITH_ALERTS, XDR_INCIDENTS, hides_own_incidents};
 pub use vulnerabilities::{CATALOGUE, SOFTWARE_VULNERABILITIES, VULNERABILITIES};
 
 /// `providerName` of all rows.
@@ -30,6 +33,21 @@ pub(crate) const PROVIDER: &str = "Microsoft Defender";
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+
+/// The stream of this name in `DEFENDER_STREAMS`.
+const fn named(any: &'static [Choice]) -> Switch {
+    Switch { any, all: &[] }
+}
+
+/// Alerts that Sentinel has raised come from Sentinel itself.
+pub(crate) const WITHOUT_SENTINEL: Choice = Choice("DEFENDER_SENTINEL_ALERTS", "no");
+
+/// What alerts of Defender for Endpoint say in `serviceSource`: Graph's, and those in an incident of
+/// the XDR API, which knows it by its old name.
+pub const ENDPOINT_PRODUCT: &[&str] = &["microsoftDefenderForEndpoint", "MicrosoftDefenderATP"];
+
+/// Records of devices are wanted, and nothing else.
+const ENDPOINTS_ALONE: Choice = Choice("DEFENDER_ENDPOINT_ONLY", "yes");
 
 const OLDEST_FIRST: &[(&str, &str)] = &[("$orderby", "lastUpdateDateTime asc")];
 
@@ -61,8 +79,10 @@ const DAILY: Pace = Pace {
 const LIST: ListQuery = ListQuery {
     path: "",
     records: "value",
+    required: true,
     filter: TimeFilter::None,
     parameters: &[],
+    droppable: None,
     paging: Paging::Skip { top: 10_000 },
 };
 
@@ -71,26 +91,31 @@ pub(crate) const fn plain() -> Endpoint {
     Endpoint {
         stream: "",
         provider: PROVIDER,
+        switch: Switch::NONE,
         domain: super::MDE,
         feed: None,
-        window: LIST,
-        pass: None,
+        list: LIST,
+        full_list: None,
+        narrow: None,
+        enrich: Enrich::Nothing,
+        filters: &[],
         snapshot: None,
         roles: &[],
+        extra_roles: &[],
         fix: "",
         off_fix: "get the licence or set the product up, or take the stream out of `DEFENDER_STREAMS`; it \
               is asked for again after a day",
-        rest: DAY,
+        retry_off_after: DAY,
         table: &columns::DETECTIONS,
         schema: None,
         identity: KeyRule::PLAIN,
-        sameness: DedupKey::IdAndVersion,
+        dedup_key: DedupKey::IdAndVersion,
         fingerprints: "",
         rules: &[],
         details: &[],
         constants: &[],
-        picks: None,
-        gathers: &[],
+        from_list: None,
+        collect: &[],
         asset: None,
         pace: UPDATES,
     }
@@ -105,13 +130,16 @@ const MACHINE_LIST: ListQuery = ListQuery {
 /// Devices, as they are now.
 pub static MACHINES: Endpoint = Endpoint {
     stream: "defender.machines",
-    window: MACHINE_LIST,
-    pass: Some(MACHINE_LIST),
+    switch: named(&[Choice("DEFENDER_STREAMS", "machines")]),
+    list: MACHINE_LIST,
+    full_list: Some(MACHINE_LIST),
     snapshot: Some(Snapshot {
         // Set by every report of a device.
         ignored: &["lastSeen"],
     }),
     roles: &["Machine.Read.All", "Machine.ReadWrite.All"],
+    // `assets find` asks who was logged on to a device.
+    extra_roles: &[super::users::ROLES],
     fix: "grant the app the application role `Machine.Read.All` of `WindowsDefenderATP`, with admin \
           consent, or take `machines` out of `DEFENDER_STREAMS`",
     identity: KeyRule {
@@ -180,3 +208,8 @@ pub static ENDPOINTS: [&Endpoint; 9] = [
     &INCIDENTS_WITH_ALERTS,
     &XDR_INCIDENTS,
 ];
+
+/// True when these choices bring alerts of Defender for Endpoint, and of no other product.
+pub fn follows_endpoints_alone(choices: &Choices) -> bool {
+    choices.has(ENDPOINTS_ALONE) || choices.has(alerts::BY_MDE)
+}

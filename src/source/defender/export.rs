@@ -15,14 +15,12 @@ use serde_json::{Value, json};
 
 use super::{Connection, EXPORT, FILES, get, links::admits};
 use crate::{
-    core::{
-        position::paging::FilePage,
-        protocol::{odata::ErrorDialect, retry::backoff},
-    },
+    core::{position::paging::FilePage, protocol::odata::ErrorDialect},
     error::{Error, Result},
     io::{
         exchange::{ApiRequest, Limits, Reply},
         http::Response,
+        retry::RetryBudget,
     },
 };
 
@@ -82,18 +80,19 @@ impl Exports {
                     continue;
                 }
                 return Ok(Reply::PositionRefused(
-                    "the export was written anew since".to_owned(),
+                    "the export was written anew since".to_owned().into(),
                 ));
             };
             let link = link.expose_secret().to_owned();
             let download = get(&question.name, link, ErrorDialect::File, true);
             match connection.ask(FILES, &download, limits).await? {
                 Reply::PositionRefused(what) if renewed => {
-                    return Err(Error::transient(format!(
+                    let error = Error::transient(format!(
                         "{}: the link to a file of the export is refused ({what}); the next run goes \
                          on from here",
                         question.name
-                    )));
+                    ));
+                    return Err(what.explains(error));
                 }
                 Reply::PositionRefused(what) => {
                     tracing::info!(%what, "the links of the export are too old; asking for new ones");
@@ -129,7 +128,8 @@ impl Exports {
             #[serde(default, rename = "@odata.nextLink", alias = "odata.nextLink")]
             next_link: Option<String>,
         }
-        let mut empty = 0;
+        let wire = connection.wire();
+        let mut budget = RetryBudget::new(&*wire.clock, &wire.random, limits.deadline, EMPTY + 1);
         let (mut question, mut links) = (question.clone(), Vec::new());
         let mut pages = HashSet::new();
         loop {
@@ -142,14 +142,13 @@ impl Exports {
                 Error::transient(format!("{}: the list of files: {error}", question.name))
             })?;
             if body.iter().all(u8::is_ascii_whitespace) {
-                empty += 1;
-                if empty > EMPTY {
+                let Ok(wait) = budget.failed(None) else {
                     return Err(Error::transient(format!(
-                        "{}: the service answered {empty} times with nothing; the next run tries again",
+                        "{}: the service answered with nothing; the next run tries again",
                         question.name
                     )));
-                }
-                connection.clock().sleep(backoff(empty, 0.5)).await;
+                };
+                wire.clock.sleep(wait).await;
                 continue;
             }
             let body: ExportBody = serde_json::from_slice(&body).map_err(|_| {

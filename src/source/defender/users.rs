@@ -22,7 +22,7 @@ impl Connection {
     ///
     /// # Errors
     /// As of [`ApiClient::ask`](crate::io::exchange::ApiClient::ask).
-    pub async fn logon_users(
+    pub(super) async fn users_of(
         &self,
         machine: &str,
         limits: &Limits,
@@ -41,7 +41,7 @@ impl Connection {
             | Reply::NotThere(what)
             | Reply::TooLarge(what)
             | Reply::UsedUp(what)
-            | Reply::Unexpected(what, _) => return Ok(Err(what)),
+            | Reply::Unexpected(what, _) => return Ok(Err(what.to_string())),
         };
         let body = asker.whole_body(&question, answer, limits).await?;
         Ok(users(&body).ok_or_else(|| "the answer is not as documented".to_owned()))

@@ -12,24 +12,17 @@ use crate::core::{
         record_key::KeyRule,
         window::{Pace, Passes, REWRITE},
     },
-    protocol::endpoint::{
-        DedupKey, Endpoint, Feed, LATE_DEVICES, LATE_UPDATES, ListQuery, TimeFilter,
+    protocol::{
+        choice::{Choice, Switch},
+        endpoint::{
+            DedupKey, Endpoint, Enrich, Feed, LATE_DEVICES, LATE_UPDATES, ListQuery, TimeFilter,
+        },
     },
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
-
-const DOMAIN: &str = "incident-management";
-
-/// How an API user gets to see a product.
-const FIX: &str =
-    "give the API user read access to this product, or take the product out of `ESET_PRODUCTS`";
-
-/// What helps when a tenant does not have a product.
-const OFF_FIX: &str = "this tenant does not offer it; take the product out of `ESET_PRODUCTS`, or \
-     (Cloud Office Security) log in to it once as the API user";
 
 const DETECTION: KeyRule = KeyRule {
     id: "uuid",
@@ -155,126 +148,138 @@ const INCIDENT_DETAILS: &[Rule] = &[
     take("deviceUuids", "deviceUuids", As::Json),
 ];
 
+const LIST: ListQuery = ListQuery {
+    path: "",
+    records: "",
+    // An empty list is left out of an answer.
+    required: false,
+    filter: TimeFilter::Parameters("startTime", "endTime"),
+    parameters: &[],
+    droppable: None,
+    paging: Paging::Token,
+};
+
+/// A base for endpoints: what most of them have in common.
+const fn plain() -> Endpoint {
+    Endpoint {
+        stream: "",
+        provider: "ESET",
+        switch: Switch::NONE,
+        domain: "incident-management",
+        feed: None,
+        list: LIST,
+        full_list: None,
+        narrow: None,
+        enrich: Enrich::Nothing,
+        filters: &[],
+        snapshot: None,
+        roles: &[],
+        extra_roles: &[],
+        fix: "give the API user read access to this product, or take the product out of `ESET_PRODUCTS`",
+        off_fix: "this tenant does not offer it; take the product out of `ESET_PRODUCTS`, or \
+             (Cloud Office Security) log in to it once as the API user",
+        retry_off_after: Duration::ZERO,
+        table: &columns::DETECTIONS,
+        schema: None,
+        identity: DETECTION,
+        dedup_key: DedupKey::Id,
+        fingerprints: "",
+        rules: &[],
+        details: &[],
+        constants: &[],
+        from_list: None,
+        collect: &[],
+        asset: None,
+        pace: DETECTION_PACE,
+    }
+}
+
+/// The products that devices report to.
+const OF_DEVICES: Switch = Switch {
+    any: &[
+        Choice("ESET_PRODUCTS", "protect"),
+        Choice("ESET_PRODUCTS", "inspect"),
+    ],
+    all: &[],
+};
+
 /// Detections of ESET PROTECT and ESET Inspect.
 pub static DETECTIONS: Endpoint = Endpoint {
     stream: "eset.detections",
-    provider: "ESET",
-    domain: DOMAIN,
+    switch: OF_DEVICES,
     feed: Some(Feed {
         path: "/v1/detections:listDelta",
         records: "createdDetections",
     }),
-    window: ListQuery {
+    list: ListQuery {
         path: "/v1/detections",
         records: "detections",
-        filter: TimeFilter::Parameters("startTime", "endTime"),
-        parameters: &[],
-        paging: Paging::Token,
+        ..LIST
     },
-    pass: None,
-    snapshot: None,
-    roles: &[],
-    fix: FIX,
-    off_fix: OFF_FIX,
-    rest: Duration::ZERO,
-    table: &columns::DETECTIONS,
-    schema: None,
-    identity: DETECTION,
-    sameness: DedupKey::Id,
+    enrich: Enrich::Detections,
     // The v2 feed may carry the same detections.
     fingerprints: "eset.detections",
     rules: V1,
     details: V2,
     constants: GROUP_SIZE,
-    picks: None,
-    gathers: &[],
-    asset: None,
-    pace: DETECTION_PACE,
+    ..plain()
 };
 
 /// Detections of ESET Cloud Office Security.
 pub static CLOUD_OFFICE: Endpoint = Endpoint {
     stream: "eset.cloud-office",
-    provider: "ESET",
-    domain: DOMAIN,
+    switch: Switch {
+        any: &[Choice("ESET_PRODUCTS", "cloud-office")],
+        all: &[],
+    },
     feed: Some(Feed {
         path: "/v2/detections:listDelta",
         records: "createdDetections",
     }),
-    window: ListQuery {
+    list: ListQuery {
         path: "/v2/detections",
         records: "detections",
-        filter: TimeFilter::Parameters("startTime", "endTime"),
-        parameters: &[],
-        paging: Paging::Token,
+        ..LIST
     },
-    pass: None,
-    snapshot: None,
-    roles: &[],
-    fix: FIX,
-    off_fix: OFF_FIX,
-    rest: Duration::ZERO,
-    table: &columns::DETECTIONS,
-    schema: None,
-    identity: DETECTION,
-    sameness: DedupKey::Id,
+    enrich: Enrich::Devices,
     fingerprints: "eset.detections",
     rules: V2,
-    details: &[],
     constants: GROUP_SIZE,
-    picks: None,
-    gathers: &[],
-    asset: None,
-    pace: DETECTION_PACE,
+    ..plain()
 };
 
 /// Incidents, each version of them.
 pub static INCIDENTS: Endpoint = Endpoint {
     stream: "eset.incidents",
-    provider: "ESET",
-    domain: DOMAIN,
-    feed: None,
-    window: ListQuery {
+    switch: OF_DEVICES,
+    list: ListQuery {
         path: "/v2/incidents",
         records: "incidents",
         filter: TimeFilter::Cel("incident.update_time"),
-        parameters: &[],
-        paging: Paging::Token,
+        ..LIST
     },
-    pass: None,
-    snapshot: None,
-    roles: &[],
-    fix: FIX,
-    off_fix: OFF_FIX,
-    rest: Duration::ZERO,
+    enrich: Enrich::Incidents,
     table: &columns::INCIDENTS,
-    schema: None,
     identity: KeyRule {
         id: "uuid",
         version: Some("updateTime"),
         time: "updateTime",
         ..KeyRule::PLAIN
     },
-    sameness: DedupKey::IdAndVersion,
+    dedup_key: DedupKey::IdAndVersion,
     fingerprints: "eset.incidents",
     rules: INCIDENT,
     details: INCIDENT_DETAILS,
-    constants: &[],
-    picks: None,
-    gathers: &[],
-    asset: None,
     pace: Pace {
         every: MINUTE,
         // An update that is being written may become visible behind a later one.
         delay: Duration::from_secs(30),
         lookback: HOUR,
         sweep: LATE_UPDATES,
-        step: DAY,
-        history: DAY,
-        passes: Passes::None,
-        rewrite: REWRITE,
+        ..DETECTION_PACE
     },
+    ..plain()
 };
 
-/// All streams of ESET.
+/// All streams of ESET, in the order in which they begin.
 pub static STREAMS: [&Endpoint; 3] = [&DETECTIONS, &CLOUD_OFFICE, &INCIDENTS];

@@ -443,13 +443,13 @@ impl Connection {
         loop {
             let response = match self.asker.ask(question, limits).await? {
                 Reply::Answer(response) => response,
-                Reply::Forbidden(what) => return Ok(Small::Forbidden(what)),
+                Reply::Forbidden(what) => return Ok(Small::Forbidden(what.to_string())),
                 Reply::PositionRefused(what)
                 | Reply::TooLarge(what)
                 | Reply::UsedUp(what)
                 | Reply::NotOffered(what)
                 | Reply::NotThere(what)
-                | Reply::Unexpected(what, _) => return Ok(Small::Refused(what)),
+                | Reply::Unexpected(what, _) => return Ok(Small::Refused(what.to_string())),
             };
             match self.asker.whole_body(question, response, limits).await {
                 Err(error) if !broken => {

@@ -5,6 +5,7 @@ use std::{sync::LazyLock, time::Duration};
 use crate::{
     core::{
         mapping::{
+            filter::Filter,
             rule::{As, Path, Rule, To, or_take, path, take},
             schema::{Schema, schemas},
         },
@@ -13,9 +14,13 @@ use crate::{
             record_key::KeyRule,
             window::{Pace, Passes, REWRITE},
         },
-        protocol::endpoint::{Endpoint, LATE_DEVICES, ListQuery, TimeFilter},
+        protocol::{
+            choice::{Choice, Choices, Switch},
+            endpoint::{Endpoint, LATE_DEVICES, ListQuery, TimeFilter},
+        },
     },
-    source::defender::{HUNTING, plain},
+    error::{Error, Result},
+    source::defender::{HUNTING, WITHOUT_SENTINEL, plain},
 };
 
 /// The most rows of one answer. The service gives 100,000 and 50 MB; a row of a device is 1.5 KB. It
@@ -27,8 +32,6 @@ pub const CAP: u32 = 30_000;
 pub struct HuntingTable {
     /// Its name.
     pub name: &'static str,
-    /// It holds what devices report, and nothing else.
-    pub of_devices: bool,
     /// How rows are split evenly: a KQL expression.
     pub share_by: &'static str,
     /// Its stream.
@@ -45,15 +48,49 @@ pub fn tables() -> &'static [HuntingTable] {
     &TABLES
 }
 
-/// The table of this name, or of the name that it had in 2019.
+/// The table of this name.
 pub fn table(name: &str) -> Option<&'static HuntingTable> {
-    let today = OLD_NAMES
-        .iter()
-        .find(|(old, _)| old.eq_ignore_ascii_case(name))
-        .map_or(name, |(_, today)| today);
-    TABLES
-        .iter()
-        .find(|table| table.name.eq_ignore_ascii_case(today))
+    TABLES.iter().find(|table| table.name == name)
+}
+
+/// The setting that names tables.
+const NAMED_BY: &str = "DEFENDER_HUNTING_TABLES";
+
+/// Tables are not kept to those of devices.
+const OF_ALL_PRODUCTS: Choice = Choice("DEFENDER_ENDPOINT_ONLY", "no");
+
+/// The names of a table, that of 2019 included.
+fn words_of(table: &'static str) -> Vec<Choice> {
+    let old = OLD_NAMES.iter().filter(|(_, today)| *today == table);
+    let words = [table].into_iter().chain(old.map(|(old, _)| *old));
+    words.map(|word| Choice(NAMED_BY, word)).collect()
+}
+
+/// Refuses settings that name a table which there is not.
+pub fn all_known(choices: &Choices) -> Result<()> {
+    let is_known = |name: &&str| {
+        let mut any = TABLES.iter().flat_map(|table| table.endpoint.switch.any);
+        any.any(|Choice(_, word)| word.eq_ignore_ascii_case(name))
+    };
+    match choices.words(NAMED_BY).find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+            Err(Error::config(format!(
+                "`{NAMED_BY}` names `{name}`, which there is not; there are {}",
+                tables.join(", ")
+            )))
+        }
+    }
+}
+
+/// The tables that are named, but hold no data of devices, to which the settings keep.
+pub fn left_out(choices: &Choices) -> Vec<&'static str> {
+    let of_others = TABLES.iter().filter(|table| {
+        let switch = table.endpoint.switch;
+        switch.is_named(choices) && !switch.is_on(choices)
+    });
+    of_others.map(|table| table.name).collect()
 }
 
 /// What the tables were called in 2019. `AlertEvents` has become two tables; the one with the alerts
@@ -83,7 +120,6 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
     let rules = rules_of(name, columns);
     HuntingTable {
         name,
-        of_devices: schema.product == "endpoint",
         share_by: if columns.contains(&"DeviceId") {
             "DeviceId"
         } else {
@@ -91,12 +127,22 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
         },
         endpoint: Endpoint {
             stream,
+            switch: Switch {
+                any: words_of(name).leak(),
+                all: if schema.product == "endpoint" {
+                    &[]
+                } else {
+                    &[OF_ALL_PRODUCTS]
+                },
+            },
             domain: HUNTING,
-            window: ListQuery {
+            list: ListQuery {
                 path: "/v1.0/security/runHuntingQuery",
                 records: "results",
+                required: true,
                 filter: TimeFilter::Kql(name),
                 parameters: &[],
+                droppable: None,
                 paging: Paging::Whole { cap: CAP },
             },
             fix: "grant the app the application role `ThreatHunting.Read.All` of Microsoft Graph, \
@@ -104,6 +150,11 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
             off_fix: "get the licence or set the product up, or take the table out of \
                       `DEFENDER_HUNTING_TABLES`; it is asked for again after a day",
             roles: &["ThreatHunting.Read.All"],
+            filters: if matches!(name, "AlertInfo" | "AlertEvidence") {
+                &[(&[WITHOUT_SENTINEL], Filter::Own("ServiceSource"))]
+            } else {
+                &[]
+            },
             identity: KeyRule {
                 // Without columns of its own a row is known by all that it says.
                 id: id.copied().unwrap_or_default(),
@@ -430,11 +481,25 @@ mod tests {
 
     #[test]
     fn old_names_still_name_a_table() {
+        let on = |name: &str| {
+            let mut choices = Choices::default();
+            choices.add(NAMED_BY, [name]);
+            choices.add(OF_ALL_PRODUCTS.0, [OF_ALL_PRODUCTS.1]);
+            all_known(&choices)?;
+            let on = tables()
+                .iter()
+                .filter(|table| table.endpoint.switch.is_on(&choices));
+            Ok::<_, Error>(on.map(|table| table.name).collect::<Vec<_>>())
+        };
         for (old, today) in OLD_NAMES {
-            assert_eq!(table(old).unwrap().name, *today);
+            assert_eq!(on(old).unwrap(), [*today]);
         }
-        assert_eq!(table("deviceevents").unwrap().name, "DeviceEvents");
-        assert!(table("Nothing").is_none());
+        assert_eq!(on("deviceevents").unwrap(), ["DeviceEvents"]);
+        let refused = on("Nothing").unwrap_err().to_string();
+        assert!(
+            refused.contains("`Nothing`, which there is not"),
+            "{refused}"
+        );
     }
 
     #[test]

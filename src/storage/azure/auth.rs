@@ -7,7 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     error::{Error, Result},
-    io::token::SharedTokens,
+    io::{
+        retry::Limits,
+        token::{Rejected, SharedTokens},
+    },
 };
 
 /// What access tokens are for, in every cloud
@@ -71,6 +74,7 @@ impl Credential {
         &self,
         request: &Unsigned<'_>,
         refused: Option<&SecretString>,
+        limits: &Limits,
     ) -> Result<Authorization> {
         let (value, token) = match self {
             Self::SharedKey(SharedKey(key)) => {
@@ -80,10 +84,8 @@ impl Credential {
                 (value, None)
             }
             Self::Tokens(tokens) => {
-                let token = match refused {
-                    None => tokens.token(SCOPE).await?,
-                    Some(refused) => tokens.renewed(SCOPE, refused).await?,
-                };
+                let rejected = refused.map(Rejected::Refused);
+                let token = tokens.token(SCOPE, rejected, limits).await?;
                 (format!("Bearer {}", token.expose_secret()), Some(token))
             }
         };
@@ -230,7 +232,9 @@ mod tests {
         let key = Credential::SharedKey(SharedKey::new("c2VjcmV0").unwrap());
         let headers = headers();
         let request = request(Kind::Table, &headers, &[]);
-        let Authorization { value, token } = key.authorize(&request, None).await.unwrap();
+        let limits = Limits::until(chrono::DateTime::UNIX_EPOCH);
+        let signed = key.authorize(&request, None, &limits).await;
+        let Authorization { value, token } = signed.unwrap();
         assert!(token.is_none());
         assert!(value.is_sensitive());
         assert!(value.to_str().unwrap().starts_with("SharedKey acct:"));

@@ -12,9 +12,12 @@ use super::{
     account::Account,
     answer::Answer,
     auth::Kind,
-    service::{Call, Service, Wire},
+    service::{Call, Service},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    io::wire::Wire,
+};
 
 const BYTES: &str = "application/octet-stream";
 const META: &str = "x-ms-meta-";

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -15,12 +14,13 @@ use super::{
     auth::{Authorization, Credential, Kind, Unsigned},
 };
 use crate::{
-    core::protocol::retry::{backoff, retry_after},
-    error::{Error, Result},
+    core::{position::window::delta, protocol::retry::retry_after},
+    error::{Attempt, Error, Result},
     io::{
-        clock::{SharedClock, timeout},
-        exchange::Random,
-        http::{Request, SharedTransport, TransportError},
+        clock::timeout,
+        http::{Request, TransportError},
+        retry::{Limits, RetryBudget},
+        wire::Wire,
     },
 };
 
@@ -46,17 +46,6 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-
-/// What requests are sent and timed with.
-#[derive(Clone)]
-pub struct Wire {
-    /// The network, or what stands for it.
-    pub transport: SharedTransport,
-    /// The time.
-    pub clock: SharedClock,
-    /// Numbers in `0.0..1.0`, for waits.
-    pub random: Random,
-}
 
 /// A request, not signed yet.
 #[derive(Debug)]
@@ -112,6 +101,7 @@ pub(super) struct Service {
     account: String,
     url: String,
     credential: Credential,
+    budget: Duration,
     wire: Wire,
 }
 
@@ -126,7 +116,16 @@ impl Service {
             account: account.name.clone(),
             url: url.clone(),
             credential: account.credential.clone(),
+            budget: BUDGET,
             wire: wire.clone(),
+        }
+    }
+
+    /// This service, asked no longer than this.
+    pub(super) fn within(&self, budget: Duration) -> Self {
+        Self {
+            budget,
+            ..self.clone()
         }
     }
 
@@ -146,15 +145,26 @@ impl Service {
     /// `Transient` when the time or the attempts are used up, `Config` when the account refuses us,
     /// `Contract` for whatever was not agreed on.
     pub(super) async fn ask(&self, call: &Call) -> Result<Answer> {
-        let began = self.wire.clock.now();
-        let mut failures = 0;
+        let deadline = self.wire.clock.now() + delta(self.budget);
+        let limits = Limits::until(deadline);
+        let mut budget = RetryBudget::new(
+            &*self.wire.clock,
+            &self.wire.random,
+            deadline,
+            MAX_FAILURES + 1,
+        );
         let mut refused: Option<SecretString> = None;
         loop {
-            let (request, token) = self.signed(call, refused.as_ref()).await?;
-            let (what, asked_for) = match self.exchange(request, began).await {
-                Err(error) if error.is_blocked() => {
-                    return Err(Error::config(self.told(call, &error.to_string())));
-                }
+            let (request, token) = self.signed(call, refused.as_ref(), &limits).await?;
+            budget.attempt();
+            let exchange = self.exchange(request, &limits).await;
+            let attempt = Attempt {
+                status: exchange.as_ref().ok().map(|answer| answer.status),
+                ..self.attempt(call)
+            };
+            let failed = |error: Error| budget.counted(error.of(attempt.clone()));
+            let (what, asked_for) = match exchange {
+                Err(error) if error.is_blocked() => return Err(failed(error.into())),
                 Err(error) => (error.to_string(), None),
                 Ok(answer) => match verdict(answer.status, &answer.code) {
                     Verdict::Hand => return Ok(answer),
@@ -175,36 +185,27 @@ impl Service {
                     Verdict::Refused => {
                         let fix = fix(&answer.code, self.credential.is_key());
                         let what = answer.described();
-                        return Err(Error::config(self.told(call, &format!("{what}: {fix}"))));
+                        return Err(failed(Error::config(format!("{what}: {fix}"))));
                     }
                     Verdict::Unexpected => {
-                        return Err(Error::contract(self.told(call, &answer.described())));
+                        return Err(failed(Error::contract(answer.described())));
                     }
                 },
             };
-            failures += 1;
-            let wait = asked_for.unwrap_or_else(|| backoff(failures, (self.wire.random)()));
-            let used = self.used(began);
-            if failures > MAX_FAILURES || used + wait >= BUDGET {
-                let what = format!(
-                    "{what} ({failures} attempts in {} s); the next run tries again",
-                    used.as_secs()
-                );
-                return Err(Error::transient(self.told(call, &what)));
-            }
-            tracing::debug!(account = self.account, %what, failures, ?wait, "storage: asking again");
+            let error = Error::transient(what).of(attempt);
+            let Ok(wait) = budget.failed(asked_for) else {
+                return Err(budget.counted(error).given_up("the next run tries again"));
+            };
+            tracing::debug!(%error, ?wait, "storage: asking again");
             self.wire.clock.sleep(wait).await;
         }
     }
 
-    fn used(&self, began: DateTime<Utc>) -> Duration {
-        let used = self.wire.clock.now() - began;
-        used.to_std().unwrap_or_default()
-    }
-
-    fn told(&self, call: &Call, what: &str) -> String {
-        let place = self.place();
-        format!("{place}: {} {}: {what}", call.method, call.path)
+    fn attempt(&self, call: &Call) -> Attempt {
+        Attempt {
+            name: Some(self.place()),
+            ..Attempt::new(call.method.clone(), call.path.as_str())
+        }
     }
 
     /// The request, and the access token in it.
@@ -212,8 +213,9 @@ impl Service {
         &self,
         call: &Call,
         refused: Option<&SecretString>,
+        limits: &Limits,
     ) -> Result<(Request, Option<SecretString>)> {
-        let invalid = |what: &str| Error::contract(self.told(call, what));
+        let invalid = |what: &str| Error::contract(what).of(self.attempt(call));
         let mut headers = HeaderMap::new();
         let now = self.wire.clock.now();
         let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -244,7 +246,7 @@ impl Service {
             headers: &headers,
             length: call.body.len(),
         };
-        let authorization = self.credential.authorize(&unsigned, refused).await;
+        let authorization = self.credential.authorize(&unsigned, refused, limits).await;
         let Authorization { value, token } =
             authorization.map_err(|error| error.context(self.place()))?;
         headers.insert(header::AUTHORIZATION, value);
@@ -259,11 +261,9 @@ impl Service {
     async fn exchange(
         &self,
         request: Request,
-        began: DateTime<Utc>,
+        limits: &Limits,
     ) -> std::result::Result<Answer, TransportError> {
-        let limit = BUDGET
-            .saturating_sub(self.used(began))
-            .min(EXCHANGE_TIMEOUT);
+        let limit = limits.left(&*self.wire.clock).min(EXCHANGE_TIMEOUT);
         let whole = async {
             let response = self.wire.transport.send(request).await?;
             let (status, headers, mut body) = (response.status, response.headers, response.body);

@@ -3,6 +3,8 @@
 //! A save is one conditional request, so two runs can't both save. When its answer is lost, the
 //! request is asked again and meets its own work; the entity then bears the mark of this save.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -23,6 +25,9 @@ const PART_UNITS: usize = 32_000;
 
 /// An entity has 1 MiB at most, its other properties included, likewise in UTF-16.
 const MAX_UNITS: usize = 500_000;
+
+/// How long a check may take: what does not answer by then is away.
+const CHECK_PATIENCE: Duration = Duration::from_secs(8);
 
 const CONNECTION: &str = "Connection";
 const STREAM: &str = "Stream";
@@ -93,6 +98,11 @@ impl StateStore for AzureStorage {
         }
         states.sort_by(|(one, _), (two, _)| one.cmp(two));
         Ok(states)
+    }
+
+    async fn check(&self) -> Result<()> {
+        let state = self.state.within(CHECK_PATIENCE);
+        state.query(&Query::default()).await.map(drop)
     }
 
     fn owner(&self) -> String {

@@ -1,6 +1,8 @@
 //! A table of Table Storage: as much of its protocol as we need
 //! (learn.microsoft.com/rest/api/storageservices/table-service-rest-api).
 
+use std::time::Duration;
+
 use http::{Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -10,9 +12,12 @@ use super::{
     account::Account,
     answer::Answer,
     auth::Kind,
-    service::{Call, Service, Wire},
+    service::{Call, Service},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    io::wire::Wire,
+};
 
 const JSON: &str = "application/json";
 
@@ -85,6 +90,14 @@ impl Table {
     /// Account and table, for error texts.
     pub fn place(&self) -> String {
         format!("{}, table `{}`", self.service.place(), self.name)
+    }
+
+    /// This table, each question asked no longer than this.
+    pub(super) fn within(&self, budget: Duration) -> Self {
+        Self {
+            service: self.service.within(budget),
+            name: self.name.clone(),
+        }
     }
 
     /// Creates the table, unless it is there.

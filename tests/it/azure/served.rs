@@ -8,8 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 use sentinel_connector::{
-    app::{self, App, RunOptions},
+    app::{self, App, Function, RunOptions},
     config::{Environment, Mode, Settings},
+    core::protocol::source_kind::SourceKind,
     io::{
         clock::SystemClock,
         http::{Request, Response, SharedTransport, Transport, TransportError},
@@ -189,7 +190,9 @@ async fn a_tick_reads_the_state_of_each_stream_once() {
     let app = App::with_transport(&settings, &(Arc::new(SystemClock) as _), &transport).unwrap();
     // The first reads and writes, the second is not due.
     for _ in 0..2 {
-        let reports = app.run("EsetTimer", &RunOptions::default()).await;
+        let reports = app
+            .run(Function::Pull(SourceKind::Eset), &RunOptions::default())
+            .await;
         let read = std::mem::take(&mut *counting.read.lock().unwrap());
         assert_eq!(read.len(), reports.len(), "{read:?}");
         assert!(read.values().all(|times| *times == 1), "{read:?}");

@@ -19,9 +19,10 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock, VirtualClock},
         http::{Request, Response, SharedTransport, Transport, TransportError},
+        wire::Wire,
     },
     pipeline::Outcome,
-    storage::azure::{AzureStorage, Wire},
+    storage::azure::AzureStorage,
 };
 use tokio::sync::RwLock;
 

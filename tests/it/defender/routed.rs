@@ -11,10 +11,10 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
-    app::endpoints,
     check::{estimate, volume::Estimate},
     core::mapping::{layout::Layout, row::restore},
     io::http::{Request, Response, SharedTransport, Transport, TransportError},
+    source::endpoints,
 };
 use serde_json::{Map, Value};
 

@@ -13,7 +13,7 @@ use sentinel_connector::{
     core::position::cursor::StreamKey,
     io::{
         http::{Request, Response, SharedTransport, Transport, TransportError},
-        identity::Certificate,
+        token::Certificate,
     },
     pipeline::{Outcome, Report},
     simulator::{Fault, Options, Simulator},

@@ -15,11 +15,12 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock, VirtualClock},
         http::{Request, Response, SharedTransport, Transport, TransportError},
+        wire::Wire,
     },
     storage::{
         ETag, SaveError, Storage,
         azure::{
-            Account, AzureStorage, Wire,
+            Account, AzureStorage,
             table::{Key, Properties, Query, Written},
         },
     },

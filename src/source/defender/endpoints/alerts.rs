@@ -2,25 +2,45 @@
 
 use super::{
     super::{GRAPH, MDE, evidence},
-    LIST, OLDEST_FIRST, plain,
+    ENDPOINT_PRODUCT, ENDPOINTS_ALONE, LIST, OLDEST_FIRST, WITHOUT_SENTINEL, plain,
 };
 use crate::core::{
     mapping::{
         assets::{Asset, Form, Key, Kind},
+        filter::Filter,
         rule::{As, or_take, take, within},
     },
     position::{paging::Paging, record_key::KeyRule},
-    protocol::endpoint::{Endpoint, ListQuery, TimeFilter},
+    protocol::{
+        choice::{Choice, Switch},
+        endpoint::{Endpoint, ListQuery, TimeFilter},
+    },
 };
 
 /// A page of Graph's lists. It gives 1,000 at most, and skips no more than 500 inside an instant.
 const GRAPH_ALERTS: u32 = 500;
 
+const ALERTS_NAMED: &[Choice] = &[Choice("DEFENDER_STREAMS", "alerts")];
+
+/// Alerts are read by the API of Defender for Endpoint.
+pub(super) const BY_MDE: Choice = Choice("DEFENDER_ALERTS_API", "mde");
+
 /// Alerts of all Defender products.
 pub static ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
+    switch: Switch {
+        any: ALERTS_NAMED,
+        all: &[Choice("DEFENDER_ALERTS_API", "graph")],
+    },
     domain: GRAPH,
-    window: ListQuery {
+    filters: &[
+        (&[WITHOUT_SENTINEL], Filter::Own("serviceSource")),
+        (
+            &[ENDPOINTS_ALONE],
+            Filter::SaysNot("serviceSource", ENDPOINT_PRODUCT),
+        ),
+    ],
+    list: ListQuery {
         path: "/v1.0/security/alerts_v2",
         filter: TimeFilter::OData("lastUpdateDateTime"),
         parameters: OLDEST_FIRST,
@@ -58,7 +78,7 @@ pub static ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
-    picks: Some(evidence::GRAPH),
+    from_list: Some(evidence::GRAPH),
     asset: Some(Asset {
         kind: Kind::Alert,
         keys: &[Key::Each("evidence", "mdeDeviceId")],
@@ -81,10 +101,14 @@ pub static ALERTS: Endpoint = Endpoint {
 /// Alerts of Defender for Endpoint, by its own API.
 pub static MDE_ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
+    switch: Switch {
+        any: ALERTS_NAMED,
+        all: &[BY_MDE],
+    },
     fingerprints: "defender.alerts.mde",
     schema: Some("mde-alerts"),
     domain: MDE,
-    window: ListQuery {
+    list: ListQuery {
         path: "/api/alerts",
         filter: TimeFilter::OData("lastUpdateTime"),
         parameters: &[("$orderby", "lastUpdateTime asc"), ("$expand", "evidence")],
@@ -122,7 +146,7 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
         take("status", "resolved", As::Is("Resolved")),
         take("evidence", "context", As::Inside("evidence")),
     ],
-    picks: Some(evidence::MDE),
+    from_list: Some(evidence::MDE),
     asset: Some(Asset {
         kind: Kind::Alert,
         keys: &[Key::Text("machineId")],

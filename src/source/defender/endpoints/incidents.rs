@@ -2,16 +2,20 @@
 
 use super::{
     super::{GRAPH, XDR},
-    LIST, OLDEST_FIRST, plain,
+    ENDPOINT_PRODUCT, ENDPOINTS_ALONE, LIST, OLDEST_FIRST, WITHOUT_SENTINEL, plain,
 };
 use crate::core::{
     mapping::{
         columns,
+        filter::Filter,
         from_list::gather,
         rule::{As, Rule, or_take, take},
     },
     position::{paging::Paging, record_key::KeyRule},
-    protocol::endpoint::{Endpoint, ListQuery, TimeFilter},
+    protocol::{
+        choice::{Choice, Choices, Switch},
+        endpoint::{Endpoint, ListQuery, TimeFilter},
+    },
 };
 
 const INCIDENT: &[Rule] = &[
@@ -40,11 +44,36 @@ const INCIDENT_LIST: ListQuery = ListQuery {
     ..LIST
 };
 
+const INCIDENTS_NAMED: &[Choice] = &[Choice("DEFENDER_STREAMS", "incidents")];
+const BY_GRAPH: Choice = Choice("DEFENDER_INCIDENTS_API", "graph");
+const WITHOUT_RESOLVED: Choice = Choice("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "yes");
+const WITH_RESOLVED: Choice = Choice("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "no");
+/// Incidents without their alerts, and so without what tells that Sentinel has raised them.
+const BARE: Choice = Choice("DEFENDER_INCIDENT_ALERTS", "no");
+
+/// As far as incidents come with their alerts: one that other products have a part in is kept.
+const OWN_ALONE: Filter = Filter::AllOwn("alerts", "serviceSource");
+const NO_ENDPOINT: Filter = Filter::NoneSays("alerts", "serviceSource", ENDPOINT_PRODUCT);
+
 const fn incidents() -> Endpoint {
     Endpoint {
         stream: "defender.incidents",
+        switch: Switch {
+            any: INCIDENTS_NAMED,
+            all: &[BY_GRAPH, BARE],
+        },
         domain: GRAPH,
-        window: INCIDENT_LIST,
+        filters: &[
+            (&[WITHOUT_SENTINEL], OWN_ALONE),
+            (&[ENDPOINTS_ALONE], NO_ENDPOINT),
+            (
+                &[WITHOUT_RESOLVED],
+                Filter::SaysBeforeSent("status", "resolved", "createdDateTime"),
+            ),
+            // Who leaves them out one day gets the closings of those that were sent until then.
+            (&[WITH_RESOLVED], Filter::Remembered("createdDateTime")),
+        ],
+        list: INCIDENT_LIST,
         roles: &[
             "SecurityIncident.Read.All",
             "SecurityIncident.ReadWrite.All",
@@ -71,15 +100,20 @@ pub static INCIDENTS: Endpoint = incidents();
 
 /// Incidents of Graph with their alerts.
 pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
-    gathers: &[
+    switch: Switch {
+        any: INCIDENTS_NAMED,
+        all: &[BY_GRAPH, Choice("DEFENDER_INCIDENT_ALERTS", "yes")],
+    },
+    collect: &[
         gather("detectionUuids", &["alerts", "id"]),
         gather("deviceUuids", &["alerts", "evidence", "mdeDeviceId"]),
     ],
-    window: ListQuery {
+    list: ListQuery {
         parameters: &[
             ("$orderby", "lastUpdateDateTime asc"),
             ("$expand", "alerts"),
         ],
+        droppable: Some("$expand"),
         ..INCIDENT_LIST
     },
     ..incidents()
@@ -87,12 +121,25 @@ pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
 
 /// Incidents of the XDR API, always with their alerts.
 pub static XDR_INCIDENTS: Endpoint = Endpoint {
-    gathers: &[
+    switch: Switch {
+        any: INCIDENTS_NAMED,
+        all: &[Choice("DEFENDER_INCIDENTS_API", "xdr")],
+    },
+    filters: &[
+        (&[WITHOUT_SENTINEL], OWN_ALONE),
+        (&[ENDPOINTS_ALONE], NO_ENDPOINT),
+        (
+            &[WITHOUT_RESOLVED],
+            Filter::SaysBeforeSent("status", "Resolved", "createdTime"),
+        ),
+        (&[WITH_RESOLVED], Filter::Remembered("createdTime")),
+    ],
+    collect: &[
         gather("detectionUuids", &["alerts", "alertId"]),
         gather("deviceUuids", &["alerts", "devices", "mdatpDeviceId"]),
     ],
     domain: XDR,
-    window: ListQuery {
+    list: ListQuery {
         path: "/api/incidents",
         filter: TimeFilter::OData("lastUpdateTime"),
         // It takes no `$orderby`.
@@ -128,3 +175,8 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
     ],
     ..incidents()
 };
+
+/// True when incidents that Sentinel itself has raised are not wanted, and can't be told.
+pub fn hides_own_incidents(choices: &Choices) -> bool {
+    INCIDENTS.switch.is_on(choices) && choices.has(WITHOUT_SENTINEL)
+}

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{super::BY_MACHINE, DAILY, DAY, LIST, plain};
+use super::{super::BY_MACHINE, DAILY, DAY, LIST, named, plain};
 use crate::core::{
     mapping::{
         assets::{Asset, Form, Kind},
+        filter::Filter,
         rule::{As, or_take, take},
     },
     position::{
@@ -13,7 +14,10 @@ use crate::core::{
         record_key::KeyRule,
         window::{Pace, Passes, REWRITE},
     },
-    protocol::endpoint::{Endpoint, ListQuery, Snapshot, TimeFilter},
+    protocol::{
+        choice::Choice,
+        endpoint::{Endpoint, ListQuery, Snapshot, TimeFilter},
+    },
 };
 
 /// Changes of software vulnerabilities are kept for 14 days; the oldest bucket needs a margin.
@@ -31,8 +35,10 @@ const VULNERABILITY_LIST: ListQuery = ListQuery {
 /// Vulnerabilities by device and software, as they are now.
 pub static VULNERABILITIES: Endpoint = Endpoint {
     stream: "defender.vulnerabilities",
-    window: VULNERABILITY_LIST,
-    pass: Some(VULNERABILITY_LIST),
+    switch: named(&[Choice("DEFENDER_STREAMS", "vulnerabilities")]),
+    narrow: Some("severity"),
+    list: VULNERABILITY_LIST,
+    full_list: Some(VULNERABILITY_LIST),
     snapshot: Some(Snapshot { ignored: &[] }),
     roles: TVM_ROLES,
     fix: TVM_FIX,
@@ -75,8 +81,11 @@ const CATALOGUE_LIST: ListQuery = ListQuery {
 /// What is known of the vulnerabilities that devices are exposed to.
 pub static CATALOGUE: Endpoint = Endpoint {
     stream: "defender.vulnerability-catalogue",
-    window: CATALOGUE_LIST,
-    pass: Some(CATALOGUE_LIST),
+    switch: named(&[Choice("DEFENDER_STREAMS", "vulnerabilities")]),
+    narrow: Some("severity"),
+    filters: &[(&[], Filter::NotPositive("exposedMachines"))],
+    list: CATALOGUE_LIST,
+    full_list: Some(CATALOGUE_LIST),
     snapshot: Some(Snapshot {
         // Counted anew every day; the other stream says which devices they are.
         ignored: &["exposedMachines"],
@@ -115,18 +124,21 @@ pub static CATALOGUE: Endpoint = Endpoint {
 /// Software vulnerabilities by device: all of them at first, then what changes.
 pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
     stream: "defender.software-vulnerabilities",
+    switch: named(&[Choice("DEFENDER_STREAMS", "software-vulnerabilities")]),
     domain: BY_MACHINE,
-    window: ListQuery {
+    list: ListQuery {
         path: "/api/machines/SoftwareVulnerabilityChangesByMachine",
         filter: TimeFilter::Since("sinceTime", 6),
         parameters: &[("pageSize", "50000")],
         paging: Paging::Link,
         ..LIST
     },
-    pass: Some(ListQuery {
+    full_list: Some(ListQuery {
         path: "/api/machines/SoftwareVulnerabilitiesExport",
         parameters: &[("sasValidHours", "6")],
         paging: Paging::Files,
+        // The files themselves are named by another member.
+        required: false,
         ..LIST
     }),
     roles: TVM_ROLES,

@@ -12,11 +12,13 @@ use sentinel_connector::{
     io::{
         clock::{Clock, SystemClock},
         http::{Network, Request, Response, SharedTransport, Transport, TransportError},
-        token::{AccessTokens, RenewableTokens},
+        retry::Limits,
+        token::{Rejected, TokenSource},
+        wire::Wire,
     },
     storage::{
         Outbox, StateStore, Storage,
-        azure::{Account, AzureStorage, Login, Wire},
+        azure::{Account, AzureStorage, Login},
     },
 };
 use serde_json::json;
@@ -46,17 +48,17 @@ fn token_until(audience: &str, end: i64) -> String {
 struct Given(String, String);
 
 #[async_trait]
-impl AccessTokens for Given {
-    async fn token(&self, scope: &str) -> Result<SecretString> {
+impl TokenSource for Given {
+    async fn token(
+        &self,
+        scope: &str,
+        rejected: Option<Rejected<'_>>,
+        _: &Limits,
+    ) -> Result<SecretString> {
         assert_eq!(scope, "https://storage.azure.com/.default");
-        Ok(self.0.clone().into())
-    }
-}
-
-#[async_trait]
-impl RenewableTokens for Given {
-    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString> {
-        assert_eq!(scope, "https://storage.azure.com/.default");
+        let Some(Rejected::Refused(refused)) = rejected else {
+            return Ok(self.0.clone().into());
+        };
         assert_eq!(refused.expose_secret(), self.0);
         Ok(self.1.clone().into())
     }
@@ -65,16 +67,9 @@ impl RenewableTokens for Given {
 struct Refuses;
 
 #[async_trait]
-impl AccessTokens for Refuses {
-    async fn token(&self, _: &str) -> Result<SecretString> {
+impl TokenSource for Refuses {
+    async fn token(&self, _: &str, _: Option<Rejected<'_>>, _: &Limits) -> Result<SecretString> {
         Err(Error::config("no identity is assigned"))
-    }
-}
-
-#[async_trait]
-impl RenewableTokens for Refuses {
-    async fn renewed(&self, scope: &str, _: &SecretString) -> Result<SecretString> {
-        self.token(scope).await
     }
 }
 
@@ -123,7 +118,7 @@ impl Scene {
         }
     }
 
-    fn account(&self, tokens: impl RenewableTokens + 'static) -> Account {
+    fn account(&self, tokens: impl TokenSource + 'static) -> Account {
         let mut settings = self.azurite.settings();
         settings.login = Login::Identity {
             client_id: Some("an id".to_owned()),

@@ -2,7 +2,6 @@
 
 use azure_core::error::ErrorKind;
 
-use super::Registration;
 use crate::{error::Error, io::http::TransportError};
 
 /// Entra's codes and what to do about them
@@ -98,13 +97,13 @@ pub(super) fn of_words(text: &str) -> Option<Error> {
     })
 }
 
-/// What stands in the way of any exchange, if that is the cause.
-pub(crate) fn blocked(error: &azure_core::Error) -> Option<&TransportError> {
+/// The failure of the network among the causes, when it names host and fix.
+pub(crate) fn clear(error: &azure_core::Error) -> Option<&TransportError> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let transport = error.downcast_ref::<TransportError>();
-        if let Some(blocked) = transport.filter(|error| error.is_blocked()) {
-            return Some(blocked);
+        if let Some(clear) = transport.filter(|error| error.names_fix()) {
+            return Some(clear);
         }
         cause = error.source();
     }
@@ -174,17 +173,16 @@ pub(crate) fn kinds(error: &azure_core::Error) -> String {
 }
 
 /// Entra gave no token to an app registration.
-pub(super) fn of_entra(registration: &Registration, error: &azure_core::Error) -> Error {
+pub(super) fn of_entra(tenant: &str, error: &azure_core::Error) -> Error {
     tracing::debug!(kinds = kinds(error), "no token from Entra");
-    if let Some(blocked) = blocked(error) {
-        return Error::from(blocked.clone()).context("Entra can't be reached");
+    if let Some(clear) = clear(error) {
+        return Error::from(clear.clone()).context("Entra can't be reached");
     }
     let FailureSigns {
         status,
         code,
         unanswered,
     } = seen(error);
-    let tenant = &registration.tenant_id;
     match (code, status) {
         (Some(code), _) if PASSING.contains(&code) => {
             Error::transient(format!("Entra asks for patience (AADSTS{code})"))

@@ -20,7 +20,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Registration;
 use crate::{
     error::{Error, Result},
     io::clock::SharedClock,
@@ -100,13 +99,17 @@ impl Certificate {
         &self.thumbprint
     }
 
-    /// What proves to Entra that we hold the key of `registration`.
-    pub(super) fn assertion(&self, registration: &Registration, clock: SharedClock) -> Assertion {
-        let authority = registration.authority.trim_end_matches('/');
+    /// The proof to `audience` that the app `client_id` holds the key.
+    pub(super) fn assertion(
+        &self,
+        audience: String,
+        client_id: String,
+        clock: SharedClock,
+    ) -> Assertion {
         Assertion {
             certificate: self.clone(),
-            audience: format!("{authority}/{}/oauth2/v2.0/token", registration.tenant_id),
-            client_id: registration.client_id.clone(),
+            audience,
+            client_id,
             clock,
         }
     }

@@ -1,4 +1,4 @@
-//! Tokens by `azure_identity`: of Entra for an app registration, and of the Azure CLI.
+//! Tokens of Entra for an app registration, by `azure_identity`.
 
 use std::sync::Arc;
 
@@ -8,20 +8,23 @@ use azure_core::{
     time::OffsetDateTime,
 };
 use azure_identity::{
-    AzureCliCredential, AzureCliCredentialOptions, ClientAssertionCredential,
-    ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
-    Executor,
+    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Certificate, GrantedToken, Registration, failure};
+use super::{
+    certificate::Certificate,
+    credential::{GrantedToken, Registration},
+    failure,
+};
 use crate::{
-    error::{Error, Result},
+    error::{Attempt, Error, Result},
     io::{
         azure_transport::{AskedFor, client_options},
-        clock::SharedClock,
-        http::SharedTransport,
+        wire::Wire,
     },
 };
 
@@ -30,8 +33,7 @@ use crate::{
 pub(super) struct EntraRequest<'a> {
     pub(super) registration: &'a Registration,
     pub(super) scope: &'a str,
-    pub(super) transport: &'a SharedTransport,
-    pub(super) clock: &'a SharedClock,
+    pub(super) wire: &'a Wire,
 }
 
 impl EntraRequest<'_> {
@@ -63,10 +65,21 @@ impl EntraRequest<'_> {
         let options = ClientAssertionCredentialOptions {
             client_options: self.client_options(&asked_for),
         };
-        let assertion = certificate.assertion(self.registration, Arc::clone(self.clock));
+        let Registration {
+            authority,
+            tenant_id,
+            client_id,
+            ..
+        } = self.registration;
+        let authority = authority.trim_end_matches('/');
+        let assertion = certificate.assertion(
+            format!("{authority}/{tenant_id}/oauth2/v2.0/token"),
+            client_id.clone(),
+            Arc::clone(&self.wire.clock),
+        );
         let credential = ClientAssertionCredential::new(
-            self.registration.tenant_id.clone(),
-            self.registration.client_id.clone(),
+            tenant_id.clone(),
+            client_id.clone(),
             assertion,
             Some(options),
         );
@@ -76,7 +89,7 @@ impl EntraRequest<'_> {
 
     fn client_options(&self, asked_for: &AskedFor) -> ClientOptions {
         client_options(
-            self.transport,
+            &self.wire.transport,
             Some(&self.registration.authority),
             asked_for,
         )
@@ -90,8 +103,14 @@ impl EntraRequest<'_> {
     ) -> Result<GrantedToken> {
         let token = credential.get_token(&[self.scope], None).await;
         let token = token.map_err(|error| {
-            let wait = asked_for.wait(self.clock.now());
-            failure::of_entra(self.registration, &error).asking_for(wait)
+            let wait = asked_for.wait(self.wire.clock.now());
+            let status = failure::seen(&error).status;
+            let attempt = Attempt {
+                status: status.and_then(|status| StatusCode::from_u16(status).ok()),
+                ..self.registration.attempt()
+            };
+            let error = failure::of_entra(&self.registration.tenant_id, &error);
+            error.asking_for(wait).of(attempt)
         })?;
         // Entra says how long, and `azure_identity` turns that into an instant of the machine's clock.
         let life = (token.expires_on - OffsetDateTime::now_utc()).whole_seconds();
@@ -100,32 +119,11 @@ impl EntraRequest<'_> {
     }
 }
 
-/// A token of whoever is logged in to the Azure CLI.
-pub(super) async fn of_cli(
-    tenant: Option<&str>,
-    scope: &str,
-    executor: Option<&Arc<dyn Executor>>,
-) -> Result<GrantedToken> {
-    let options = AzureCliCredentialOptions {
-        tenant_id: tenant.map(str::to_owned),
-        executor: executor.map(Arc::clone),
-        ..AzureCliCredentialOptions::default()
-    };
-    let credential = AzureCliCredential::new(Some(options)).map_err(|error| unusable(&error))?;
-    let token = credential.get_token(&[scope], None).await;
-    let token = token.map_err(|error| failure::of_cli(&error))?;
-    let until = DateTime::from_timestamp(token.expires_on.unix_timestamp(), 0);
-    Ok(GrantedToken::until(
-        value(&token),
-        until.unwrap_or_default(),
-    ))
-}
-
-fn value(token: &AccessToken) -> SecretString {
+pub(super) fn value(token: &AccessToken) -> SecretString {
     token.token.secret().into()
 }
 
 /// Ids that can't be ids, or an authority that is no `https` URL: seen before anything is sent.
-fn unusable(error: &azure_core::Error) -> Error {
+pub(super) fn unusable(error: &azure_core::Error) -> Error {
     Error::config(format!("can't be used: {error}"))
 }

@@ -1,49 +1,35 @@
-//! Who we are to Azure, and the access tokens that prove it.
+//! The tokens of one credential, one for each scope.
 //!
 //! `azure_identity` asks Entra and the Azure CLI. The managed identity of App Service is one request
 //! of our own: `azure_identity` finds its endpoint in the process's environment alone, where neither
 //! settings nor tests can put it. Tokens are held here and not there, so that a refused one can be
-//! replaced, and so that time is our [`Clock`](super::clock::Clock)'s.
+//! replaced, and so that time is our [`Clock`](crate::io::clock::Clock)'s.
 
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use azure_identity::Executor;
 use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use super::{
-    clock::{SharedClock, timeout},
-    http::SharedTransport,
-    password::Password,
-    token::{AccessTokens, RenewableTokens},
+    Rejected, TokenSource, cli,
+    credential::{Credential, GrantedToken, Proof, Registration, SKEW},
+    entra, failure, managed, same,
 };
 use crate::{
-    core::{position::window::delta, protocol::retry::backoff},
+    core::position::window::delta,
     error::{Error, Kind, Result},
+    io::{
+        clock::timeout,
+        retry::{Limits, RetryBudget},
+        wire::Wire,
+    },
 };
-
-mod certificate;
-mod entra;
-mod failure;
-mod managed;
-
-pub use certificate::Certificate;
-pub(crate) use failure::{FailureSigns, blocked, kinds, seen};
-
-/// A token is replaced this long before it expires: as long as the Azure SDKs do it.
-const SKEW: TimeDelta = TimeDelta::minutes(5);
-
-/// How long a token may take, repeats included: a dead endpoint must not eat the run.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The Azure CLI starts a Python first, and a laptop has no run that it could eat.
-const PATIENCE_WITH_CLI: Duration = Duration::from_secs(30);
 
 /// Who asks for more patience than this is asked again all the same.
 const LONGEST_REST: TimeDelta = TimeDelta::hours(1);
@@ -58,127 +44,10 @@ const EARLY_AGAIN: TimeDelta = TimeDelta::minutes(5);
 /// How often a token is asked for.
 const ATTEMPTS: u32 = 3;
 
-/// How a token is got.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// As an app registration.
-    Registration(Registration),
-    /// As a managed identity of this app.
-    Managed {
-        /// The client id of a user-assigned identity; none for the system's.
-        client_id: Option<String>,
-        /// Where the platform gives out its tokens.
-        platform: Platform,
-    },
-    /// As whoever is logged in to the Azure CLI.
-    AzureCli {
-        /// The tenant, when it is not the login's own.
-        tenant: Option<String>,
-    },
-}
-
-/// An app registration of an Entra tenant.
-#[derive(Debug, Clone)]
-pub struct Registration {
-    /// `https://login.microsoftonline.com`, or another cloud's. It must be `https`.
-    pub authority: String,
-    /// The tenant's id or domain.
-    pub tenant_id: String,
-    /// The registration's application (client) id.
-    pub client_id: String,
-    /// What proves it.
-    pub proof: Proof,
-}
-
-/// What proves that we are an app registration.
-#[derive(Debug, Clone)]
-pub enum Proof {
-    /// A client secret.
-    Secret(Password),
-    /// A certificate with its key.
-    Certificate(Certificate),
-}
-
-/// Where App Service gives out the tokens of managed identities
-/// (`learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference`).
-#[derive(Debug, Clone)]
-pub struct Platform {
-    /// `IDENTITY_ENDPOINT`.
-    pub endpoint: String,
-    /// `IDENTITY_HEADER`: shows that we run inside the app.
-    pub header: SecretString,
-}
-
-impl Credential {
-    /// The first that there is: app registration, user-assigned identity, system identity, Azure
-    /// CLI login. Without a platform there is no managed identity.
-    pub fn choose(
-        registration: Option<Registration>,
-        user_assigned: Option<&str>,
-        platform: Option<&Platform>,
-    ) -> Self {
-        match (registration, platform) {
-            (Some(registration), _) => Self::Registration(registration),
-            (None, Some(platform)) => Self::Managed {
-                client_id: user_assigned.map(str::to_owned),
-                platform: platform.clone(),
-            },
-            (None, None) => Self::AzureCli { tenant: None },
-        }
-    }
-
-    /// What it is, for people.
-    pub fn described(&self) -> String {
-        match self {
-            Self::Registration(Registration {
-                client_id, proof, ..
-            }) => match proof {
-                Proof::Secret(_) => format!("app registration `{client_id}` with its secret"),
-                Proof::Certificate(_) => {
-                    format!("app registration `{client_id}` with its certificate")
-                }
-            },
-            Self::Managed {
-                client_id: Some(client_id),
-                ..
-            } => format!("user-assigned identity `{client_id}`"),
-            Self::Managed { .. } => "system-assigned identity".to_owned(),
-            Self::AzureCli { .. } => "Azure CLI login".to_owned(),
-        }
-    }
-
-    fn patience(&self) -> Duration {
-        match self {
-            Self::AzureCli { .. } => PATIENCE_WITH_CLI,
-            Self::Registration(_) | Self::Managed { .. } => PATIENCE,
-        }
-    }
-}
-
-/// A token with its end.
-struct GrantedToken {
-    token: SecretString,
-    /// It is replaced from then on.
-    renew: DateTime<Utc>,
-    until: DateTime<Utc>,
-}
-
-impl GrantedToken {
-    /// A token that is replaced shortly before its end.
-    fn until(token: SecretString, until: DateTime<Utc>) -> Self {
-        Self {
-            token,
-            renew: until - SKEW,
-            until,
-        }
-    }
-}
-
-/// The tokens of one credential, one for each scope.
-pub struct Identity {
+/// The tokens that a credential was granted.
+pub struct TokenCache {
     credential: Credential,
-    transport: SharedTransport,
-    clock: SharedClock,
+    wire: Wire,
     /// Runs `az`; none for a process of its own.
     executor: Option<Arc<dyn Executor>>,
     held: Mutex<ScopeToken>,
@@ -228,27 +97,21 @@ impl ScopeToken {
     }
 }
 
-impl Identity {
+impl TokenCache {
     /// Tokens for `credential`. Asks nobody yet.
-    pub fn new(
-        credential: Credential,
-        transport: SharedTransport,
-        clock: SharedClock,
-    ) -> Arc<Self> {
-        Self::with_executor(credential, transport, clock, None)
+    pub fn new(credential: Credential, wire: Wire) -> Arc<Self> {
+        Self::with_executor(credential, wire, None)
     }
 
     /// Tokens for `credential`, with `executor` running the Azure CLI.
     pub fn with_executor(
         credential: Credential,
-        transport: SharedTransport,
-        clock: SharedClock,
+        wire: Wire,
         executor: Option<Arc<dyn Executor>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             credential,
-            transport,
-            clock,
+            wire,
             executor,
             held: Mutex::default(),
             refusals: std::sync::Mutex::default(),
@@ -260,23 +123,18 @@ impl Identity {
         &self.credential
     }
 
-    async fn get(&self, scope: &str, refused: Option<&SecretString>) -> Result<SecretString> {
-        // ScopeToken while asking: whoever comes meanwhile gets the same answer.
-        self.get_held(&mut *self.held.lock().await, scope, refused)
-            .await
-    }
-
-    async fn get_held(
+    async fn get(
         &self,
         held: &mut ScopeToken,
         scope: &str,
         refused: Option<&SecretString>,
+        limits: &Limits,
     ) -> Result<SecretString> {
         let old = held
             .granted
             .get(scope)
             .filter(|old| refused.is_none_or(|refused| !same(refused, &old.token)));
-        let now = self.clock.now();
+        let now = self.wire.clock.now();
         if let Some(old) = old.filter(|old| now < old.renew) {
             return Ok(old.token.clone());
         }
@@ -284,9 +142,9 @@ impl Identity {
         let asked = if let Some(error) = held.resting(now) {
             Err(error)
         } else {
-            let asked = self.ask_patiently(scope).await;
+            let asked = self.ask_patiently(scope, limits).await;
             if let Err(error) = &asked {
-                held.rest_after(error, self.clock.now());
+                held.rest_after(error, self.wire.clock.now());
             }
             asked
         };
@@ -298,7 +156,7 @@ impl Identity {
             }
             // What is left of the old one may be enough until Entra is back.
             Err(error) => {
-                let now = self.clock.now();
+                let now = self.wire.clock.now();
                 let Some((old, until)) = old.filter(|(_, until)| now < *until) else {
                     return Err(error);
                 };
@@ -316,7 +174,7 @@ impl Identity {
 
     /// The error that it would be to send a proof again.
     fn refusal(&self, scope: &str, proof: &SecretString) -> Option<Error> {
-        let now = self.clock.now();
+        let now = self.wire.clock.now();
         let refusals = self.refusals.lock();
         let refusals = refusals.unwrap_or_else(PoisonError::into_inner);
         let mut refusals = refusals.iter();
@@ -342,7 +200,7 @@ impl Identity {
         if let Err(why) = &sent
             && why.kind() == Kind::Config
         {
-            let now = self.clock.now();
+            let now = self.wire.clock.now();
             let refusals = self.refusals.lock();
             let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
             refusals.retain(|refusal| now < refusal.until);
@@ -357,30 +215,21 @@ impl Identity {
     }
 
     /// Asks a few times, unless somebody has to act first.
-    async fn ask_patiently(&self, scope: &str) -> Result<GrantedToken> {
-        let limit = self.credential.patience();
-        let end = self.clock.now() + delta(limit);
-        let attempts = async {
-            let mut attempt = 1;
-            loop {
-                match self.ask(scope).await {
-                    Err(error) if error.kind() == Kind::Transient && attempt < ATTEMPTS => {
-                        let wait = error.after().unwrap_or_else(|| backoff(attempt, 0.5));
-                        if self.clock.now() + delta(wait) >= end {
-                            return Err(error);
-                        }
-                        tracing::debug!(%error, attempt, ?wait, "asking for a token again");
-                        self.clock.sleep(wait).await;
-                        attempt += 1;
-                    }
-                    end => return end,
-                }
-            }
-        };
-        let asked = timeout(&*self.clock, limit, attempts).await;
+    async fn ask_patiently(&self, scope: &str, limits: &Limits) -> Result<GrantedToken> {
+        let patience = self.credential.patience();
+        let limit = patience.min(limits.left(&*self.wire.clock));
+        let clock = &*self.wire.clock;
+        let end = clock.now() + delta(limit);
+        let mut budget = RetryBudget::new(&*self.wire.clock, &self.wire.random, end, ATTEMPTS);
+        let asked = budget.retry("a token", || self.ask(scope));
+        let asked = timeout(clock, limit, asked).await;
         let granted = asked.unwrap_or_else(|_| {
             let seconds = limit.as_secs();
-            Err(Error::transient(format!("no token within {seconds} s")))
+            let error = Error::transient(format!("no token within {seconds} s"));
+            Err(budget.counted(match self.credential.attempt() {
+                Some(attempt) => error.of(attempt),
+                None => error,
+            }))
         });
         granted.map_err(|error| error.context(self.credential.described()))
     }
@@ -397,22 +246,21 @@ impl Identity {
                     client_id: client_id.as_deref(),
                     scope,
                 };
-                ask.send(&*self.transport, self.clock.now()).await
+                ask.send(&*self.wire.transport, self.wire.clock.now()).await
             }
             Credential::AzureCli { tenant } => {
-                entra::of_cli(tenant.as_deref(), scope, self.executor.as_ref()).await
+                cli::granted(tenant.as_deref(), scope, self.executor.as_ref()).await
             }
         }
     }
 
     /// As an app registration; with a changed secret, when the known one is refused.
     async fn registered(&self, registration: &Registration, scope: &str) -> Result<GrantedToken> {
-        let asked = self.clock.now();
+        let asked = self.wire.clock.now();
         let ask = entra::EntraRequest {
             registration,
             scope,
-            transport: &self.transport,
-            clock: &self.clock,
+            wire: &self.wire,
         };
         let password = match &registration.proof {
             Proof::Certificate(certificate) => {
@@ -438,39 +286,31 @@ impl Identity {
     }
 }
 
-fn same(one: &SecretString, other: &SecretString) -> bool {
-    one.expose_secret() == other.expose_secret()
-}
-
 #[async_trait]
-impl AccessTokens for Identity {
-    async fn token(&self, scope: &str) -> Result<SecretString> {
-        self.get(scope, None).await
-    }
-}
-
-#[async_trait]
-impl RenewableTokens for Identity {
-    async fn renewed(&self, scope: &str, refused: &SecretString) -> Result<SecretString> {
-        self.get(scope, Some(refused)).await
-    }
-
-    async fn with_roles(
+impl TokenSource for TokenCache {
+    async fn token(
         &self,
         scope: &str,
-        lacks: &SecretString,
-        run: DateTime<Utc>,
-    ) -> Option<SecretString> {
-        let mut held = self.held.lock().await;
-        let is_held = held
-            .granted
-            .get(scope)
-            .is_some_and(|granted| same(&granted.token, lacks));
+        rejected: Option<Rejected<'_>>,
+        limits: &Limits,
+    ) -> Result<SecretString> {
+        // Locked while asking: whoever comes meanwhile gets the same answer.
+        let held = &mut *self.held.lock().await;
+        let lacks = match rejected {
+            None => return self.get(held, scope, None, limits).await,
+            Some(Rejected::Refused(refused)) => {
+                return self.get(held, scope, Some(refused), limits).await;
+            }
+            Some(Rejected::LacksRole(lacks)) => lacks,
+        };
+        let granted = held.granted.get(scope);
+        let is_held = granted.is_some_and(|granted| same(&granted.token, lacks));
+        let run = limits.deadline;
         // Once for all who ask in this run.
         if is_held && held.with_roles.insert(scope.to_owned(), run) == Some(run) {
-            return None;
+            return Ok(lacks.clone());
         }
-        let other = self.get_held(&mut held, scope, Some(lacks)).await.ok()?;
-        (!same(&other, lacks)).then_some(other)
+        let other = self.get(held, scope, Some(lacks), limits).await;
+        Ok(other.unwrap_or_else(|_| lacks.clone()))
     }
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::io::{
@@ -8,10 +8,10 @@ use crate::io::{
 
 const PASSWORD: &str = "secret &password";
 
-fn login(peer: &Arc<Peer>) -> Arc<Login> {
+fn login(peer: &Arc<Peer>) -> Arc<PasswordGrant> {
     let url = "https://secret-host.example/oauth/token".to_owned();
     let password = PASSWORD.to_owned().into();
-    Arc::new(Login::new(
+    Arc::new(PasswordGrant::new(
         "eset login",
         url,
         "api@example.org",
@@ -30,13 +30,15 @@ fn granted(access: &str, refresh: Option<&str>, life: i64) -> Step {
     Step::ok(&answer.to_string())
 }
 
-async fn token(login: &Login, refused: Option<&str>, peer: &Peer) -> String {
-    let token = login.bearer(refused, &peer.limits(240)).await;
-    token.unwrap().to_string()
+async fn token(login: &PasswordGrant, refused: Option<&str>, peer: &Peer) -> String {
+    let refused = refused.map(SecretString::from);
+    let refused = refused.as_ref().map(Rejected::Refused);
+    let token = login.token("", refused, &peer.limits(240)).await;
+    token.unwrap().expose_secret().to_owned()
 }
 
-async fn failure(login: &Login, peer: &Peer) -> Error {
-    let error = login.bearer(None, &peer.limits(240)).await.unwrap_err();
+async fn failure(login: &PasswordGrant, peer: &Peer) -> Error {
+    let error = login.token("", None, &peer.limits(240)).await.unwrap_err();
     for secret in ["secret", "password=", "api@example.org", "r1", "grant_type"] {
         assert!(!error.to_string().contains(secret), "{error}");
     }
@@ -116,7 +118,7 @@ async fn a_refused_access_token_is_refreshed_and_then_the_password_is_used_in_th
         ],
         [Step::status(401), Step::status(401), Step::ok("")],
     );
-    let asker = peer.asker().with_tokens(login(&peer));
+    let asker = peer.asker().with_tokens(login(&peer), "");
     let question = ApiRequest {
         name: "eset.detections".to_owned(),
         method: Method::GET,
@@ -156,9 +158,9 @@ async fn all_who_ask_at_once_share_one_login() {
     let peer = Peer::new([slow], []);
     let login = login(&peer);
     let limits = peer.limits(240);
-    let asks = (0..20).map(|_| login.bearer(None, &limits));
+    let asks = (0..20).map(|_| login.token("", None, &limits));
     for token in futures_util::future::join_all(asks).await {
-        assert_eq!(&*token.unwrap(), "a1");
+        assert_eq!(token.unwrap().expose_secret(), "a1");
     }
     assert_eq!(peer.asked_times(), 1);
 }
@@ -189,7 +191,7 @@ async fn a_wrong_password_is_named_with_what_to_mend_and_not_shown() {
 async fn an_address_that_is_none_is_not_taken_for_a_wrong_password() {
     let peer = Peer::new([], []);
     let password = PASSWORD.to_owned().into();
-    let login = Login::new(
+    let login = PasswordGrant::new(
         "eset login",
         "https://a b/".to_owned(),
         "x",
@@ -232,7 +234,8 @@ async fn an_outage_keeps_what_is_held() {
     after(&peer, 3545 - 40);
     let limits = peer.limits(600);
     peer.clock().advance(Duration::from_secs(35));
-    assert_eq!(&*login.bearer(None, &limits).await.unwrap(), "a1");
+    let held = login.token("", None, &limits).await.unwrap();
+    assert_eq!(held.expose_secret(), "a1");
     after(&peer, 60);
     assert_eq!(failure(&login, &peer).await.kind(), Kind::Transient);
     assert_eq!(token(&login, None, &peer).await, "a2");
@@ -246,7 +249,9 @@ async fn a_refused_token_is_not_handed_out_again_in_an_outage() {
     let peer = Peer::new(script, []);
     let login = login(&peer);
     token(&login, None, &peer).await;
-    let error = login.bearer(Some("a1"), &peer.limits(240)).await;
+    let refused = SecretString::from("a1");
+    let refused = Some(Rejected::Refused(&refused));
+    let error = login.token("", refused, &peer.limits(240)).await;
     assert_eq!(error.unwrap_err().kind(), Kind::Transient);
 }
 
@@ -282,7 +287,7 @@ async fn a_stop_ends_a_login_for_all_who_wait_for_it() {
         let peer = Peer::new([step], []);
         let login = login(&peer);
         let limits = peer.limits(240);
-        let asks = futures_util::future::join_all((0..3).map(|_| login.bearer(None, &limits)));
+        let asks = futures_util::future::join_all((0..3).map(|_| login.token("", None, &limits)));
         let (tokens, ()) = tokio::join!(asks, async {
             tokio::task::yield_now().await;
             limits.stop.cancel();
@@ -292,4 +297,23 @@ async fn a_stop_ends_a_login_for_all_who_wait_for_it() {
         }
         assert_eq!(peer.asked_times(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_refused_password_is_sent_once_in_a_run() {
+    let refusals = [400, 400, 400].map(Step::status);
+    let peer = Peer::new(refusals, []);
+    let login = login(&peer);
+    let run = peer.limits(100);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        told.push(login.token("", None, &run).await.unwrap_err());
+    }
+    assert!(told.iter().all(|error| *error == told[0]), "{told:?}");
+    assert_eq!(told[0].kind(), Kind::Config);
+    assert_eq!(peer.asked_times(), 1);
+    // The next run may find it mended.
+    let next = login.token("", None, &peer.limits(400)).await;
+    next.unwrap_err();
+    assert_eq!(peer.asked_times(), 2);
 }

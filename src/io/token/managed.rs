@@ -6,10 +6,13 @@ use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::{GrantedToken, Platform, failure};
+use super::{
+    credential::{GrantedToken, Platform},
+    failure,
+};
 use crate::{
     core::protocol::{request::encode, retry::retry_after},
-    error::{Error, Result},
+    error::{Attempt, Error, Result},
     io::http::{Response, Transport},
 };
 
@@ -53,22 +56,27 @@ impl ManagedRequest<'_> {
         transport: &dyn Transport,
         asked: DateTime<Utc>,
     ) -> Result<GrantedToken> {
+        let failed = |error: Error, status| {
+            let attempt = self.platform.attempt();
+            error.of(Attempt { status, ..attempt })
+        };
         let unreachable = |error| {
-            Error::transient(format!(
-                "the platform's identity endpoint can't be reached ({error})"
-            ))
+            let what = format!("the platform's identity endpoint can't be reached ({error})");
+            failed(Error::transient(what), None)
         };
         let response = transport.send(self.request()?).await.map_err(unreachable)?;
         let status = response.status;
         if status != StatusCode::OK {
             let wait = response.header("retry-after");
             let wait = wait.and_then(|value| retry_after(value, asked));
-            return Err(self.refused(response).await.asking_for(wait));
+            let error = self.refused(response).await.asking_for(wait);
+            return Err(failed(error, Some(status)));
         }
         let body = response.whole_body().await.map_err(unreachable)?;
         // The parser's own text could quote the body, which holds a token.
         let answer: ManagedAnswer = serde_json::from_slice(&body).map_err(|_| {
-            Error::transient("the platform's identity endpoint answered without a token")
+            let what = "the platform's identity endpoint answered without a token";
+            failed(Error::transient(what), Some(status))
         })?;
         let until = DateTime::from_timestamp(answer.expires_on, 0).unwrap_or_default();
         let granted = GrantedToken::until(answer.access_token, until);
