@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub mod estimate;
+mod quiet;
 mod sample;
 pub mod volume;
 
@@ -101,6 +102,11 @@ pub fn settings(environment: &Environment, mode: Mode, tell: Tell<'_>) -> Option
 /// Looks at everything that the settings point at.
 pub async fn dependencies(app: &App, tell: Tell<'_>) {
     check_dependencies(app, &mut Findings(tell)).await;
+}
+
+/// Looks at what is kept, and whether it may be written to.
+pub async fn storage(storage: &dyn Storage, tell: Tell<'_>) {
+    check_storage(storage, &mut Findings(tell)).await;
 }
 
 fn check_settings(
@@ -221,9 +227,10 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
         }
     }
     check_expiries(app, clock.now(), findings).await;
+    let mut seen = quiet::Seen::default();
     for job in app.jobs() {
-        if !shut.contains(&job.key) {
-            check_stream(job, findings, &limits, &**clock).await;
+        if !shut.contains(&job.key) && check_stream(job, findings, &limits, &**clock).await {
+            seen.look(job, &limits, &**clock).await;
         }
         if !knows_state {
             continue;
@@ -237,6 +244,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
             Err(error) => findings.bad(&job.key.to_string(), &error.to_string()),
         }
     }
+    seen.tell(findings);
 }
 
 /// Behind the logins, which have asked for the passwords.
@@ -305,6 +313,9 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> bo
         }
         Err(error) => findings.bad("storage", &error.to_string()),
     }
+    for error in storage.refused_writes().await {
+        findings.bad("storage", &error.to_string());
+    }
     match storage.outbox_size().await {
         Ok((0, _)) => findings.ok("outbox", "nothing waits"),
         Ok((count, bytes)) => findings.note(
@@ -324,8 +335,13 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> bo
     true
 }
 
-/// Asks for the stream's last minute: enough to know that it may be read.
-async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, clock: &dyn Clock) {
+/// Asks for the stream's last minute: enough to know that it may be read. True when it may.
+async fn check_stream(
+    job: &Job,
+    findings: &mut Findings<'_>,
+    limits: &Limits,
+    clock: &dyn Clock,
+) -> bool {
     let what = job.key.to_string();
     let now = clock.now();
     let slice = match job.pace.passes {
@@ -339,14 +355,16 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
     match job.source.page(&slice, &Page::First, limits).await {
         Ok((Reply::Answer(response), records)) => {
             let date = response.date();
-            match pipeline::look_through(job, slice, response, records, limits, clock).await {
-                Ok(()) => findings.ok(&what, "may be read"),
+            let looked = pipeline::look_through(job, slice, response, records, limits, clock).await;
+            match &looked {
+                Ok(_) => findings.ok(&what, "may be read"),
                 Err(error) => findings.bad(&what, &error.to_string()),
             }
             let ahead = date.map(|theirs| clock.now() - theirs);
             if let Some(note) = ahead.and_then(clock_note) {
                 findings.note(&what, &note);
             }
+            return looked.is_ok();
         }
         Ok((Reply::NotOffered(how) | Reply::NotThere(how), _)) => {
             findings.bad(&what, &format!("{how}: {}", endpoint.off_fix));
@@ -368,6 +386,7 @@ async fn check_stream(job: &Job, findings: &mut Findings<'_>, limits: &Limits, c
         }
         Err(error) => findings.bad(&what, &error.to_string()),
     }
+    false
 }
 
 /// Whether the stream rests although it may be read by now: nobody asks until then.

@@ -1,14 +1,11 @@
 //! The command line.
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,17 +18,16 @@ use crate::{
 };
 
 mod assets;
-mod bench;
 mod check;
 mod columns;
 mod cursor;
-mod demo;
 mod outbox;
 mod routes;
 mod run;
 mod schema;
 mod screen;
-mod simulate;
+#[cfg(feature = "simulator")]
+mod simulated;
 
 /// Where `run`, `check`, `cursor` and `query` find settings that the environment does not have.
 const LOCAL_SETTINGS: &str = "local.settings.json";
@@ -56,8 +52,24 @@ Examples:
 
 Settings come from the environment, then from `Values` in ./local.settings.json.";
 
+/// Commands that only a build with the feature `simulator` has; the deployed package is none.
+const SIMULATED: [&str; 3] = ["demo", "simulate", "bench"];
+
+/// The examples of commands that are in this build.
+fn examples() -> String {
+    let simulated = |line: &str| {
+        let command = line.split_whitespace().nth(1);
+        command.is_some_and(|command| SIMULATED.contains(&command))
+    };
+    let lines = EXAMPLES.lines();
+    let lines: Vec<_> = lines
+        .filter(|line| cfg!(feature = "simulator") || !simulated(line))
+        .collect();
+    lines.join("\n")
+}
+
 #[derive(Parser)]
-#[command(name = "sentinel-connector", version, about, after_help = EXAMPLES)]
+#[command(name = "sentinel-connector", version, about, after_help = examples())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -67,8 +79,6 @@ struct Arguments {
 enum Command {
     /// Answer the Azure Functions host, which starts this itself
     Serve,
-    /// Pull a simulated company into ./connector-data: no settings, no network, under a minute
-    Demo(demo::DemoArguments),
     /// Run functions with real settings, without the Functions host
     Run(run::RunArguments),
     /// Try each setting and each dependency, and say how to mend what is wrong
@@ -97,10 +107,9 @@ enum Command {
     },
     /// Print the tables and their columns, to compare with those of a workspace or to bring them up to these
     Schema(schema::SchemaArguments),
-    /// Serve the simulated services, and print the settings that point anything at them
-    Simulate(simulate::SimulateArguments),
-    /// Measure speed and memory against the work that nobody can leave out, on this machine alone
-    Bench(bench::BenchArguments),
+    #[cfg(feature = "simulator")]
+    #[command(flatten)]
+    Simulated(simulated::SimulatedCommand),
 }
 
 /// Runs the program with these arguments.
@@ -125,7 +134,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn runtime(command: &Command) -> tokio::runtime::Builder {
     let mut runtime = match command {
         // Nobody counts what it costs, but it has to be quicker than who is measured.
-        Command::Bench(arguments) if arguments.is_the_world() => {
+        #[cfg(feature = "simulator")]
+        Command::Simulated(command) if command.is_the_world() => {
             tokio::runtime::Builder::new_multi_thread()
         }
         _ => tokio::runtime::Builder::new_current_thread(),
@@ -143,6 +153,15 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
         screen::line(error.render().to_string().trim_end());
         return ExitCode::SUCCESS;
     }
+    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+        && SIMULATED.contains(&name.as_str())
+    {
+        screen::complain(&format!(
+            "error: `{name}` is not in this build, which has no simulator; a build of the source \
+             has it: `cargo run --release -- {name}`"
+        ));
+        return ExitCode::from(2);
+    }
     let text = error.render().to_string();
     let what = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "error: a command is missing",
@@ -156,7 +175,6 @@ async fn run(command: Command) -> Result<()> {
     let clock: SharedClock = Arc::new(SystemClock);
     match command {
         Command::Serve => serve(clock).await,
-        Command::Demo(arguments) => demo::demo(arguments, clock).await,
         Command::Run(arguments) => run::run(arguments, local_settings()?, clock).await,
         Command::Check(arguments) => check::check(arguments, &local_environment()?, clock).await,
         Command::Cursor(command) => {
@@ -174,8 +192,8 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
         Command::Schema(arguments) => schema::schema(&arguments),
-        Command::Simulate(arguments) => simulate::simulate(arguments, clock).await,
-        Command::Bench(arguments) => bench::bench(arguments, clock).await,
+        #[cfg(feature = "simulator")]
+        Command::Simulated(command) => command.run(clock).await,
     }
 }
 
@@ -209,17 +227,6 @@ fn local_environment() -> Result<Environment> {
     }
 }
 
-/// The folder of embedded data, by the one setting that the simulated world depends on.
-fn data_folder(environment: &Environment) -> Result<PathBuf> {
-    const NAME: &str = "CONNECTOR_DATA";
-    let only: Environment = environment
-        .get(NAME)
-        .map(|value| (NAME, value))
-        .into_iter()
-        .collect();
-    Ok(Settings::load(&only, Mode::Local)?.data)
-}
-
 /// Settings for a command line, with what is strange about them said.
 fn local_settings() -> Result<Settings> {
     let settings = Settings::load(&local_environment()?, Mode::Local)?;
@@ -240,15 +247,4 @@ fn stop_on_signal() -> Result<CancellationToken> {
         on_signal.cancel();
     });
     Ok(stop)
-}
-
-/// An address to listen on, which must be this machine.
-fn loopback(text: &str) -> std::result::Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())?;
-    if !address.ip().is_loopback() {
-        return Err("the simulator listens on this machine only, such as on 127.0.0.1".to_owned());
-    }
-    Ok(address)
 }

@@ -40,7 +40,7 @@
 //! | [`storage`] | remembers from run to run | `core` `embedded` `import` `io` |
 //! | [`secret`] | keeps secrets | `core` `io` |
 //! | [`embedded`] | the one `SQLite` file behind `sink` and `storage` | nothing |
-//! | [`simulator`] | the outside world, for the demo and the tests | `core` `io` |
+//! | [`simulator`] | the outside world, for the demo and the tests; in no package (feature `simulator`) | `core` `io` |
 //! | [`logging`] | lines about what happens | nothing |
 //! | [`error`] | one error type that says who must act; every room may import it | nothing |
 //!
@@ -64,6 +64,7 @@ pub mod outbox_drain;
 pub mod pipeline;
 pub mod secret;
 pub mod serve;
+#[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod sink;
 pub mod source;

@@ -150,7 +150,7 @@ pub fn sentences(state: &StreamState, now: DateTime<Utc>) -> Vec<String> {
     if let Some(passed) = state.last_pass {
         say.push(format!("has read all records as of {}", ago(passed)));
     }
-    if let Some(lease) = state.lease.as_ref().filter(|lease| lease.until > now) {
+    if let Some(lease) = state.lease.as_ref().filter(|lease| lease.holds(now)) {
         say.push(format!(
             "is being worked on by {} until {} at most",
             lease.owner,

@@ -79,6 +79,12 @@ pub trait StateStore: Send + Sync {
             .collect()
     }
 
+    /// Why the store can't be written to, one error for each part of it that refuses. Nothing is
+    /// changed by asking.
+    async fn refused_writes(&self) -> Vec<Error> {
+        Vec::new()
+    }
+
     /// A name for this process as the owner of leases.
     fn owner(&self) -> String;
 

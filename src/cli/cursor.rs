@@ -254,7 +254,7 @@ async fn change_loaded(
         None => (StreamState::default(), None),
     };
     if let Some(lease) = &state.lease
-        && lease.until > clock.now()
+        && lease.holds(clock.now())
         && !storage.is_gone(lease.process()).await
     {
         return Err(Error::transient(format!(
@@ -300,6 +300,7 @@ async fn stored_states(settings: &Settings, clock: &SharedClock) -> Result<Store
 
 fn show(states: &Stored, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
     let mut shown = 0;
+    let mut damaged = Vec::new();
     for (key, state) in states {
         if stream.is_none_or(|stream| stream == key.stream) {
             shown += 1;
@@ -307,12 +308,21 @@ fn show(states: &Stored, stream: Option<&str>, now: DateTime<Utc>) -> Result<()>
             // One that can't be read hides none of the others.
             let sentences = match state {
                 Ok(state) => sentences(state, now),
-                Err(error) => vec![error.to_string()],
+                Err(error) => {
+                    damaged.push(format!("`{key}`"));
+                    vec![error.to_string()]
+                }
             };
             for sentence in sentences {
                 line(format!("  {sentence}"));
             }
         }
+    }
+    if !damaged.is_empty() {
+        return Err(Error::config(format!(
+            "the saved state of {} can't be read; what mends it stands above",
+            damaged.join(", ")
+        )));
     }
     match (shown, stream) {
         (0, Some(stream)) => Err(Error::config(format!(

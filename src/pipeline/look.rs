@@ -65,7 +65,7 @@ pub async fn read_through(
     Ok((frame, tally))
 }
 
-/// Reads the first page of a slice to its end, and keeps nothing of it.
+/// Reads the first page of a slice to its end, and says how many records it holds.
 ///
 /// # Errors
 /// As [`read_through`], or no part of it comes any more.
@@ -76,12 +76,12 @@ pub async fn look_through(
     records: &'static str,
     limits: &Limits,
     clock: &dyn Clock,
-) -> Result<()> {
+) -> Result<u64> {
     let open = OpenSlice::new(slice, clock.now());
     let read = read_through(job, &open, DedupMode::Plain, response, records, |_| {});
     let left = (limits.deadline - clock.now()).to_std();
     timeout(clock, left.unwrap_or_default(), read)
         .await
         .unwrap_or_else(|_| Err(Error::transient("the answer stopped coming")))
-        .map(drop)
+        .map(|(_, tally)| tally.count())
 }

@@ -54,9 +54,11 @@ impl BodyShape {
                     (Slice::Window(window), TimeFilter::OData(member)) => {
                         Some((member, Some(*window)))
                     }
-                    (Slice::Window(window), TimeFilter::Parameters(..) | TimeFilter::Cel(_)) => {
-                        Some((endpoint.identity.time, Some(*window)))
-                    }
+                    // A row of a query does not say when it was taken in.
+                    (
+                        Slice::Window(window),
+                        TimeFilter::Parameters(..) | TimeFilter::Cel(_) | TimeFilter::Kql(_),
+                    ) => Some((endpoint.identity.time, Some(*window))),
                     (Slice::Window(_), TimeFilter::Since(..)) => {
                         Some((endpoint.identity.time, None))
                     }

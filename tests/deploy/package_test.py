@@ -1,6 +1,8 @@
 """The package: what is in it, and that it runs as the Functions host runs it.
 
-package/build.py has built it before; PACKAGE in the environment is its path.
+package/build.py has built it before; PACKAGE in the environment is its path. The package has no simulator: the
+world is played by a build of the source, such as the one of the other tests. CONNECTOR is its path, when it is
+elsewhere.
 """
 
 import hashlib
@@ -26,6 +28,11 @@ sys.path.insert(0, str(ROOT / "package"))
 import build  # noqa: E402
 
 PLACEHOLDER = "OWNER" + "/REPO"
+
+
+def connector():
+    built = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / build.BINARY
+    return Path(os.environ.get("CONNECTOR", built)).resolve()
 
 
 def package():
@@ -58,6 +65,14 @@ class Contents(unittest.TestCase):
         home = os.environ.get("CARGO_HOME", f"{Path.home()}/.cargo")
         for place in (str(ROOT), home, str(package().parent.parent)):
             self.assertFalse(place.encode() in binary, f"it holds {place}")
+
+    def test_the_binary_holds_nothing_of_the_simulator(self):
+        with zipfile.ZipFile(package()) as opened:
+            packed = opened.read(build.BINARY)
+        # Whoever plays the world can sign for it, and knows the faults by name.
+        for mark in (b"sentinel-connector simulator", b"202-no-id", b"simulator-ca.pem"):
+            self.assertIn(mark, connector().read_bytes())
+            self.assertFalse(mark in packed, f"it holds {mark}")
 
     def test_the_same_files_make_the_same_bytes(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +134,7 @@ class Running(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         top = Path(self.folder.name)
         top.chmod(0o755)
-        self.app, self.data = top / "app", top / "data"
+        self.app, self.data, self.world = top / "app", top / "data", top / "world"
         self.data.mkdir()
         with zipfile.ZipFile(package()) as opened:
             for entry in opened.infolist():
@@ -140,11 +155,15 @@ class Running(unittest.TestCase):
         self.binary, self.arguments = self.app / host["defaultExecutablePath"], host["arguments"]
 
     def start(self, arguments, environment):
+        """The packed binary, as somebody who may write nothing but its data."""
+        return self.begin([self.binary, *arguments], environment, self.user)
+
+    def begin(self, command, environment, user=None):
         process = subprocess.Popen(
-            [self.binary, *arguments],
+            command,
             cwd=self.app,
             env=environment,
-            user=self.user,
+            user=user,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -207,13 +226,16 @@ class Running(unittest.TestCase):
 
     def test_with_settings_it_pulls(self):
         small = ["--scale", "0.1", "--machines", "9"]
-        world = self.start(["simulate", "--listen", "127.0.0.1:0", *small], {"CONNECTOR_DATA": str(self.data)})
+        simulate = [connector(), "simulate", "--listen", "127.0.0.1:0", *small]
+        world = self.begin(simulate, {"CONNECTOR_DATA": str(self.world)})
         settings = {}
         for line in world.stdout:
             name, _, value = line.rstrip("\n").partition("=")
             settings[name] = value
             if name == "EXTRA_CA_FILE":
                 break
+        if self.user is not None:
+            os.chown(settings["EXTRA_CA_FILE"], self.user, -1)
         sources = ("ESET_", "DEFENDER_", "GRAPH_", "AZURE_AUTHORITY_", "EXTRA_")
         settings = {name: value for name, value in settings.items() if name.startswith(sources)}
         embedded = {"STORAGE": "embedded", "SINK": "embedded", "CONNECTOR_DATA": str(self.data)}
@@ -233,6 +255,20 @@ class Running(unittest.TestCase):
         self.assertEqual([machine["name"] for machine in found["machines"]], [name])
         self.end(process)
         self.assertTrue((self.data / "connector.sqlite").exists())
+
+    def test_it_says_where_the_commands_of_the_simulator_are(self):
+        for command in ("demo", "simulate", "bench"):
+            process = self.start([command, "--rows", "1"], {})
+            printed, _ = process.communicate(timeout=30)
+            self.assertEqual(process.returncode, 2, printed)
+            self.assertIn(f"`{command}` is not in this build", printed)
+            self.assertIn(f"cargo run --release -- {command}", printed)
+        process = self.start(["--help"], {})
+        printed, _ = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 0, printed)
+        self.assertIn("sentinel-connector check", printed)
+        self.assertNotIn("sentinel-connector demo", printed)
+        self.assertNotIn("sentinel-connector simulate", printed)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The rooms that each room may import, beside itself and `error`, as the table of `src/lib.rs` says;
@@ -48,6 +49,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("comfy_table", &["cli"]),
     ("rcgen", &["simulator"]),
+    ("axum_server", &["simulator"]),
 ];
 
 /// What makes code impure; `core` has none of it.
@@ -313,6 +315,33 @@ fn the_reader_of_paths_sees_every_form() {
     };
     assert!(reached("a", &arrows(&[("a", "b"), ("b", "a")])).contains("a"));
     assert!(!reached("a", &arrows(&[("a", "b"), ("b", "c")])).contains("a"));
+}
+
+/// The crates that a build with these features is linked from.
+fn linked_from(features: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--edges=normal"])
+        .args(["--prefix=none", "--format={lib}"])
+        .args(features)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn what_is_deployed_makes_no_certificates_and_serves_no_tls() {
+    let simulated = ["rcgen", "axum_server"];
+    let all = linked_from(&[]);
+    let deployed = linked_from(&["--no-default-features"]);
+    assert!(deployed.contains("rustls"), "{deployed:?}");
+    for name in simulated {
+        assert!(all.contains(name), "{name}: {all:?}");
+        assert!(!deployed.contains(name), "{name}");
+    }
 }
 
 /// The most type names that have more than one definition outside the simulator: each new one makes

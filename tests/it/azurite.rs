@@ -26,6 +26,8 @@ use sentinel_connector::{
 
 mod wire;
 
+pub(crate) use wire::READERS;
+
 /// How many tests can have an account of their own.
 const ACCOUNTS: usize = 192;
 

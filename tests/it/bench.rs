@@ -63,6 +63,8 @@ fn both_runs_read_the_same_bytes_and_lose_nothing() {
         "1",
         "--rounds",
         "2",
+        "--enrich",
+        "none",
     ]));
     is_whole(&lines);
     assert!(lines.iter().any(|line| line.starts_with("latency ")));
@@ -70,6 +72,24 @@ fn both_runs_read_the_same_bytes_and_lose_nothing() {
     // Three pages each; the pipeline asks the feed as well, before and after.
     assert_eq!(figure(&lines, "reference", " to ESET"), 3);
     assert_eq!(figure(&lines, "pull", " to ESET"), 5);
+}
+
+#[test]
+fn detections_are_measured_with_their_details_unless_somebody_says_otherwise() {
+    let by_id = lines(&once(&["--rows", "2300"]));
+    is_whole(&by_id);
+    assert!(by_id[0].contains("`ESET_ENRICH` all"), "{}", by_id[0]);
+    assert!(by_id[0].contains("limits of calls off"), "{}", by_id[0]);
+    let by_list = lines(&once(&["--rows", "2300", "--v2-list", "--limited"]));
+    is_whole(&by_list);
+    assert!(
+        by_list[0].contains("limits of calls as set"),
+        "{}",
+        by_list[0]
+    );
+    let calls = |lines: &[String]| figure(lines, "pull", " to ESET");
+    assert!(calls(&by_id) >= 5 + 23, "{by_id:#?}");
+    assert!(calls(&by_list) <= 10, "{by_list:#?}");
 }
 
 #[test]

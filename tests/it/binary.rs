@@ -311,6 +311,41 @@ async fn run_and_cursor_work_from_local_settings() {
     );
 }
 
+/// Whoever calls it from a script looks at the exit code alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_fails_or_leaves_rows_waiting_ends_with_1_and_one_that_is_well_with_0() {
+    let mut tenant = Tenant::new(|_| {}).await;
+    tenant.unset("DEFENDER_");
+    let folder = data(&tenant);
+    tenant.set("CONNECTOR_DATA", folder.to_str().unwrap());
+    tenant.set("STORAGE", "embedded");
+    tenant.set("SINK", "logs-ingestion");
+    let once = || {
+        let mut command = tenant.command(&["run", "EsetTimer", "--once"]);
+        // Rows wait when the run is over in which they were pushed again and again.
+        let output = command.env("RUN_BUDGET_SECONDS", "10").output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), errors)
+    };
+    let inject = |fault| tenant.simulator.inject(Fault::parse(fault).unwrap());
+
+    inject("ingestion:503x*");
+    let (code, errors) = once();
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("wait in the outbox"), "{errors}");
+    tenant.simulator.heal();
+    let output = tenant.run(&["run", "SentinelPush"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+
+    inject("eset.incidents:403x*");
+    let (code, errors) = once();
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("eset.incidents"), "{errors}");
+    tenant.simulator.heal();
+    let (code, errors) = once();
+    assert_eq!(code, Some(0), "{errors}");
+}
+
 /// Two connections, of which a command takes one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_keep_to_the_connection_that_they_are_given() {

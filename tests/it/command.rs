@@ -323,7 +323,8 @@ async fn a_damaged_state_hides_no_other_and_a_reset_mends_it_and_keeps_its_text(
     let text = r#"{"version":1,"position":"lost","good":"2026-03-02T08:00:00Z","paused":"2026-03-02T08:00:00Z"}"#;
     damage(&store, &keys[0], text).await;
     damage(&store, &keys[2], "nonsense").await;
-    let shown = store.well(&["cursor", "show"]);
+    // All are shown, and a script knows by the code.
+    let shown = store.fails(&["cursor", "show"], 1);
     assert!(
         shown.contains("has read everything until 2026-03-02"),
         "{shown}"
@@ -333,6 +334,8 @@ async fn a_damaged_state_hides_no_other_and_a_reset_mends_it_and_keeps_its_text(
     }
     let fix = "cursor reset eset.detections --connection default";
     assert!(shown.contains(fix), "{shown}");
+    let whole = store.well(&["cursor", "show", "eset.incidents"]);
+    assert!(!whole.contains("damaged"), "{whole}");
 
     let printed = store.well(&["cursor", "reset", "eset.detections"]);
     assert!(printed.contains("kept as dead letter"), "{printed}");

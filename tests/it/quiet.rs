@@ -1,15 +1,101 @@
 //! Time: a tenant where nothing happens, a budget that is too small, and a stop in the middle.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
+use axum::Router;
 use sentinel_connector::{
+    app::App,
+    check::{self, Found},
+    config::{Environment, Mode, Settings},
     core::position::cursor::Position,
-    io::clock::Clock,
+    io::{
+        clock::{Clock, VirtualClock},
+        http::{Request, Response, SharedTransport, Transport, TransportError},
+    },
     pipeline::{Outcome, Report, health},
+    simulator::{Options, Simulator},
 };
 use serde_json::{Value, json};
 
-use crate::world::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, World, told};
+use crate::world::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, START, World, folder, told};
+
+/// The simulator, of which lists at these places hold nothing.
+struct Without {
+    simulator: Router,
+    empty: &'static [&'static str],
+}
+
+#[async_trait]
+impl Transport for Without {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let path = request.uri().path().to_owned();
+        let answer = self.simulator.send(request).await?;
+        if !self.empty.iter().any(|list| path.ends_with(list)) {
+            return Ok(answer);
+        }
+        let none = json!({"incidents": [], "detections": [], "nextPageToken": ""}).to_string();
+        let body = futures_util::stream::once(async { Ok(none.into()) });
+        Ok(Response {
+            body: Box::pin(body),
+            ..answer
+        })
+    }
+}
+
+/// What `check` notes of an ESET tenant of that size.
+async fn noted(scale: f64, empty: &'static [&'static str]) -> Vec<String> {
+    let clock = VirtualClock::new(START.parse().unwrap());
+    let mut options = Options::new(11, clock.now());
+    options.scale = scale;
+    let simulator = Simulator::new(options, Arc::new(clock.clone()));
+    let folder = folder();
+    let data = folder.path().to_str().unwrap().to_owned();
+    let settings = simulator.settings("https://sim").into_iter();
+    let environment: Environment = settings
+        .filter(|(name, _)| name.starts_with("ESET_"))
+        .chain([("CONNECTOR_DATA".to_owned(), data)])
+        .collect();
+    let settings = Settings::load(&environment, Mode::Local).unwrap();
+    let transport: SharedTransport = Arc::new(Without {
+        simulator: simulator.router(),
+        empty,
+    });
+    let app = App::with_transport(&settings, &(Arc::new(clock) as _), &transport).unwrap();
+    let mut notes = Vec::new();
+    check::dependencies(&app, &mut |finding| {
+        assert_ne!(finding.found, Found::Bad, "{finding:?}");
+        if finding.found == Found::Note && finding.text != "has not run yet" {
+            notes.push(format!("{}: {}", finding.what, finding.text));
+        }
+    })
+    .await;
+    notes
+}
+
+#[tokio::test]
+async fn check_says_that_a_user_who_sees_nothing_may_have_no_rights() {
+    let notes = noted(0.0, &[]).await;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains("the API user may see nothing"),
+        "{notes:?}"
+    );
+    assert_eq!(noted(0.2, &[]).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn check_names_old_inspect_connectors_where_many_detections_make_no_incident() {
+    let notes = noted(0.2, &["/v2/incidents"]).await;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].starts_with("default/eset.incidents: ") && notes[0].contains("older than 3.0"),
+        "{notes:?}"
+    );
+    // Of few detections none need be an incident.
+    let few = noted(0.02, &["/v2/incidents", "/v1/detections"]).await;
+    assert_eq!(few, Vec::<String>::new());
+}
 
 /// What the health rows say, oldest first: the version of the connector, and the report of the run.
 async fn health_rows(world: &World) -> Vec<Value> {

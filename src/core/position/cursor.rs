@@ -619,7 +619,7 @@ impl StreamState {
         now: DateTime<Utc>,
     ) -> std::result::Result<(), Lease> {
         match &self.lease {
-            Some(lease) if lease.until > now && lease.owner != owner => Err(lease.clone()),
+            Some(lease) if lease.holds(now) && lease.owner != owner => Err(lease.clone()),
             _ => {
                 self.lease = Some(Lease {
                     owner: owner.to_owned(),

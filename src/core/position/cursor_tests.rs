@@ -1,3 +1,4 @@
+use chrono::TimeDelta;
 use proptest::prelude::*;
 
 use super::{next::CLOCK_SKEW, *};
@@ -435,6 +436,20 @@ fn a_lease_is_held_until_it_ends() {
     assert_eq!(state.take_lease("a", at(150), at(99)), Ok(()), "its own");
     assert_eq!(state.take_lease("b", at(300), at(150)), Ok(()), "it ended");
     assert_eq!(state.lease.unwrap().owner, "b");
+}
+
+#[test]
+fn a_lease_that_ends_later_than_any_run_holds_nobody_back() {
+    let mut state = StreamState::default();
+    let now = at(0);
+    state.take_lease("fast", now + Lease::LONGEST, now).unwrap();
+    assert!(state.take_lease("right", at(200), now).is_err());
+    let days = now + TimeDelta::days(2);
+    state
+        .take_lease("fast", days, days - TimeDelta::minutes(5))
+        .unwrap();
+    assert_eq!(state.take_lease("right", at(200), now), Ok(()));
+    assert_eq!(state.lease.unwrap().owner, "right");
 }
 
 #[test]

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+use super::auth::Kind;
+
 /// An answer, whole.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -121,8 +123,19 @@ pub(super) fn verdict(status: StatusCode, code: &str) -> Verdict {
 }
 
 /// What the operator has to change after a refusal.
-pub(super) fn fix(code: &str, with_key: bool) -> &'static str {
+pub(super) fn fix(code: &str, with_key: bool, kind: Kind) -> &'static str {
     match (code, with_key) {
+        // One that may read and not write looks like this.
+        ("AuthorizationPermissionMismatch", false) => match kind {
+            Kind::Table => {
+                "the identity lacks a role for this: give it `Storage Table Data Contributor` on the \
+                 account, which may take 10 minutes to work (a reader's role is not enough)"
+            }
+            Kind::Blob => {
+                "the identity lacks a role for this: give it `Storage Blob Data Owner` on the \
+                 account, which may take 10 minutes to work (a reader's role is not enough)"
+            }
+        },
         ("KeyBasedAuthenticationNotPermitted", _) => {
             "the account does not take keys: set `AzureWebJobsStorage__accountName` instead of \
              `AzureWebJobsStorage`, and give the app's identity `Storage Blob Data Owner` and \
@@ -189,9 +202,11 @@ mod tests {
             ("AuthorizationFailure", false, "networking"),
             ("InvalidAuthenticationInfo", false, "tenant"),
         ] {
-            let text = fix(code, with_key);
+            let text = fix(code, with_key, Kind::Table);
             assert!(text.contains(expected), "{code}: {text}");
         }
+        let text = fix("AuthorizationPermissionMismatch", false, Kind::Blob);
+        assert!(text.contains("Storage Blob Data Owner") && !text.contains("Table"));
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Service {
                         continue;
                     }
                     Verdict::Refused => {
-                        let fix = fix(&answer.code, self.credential.is_key());
+                        let fix = fix(&answer.code, self.credential.is_key(), self.kind);
                         let what = answer.described();
                         return Err(failed(Error::config(format!("{what}: {fix}"))));
                     }

@@ -29,6 +29,9 @@ const MAX_UNITS: usize = 500_000;
 /// How long a check may take: what does not answer by then is away.
 const CHECK_PATIENCE: Duration = Duration::from_secs(8);
 
+/// The name of no entity and no blob.
+const PROBE: &str = "may-be-written";
+
 const CONNECTION: &str = "Connection";
 const STREAM: &str = "Stream";
 /// Names one save.
@@ -103,6 +106,20 @@ impl StateStore for AzureStorage {
     async fn check(&self) -> Result<()> {
         let state = self.state.within(CHECK_PATIENCE);
         state.query(&Query::default()).await.map(drop)
+    }
+
+    /// Deletes what is not there: a role is looked at before that.
+    async fn refused_writes(&self) -> Vec<Error> {
+        let nothing = Key {
+            partition: PROBE.to_owned(),
+            row: PROBE.to_owned(),
+        };
+        let (entity, blob) =
+            tokio::join!(self.state.delete(&nothing, "*"), self.blobs.delete(PROBE));
+        [entity.map(drop), blob]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect()
     }
 
     fn owner(&self) -> String {

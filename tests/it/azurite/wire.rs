@@ -11,6 +11,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use axum_server::tls_rustls::RustlsConfig;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts};
 use sentinel_connector::io::http::{self as connector, SharedTransport};
@@ -39,6 +40,9 @@ const LONG_APPENDS: &str = "2022-11-02";
 const MAX_METADATA: usize = 8 << 10;
 
 const META: &str = "x-ms-meta-";
+
+/// The `oid` of an identity that may only read tables, blobs, or both.
+pub(crate) const READERS: [&str; 3] = ["reads tables", "reads blobs", "reads both"];
 
 /// The two services that the connector speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +142,9 @@ impl End {
     async fn exchange(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        if may_only_read(&head.headers, self.service) && head.method != Method::GET {
+            return mismatch(self.service);
+        }
         let refused = match self.service {
             Service::Tables => tables_refuse(&head, &body),
             Service::Blobs => blobs_refuse(&head, &body),
@@ -193,6 +200,31 @@ impl End {
 
     fn was_leased(&self, uri: &Uri) -> bool {
         self.leased.lock().unwrap().contains(uri.path())
+    }
+}
+
+/// Whether the token is of somebody who has a reader's role there. The emulator knows no roles.
+fn may_only_read(headers: &HeaderMap, service: Service) -> bool {
+    let claims = || {
+        let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let claims = token.strip_prefix("Bearer ")?.split('.').nth(1)?;
+        serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+    };
+    let who = claims().and_then(|claims| claims["oid"].as_str().map(str::to_owned));
+    let [tables, blobs, both] = READERS;
+    let one = match service {
+        Service::Tables => tables,
+        Service::Blobs => blobs,
+    };
+    who.is_some_and(|who| who == one || who == both)
+}
+
+/// What a role that is missing is answered with.
+fn mismatch(service: Service) -> Response {
+    let code = "AuthorizationPermissionMismatch";
+    match service {
+        Service::Tables => answered(StatusCode::FORBIDDEN, "", table_error_body(code)),
+        Service::Blobs => blob_error(StatusCode::FORBIDDEN, code),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use sentinel_connector::{
     app::RunOptions,
-    core::position::cursor::{CLOCKS_DIFFER, Position},
+    core::position::cursor::{CLOCKS_DIFFER, Lease, Position, StreamState},
     io::{
         clock::{Clock, VirtualClock},
         http::SharedTransport,
@@ -79,24 +79,67 @@ async fn a_run_by_a_clock_that_is_days_ahead_leaves_no_cursor_in_the_future() {
     }
 }
 
+/// Changes what is saved of each stream.
+async fn change(tenant: &Tenant, change: impl Fn(&str, &mut StreamState)) {
+    let app = tenant.app();
+    let storage = &app.parts().storage;
+    for (key, _) in storage.states().await.unwrap() {
+        let (mut state, etag) = storage.load(&key).await.unwrap().unwrap();
+        change(&key.stream, &mut state);
+        storage.save(&key, &state, Some(&etag)).await.unwrap();
+    }
+}
+
+/// A process by such a clock was cut off, and nobody in the cloud knows that it is gone.
+#[tokio::test]
+async fn a_lease_that_a_clock_days_ahead_has_left_holds_nobody_back() {
+    let mut tenant = tenant();
+    tenant.run_well().await;
+    tenant.pass(60);
+    let until = tenant.now() + TimeDelta::days(2);
+    change(&tenant, |_, state| {
+        let owner = Lease::owner_of("another machine", 1);
+        state.lease = Some(Lease { owner, until });
+    })
+    .await;
+    let landed: u64 = tenant
+        .run_well()
+        .await
+        .iter()
+        .map(|report| report.counts.landed)
+        .sum();
+    assert!(landed > 0);
+}
+
+#[tokio::test]
+async fn a_stream_whose_last_turn_lies_in_the_future_is_not_the_last_one_for_days() {
+    let mut tenant = tenant();
+    tenant.run_well().await;
+    tenant.pass(60);
+    let later = tenant.now() + TimeDelta::days(2);
+    change(&tenant, |stream, state| {
+        if stream == "defender.incidents" {
+            state.last_turn = Some(later);
+        }
+    })
+    .await;
+    let reports = tenant.run_well().await;
+    assert_eq!(reports[0].key.stream, "defender.incidents");
+}
+
 #[tokio::test]
 async fn a_cursor_that_stands_in_the_future_is_drawn_back_and_what_came_in_lands() {
     let mut tenant = tenant();
     tenant.run_well().await;
-    let app = tenant.app();
-    let storage = &app.parts().storage;
     let later = tenant.clock.now() + TimeDelta::days(2);
-    for (key, _) in storage.states().await.unwrap() {
-        let (mut state, etag) = storage.load(&key).await.unwrap().unwrap();
-        if state.position.is_none() {
-            continue;
+    change(&tenant, |_, state| {
+        if state.position.is_some() {
+            state.position = Some(Position::Time(later));
+            state.complete_until = Some(later);
+            state.last_pass = state.last_pass.map(|_| later);
         }
-        state.position = Some(Position::Time(later));
-        state.complete_until = Some(later);
-        state.last_pass = state.last_pass.map(|_| later);
-        storage.save(&key, &state, Some(&etag)).await.unwrap();
-    }
-    drop(app);
+    })
+    .await;
     tenant.pass(360);
     let reports = tenant.run_well().await;
     assert_none_ahead(&tenant).await;

@@ -450,6 +450,29 @@ async fn a_source_that_ignores_the_filter_is_told_and_lands_each_record_once() {
     assert_eq!(report.counts.landed, 0, "{report:?}");
 }
 
+#[tokio::test]
+async fn a_table_that_gives_rows_of_another_time_is_told_and_lands_each_row_once() {
+    let mut tenant = Tenant::new("none");
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    let now = tenant.now();
+    // Each row answers the probe as well: of none is the time of ingestion known.
+    let rows: Vec<Value> = (0..41)
+        .map(|age| {
+            let time = now - TimeDelta::days(age) - TimeDelta::hours(1);
+            json!({"n": 41, "ok": 0, "Timestamp": time.to_rfc3339(), "DeviceId": "d", "ReportId": age})
+        })
+        .collect();
+    let hunting = "/v1.0/security/runHuntingQuery";
+    for round in 0..3 {
+        let rows = rows.clone();
+        let report = run_well(&tenant, to(hunting, move |_| ok(&json!({"results": rows})))).await;
+        assert!(report.outside >= 40, "round {round}: {report:?}");
+        let landed = landed(&tenant, "defender.hunting.DeviceEvents").await;
+        assert_eq!(landed, (41, 41), "round {round}");
+        tenant.pass(30);
+    }
+}
+
 /// An alert that becomes visible two days after it was written lands with the sweep of that day, and
 /// sweeps are a day apart.
 #[tokio::test]

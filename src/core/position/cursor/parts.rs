@@ -1,6 +1,6 @@
 //! What a stream's state is made of, and what moves it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::core::position::{paging::Page, window::Window};
@@ -133,6 +133,16 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Longer than any run may hold a stream: `RUN_BUDGET_SECONDS` is at most 540.
+    pub const LONGEST: TimeDelta = TimeDelta::minutes(15);
+
+    /// True while nobody else may work on the stream. A lease that ends later than any run does was
+    /// taken by a clock that ran ahead: who waited for its end would wait for days, and the ETag of the
+    /// state keeps two runs from saving as well.
+    pub fn holds(&self, now: DateTime<Utc>) -> bool {
+        now < self.until && self.until - now <= Self::LONGEST
+    }
+
     /// Separates the process from the run in the name of an owner.
     const RUN_MARK: char = '#';
 

@@ -164,8 +164,7 @@ pub(crate) struct Alert {
 impl Defender {
     /// The steps of an alert: raised, taken up, resolved.
     pub(super) fn alert_steps(&self, number: u64) -> Vec<Alert> {
-        let mut dice = Dice::new(self.seed, &[0xa1e0, number]);
-        let created = ticks::cut(self.alerts.arrival(number), dice.next());
+        let (created, mut dice) = self.alert_created(number);
         let step = |updated, status| Alert {
             number,
             created,
@@ -197,6 +196,13 @@ impl Defender {
         steps
     }
 
+    /// When an alert is raised, and the dice of what comes after.
+    fn alert_created(&self, number: u64) -> (i64, Dice) {
+        let mut dice = Dice::new(self.seed, &[0xa1e0, number]);
+        let created = ticks::cut(self.alerts.arrival(number), dice.next());
+        (created, dice)
+    }
+
     /// The incident that an alert belongs to: one of the four latest when it was raised.
     pub(crate) fn incident_of(&self, alert: u64) -> u64 {
         let known = self.incidents.known(self.alerts.arrival(alert));
@@ -205,13 +211,22 @@ impl Defender {
 
     /// The alerts of an incident that were raised until `now`.
     pub(crate) fn alerts_of(&self, incident: u64, now: i64) -> impl Iterator<Item = Alert> {
+        self.members_of(incident)
+            .filter_map(move |number| self.alert_at(number, now))
+    }
+
+    /// When the alerts of an incident join it.
+    pub(super) fn joins(&self, incident: u64) -> impl Iterator<Item = i64> {
+        self.members_of(incident)
+            .map(|number| self.alert_created(number).0)
+    }
+
+    /// The numbers of the alerts of an incident, whenever they are raised.
+    fn members_of(&self, incident: u64) -> impl Iterator<Item = u64> {
         // An alert goes to one of the four latest incidents; the first takes what comes before it.
         let begins = |incident| self.alerts.arriving(self.incidents.arrival(incident));
         let from = if incident == 0 { 0 } else { begins(incident) };
-        let to = begins(incident + 4).min(self.alerts.known(now));
-        (from..to)
-            .filter(move |number| self.incident_of(*number) == incident)
-            .filter_map(move |number| self.alert_at(number, now))
+        (from..begins(incident + 4)).filter(move |number| self.incident_of(*number) == incident)
     }
 
     /// The alert as it stands at `now`, when it was raised.

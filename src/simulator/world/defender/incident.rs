@@ -68,8 +68,30 @@ impl Incident {
 }
 
 impl Defender {
-    /// The steps of an incident.
-    pub(super) fn incident_steps(&self, number: u64) -> impl Iterator<Item = Incident> + use<> {
+    /// The versions of an incident: somebody works on it, or an alert joins it.
+    pub(super) fn incident_steps(&self, number: u64) -> Vec<Incident> {
+        let mut steps: Vec<Incident> = self.worked_on(number).collect();
+        let joins = self.joins(number);
+        for joined in joins {
+            let at = steps.partition_point(|step| step.updated < joined);
+            let is_new = steps.get(at).is_none_or(|step| step.updated > joined);
+            let before = at.checked_sub(1).and_then(|before| steps.get(before));
+            let Some(before) = before.filter(|_| is_new) else {
+                continue;
+            };
+            let step = Incident {
+                updated: joined,
+                ..*before
+            };
+            if joined - step.created < LIFE {
+                steps.insert(at, step);
+            }
+        }
+        steps
+    }
+
+    /// The steps of an incident by the hands of analysts.
+    fn worked_on(&self, number: u64) -> impl Iterator<Item = Incident> + use<> {
         let seed = self.seed;
         let bits = self.hash(&[0x1c0, number]);
         let created = ticks::cut(self.incidents.arrival(number), bits >> 40);
@@ -104,16 +126,15 @@ impl Defender {
 
     /// When it is closed for good.
     pub(super) fn incident_closed(&self, number: u64) -> Option<i64> {
-        let last = self.incident_steps(number).last();
+        let last = self.worked_on(number).last();
         last.filter(|incident| incident.status == "Resolved")
             .map(|incident| incident.updated)
     }
 
     /// The incident as it stands at `now`, when it was opened.
     pub(crate) fn incident_at(&self, number: u64, now: i64) -> Option<Incident> {
-        self.incident_steps(number)
-            .take_while(|incident| incident.updated <= now)
-            .last()
+        let steps = self.incident_steps(number).into_iter();
+        steps.take_while(|incident| incident.updated <= now).last()
     }
 
     /// Every incident that was opened by `now` and may have been updated at `from` or later.

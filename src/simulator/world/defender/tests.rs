@@ -49,6 +49,7 @@ fn steps_follow_each_other_and_end_in_time() {
         ordered(&alerts, alert::LIFE);
         let incidents: Vec<i64> = defender
             .incident_steps(number)
+            .iter()
             .map(|one| one.updated)
             .collect();
         ordered(&incidents, incident::LIFE);
@@ -66,6 +67,21 @@ fn an_alert_is_told_by_the_incident_that_it_names() {
         .sum();
     let alerts = defender.alerts_since(i64::MIN / 2, now).count();
     assert_eq!(told, alerts);
+}
+
+#[test]
+fn an_alert_that_joins_an_incident_gives_it_a_new_version() {
+    let world = world(4);
+    let defender = world.defender();
+    for number in 0..200 {
+        let joined = |now: i64| defender.alerts_of(number, now).count();
+        let steps = defender.incident_steps(number);
+        for pair in steps.windows(2) {
+            assert_eq!(joined(pair[0].updated), joined(pair[1].updated - 1));
+        }
+        let last = steps.last().unwrap().updated;
+        assert_eq!(joined(last), joined(i64::MAX / 2), "{number}");
+    }
 }
 
 #[test]

@@ -146,6 +146,23 @@ impl Defender {
             .collect()
     }
 
+    /// (id, update time) of every version of an incident of `[from, to]` that has alerts then, all of
+    /// them of Sentinel itself.
+    pub fn incident_history_of_sentinel(
+        &self,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> BTreeSet<Version> {
+        let is_own = |alert: &Alert| self.alert_header(alert.number)[3] == "MicrosoftSentinel";
+        self.incident_steps_within(from, to)
+            .filter(|incident| {
+                let mut alerts = self.alerts_of(incident.number, incident.updated).peekable();
+                alerts.peek().is_some() && alerts.all(|alert| is_own(&alert))
+            })
+            .map(key)
+            .collect()
+    }
+
     /// (id, update time) of every incident whose version at `now` is of `[from, now]`.
     pub fn incident_versions(&self, from: DateTime<Utc>, now: DateTime<Utc>) -> BTreeSet<Version> {
         self.incidents_since(nanos(from), nanos(now))
@@ -156,12 +173,18 @@ impl Defender {
 
     /// (id, update time) of every version of an incident, current or overtaken, of `[from, to]`.
     pub fn incident_history(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> BTreeSet<Version> {
+        self.incident_steps_within(from, to).map(key).collect()
+    }
+
+    fn incident_steps_within(
+        &self,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> impl Iterator<Item = Incident> {
         let (from, to) = (nanos(from), nanos(to));
         self.incidents_since(from, to)
             .flat_map(|incident| self.incident_steps(incident.number))
-            .filter(|incident| from <= incident.updated && incident.updated <= to)
-            .map(key)
-            .collect()
+            .filter(move |incident| from <= incident.updated && incident.updated <= to)
     }
 
     /// The rows of a table of advanced hunting that were ingested (else: that happened) in

@@ -8,6 +8,7 @@ use http::header::AUTHORIZATION;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_connector::{
+    check::{self, Found},
     error::{Error, Kind, Result},
     io::{
         clock::{Clock, SystemClock},
@@ -24,7 +25,7 @@ use sentinel_connector::{
 use serde_json::json;
 
 use super::{conforms, key, parked};
-use crate::azurite::{Azurite, wire};
+use crate::azurite::{Azurite, READERS, wire};
 
 /// A token as Entra makes them, but for the signature, which the emulator does not look at.
 fn token(audience: &str) -> String {
@@ -33,9 +34,14 @@ fn token(audience: &str) -> String {
 }
 
 fn token_until(audience: &str, end: i64) -> String {
+    token_of("somebody", audience, end)
+}
+
+fn token_of(who: &str, audience: &str, end: i64) -> String {
     let now = SystemClock.now().timestamp();
     let claims = json!({
         "aud": audience,
+        "oid": who,
         "iss": "https://sts.windows.net/ab1f708d-50f6-404c-a006-d71b2ac7a606/",
         "iat": now - 900, "nbf": now - 900, "exp": end,
     });
@@ -183,4 +189,35 @@ async fn azure_conforms_with_access_tokens() {
         error.to_string().contains("no identity is assigned"),
         "{error}"
     );
+}
+
+/// An identity that may read passed for one that may work here; its first run then failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_only_read_is_told_the_role_that_is_missing() {
+    let scene = Scene::new();
+    let now = SystemClock.now().timestamp();
+    let [tables, blobs, both] = READERS;
+    for (who, missing) in [
+        ("somebody", &[] as &[&str]),
+        (tables, &["Storage Table Data Contributor"]),
+        (blobs, &["Storage Blob Data Owner"]),
+        (
+            both,
+            &["Storage Table Data Contributor", "Storage Blob Data Owner"],
+        ),
+    ] {
+        let token = token_of(who, "https://storage.azure.com", now + 600);
+        let storage = scene.storage(&scene.account(Given(token.clone(), token)));
+        let mut bad = Vec::new();
+        check::storage(&storage, &mut |finding| {
+            if finding.found == Found::Bad {
+                bad.push(finding.text);
+            }
+        })
+        .await;
+        assert_eq!(bad.len(), missing.len(), "{who}: {bad:?}");
+        for (text, role) in bad.iter().zip(missing) {
+            assert!(text.contains(&format!("give it `{role}`")), "{who}: {text}");
+        }
+    }
 }

@@ -48,7 +48,7 @@ use usage::Usage;
 use world::{World, WorldTally};
 
 #[derive(clap::Args)]
-pub(super) struct BenchArguments {
+pub(in crate::cli) struct BenchArguments {
     /// What to pull
     #[arg(long, value_enum, default_value_t = Of::Detections)]
     of: Of,
@@ -61,6 +61,15 @@ pub(super) struct BenchArguments {
     /// How often all is measured: the medians of CPU and time count, and the most memory
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// What is looked up about detections, as `ESET_ENRICH` has it
+    #[arg(long, value_enum, default_value_t = Lookups::All)]
+    enrich: Lookups,
+    /// Play a tenant whose list of v2 detections carries those of v1, with their details
+    #[arg(long)]
+    v2_list: bool,
+    /// Keep to the calls a second that ESET allows, which nothing keeps to otherwise
+    #[arg(long)]
+    limited: bool,
     /// Do only the work that nobody can leave out
     #[arg(long)]
     reference: bool,
@@ -74,9 +83,35 @@ impl BenchArguments {
         self.rows.unwrap_or_else(|| self.of.rows())
     }
 
+    /// Flags that each process has to know.
+    fn passed_on(&self) -> Vec<String> {
+        let flags = [("--v2-list", self.v2_list), ("--limited", self.limited)];
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
+        flags.map(|(flag, _)| flag.to_owned()).collect()
+    }
+
     /// True when this process plays the outside world.
     pub(super) fn is_the_world(&self) -> bool {
         self.part == Some(BenchProcess::World)
+    }
+}
+
+/// Look-ups about detections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Lookups {
+    /// Details and names of devices: the default of the product
+    All,
+    /// None
+    None,
+}
+
+impl Lookups {
+    /// The value of `ESET_ENRICH`.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::None => "none",
+        }
     }
 }
 
@@ -130,11 +165,11 @@ pub(super) async fn bench(arguments: BenchArguments, clock: SharedClock) -> Resu
     let of = arguments.of;
     let done = match arguments.part {
         None => return all(&arguments, &clock).await,
-        Some(BenchProcess::World) => {
-            return world::serve(of, arguments.rows(), arguments.latency, clock).await;
-        }
+        Some(BenchProcess::World) => return world::serve(&arguments, clock).await,
         Some(BenchProcess::Fill) => pull::fill(of, child::settings()?, clock).await?,
-        Some(BenchProcess::Pull) => pull::pull(of, child::settings()?, clock).await?,
+        Some(BenchProcess::Pull) => {
+            pull::pull(of, arguments.limited, child::settings()?, clock).await?
+        }
         Some(BenchProcess::Reference) => reference::work(of, child::settings()?, &*clock).await?,
         Some(BenchProcess::Fetch) => reference::fetch(of, child::settings()?, &*clock).await?,
     };
@@ -185,8 +220,8 @@ fn measure(part: BenchProcess, arguments: &BenchArguments, folder: &Path) -> Res
         BenchProcess::Fill => BenchProcess::Pull.name(),
         part => part.name(),
     });
-    let mut world = World::start(of, arguments.rows(), arguments.latency, &data)?;
-    let mut child = Child::start(part, of, &[])?;
+    let mut world = World::start(arguments, &data)?;
+    let mut child = Child::start(part, of, &arguments.passed_on())?;
     child.tell(world.settings())?;
     let done = child.hear()?;
     child.end()?;

@@ -96,7 +96,7 @@ impl Of {
     /// The settings that ask for it, beside those of its connection.
     pub(super) fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Detections => &[("ESET_PRODUCTS", "protect"), ("ESET_ENRICH", "none")],
+            Self::Detections => &[("ESET_PRODUCTS", "protect")],
             Self::Export => &[("DEFENDER_STREAMS", "software-vulnerabilities")],
             Self::Hunting => &[("DEFENDER_HUNTING_TABLES", TABLE)],
             Self::Machines => &[("DEFENDER_STREAMS", "machines")],

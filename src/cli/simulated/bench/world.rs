@@ -11,13 +11,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BenchProcess, Of,
+    BenchArguments, BenchProcess, Of,
     child::{self, Child, Named},
 };
 use crate::{
     error::{Error, Result},
     io::clock::SharedClock,
-    simulator::{DefenderOptions, Options, Simulator, Target, tls, world::defender::Estate},
+    simulator::{
+        DefenderOptions, Options, Simulator, Target, V2Carries, tls, world::defender::Estate,
+    },
 };
 
 /// How many machines records are taken from, to be repeated on others.
@@ -57,13 +59,15 @@ pub(super) struct World {
 
 impl World {
     /// Starts one, for a program that keeps its data in `data`.
-    pub(super) fn start(of: Of, rows: u64, latency: u64, data: &Path) -> Result<Self> {
-        let arguments = [
+    pub(super) fn start(asked: &BenchArguments, data: &Path) -> Result<Self> {
+        let of = asked.of;
+        let mut arguments = vec![
             "--rows".to_owned(),
-            rows.to_string(),
+            asked.rows().to_string(),
             "--latency".to_owned(),
-            latency.to_string(),
+            asked.latency.to_string(),
         ];
+        arguments.extend(asked.passed_on());
         let mut child = Child::start(BenchProcess::World, of, &arguments)?;
         let Hello {
             mut settings,
@@ -75,6 +79,8 @@ impl World {
             .map_err(|error| {
                 Error::config(format!("`{}` can't be written: {error}", file.display()))
             })?;
+        let enrich =
+            (of == Of::Detections).then(|| ("ESET_ENRICH", asked.enrich.setting().to_owned()));
         let own = [
             ("CONNECTOR_DATA", data.display().to_string()),
             ("EXTRA_CA_FILE", file.display().to_string()),
@@ -82,11 +88,12 @@ impl World {
             ("STORAGE", "embedded".to_owned()),
         ];
         settings.retain(|name, _| !of.leaves_out(name));
-        let asked = of.settings().iter();
-        let asked = asked.map(|(name, value)| (*name, (*value).to_owned()));
+        let settings_of = of.settings().iter();
+        let settings_of = settings_of.map(|(name, value)| (*name, (*value).to_owned()));
         settings.extend(
             own.into_iter()
-                .chain(asked)
+                .chain(enrich)
+                .chain(settings_of)
                 .map(|(name, value)| (name.to_owned(), value)),
         );
         Ok(Self { child, settings })
@@ -105,7 +112,8 @@ impl World {
 }
 
 /// Serves until nothing more comes on stdin, and says what it has seen.
-pub(super) async fn serve(of: Of, rows: u64, latency: u64, clock: SharedClock) -> Result<()> {
+pub(super) async fn serve(asked: &BenchArguments, clock: SharedClock) -> Result<()> {
+    let of = asked.of;
     let estate = Estate {
         machines: MACHINES,
         ..Estate::default()
@@ -118,8 +126,13 @@ pub(super) async fn serve(of: Of, rows: u64, latency: u64, clock: SharedClock) -
         },
         calls_per_second: None,
         keep_rows: false,
-        latency: Duration::from_millis(latency),
-        bulk: Some((of.bulk(), rows)),
+        latency: Duration::from_millis(asked.latency),
+        bulk: Some((of.bulk(), asked.rows())),
+        v2_carries: if asked.v2_list {
+            V2Carries::AlsoInspect
+        } else {
+            V2Carries::OnlyCloudOffice
+        },
         ..Options::new(1, clock.now())
     };
     let authority = tls::Authority::generate(clock.now())?;

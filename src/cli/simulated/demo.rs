@@ -53,7 +53,7 @@ const BUDGET_SECONDS: &str = "50";
 const PULL_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
-pub(super) struct DemoArguments {
+pub(in crate::cli) struct DemoArguments {
     /// Stay on and keep pulling as time goes by, until Ctrl-C
     #[arg(long)]
     keep: bool,

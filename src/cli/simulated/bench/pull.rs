@@ -38,12 +38,18 @@ impl Clock for Yesterday {
 
 /// What the timer did a day before.
 pub(super) async fn fill(of: Of, settings: Settings, clock: SharedClock) -> Result<Done> {
-    pull(of, settings, Arc::new(Yesterday(clock))).await
+    pull(of, false, settings, Arc::new(Yesterday(clock))).await
 }
 
-pub(super) async fn pull(of: Of, mut settings: Settings, clock: SharedClock) -> Result<Done> {
+/// Runs the stream once, within the limits of calls if it is `limited`.
+pub(super) async fn pull(
+    of: Of,
+    limited: bool,
+    mut settings: Settings,
+    clock: SharedClock,
+) -> Result<Done> {
     for connection in &mut settings.connections {
-        if let Source::Eset(eset) = &mut connection.source {
+        if let (Source::Eset(eset), false) = (&mut connection.source, limited) {
             eset.max_calls_per_second = NonZeroU32::MAX;
         }
     }

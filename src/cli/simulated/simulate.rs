@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::{
     data_folder,
     demo::{EVENTS, WorldOrigin},
-    loopback, screen, stop_on_signal,
+    screen, stop_on_signal,
 };
 use crate::{
     config::Environment,
@@ -26,7 +26,7 @@ const AUTHORITY_FILE: &str = "simulator-authority.pem";
 const CERTIFICATE_FILE: &str = "simulator-ca.pem";
 
 #[derive(clap::Args)]
-pub(super) struct SimulateArguments {
+pub(in crate::cli) struct SimulateArguments {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443", value_parser = loopback)]
     listen: SocketAddr,
@@ -196,6 +196,17 @@ fn authority(data: &Path, clock: &dyn Clock) -> Result<tls::Authority> {
     let authority = tls::Authority::generate(clock.now())?;
     write(&file, &authority.to_pem())?;
     Ok(authority)
+}
+
+/// An address to listen on, which must be this machine.
+fn loopback(text: &str) -> std::result::Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7443".to_owned())?;
+    if !address.ip().is_loopback() {
+        return Err("the simulator listens on this machine only, such as on 127.0.0.1".to_owned());
+    }
+    Ok(address)
 }
 
 /// Writes a file that only its owner may read.

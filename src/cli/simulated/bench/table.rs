@@ -9,6 +9,8 @@ pub(super) struct Figures {
     of: Of,
     rows: u64,
     latency: u64,
+    /// Look-ups and limits.
+    settings: String,
     rounds: Vec<Round>,
     pub(super) start: Option<Start>,
 }
@@ -22,12 +24,34 @@ pub(super) struct Round {
     pub(super) fetch: Option<Measured>,
 }
 
+/// Look-ups, and whether calls were limited: whoever reads a figure has to know.
+fn settings(arguments: &BenchArguments) -> String {
+    let limits = if arguments.limited {
+        "limits of calls as set"
+    } else {
+        "limits of calls off"
+    };
+    if arguments.of != Of::Detections {
+        return limits.to_owned();
+    }
+    let list = if arguments.v2_list {
+        "carries"
+    } else {
+        "does not carry"
+    };
+    format!(
+        "`ESET_ENRICH` {}, the v2 list {list} details, {limits}",
+        arguments.enrich.setting()
+    )
+}
+
 impl Figures {
     pub(super) fn new(arguments: &BenchArguments, rounds: Vec<Round>) -> Self {
         Self {
             of: arguments.of,
             rows: arguments.rows(),
             latency: arguments.latency,
+            settings: settings(arguments),
             rounds,
             start: None,
         }
@@ -35,10 +59,14 @@ impl Figures {
 
     pub(super) fn shown(&self) -> String {
         let Self {
-            of, rows, latency, ..
+            of,
+            rows,
+            latency,
+            settings,
+            ..
         } = self;
         let mut lines = vec![format!(
-            "{} {}, {latency} ms of latency a call; reference: the unavoidable work alone (read, \
+            "{} {}, {latency} ms of latency a call; {settings}; reference: the unavoidable work alone (read, \
              cut, gzip -1, write); medians of {} rounds, of memory the most",
             HumanCount(*rows),
             of.what(),
