@@ -8,6 +8,7 @@ use tracing::Instrument;
 mod build;
 mod function;
 mod route_table;
+pub mod saved;
 
 use build::Builder;
 pub use function::Function;

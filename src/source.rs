@@ -14,6 +14,7 @@ use crate::{
         },
         position::{
             cursor::{Basis, Listed, Slice},
+            paging::Page,
             window::Window,
         },
         protocol::{choice::Choices, endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
@@ -46,7 +47,7 @@ pub trait Source: Send + Sync {
     async fn page(
         &self,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)>;
 

@@ -8,6 +8,7 @@ use crate::{
         mapping::columns,
         position::{
             cursor::Slice,
+            paging::Page,
             window::{Window, delta},
         },
         protocol::endpoint::Endpoint,
@@ -45,7 +46,8 @@ impl Seen {
             from: to - delta(SPAN),
             to,
         });
-        let Ok((Reply::Answer(response), records)) = job.source.page(&slice, "", limits).await
+        let Ok((Reply::Answer(response), records)) =
+            job.source.page(&slice, &Page::First, limits).await
         else {
             return;
         };

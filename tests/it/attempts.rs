@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use http::{HeaderMap, Method, StatusCode};
 use sentinel_connector::{
-    core::position::{cursor::Slice, window::Window},
+    core::position::{cursor::Slice, paging::Page, window::Window},
     error::{Attempt, Error, Kind},
     io::{
         clock::Clock,
@@ -78,7 +78,9 @@ fn last_hour(azure: &Azure) -> Slice {
 }
 
 async fn error_of(source: &dyn Source, azure: &Azure) -> Error {
-    let page = source.page(&last_hour(azure), "", &azure.limits()).await;
+    let page = source
+        .page(&last_hour(azure), &Page::First, &azure.limits())
+        .await;
     match page {
         Err(error) => error,
         Ok(_) => panic!("an error"),

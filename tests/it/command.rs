@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use sentinel_connector::{
     core::{
         mapping::batch::UNSTAMPED,
-        position::cursor::{Gap, Position, StreamKey, StreamState},
+        position::{
+            cursor::{Gap, OpenSlice, Position, StreamKey, StreamState},
+            paging::Page,
+        },
     },
     embedded::EmbeddedFile,
     sink::workspace::Workspace,
@@ -363,6 +366,48 @@ async fn a_damaged_state_hides_no_other_and_a_reset_mends_it_and_keeps_its_text(
     store.well(&["cursor", "reset", "connector.push", "--connection", "all"]);
     store.well(&["outbox", "retry"]);
     assert_eq!(store.landed().await, ["a"]);
+}
+
+/// It is the state of a stream and yet none that can be gone on from: which text is a page only its
+/// stream can tell.
+#[tokio::test]
+async fn a_page_that_is_none_of_its_streams_is_a_damaged_state() {
+    let store = Store::new();
+    let key = StreamKey::new("default", "defender.machines");
+    let mut state = StreamState {
+        position: Some(Position::Time(began())),
+        complete_until: Some(began()),
+        open: Some(OpenSlice {
+            page: Page::Skip(20_000, None),
+            ..OpenSlice::of_pass(began())
+        }),
+        ..StreamState::default()
+    };
+    let etag = store.storage().save(&key, &state, None).await.unwrap();
+    let shown = store.well(&["cursor", "show"]);
+    assert!(shown.contains("in the middle of a pass"), "{shown}");
+
+    state.open = Some(OpenSlice {
+        page: Page::Token("all".to_owned()),
+        ..OpenSlice::of_pass(began())
+    });
+    let saved = store.storage().save(&key, &state, Some(&etag)).await;
+    saved.unwrap();
+    let shown = store.well(&["cursor", "show"]);
+    let fix = "cursor reset defender.machines --connection default";
+    assert!(
+        shown.contains("is damaged") && shown.contains(fix),
+        "{shown}"
+    );
+
+    let printed = store.well(&["cursor", "reset", "defender.machines"]);
+    assert!(printed.contains("kept as dead letter"), "{printed}");
+    let (mended, _) = store.storage().load(&key).await.unwrap().unwrap();
+    assert_eq!((mended.position, mended.open), (None, None));
+    let [gap] = &mended.gaps[..] else {
+        panic!("one gap: {:?}", mended.gaps)
+    };
+    assert_eq!(gap.from, began());
 }
 
 #[tokio::test]

@@ -81,11 +81,19 @@ impl Endpoint {
         self.stream == stream
     }
 
-    /// The list that a slice is read from. Of a feed only its paging is told here.
+    /// The list that a slice is read from, unless it is the feed.
     pub fn list_of(&self, slice: &Slice) -> &ListQuery {
         match (slice, &self.full_list) {
             (Slice::Pass, Some(full)) => full,
             _ => &self.list,
+        }
+    }
+
+    /// How a slice is read page by page.
+    pub fn paging(&self, slice: &Slice) -> Paging {
+        match slice {
+            Slice::Token(_) | Slice::Latest => Paging::Token,
+            _ => self.list_of(slice).paging,
         }
     }
 

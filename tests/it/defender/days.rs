@@ -4,7 +4,12 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sentinel_connector::{
-    core::position::cursor::{Basis, Position, StreamKey},
+    core::position::{
+        cursor::{Basis, OpenSlice, Position, Slice, StreamKey},
+        paging::Page,
+        window::Window,
+    },
+    error::Kind,
     pipeline::{Outcome, Report},
     simulator::{DefenderOptions, Options, Target},
     source::defender::hunting,
@@ -635,6 +640,36 @@ async fn more_rows_of_one_instant_than_an_answer_holds_come_in_shares() {
         let mut queries = queries.iter().filter(|query| query.contains(table));
         assert!(queries.any(|query| query.contains(share)), "{table}");
     }
+}
+
+/// To read the whole window in its place would be the same in the next run, and in each one after it.
+#[tokio::test]
+async fn a_page_that_is_none_of_its_streams_stops_it_until_somebody_looks() {
+    let mut tenant = Tenant::new("incidents");
+    tenant.run_well().await;
+    let key = StreamKey::new("default", "defender.incidents");
+    let app = tenant.app();
+    let storage = &app.parts().storage;
+    let (mut state, etag) = storage.load(&key).await.unwrap().unwrap();
+    state.open = Some(OpenSlice {
+        slice: Slice::Window(Window {
+            from: tenant.now() - TimeDelta::hours(1),
+            to: tenant.now(),
+        }),
+        page: Page::Token("30".to_owned()),
+        began: tenant.now(),
+    });
+    storage.save(&key, &state, Some(&etag)).await.unwrap();
+    let reports = tenant.run().await;
+    let [report] = &reports[..] else {
+        panic!("{reports:?}")
+    };
+    assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
+    let why = report.reason.as_deref().unwrap();
+    assert!(why.contains("cursor reset defender.incidents"), "{why}");
+    assert!(!why.contains("30"), "a page may be a token: {why}");
+    let (left, _) = storage.load(&key).await.unwrap().unwrap();
+    assert_eq!(left, state, "nothing moves it");
 }
 
 /// An answer that the service cuts below what was asked for would look whole.
