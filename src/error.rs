@@ -63,14 +63,18 @@ impl Attempt {
 /// An error with its [`Kind`]. Texts are lower case, without a final period, and never hold a
 /// secret or a response body. The alternate form (`{:#}`) leaves out what the next run does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<ErrorParts>);
+
+/// The parts of an error, boxed: each result and each future that may hold one is smaller for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ErrorParts {
     kind: Kind,
     /// What it was about, each with `: ` at its end.
     about: String,
     message: String,
     end: End,
     after: Option<Duration>,
-    attempt: Option<Box<Attempt>>,
+    attempt: Option<Attempt>,
 }
 
 /// Why nothing more was tried.
@@ -104,22 +108,24 @@ impl Error {
     }
 
     fn new(kind: Kind, message: String) -> Self {
-        Self {
+        Self(Box::new(ErrorParts {
             kind,
             about: String::new(),
             message,
             end: End::Final,
             after: None,
             attempt: None,
-        }
+        }))
     }
 
     /// This error of a request, unless it is of another one already.
     #[must_use]
     pub fn of(mut self, attempt: Attempt) -> Self {
-        if self.attempt.is_none() {
-            self.message.insert_str(0, &std::mem::take(&mut self.about));
-            self.attempt = Some(Box::new(attempt));
+        let parts = &mut *self.0;
+        if parts.attempt.is_none() {
+            let about = std::mem::take(&mut parts.about);
+            parts.message.insert_str(0, &about);
+            parts.attempt = Some(attempt);
         }
         self
     }
@@ -127,7 +133,7 @@ impl Error {
     /// This error of a request that was sent so often in this time.
     #[must_use]
     pub fn tried(mut self, attempts: u32, elapsed: Duration) -> Self {
-        if let Some(attempt) = &mut self.attempt {
+        if let Some(attempt) = &mut self.0.attempt {
             attempt.attempts = attempts;
             attempt.elapsed = elapsed;
         }
@@ -136,44 +142,38 @@ impl Error {
 
     /// This error of a request that was tried often enough; `next` says what the next run does.
     #[must_use]
-    pub fn given_up(self, next: &'static str) -> Self {
-        Self {
-            end: End::Often(next),
-            ..self
-        }
+    pub fn given_up(mut self, next: &'static str) -> Self {
+        self.0.end = End::Often(next);
+        self
     }
 
     /// This error of a run that has no time to wait so long for the next try.
     #[must_use]
-    pub fn without_time_for(self, wait: Duration) -> Self {
-        Self {
-            end: End::NoTime(wait),
-            ..self
-        }
+    pub fn without_time_for(mut self, wait: Duration) -> Self {
+        self.0.end = End::NoTime(wait);
+        self
     }
 
     /// This error, of one who asked for so much patience.
     #[must_use]
-    pub fn asking_for(self, wait: Option<Duration>) -> Self {
-        Self {
-            after: wait,
-            ..self
-        }
+    pub fn asking_for(mut self, wait: Option<Duration>) -> Self {
+        self.0.after = wait;
+        self
     }
 
     /// How long to wait before another try, if somebody has asked for that.
     pub fn after(&self) -> Option<Duration> {
-        self.after
+        self.0.after
     }
 
     /// Who must act.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// The request behind it, if there was one.
     pub fn attempt(&self) -> Option<&Attempt> {
-        self.attempt.as_deref()
+        self.0.attempt.as_ref()
     }
 
     /// True when the request behind it got no answer.
@@ -184,11 +184,9 @@ impl Error {
 
     /// This error with `context: ` in front of its text.
     #[must_use]
-    pub fn context(self, context: impl fmt::Display) -> Self {
-        Self {
-            about: format!("{context}: {}", self.about),
-            ..self
-        }
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.0.about = format!("{context}: {}", self.0.about);
+        self
     }
 }
 
@@ -196,22 +194,19 @@ impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.about)?;
-        if let Some(attempt) = &self.attempt
+        let parts = &*self.0;
+        f.write_str(&parts.about)?;
+        if let Some(attempt) = &parts.attempt
             && let Some(name) = &attempt.name
         {
             write!(f, "{name}: {} {}: ", attempt.method, attempt.place)?;
         }
-        f.write_str(&self.message)?;
-        let (attempts, elapsed) = self
-            .attempt
-            .as_ref()
-            .map_or((1, Duration::ZERO), |attempt| {
-                (attempt.attempts, attempt.elapsed)
-            });
-        match self.end {
+        f.write_str(&parts.message)?;
+        let counted = parts.attempt.as_ref();
+        let counted = counted.map_or((1, 0), |one| (one.attempts, one.elapsed.as_secs()));
+        match parts.end {
             End::Often(next) if !f.alternate() => {
-                let seconds = elapsed.as_secs();
+                let (attempts, seconds) = counted;
                 write!(f, " ({attempts} attempts in {seconds} s); {next}")
             }
             End::NoTime(wait) if !f.alternate() => write!(

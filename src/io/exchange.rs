@@ -149,29 +149,17 @@ impl ApiClient {
     /// `Transient` when the time or the attempts are used up, or the program is to stop; whatever
     /// the tokens failed with; `Config` when new tokens are refused as well.
     pub async fn ask(&self, question: &ApiRequest, limits: &Limits) -> Result<Reply> {
-        let mut tries = Tries {
-            question,
-            limits,
-            budget: RetryBudget::new(
-                &*self.wire.clock,
-                &self.wire.random,
-                limits.deadline,
-                MAX_FAILURES + 1,
-            ),
-            status: None,
-        };
+        let mut tries = Tries::new(&self.wire, question, limits);
         let mut refused: Option<SecretString> = None;
         let mut refusals = 0;
         let mut response_id: Option<HeaderValue> = None;
         let mut empties = 0;
         let mut with_roles: Option<SecretString> = None;
         loop {
-            let token = match &with_roles {
-                Some(token) => Some(token.clone()),
-                None => {
-                    let rejected = refused.as_ref().map(Rejected::Refused);
-                    self.token(rejected, limits).await?
-                }
+            let rejected = refused.as_ref().map(Rejected::Refused);
+            let token = match with_roles.clone() {
+                None => self.token(rejected, limits).await?,
+                better => better,
             };
             self.turn(&tries).await?;
             let request = build(question, token.as_ref(), response_id.as_ref())?;
@@ -242,9 +230,8 @@ impl ApiClient {
                             continue;
                         }
                         Action::Authorize => {
-                            return Err(tries.failed(Error::config(format!(
-                                "{what} even with a new access token: check the account's rights"
-                            ))));
+                            let fix = "even with a new access token: check the account's rights";
+                            return Err(tries.failed(Error::config(format!("{what} {fix}"))));
                         }
                         Action::Retry => {
                             let asked_for = self.asked_for(&response).or(refusal.wait);
@@ -253,17 +240,28 @@ impl ApiClient {
                     }
                 }
             };
-            let wait = match tries.budget.failed(wait) {
-                Ok(wait) => wait,
-                Err(Spent::NoTime(wait)) => return Err(tries.no_time(&what, wait)),
-                Err(Spent::Often) => {
-                    let error = tries.failed(Error::transient(what));
-                    return Err(error.given_up("the next run goes on from here"));
-                }
-            };
-            tracing::debug!(question = question.name, %what, ?wait, "asking again");
-            self.pause(&tries, wait, &what).await?;
+            self.again(&mut tries, wait, &what).await?;
         }
+    }
+
+    /// Waits for the next try of a question that failed.
+    async fn again(
+        &self,
+        tries: &mut Tries<'_>,
+        asked_for: Option<Duration>,
+        what: &str,
+    ) -> Result<()> {
+        let wait = match tries.budget.failed(asked_for) {
+            Ok(wait) => wait,
+            Err(Spent::NoTime(wait)) => return Err(tries.no_time(what, wait)),
+            Err(Spent::Often) => {
+                let error = tries.failed(Error::transient(what));
+                return Err(error.given_up("the next run goes on from here"));
+            }
+        };
+        let name = &tries.question.name;
+        tracing::debug!(question = name, %what, ?wait, "asking again");
+        self.pause(tries, wait, what).await
     }
 
     /// What an answer means: by its status, or by the words of a refusal.
@@ -415,7 +413,17 @@ struct Tries<'a> {
     status: Option<StatusCode>,
 }
 
-impl Tries<'_> {
+impl<'a> Tries<'a> {
+    fn new(wire: &'a Wire, question: &'a ApiRequest, limits: &'a Limits) -> Self {
+        let most = MAX_FAILURES + 1;
+        Self {
+            question,
+            limits,
+            budget: RetryBudget::new(&*wire.clock, &wire.random, limits.deadline, most),
+            status: None,
+        }
+    }
+
     fn failed(&self, error: Error) -> Error {
         let attempt = attempt(self.question, self.status);
         self.budget.counted(error.of(attempt))
