@@ -361,7 +361,8 @@ impl App {
                 stream = job.key.stream
             );
             let report = async {
-                let report = pipeline::run_from(saved, &job, &parts, &limits).await;
+                let run = pipeline::run_from(saved, &job, &parts, &limits);
+                let report = Box::pin(run).await;
                 log(&report);
                 report
             };

@@ -193,7 +193,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Query { sql } => run::query(&sql, &local_settings()?).await,
         Command::Schema(arguments) => schema::schema(&arguments),
         #[cfg(feature = "simulator")]
-        Command::Simulated(command) => command.run(clock).await,
+        Command::Simulated(command) => Box::pin(command.run(clock)).await,
     }
 }
 

@@ -137,7 +137,7 @@ impl Lease {
     pub const LONGEST: TimeDelta = TimeDelta::minutes(15);
 
     /// True while nobody else may work on the stream. A lease that ends later than any run does was
-    /// taken by a clock that ran ahead: who waited for its end would wait for days, and the ETag of the
+    /// taken by a clock that ran ahead: who waited for its end would wait for days, and the `ETag` of the
     /// state keeps two runs from saving as well.
     pub fn holds(&self, now: DateTime<Utc>) -> bool {
         now < self.until && self.until - now <= Self::LONGEST
