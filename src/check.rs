@@ -161,7 +161,8 @@ fn check_settings(
     {
         let text = format!(
             "{connection}: incidents come without their alerts, so that those which Sentinel itself \
-             has raised can't be told and land as well; yes leaves them out"
+             has raised are told only as far as `defender.alerts` of Graph has read their alerts \
+             before; others land as well; yes leaves all of them out"
         );
         findings.note("DEFENDER_INCIDENT_ALERTS", &text);
     }

@@ -46,6 +46,7 @@ pub mod health;
 mod lease;
 mod look;
 mod own_rows;
+mod raised;
 mod read;
 mod read_event;
 mod report;

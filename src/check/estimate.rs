@@ -311,7 +311,11 @@ mod tests {
             mapping::{filter::Filter, layout::Layout},
             protocol::endpoint::Endpoint,
         },
-        source::{self, defender::MDE_ALERTS, eset::DETECTIONS, hunting},
+        source::{
+            self,
+            defender::{MDE_ALERTS, hunting},
+            eset::DETECTIONS,
+        },
     };
 
     /// A source that gives these answers, one for each page that it is asked for.

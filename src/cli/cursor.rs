@@ -275,7 +275,7 @@ async fn change_loaded(
 
 /// Drops the fingerprints that the stream goes by.
 async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
-    let endpoints = source::endpoints().filter(|endpoint| endpoint.stream == key.stream);
+    let endpoints = source::endpoints().filter(|endpoint| endpoint.is_named(&key.stream));
     for endpoint in endpoints {
         for set in dedupe::sets(&key.connection, endpoint.fingerprints) {
             storage.prune_fingerprints(&set, i64::MAX).await?;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use http::Method;
 use secrecy::ExposeSecret;
 
-use super::{SharedSource, Source, SourceConnection, hunting::Hunting};
+use super::{SharedSource, Source, SourceConnection};
 use crate::{
     core::{
         mapping::assets::answer::User,
@@ -39,6 +39,7 @@ use crate::{
 mod endpoints;
 mod evidence;
 mod export;
+pub mod hunting;
 mod links;
 mod quotas;
 mod users;
@@ -52,6 +53,7 @@ pub(crate) use endpoints::{WITHOUT_SENTINEL, plain};
 pub use quotas::Quotas;
 
 use export::Exports;
+use hunting::Hunting;
 use links::admits;
 use quotas::Rest;
 

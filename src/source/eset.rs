@@ -39,7 +39,7 @@ mod endpoints;
 mod listed;
 mod lookup;
 
-pub use endpoints::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, STREAMS};
+pub use endpoints::{CLOUD_OFFICE, DETECTIONS, DEVICES, INCIDENTS, PROVIDER, STREAMS};
 use listed::ListWalk;
 use lookup::{Devices, Pause};
 

@@ -17,9 +17,11 @@ use sentinel_connector::{
     sink::{PushError, Sink},
     source::{
         Source,
-        defender::{self, Defender, Quotas},
+        defender::{
+            self, Defender, Quotas,
+            hunting::{self, Hunting},
+        },
         eset::{self, Eset, LookUps},
-        hunting::{self, Hunting},
     },
     storage::{StateStore, azure::AzureStorage},
 };
@@ -155,7 +157,7 @@ async fn storage_names_its_request() {
     ));
     let storage = AzureStorage::new(account, azure.wire_to(down(&azure, "/")));
     let error = storage.stored_states().await.err().unwrap();
-    is(&error, Method::GET, "/connectorstate()", 5);
+    is(&error, Method::GET, "/connectorstate()", 6);
 }
 
 #[tokio::test]

@@ -485,3 +485,64 @@ async fn who_only_looks_leaves_the_folder_as_it_is() {
     assert!(found.contains('a'), "{found}");
     assert!(all_of(&store.file()) == before, "something has changed");
 }
+
+/// Ends the shell where the kernel lets nobody mount.
+const NO_MOUNT: i32 = 77;
+
+/// A mount that may only be read binds root as well, which permissions do not.
+#[tokio::test]
+async fn a_store_on_a_read_only_mount_is_shown_and_who_writes_is_told_the_setting() {
+    let store = Store::new();
+    store.park(OLDER, &["a"]).await;
+    store.well(&["run", "SentinelPush"]);
+    let state = StreamState {
+        position: Some(Position::Time(began())),
+        ..StreamState::default()
+    };
+    store.storage().save(&key(), &state, None).await.unwrap();
+    let before = all_of(&store.file());
+    let read_only = |arguments: &[&str]| {
+        let script = format!(
+            "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" || exit {NO_MOUNT}; \
+             exec \"$@\""
+        );
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(store.file())
+            .arg(env!("CARGO_BIN_EXE_sentinel-connector"))
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .current_dir(store.folder.path())
+            .output();
+        match output {
+            Ok(output) => {
+                let printed = [output.stdout, output.stderr].concat();
+                (output.status.code(), String::from_utf8(printed).unwrap())
+            }
+            Err(error) => (Some(NO_MOUNT), error.to_string()),
+        }
+    };
+    let (code, shown) = read_only(&["cursor", "show"]);
+    if code == Some(NO_MOUNT) || shown.starts_with("unshare:") {
+        eprintln!("SKIPPED: nothing can be mounted here: {shown}");
+        return;
+    }
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("eset.detections"), "{shown}");
+    let (code, found) = read_only(&["query", &format!("SELECT recordId FROM {TABLE}")]);
+    assert_eq!(code, Some(0), "{found}");
+    assert!(found.contains('a'), "{found}");
+    for writes in [
+        &["run", "SentinelPush"] as &[&str],
+        &["cursor", "pause", "eset.detections"],
+        &["outbox", "retry"],
+    ] {
+        let (code, said) = read_only(writes);
+        assert_eq!(code, Some(1), "{writes:?}: {said}");
+        assert!(
+            said.contains("Read-only") && said.contains("CONNECTOR_DATA"),
+            "{writes:?}: {said}"
+        );
+    }
+    assert!(all_of(&store.file()) == before, "something has changed");
+}

@@ -76,6 +76,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// True for an endpoint of the stream of this name: several APIs may bring the same stream.
+    pub fn is_named(&self, stream: &str) -> bool {
+        self.stream == stream
+    }
+
     /// The list that a slice is read from, unless it is the feed.
     pub fn list_of(&self, slice: &Slice) -> &ListQuery {
         match (slice, &self.full_list) {

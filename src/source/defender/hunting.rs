@@ -9,10 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    Source,
-    defender::{Connection, HEADERS, HUNTING},
-};
+use super::{Connection, HEADERS, HUNTING, Source};
 use crate::{
     core::{
         position::{
