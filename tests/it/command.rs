@@ -393,7 +393,7 @@ async fn a_page_that_is_none_of_its_streams_is_a_damaged_state() {
     });
     let saved = store.storage().save(&key, &state, Some(&etag)).await;
     saved.unwrap();
-    let shown = store.well(&["cursor", "show"]);
+    let shown = store.fails(&["cursor", "show"], 1);
     let fix = "cursor reset defender.machines --connection default";
     assert!(
         shown.contains("is damaged") && shown.contains(fix),
