@@ -13,7 +13,7 @@ use crate::{
 /// `Config` for a page that is none of the stream's.
 pub fn with_page_read(key: &StreamKey, state: StreamState) -> Result<StreamState> {
     // Those that stand for the same stream read the same pages.
-    match endpoints().find(|endpoint| endpoint.stream == key.stream) {
+    match endpoints().find(|endpoint| endpoint.is_named(&key.stream)) {
         Some(endpoint) => state.with_page_read(key, |slice| endpoint.paging(slice)),
         None => Ok(state),
     }

@@ -7,7 +7,9 @@ use crate::io::inflate::MaybeGzip;
 use crate::{
     core::{
         json::{
-            array_splitter::ArraySplitter, chunk::Chunk, line_splitter::LineSplitter,
+            array_splitter::{ArraySplitter, IfAbsent},
+            chunk::Chunk,
+            line_splitter::LineSplitter,
             time::parse_time,
         },
         position::{
@@ -30,7 +32,7 @@ pub(super) enum BodyShape {
         /// The member of a record whose time was asked for, and which times were, where that has an end.
         time: Option<(&'static str, Option<Window>)>,
         /// An answer without the member is none.
-        required: bool,
+        if_absent: IfAbsent,
     },
     /// Lines, perhaps compressed.
     File(FilePage),
@@ -64,7 +66,11 @@ impl BodyShape {
                     }
                     _ => None,
                 },
-                required: !is_feed && list.required,
+                if_absent: if is_feed {
+                    IfAbsent::Empty
+                } else {
+                    list.if_absent
+                },
             },
         }
     }
@@ -130,12 +136,12 @@ impl Cut {
             BodyShape::List {
                 records,
                 time,
-                required,
+                if_absent,
             } => Cutting::List(Box::new(ListCut {
                 cutter: ArraySplitter::new(records)
                     .in_chunks_of(chunk_bytes)
                     .hashed(hashed)
-                    .required(required),
+                    .if_absent(if_absent),
                 records,
                 time,
                 tally: Tally::default(),

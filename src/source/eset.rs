@@ -244,13 +244,12 @@ impl Source for Eset {
         limits: &Limits,
     ) -> Enriched {
         let connection = &self.connection;
-        match self.endpoint.enrich {
-            Enrich::Incidents => connection.incidents(records, limits).await,
-            _ => {
-                let has_details = self.has_details();
-                let found = connection.detections(records, has_details, known, limits);
-                found.await
-            }
+        if self.endpoint.enrich == Enrich::Incidents {
+            return connection.incidents(records, limits).await;
         }
+        let has_details = self.has_details();
+        connection
+            .detections(records, has_details, known, limits)
+            .await
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     chunk::{CHUNK_BYTES, Chunk, MAX_RECORD_BYTES, Oversized, WalkMode},
-    record::JsonObject,
+    record::{JsonObject, JsonSlice},
 };
 use crate::error::{Error, Result};
 
@@ -20,6 +20,15 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The most bytes around the array.
 const MAX_FRAME_BYTES: usize = 1 << 20;
+
+/// What an answer is that lacks the member of the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfAbsent {
+    /// One without records: the service leaves out what is empty.
+    Empty,
+    /// No answer to the question: the service writes even an empty list.
+    Error,
+}
 
 /// Where in the document the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +51,7 @@ enum DocumentPlace {
 #[derive(Debug)]
 pub struct ArraySplitter {
     member: &'static str,
-    /// An answer without the member is none.
-    required: bool,
+    if_absent: IfAbsent,
     /// A chunk is handed on when it has this many bytes.
     enough: usize,
     walk: WalkMode,
@@ -71,7 +79,7 @@ impl ArraySplitter {
     pub fn new(member: &'static str) -> Self {
         Self {
             member,
-            required: false,
+            if_absent: IfAbsent::Empty,
             enough: CHUNK_BYTES - STRIDE,
             walk: WalkMode::default(),
             place: DocumentPlace::Frame,
@@ -96,10 +104,10 @@ impl ArraySplitter {
         self
     }
 
-    /// An answer without the member of the records is an error, and not an empty one.
+    /// What an answer without the member of the records is taken for, by default for an empty one.
     #[must_use]
-    pub fn required(mut self, required: bool) -> Self {
-        self.required = required;
+    pub fn if_absent(mut self, if_absent: IfAbsent) -> Self {
+        self.if_absent = if_absent;
         self
     }
 
@@ -147,9 +155,9 @@ impl ArraySplitter {
         let members = JsonObject::of(text).map_err(wrong)?;
         // Records in another form than an array would be passed over without a word. An array that
         // was cut stands here empty.
-        let wrong_records = match members.raw(self.member).map(|records| records.get()) {
+        let wrong_records = match members.raw(self.member).map(JsonSlice::get) {
             Some("[]") => None,
-            None | Some("null") if !self.required => None,
+            None | Some("null") if self.if_absent == IfAbsent::Empty => None,
             None | Some("null") => Some(format!("it has no `{}`", self.member)),
             Some(_) => Some(format!("`{}` is no array", self.member)),
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::choice::{Choice, Choices, Switch};
 use crate::core::{
+    json::array_splitter::IfAbsent,
     mapping::{
         assets::Asset,
         columns::Table,
@@ -142,8 +143,8 @@ pub struct ListQuery {
     pub path: &'static str,
     /// The member that holds the records.
     pub records: &'static str,
-    /// An answer without that member is none: the service writes it even when it is empty.
-    pub required: bool,
+    /// What an answer without that member is.
+    pub if_absent: IfAbsent,
     /// How the window is asked for.
     pub filter: TimeFilter,
     /// What else is asked for, always.

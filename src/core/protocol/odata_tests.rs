@@ -1,12 +1,15 @@
 use http::StatusCode;
 
 use super::*;
-use crate::core::protocol::retry::{Action, Sent};
+use crate::core::{
+    json::array_splitter::IfAbsent,
+    protocol::retry::{Action, Sent},
+};
 
 const LIST: ListQuery = ListQuery {
     path: "/security/incidents",
     records: "value",
-    required: true,
+    if_absent: IfAbsent::Error,
     filter: TimeFilter::OData("lastUpdateDateTime"),
     parameters: &[
         ("$orderby", "lastUpdateDateTime asc"),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::{
+    json::array_splitter::IfAbsent,
     mapping::{
         assets::{Asset, Form, Key, Kind},
         columns,
@@ -86,7 +87,7 @@ const DAILY: Pace = Pace {
 const LIST: ListQuery = ListQuery {
     path: "",
     records: "value",
-    required: true,
+    if_absent: IfAbsent::Error,
     filter: TimeFilter::None,
     parameters: &[],
     droppable: None,

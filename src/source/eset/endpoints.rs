@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::{
+    json::array_splitter::IfAbsent,
     mapping::{
         assets::{Asset, Form, Key, Kind},
         columns,
@@ -156,8 +157,7 @@ pub const PROVIDER: &str = "ESET";
 const LIST: ListQuery = ListQuery {
     path: "",
     records: "",
-    // An empty list is left out of an answer.
-    required: false,
+    if_absent: IfAbsent::Empty,
     filter: TimeFilter::Parameters("startTime", "endTime"),
     parameters: &[],
     droppable: None,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{super::BY_MACHINE, DAILY, DAY, LIST, named, plain};
 use crate::core::{
+    json::array_splitter::IfAbsent,
     mapping::{
         assets::{Asset, Form, Kind},
         filter::Filter,
@@ -138,7 +139,7 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
         parameters: &[("sasValidHours", "6")],
         paging: Paging::Files,
         // The files themselves are named by another member.
-        required: false,
+        if_absent: IfAbsent::Empty,
         ..LIST
     }),
     roles: TVM_ROLES,

@@ -4,6 +4,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use crate::{
     core::{
+        json::array_splitter::IfAbsent,
         mapping::{
             filter::Filter,
             rule::{As, Path, Rule, To, or_take, path, take},
@@ -139,7 +140,7 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
             list: ListQuery {
                 path: "/v1.0/security/runHuntingQuery",
                 records: "results",
-                required: true,
+                if_absent: IfAbsent::Error,
                 filter: TimeFilter::Kql(name),
                 parameters: &[],
                 droppable: None,
