@@ -102,6 +102,10 @@ pub struct Report {
     /// those that landed, or has landed before.
     #[serde(skip_serializing_if = "is_zero")]
     pub outside: u64,
+    /// Incidents without alerts of which can't be told whether Sentinel itself has raised them: they
+    /// go on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub untold: u64,
     /// Seconds between now and the time up to which everything is proven to be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<i64>,
@@ -133,6 +137,7 @@ impl Report {
             waits_for: None,
             without_details: 0,
             outside: 0,
+            untold: 0,
             lag_seconds: None,
             gaps: Vec::new(),
             error_kind: None,

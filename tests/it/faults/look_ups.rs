@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sentinel_connector::{
-    pipeline::Outcome,
+    pipeline::{Outcome, Report},
     simulator::{BulkOf, IncidentUuids, Product, Target, V2Carries},
     source::eset::LookUps,
 };
@@ -341,6 +341,86 @@ async fn the_closing_of_an_incident_lands() {
              AND status = 'INCIDENT_STATUS_CLOSED' AND julianday(recordVersion) = julianday('{version}')"
         );
         assert_eq!(world.number(&count).await, 1, "{id} {version}");
+    }
+}
+
+/// A day of detections with default settings, when the v2 list answers like this: one run, and what
+/// it took of each call.
+async fn day_with(carries: V2Carries, fault: Option<&str>) -> (World, Report) {
+    let mut world = World::with(|options| {
+        options.scale = 2.0;
+        options.v2_carries = carries;
+    });
+    world.look_ups = ALL;
+    world
+        .streams
+        .retain(|endpoint| endpoint.stream == DETECTIONS);
+    if let Some(fault) = fault {
+        world.inject(fault);
+    }
+    let report = world.run().await.remove(0);
+    assert_eq!(report.outcome, Outcome::UpToDate, "{carries:?}: {report:?}");
+    assert!(report.counts.landed > 500, "{carries:?}: {report:?}");
+    assert!(report.seconds <= 241.0, "{carries:?}: {report:?}");
+    (world, report)
+}
+
+fn asked(world: &World, target: Target) -> usize {
+    let calls = world.simulator.calls().into_iter();
+    calls.filter(|call| call.target == Some(target)).count()
+}
+
+/// However the v2 list answers, each detection has the details that it has without the list, and
+/// what was found out is remembered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn details_are_the_same_whatever_the_v2_list_carries() {
+    let (plain, report) = day_with(V2Carries::OnlyCloudOffice, None).await;
+    assert_eq!(report.without_details, 0);
+    let expected = filled(&plain).await;
+    let state = plain.state(DETECTIONS).await;
+    assert!(state.listed.is_some_and(|listed| !listed.carried));
+    let by_id = asked(&plain, Target::EsetDetails);
+    let window = Target::EsetCloudOfficeWindow;
+    let refused = format!("{}:501x*", window.name());
+    let broken = format!("{}:500x*", window.name());
+    for (carries, fault, carried) in [
+        (V2Carries::AlsoInspect, None, true),
+        (V2Carries::OtherIds, None, false),
+        (V2Carries::FewerMembers, None, false),
+        (V2Carries::Later, None, true),
+        (V2Carries::AlsoInspect, Some(refused.as_str()), false),
+        (V2Carries::AlsoInspect, Some(broken.as_str()), false),
+    ] {
+        let case = format!("{carries:?} {fault:?}");
+        let (mut world, report) = day_with(carries, fault).await;
+        assert_eq!(report.without_details, 0, "{case}");
+        let mut same = 0;
+        for (id, columns) in filled(&world).await {
+            // A run that takes longer finds more.
+            let Some(expected) = expected.get(&id) else {
+                continue;
+            };
+            assert_eq!(&columns, expected, "{case}: {id}");
+            same += 1;
+        }
+        assert!(same > 500, "{case}: {same}");
+        world.assert_complete(&case).await;
+        let state = world.state(DETECTIONS).await;
+        assert_eq!(
+            state.listed.map(|listed| listed.carried),
+            Some(carried),
+            "{case}"
+        );
+        if carried {
+            assert!(asked(&world, Target::EsetDetails) * 2 < by_id, "{case}");
+        }
+        // What the list does not carry is not asked for again within a day.
+        if !carried {
+            let pages = asked(&world, window);
+            world.pass(60);
+            world.run_until_done().await;
+            assert_eq!(asked(&world, window), pages, "{case}");
+        }
     }
 }
 
