@@ -8,6 +8,7 @@ use tracing::Instrument;
 mod build;
 mod function;
 mod route_table;
+pub mod saved;
 
 use build::Builder;
 pub use function::Function;
@@ -34,7 +35,7 @@ use crate::{
         SharedSource, SourceConnection,
         defender::{self, Quotas},
         eset::{self, Account, LookUps},
-        hunting, switched_on,
+        switched_on,
     },
     storage::{
         SharedStorage,
@@ -138,7 +139,7 @@ impl App {
     pub fn left_out(settings: &Settings) -> Vec<(&str, Vec<&'static str>)> {
         let connections = settings.connections.iter();
         let mut left_out: Vec<_> = connections
-            .map(|one| (one.name.as_str(), hunting::left_out(&one.choices)))
+            .map(|one| (one.name.as_str(), defender::hunting::left_out(&one.choices)))
             .collect();
         left_out.retain(|(_, tables)| !tables.is_empty());
         left_out
@@ -419,7 +420,7 @@ fn defender_account(settings: &DefenderSettings, choices: &Choices) -> defender:
 }
 
 fn log(report: &Report) {
-    let counts = &report.counts;
+    let (counts, attempt) = (&report.counts, report.attempt.as_ref());
     tracing::info!(
         outcome = ?report.outcome,
         pages = report.pages,
@@ -435,6 +436,11 @@ fn log(report: &Report) {
         waits_for = report.waits_for,
         lag_seconds = report.lag_seconds,
         reason = report.reason,
+        method = attempt.map(|attempt| attempt.method.as_str()),
+        place = attempt.map(|attempt| attempt.place.as_str()),
+        status = attempt.and_then(|attempt| Some(attempt.status?.as_u16())),
+        attempts = attempt.map(|attempt| attempt.attempts),
+        elapsed_seconds = attempt.map(|attempt| attempt.elapsed.as_secs()),
         "stream done"
     );
 }

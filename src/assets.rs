@@ -187,19 +187,20 @@ async fn users(
     machine: &str,
     limits: &Limits,
 ) -> std::result::Result<Vec<User>, String> {
-    let Some(connection) = app.connections(connection).last() else {
-        return Err(format!(
-            "not configured: the settings have no connection `{connection}`"
-        ));
-    };
-    match connection.logon_users(machine, limits).await {
-        Ok(users) => users,
-        Err(error) if error.kind() == Whose::Transient => {
-            tracing::info!(%error, "no users");
-            Err("the service gave no answer in time".to_owned())
-        }
-        Err(error) => Err(error.to_string()),
+    let mut why = format!("not configured: the settings have no connection `{connection}`");
+    // Flat settings are one name for two sources, of which one knows the machine.
+    for connection in app.connections(connection) {
+        why = match connection.logon_users(machine, limits).await {
+            Ok(Ok(users)) => return Ok(users),
+            Ok(Err(why)) => why,
+            Err(error) if error.kind() == Whose::Transient => {
+                tracing::info!(%error, "no users");
+                "the service gave no answer in time".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
     }
+    Err(why)
 }
 
 /// Up to when a connection's streams are known as a whole.

@@ -10,11 +10,12 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::App,
+    app::{App, saved::stored_states},
     config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
     core::{
         position::{
             cursor::{Slice, StreamKey, StreamState},
+            paging::Page,
             window::{Passes, Window, delta},
         },
         protocol::roles::Beyond,
@@ -160,7 +161,8 @@ fn check_settings(
     {
         let text = format!(
             "{connection}: incidents come without their alerts, so that those which Sentinel itself \
-             has raised can't be told and land as well; yes leaves them out"
+             has raised are told only as far as `defender.alerts` of Graph has read their alerts \
+             before; others land as well; yes leaves all of them out"
         );
         findings.note("DEFENDER_INCIDENT_ALERTS", &text);
     }
@@ -294,7 +296,7 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> bo
         findings.bad("storage", &format!("{error:#}"));
         return false;
     }
-    match storage.stored_states().await {
+    match stored_states(storage).await {
         Ok(states) => {
             let damaged = states.iter().filter(|(_, state)| state.is_err());
             let damaged: Vec<String> = damaged.map(|(key, _)| format!("`{key}`")).collect();
@@ -351,7 +353,7 @@ async fn check_stream(
         }),
     };
     let endpoint = job.source.endpoint();
-    match job.source.page(&slice, "", limits).await {
+    match job.source.page(&slice, &Page::First, limits).await {
         Ok((Reply::Answer(response), records)) => {
             let date = response.date();
             let looked = pipeline::look_through(job, slice, response, records, limits, clock).await;

@@ -38,11 +38,16 @@ const INCIDENTS: &str = "eset.incidents";
 static FIRST_LANDING: LazyLock<DateTime<Utc>> =
     LazyLock::new(|| DateTime::from_timestamp(1_727_740_800, 0).unwrap_or_default());
 
+/// True for the stream that the stock connector lands once for each record, as it is created.
+fn are_incidents(stream: &str) -> bool {
+    stream == INCIDENTS
+}
+
 /// How much is read again before the stock connector's position, unless somebody says otherwise:
 /// the lookback of the stream; of incidents all since its first landing. It lands an incident once,
 /// and what became of it since is found by the time of its last update alone.
 pub fn usual_lookback(stream: &str, lookback: Duration, now: DateTime<Utc>) -> Duration {
-    if stream == INCIDENTS {
+    if are_incidents(stream) {
         let all = (now - *FIRST_LANDING).to_std().unwrap_or_default();
         return lookback.max(all);
     }

@@ -192,7 +192,7 @@ async fn push(parts: &Parts, lander: &Deliverer, id: &str, report: &mut Report) 
     report.bytes += parked.bytes;
     // Rows about runs are no records.
     let mut uncounted = Counts::default();
-    let counts = if parked.key.stream == health::STREAM {
+    let counts = if health::is_health(&parked.key.stream) {
         &mut uncounted
     } else {
         &mut report.counts

@@ -46,6 +46,7 @@ pub mod health;
 mod lease;
 mod look;
 mod own_rows;
+mod raised;
 mod read;
 mod read_event;
 mod report;
@@ -121,7 +122,8 @@ pub async fn run_from(
     limits: &Limits,
 ) -> Report {
     let mut report = Report::new(job.key.clone(), parts.clock.now());
-    let end = walk(saved, job, parts, limits, &mut report).await;
+    // What a run holds is large, and so would be all that wait for it.
+    let end = Box::pin(walk(saved, job, parts, limits, &mut report)).await;
     report.end(end, parts.clock.now());
     if report.has_run() {
         health::write(job, parts, &report).await;
@@ -137,7 +139,7 @@ async fn walk(
     limits: &Limits,
     report: &mut Report,
 ) -> Result<Outcome> {
-    let mut held = Held::of(parts, &job.key, saved?)?;
+    let mut held = with_page_read(Held::of(parts, &job.key, saved?)?, job)?;
     let mut is_old = true;
     let mut held = loop {
         if !job.at_once && held.state.is_fresh(job.pace.every, parts.clock.now()) {
@@ -147,7 +149,7 @@ async fn walk(
             Taken::Held(held) => break held,
             // Others may have come and gone since it was loaded.
             Taken::Busy(_) if is_old => {
-                held = Held::load(parts, &job.key).await?;
+                held = with_page_read(Held::load(parts, &job.key).await?, job)?;
                 is_old = false;
             }
             Taken::Busy(lease) => {
@@ -195,6 +197,15 @@ async fn walk(
         .release(end.as_ref().err().map(ToString::to_string))
         .await;
     end.and_then(|outcome| released.map(|()| outcome))
+}
+
+/// The state with its page as this stream reads it: storage can't know.
+fn with_page_read<'a>(mut held: Held<'a>, job: &Job) -> Result<Held<'a>> {
+    let endpoint = job.source.endpoint();
+    held.state = held
+        .state
+        .with_page_read(&job.key, |slice| endpoint.paging(slice))?;
+    Ok(held)
 }
 
 /// Reads and writes until the stream is up to date or the time is up.

@@ -14,6 +14,7 @@ use crate::{
         },
         position::{
             cursor::{Basis, Listed, Slice},
+            paging::Page,
             window::Window,
         },
         protocol::{choice::Choices, endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
@@ -24,7 +25,6 @@ use crate::{
 
 pub mod defender;
 pub mod eset;
-pub mod hunting;
 
 /// What came of enriching records.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ pub trait Source: Send + Sync {
     async fn page(
         &self,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)>;
 
@@ -134,7 +134,9 @@ pub fn endpoints_of(kind: SourceKind) -> Vec<&'static Endpoint> {
     match kind {
         SourceKind::Eset => eset::STREAMS.to_vec(),
         SourceKind::Defender => {
-            let tables = hunting::tables().iter().map(|table| &table.endpoint);
+            let tables = defender::hunting::tables()
+                .iter()
+                .map(|table| &table.endpoint);
             defender::ENDPOINTS.into_iter().chain(tables).collect()
         }
     }
@@ -150,7 +152,7 @@ pub fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
 /// # Errors
 /// `Config`, when a choice names what there is not.
 pub fn switched_on(kind: SourceKind, choices: &Choices) -> Result<Vec<&'static Endpoint>> {
-    hunting::all_known(choices)?;
+    defender::hunting::all_known(choices)?;
     let mut endpoints = endpoints_of(kind);
     endpoints.retain(|endpoint| endpoint.switch.is_on(choices));
     Ok(endpoints)

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::{
-    app::App,
+    app::{App, saved::stored_states},
     check::{self, Finding, Found},
     config::Environment,
     core::position::{
@@ -43,7 +43,7 @@ pub async fn status(
             check::dependencies(app, &mut tell).await;
             let parts = app.parts();
             // What can't be read is among the findings.
-            for (key, state) in parts.storage.stored_states().await.unwrap_or_default() {
+            for (key, state) in stored_states(&*parts.storage).await.unwrap_or_default() {
                 streams.push(match state {
                     Ok(state) => json!({
                         "connection": key.connection,

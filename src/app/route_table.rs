@@ -31,8 +31,11 @@ impl<'s> RouteTable<'s> {
             let mut meant: Vec<&'static Endpoint> = used.clone();
             // Of a stream that nobody reads the first API counts.
             meant.extend(endpoints());
-            meant.retain(|endpoint| endpoint.stream == route.stream);
-            let in_use = used.iter().filter(|one| one.stream == route.stream).count();
+            meant.retain(|endpoint| endpoint.is_named(&route.stream));
+            let in_use = used
+                .iter()
+                .filter(|one| one.is_named(&route.stream))
+                .count();
             meant.truncate(in_use.max(1));
             if meant.is_empty() {
                 return Err(unknown(&route.stream));
@@ -69,7 +72,10 @@ impl<'s> RouteTable<'s> {
 
     /// The table of a stream's rows, and what they look like.
     pub fn table(&self, endpoint: &Endpoint) -> (String, Layout) {
-        let route = self.routes.iter().find(|one| one.stream == endpoint.stream);
+        let route = self
+            .routes
+            .iter()
+            .find(|one| endpoint.is_named(&one.stream));
         match route {
             None => (endpoint.table.name.to_owned(), Layout::shared(endpoint)),
             Some(route) => (route.table.clone(), layout(route, endpoint)),

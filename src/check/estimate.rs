@@ -21,7 +21,7 @@ use crate::{
         position::{
             cursor::{OpenSlice, Slice, StreamKey, StreamState},
             dedupe::DedupMode,
-            paging::{FilePage, Next, Paging, next},
+            paging::{Next, Page, Paging, next},
             window::{Window, delta},
         },
         protocol::choice::Choice,
@@ -111,9 +111,9 @@ impl Looker<'_> {
             let Some(skip) = total.next() else { break };
             let before = sample.seen.records;
             let page = if skip == 0 {
-                String::new()
+                Page::First
             } else {
-                skip.to_string()
+                Page::Skip(skip, None)
             };
             let next = self.page(&Slice::Pass, &page, &mut sample).await?;
             let count = sample.seen.records - before;
@@ -140,7 +140,8 @@ impl Looker<'_> {
                 from: middle,
                 to: middle + part,
             };
-            self.page(&Slice::Window(window), "", &mut sample).await?;
+            self.page(&Slice::Window(window), &Page::First, &mut sample)
+                .await?;
         }
         Ok(of_count(count, &sample.seen))
     }
@@ -148,9 +149,9 @@ impl Looker<'_> {
     /// The export that the first run reads, by its first file; and the changes of a day.
     async fn exported(&self, day: Window) -> Result<Estimate> {
         let mut sample = self.sample(&Slice::Pass);
-        let listed = self.page(&Slice::Pass, "", &mut sample).await?;
+        let listed = self.page(&Slice::Pass, &Page::First, &mut sample).await?;
         let file = match &listed {
-            Next::Page(page) => FilePage::of(page).map(|file| (page, file.files)),
+            Next::Page(page @ Page::File(file)) => Some((page, file.files)),
             _ => None,
         };
         let (files, part) = match file {
@@ -162,7 +163,7 @@ impl Looker<'_> {
     }
 
     /// Adds the beginning of a file of an export to what was seen.
-    async fn file(&self, page: &str, sample: &mut Sample) -> Result<Part> {
+    async fn file(&self, page: &Page, sample: &mut Sample) -> Result<Part> {
         let (response, _) = self.ask(&Slice::Pass, page).await?;
         let hashes = sample.mode.hashes(self.job.source.endpoint());
         sample::file(response, FILE_BYTES, hashes, |chunk| sample.see(chunk))
@@ -174,7 +175,7 @@ impl Looker<'_> {
     async fn listed(&self, day: Window, calls: usize) -> Result<Estimate> {
         let slice = Slice::Window(day);
         let mut sample = self.sample(&slice);
-        let mut page = String::new();
+        let mut page = Page::First;
         for _ in 0..calls {
             match self.page(&slice, &page, &mut sample).await? {
                 Next::Page(after) => page = after,
@@ -186,11 +187,11 @@ impl Looker<'_> {
     }
 
     /// Adds a page to what was seen.
-    async fn page(&self, slice: &Slice, page: &str, sample: &mut Sample) -> Result<Next> {
+    async fn page(&self, slice: &Slice, page: &Page, sample: &mut Sample) -> Result<Next> {
         let (response, records) = self.ask(slice, page).await?;
         let open = OpenSlice {
             slice: slice.clone(),
-            page: page.to_owned(),
+            page: page.clone(),
             began: self.now,
         };
         let (frame, tally) =
@@ -204,7 +205,7 @@ impl Looker<'_> {
         Ok(next(paging, slice.window(), page, &frame, &tally))
     }
 
-    async fn ask(&self, slice: &Slice, page: &str) -> Result<(Response, &'static str)> {
+    async fn ask(&self, slice: &Slice, page: &Page) -> Result<(Response, &'static str)> {
         let endpoint = self.job.source.endpoint();
         let (reply, records) = self.job.source.page(slice, page, self.limits).await?;
         match reply {
@@ -227,11 +228,7 @@ impl Looker<'_> {
     fn sample(&self, slice: &Slice) -> Sample {
         let job = self.job;
         let endpoint = job.source.endpoint();
-        let open = OpenSlice {
-            slice: slice.clone(),
-            page: String::new(),
-            began: self.now,
-        };
+        let open = OpenSlice::new(slice.clone(), self.now);
         Sample {
             // What is looked up about records takes a call for each.
             mapper: Mapper::new(
@@ -314,7 +311,11 @@ mod tests {
             mapping::{filter::Filter, layout::Layout},
             protocol::endpoint::Endpoint,
         },
-        source::{self, defender::MDE_ALERTS, eset::DETECTIONS, hunting},
+        source::{
+            self,
+            defender::{MDE_ALERTS, hunting},
+            eset::DETECTIONS,
+        },
     };
 
     /// A source that gives these answers, one for each page that it is asked for.
@@ -330,7 +331,7 @@ mod tests {
             self.endpoint
         }
 
-        async fn page(&self, slice: &Slice, _: &str, _: &Limits) -> Result<(Reply, &'static str)> {
+        async fn page(&self, slice: &Slice, _: &Page, _: &Limits) -> Result<(Reply, &'static str)> {
             let answer = self.answers.lock().unwrap().pop_front().unwrap();
             let body = stream::iter([Ok(answer.to_string().into_bytes().into())]);
             let response = Response {

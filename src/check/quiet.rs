@@ -8,6 +8,7 @@ use crate::{
         mapping::columns,
         position::{
             cursor::Slice,
+            paging::Page,
             window::{Window, delta},
         },
         protocol::endpoint::Endpoint,
@@ -36,8 +37,8 @@ impl Seen {
     /// Asks for two weeks of a stream, if it is one of ESET's. What is refused is for others to tell.
     pub(super) async fn look(&mut self, job: &Job, limits: &Limits, clock: &dyn Clock) {
         let endpoint = job.source.endpoint();
-        let is_own = |own: &&Endpoint| own.stream == endpoint.stream;
-        if !eset::STREAMS.iter().any(is_own) {
+        let tells_of_time = endpoint.snapshot.is_none();
+        if endpoint.provider != eset::PROVIDER || !tells_of_time {
             return;
         }
         let to = clock.now();
@@ -45,7 +46,8 @@ impl Seen {
             from: to - delta(SPAN),
             to,
         });
-        let Ok((Reply::Answer(response), records)) = job.source.page(&slice, "", limits).await
+        let Ok((Reply::Answer(response), records)) =
+            job.source.page(&slice, &Page::First, limits).await
         else {
             return;
         };

@@ -11,7 +11,7 @@ use crate::{
         },
         protocol::endpoint::{Endpoint, TimeFilter},
     },
-    source::{endpoints, hunting::why_left},
+    source::{defender::hunting::why_left, endpoints},
 };
 
 const HEAD: &str = "\

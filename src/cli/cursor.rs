@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::screen::{line, named};
 use crate::{
-    app,
+    app::{self, saved},
     config::{DEFAULT_CONNECTION, Environment, Settings, StorageSettings},
     core::{
         json::time::parse_time,
@@ -20,9 +20,7 @@ use crate::{
     io::clock::{Clock, SharedClock},
     source,
     status::{sentences, utc},
-    storage::{
-        DeadLetter, ETag, SaveError, StateStore, Storage, dead_letter, sqlite::SqliteStorage,
-    },
+    storage::{DeadLetter, ETag, SaveError, Storage, dead_letter, sqlite::SqliteStorage},
 };
 
 mod import;
@@ -203,7 +201,10 @@ async fn reset(
     key: &StreamKey,
     clock: &dyn Clock,
 ) -> Result<(bool, Option<String>)> {
-    let loaded = storage.load(key).await;
+    let loaded = storage.load(key).await.and_then(|loaded| {
+        let read = |(state, etag)| Ok((saved::with_page_read(key, state)?, etag));
+        loaded.map(read).transpose()
+    });
     let saved = match &loaded {
         Err(error) if error.kind() == Kind::Config => storage.saved_text(key).await?,
         _ => None,
@@ -274,7 +275,7 @@ async fn change_loaded(
 
 /// Drops the fingerprints that the stream goes by.
 async fn forget(storage: &dyn Storage, key: &StreamKey) -> Result<()> {
-    let endpoints = source::endpoints().filter(|endpoint| endpoint.stream == key.stream);
+    let endpoints = source::endpoints().filter(|endpoint| endpoint.is_named(&key.stream));
     for endpoint in endpoints {
         for set in dedupe::sets(&key.connection, endpoint.fingerprints) {
             storage.prune_fingerprints(&set, i64::MAX).await?;
@@ -289,10 +290,10 @@ type Stored = Vec<(StreamKey, Result<StreamState>)>;
 /// The states, out of a folder that may only be read where they are kept in one.
 async fn stored_states(settings: &Settings, clock: &SharedClock) -> Result<Stored> {
     if !matches!(settings.storage, StorageSettings::Embedded) {
-        return app::storage(settings, clock)?.stored_states().await;
+        return saved::stored_states(&*app::storage(settings, clock)?).await;
     }
     match SqliteStorage::read_only(&settings.data)? {
-        Some(storage) => storage.stored_states().await,
+        Some(storage) => saved::stored_states(&storage).await,
         None => Ok(Vec::new()),
     }
 }

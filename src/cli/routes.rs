@@ -56,7 +56,7 @@ fn add_hunting(routes: &mut Vec<Route>) {
         let Some(name) = endpoint.stream.strip_prefix(HUNTING) else {
             continue;
         };
-        if !routes.iter().any(|route| route.stream == endpoint.stream) {
+        if !routes.iter().any(|route| endpoint.is_named(&route.stream)) {
             routes.push(Route {
                 stream: endpoint.stream.to_owned(),
                 table: format!("{name}_CL"),

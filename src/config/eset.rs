@@ -32,6 +32,12 @@ const PRODUCTS: &[(&str, &str)] = &[
 
 const CLOUD_OFFICE: &str = "cloud-office";
 
+const STREAMS: &[(&str, &str)] = &[
+    ("detections", "detections"),
+    ("incidents", "incidents"),
+    ("devices", "devices"),
+];
+
 /// The stock connector has a flag for each product.
 const STOCK_FLAGS: &[(&str, &str)] = &[
     ("EP_INSTANCE", "protect"),
@@ -105,7 +111,7 @@ impl EsetSettings {
 
     /// Reads everything before it gives up, so that all problems are noted. Choices are `ESET_PRODUCTS`, or
     /// the stock flags `EP_INSTANCE`, `EI_INSTANCE`, `ECOS_INSTANCE`, by default ESET PROTECT and never none;
-    /// and `ESET_ENRICH`, everything by default.
+    /// `ESET_STREAMS`, detections and incidents by default; and `ESET_ENRICH`, everything by default.
     pub(super) fn read(
         reader: &mut Reader<'_>,
         password: impl FnOnce(&mut Reader<'_>) -> Read<SecretSource>,
@@ -114,6 +120,8 @@ impl EsetSettings {
         let login = reader.required("ESET_LOGIN", values::text);
         let password = password(reader);
         let products = products(reader);
+        let usual = ["detections", "incidents"].into();
+        let streams = reader.or("ESET_STREAMS", usual, |list| each(list, STREAMS));
         let url_template = reader.or(
             "ESET_URL_TEMPLATE",
             URL_TEMPLATE.to_owned(),
@@ -139,6 +147,7 @@ impl EsetSettings {
         }
         let mut choices = Choices::default();
         choices.add("ESET_PRODUCTS", offered_in(region, products?, reader)?);
+        choices.add("ESET_STREAMS", streams?);
         choices.add("ESET_ENRICH", enrich?.iter().copied());
         let settings = Self {
             region,
@@ -151,15 +160,18 @@ impl EsetSettings {
     }
 }
 
+/// The words of a list, separated by commas.
+fn each(
+    list: &str,
+    words: &[(&'static str, &'static str)],
+) -> values::Parsed<BTreeSet<&'static str>> {
+    let elements = list.split(',').map(str::trim);
+    let elements = elements.filter(|element| !element.is_empty());
+    elements.map(values::one_of(words)).collect()
+}
+
 fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<&'static str>> {
-    let parse = |list: &str| {
-        list.split(',')
-            .map(str::trim)
-            .filter(|product| !product.is_empty())
-            .map(values::one_of(PRODUCTS))
-            .collect::<Result<BTreeSet<_>, _>>()
-    };
-    if let Some(products) = reader.optional("ESET_PRODUCTS", parse)? {
+    if let Some(products) = reader.optional("ESET_PRODUCTS", |list| each(list, PRODUCTS))? {
         return not_empty("ESET_PRODUCTS", products, reader);
     }
     let mut flagged = false;

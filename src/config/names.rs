@@ -106,6 +106,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(Connection, "EP_INSTANCE", "yes pulls ESET PROTECT; the stock name, read when ESET_PRODUCTS is not set"),
     Setting::new(Connection, "EI_INSTANCE", "yes pulls ESET Inspect; the stock name, read when ESET_PRODUCTS is not set"),
     Setting::new(Connection, "ECOS_INSTANCE", "yes pulls ESET Cloud Office Security; the stock name, read when ESET_PRODUCTS is not set"),
+    Setting::new(Connection, "ESET_STREAMS", "what to read of them, comma-separated: detections, incidents, devices")
+        .default("detections,incidents")
+        .example("detections,incidents,devices"),
     Setting::new(Connection, "ESET_ENRICH", "what to look up for each detection: none, hosts (device names), details (the full detection) or all")
         .default("all"),
     Setting::new(Connection, "ESET_MAX_CALLS_PER_SECOND", "calls a second to ESET, which allows 10")

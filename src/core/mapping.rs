@@ -9,6 +9,7 @@ pub mod from_list;
 pub mod layout;
 pub mod mapper;
 pub mod original;
+pub mod raised;
 pub mod receipt;
 pub mod row;
 pub mod rule;

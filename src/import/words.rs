@@ -75,7 +75,7 @@ pub(super) fn told(
                 .to_owned(),
         );
     }
-    if resume.stream == super::INCIDENTS && resume.from <= *super::FIRST_LANDING {
+    if super::are_incidents(&resume.stream) && resume.from <= *super::FIRST_LANDING {
         says.push(
             "the stock connector lands an incident once, as it is created: by the time of their last \
              update all are read from its first landing on, so that those that it left open are closed"
@@ -88,7 +88,7 @@ pub(super) fn told(
         utc(resume.proven),
         humantime_text(lookback)
     ));
-    let id = if resume.stream == super::INCIDENTS {
+    let id = if super::are_incidents(&resume.stream) {
         "`uuid`"
     } else {
         "`detectionUuid`"

@@ -19,6 +19,11 @@ pub use super::own_rows::PROVIDER;
 /// The `streamName` of health rows; the stream that a row is about stands in `additionalFields`.
 pub const STREAM: &str = "connector.health";
 
+/// True for the stream of health rows.
+pub(crate) fn is_health(stream: &str) -> bool {
+    stream == STREAM
+}
+
 /// Writes the row. In an outage of the sink it waits in the outbox, so that all runs can be added up
 /// later. When it has no room either, the report still says what happened, and the next run writes
 /// one of its own.

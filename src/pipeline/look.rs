@@ -77,11 +77,7 @@ pub async fn look_through(
     limits: &Limits,
     clock: &dyn Clock,
 ) -> Result<u64> {
-    let open = OpenSlice {
-        slice,
-        page: String::new(),
-        began: clock.now(),
-    };
+    let open = OpenSlice::new(slice, clock.now());
     let read = read_through(job, &open, DedupMode::Plain, response, records, |_| {});
     let left = (limits.deadline - clock.now()).to_std();
     timeout(clock, left.unwrap_or_default(), read)

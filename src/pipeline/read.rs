@@ -19,7 +19,7 @@ use crate::{
                 Basis, CLOCKS_DIFFER, Gap, OpenSlice, RunProgress, Slice, StreamState, Transition,
             },
             dedupe::DedupMode,
-            paging::{self, FilePage, Next, Paging, Tally},
+            paging::{self, Next, Page, Paging, Tally},
             window::{Passes, Window, delta},
         },
         protocol::{endpoint::TimeFilter, retry::backoff},
@@ -73,7 +73,7 @@ pub(super) struct Reader<'a> {
     /// When the source began the list of the open slice, by its own clock.
     listed: Option<DateTime<Utc>>,
     /// The pages of the open slice: none may come twice.
-    pages: HashSet<String>,
+    pages: HashSet<Page>,
     /// Records that came since a link was followed.
     behind_links: u64,
     /// What the page before this one held.
@@ -191,7 +191,11 @@ impl<'a> Reader<'a> {
             _ => Slice::Window(window),
         };
         let asked = self.parts.clock.now();
-        let (reply, _) = self.job.source.page(&slice, "", self.limits).await?;
+        let (reply, _) = self
+            .job
+            .source
+            .page(&slice, &Page::First, self.limits)
+            .await?;
         let date = match reply {
             Reply::Answer(response) => response.date(),
             // What it means is for the first page that is read.
@@ -234,17 +238,9 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// How a slice is read page by page.
-    fn paging(&self, slice: &Slice) -> Paging {
-        match slice {
-            Slice::Token(_) | Slice::Latest => Paging::Token,
-            _ => self.job.source.endpoint().list_of(slice).paging,
-        }
-    }
-
     /// One page, and the move that it makes.
     async fn page(&mut self, open: &OpenSlice) -> Result<ReadStep> {
-        let paging = self.paging(&open.slice);
+        let paging = self.job.source.endpoint().paging(&open.slice);
         let mut broken = 0;
         // Where a file breaks off, it goes on.
         let mut page = open.page.clone();
@@ -272,8 +268,8 @@ impl<'a> Reader<'a> {
                     return Err(error);
                 }
                 Err(Broken { error, lines }) => {
-                    if let Some(file) = FilePage::of(&page) {
-                        page = file.at(lines).to_string();
+                    if let Page::File(file) = page {
+                        page = Page::File(file.at(lines));
                     }
                     broken += 1;
                     tracing::info!(%error, broken, "asking for the page again");
@@ -293,7 +289,7 @@ impl<'a> Reader<'a> {
             self.leave_out(left_out).await?;
             next = after.map_or(Next::Done, Next::Page);
         }
-        let Next::Page(page) = next else {
+        let Next::Page(next) = next else {
             // What an earlier run began shows the source as it was then.
             if open.began >= self.began {
                 match &open.slice {
@@ -304,7 +300,10 @@ impl<'a> Reader<'a> {
             }
             self.pages.clear();
             self.refused_pages = 0;
-            let written = FilePage::of(&page).map(|file| file.generated);
+            let written = match page {
+                Page::File(file) => Some(file.generated),
+                _ => None,
+            };
             let token = frame.next_token().map(str::to_owned).or(written);
             if open.slice == Slice::Latest && token.is_none() {
                 return Err(Error::contract(format!(
@@ -328,14 +327,14 @@ impl<'a> Reader<'a> {
             .await?;
             return Ok(if ahead { ReadStep::Ahead } else { ReadStep::On });
         };
-        self.go_on(open, page).await
+        self.go_on(open, next).await
     }
 
     /// What comes after a page, but where the source would lead round and round.
-    fn after(&mut self, paging: Paging, open: &OpenSlice, page: &str, through: &Through) -> Next {
+    fn after(&mut self, paging: Paging, open: &OpenSlice, page: &Page, through: &Through) -> Next {
         let Through { frame, tally } = through;
         let mut next = paging::next(paging, open.slice.window(), page, frame, tally);
-        if paging::followed(paging, page).is_some() {
+        if page.link().is_some() {
             self.behind_links += tally.count();
         } else {
             self.behind_links = 0;
@@ -360,7 +359,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The slice goes on with this page.
-    async fn go_on(&mut self, open: &OpenSlice, page: String) -> Result<ReadStep> {
+    async fn go_on(&mut self, open: &OpenSlice, page: Page) -> Result<ReadStep> {
         if page == open.page || !self.pages.insert(page.clone()) {
             // The next run must not begin with the page that leads in a circle.
             self.apply(Transition::PageRefused).await?;
@@ -420,7 +419,7 @@ impl<'a> Reader<'a> {
 
     /// When the source made the list whose pages are read, by its own clock.
     fn note_date(&mut self, open: &OpenSlice, response: &Response) {
-        if open.page.is_empty() || self.listed.is_none() {
+        if open.page.is_first() || self.listed.is_none() {
             self.listed = response.date();
         }
     }
@@ -450,10 +449,10 @@ impl<'a> Reader<'a> {
     }
 
     /// What a refusal means for the stream.
-    async fn refused(&mut self, open: &OpenSlice, page: &str, reply: Reply) -> Result<ReadStep> {
+    async fn refused(&mut self, open: &OpenSlice, page: &Page, reply: Reply) -> Result<ReadStep> {
         let key = &self.job.key;
         let endpoint = self.job.source.endpoint();
-        let (paging, window) = (self.paging(&open.slice), open.slice.window());
+        let (paging, window) = (endpoint.paging(&open.slice), open.slice.window());
         let is_feed = matches!(open.slice, Slice::Token(_) | Slice::Latest);
         let at = self.now();
         match reply {
@@ -479,7 +478,7 @@ impl<'a> Reader<'a> {
                     }
                     return self.leave(open).await;
                 }
-                if !open.page.is_empty() && self.refused_pages < REFUSED_PAGES {
+                if !open.page.is_first() && self.refused_pages < REFUSED_PAGES {
                     self.refused_pages += 1;
                     self.pages.clear();
                     tracing::info!(%reason, "page token refused; the slice starts over");
@@ -575,7 +574,7 @@ impl<'a> Reader<'a> {
         mut body: Body,
         records: &'static str,
         open: &OpenSlice,
-        page: &str,
+        page: &Page,
     ) -> std::result::Result<Through, Broken> {
         let source = &self.job.source;
         let endpoint = source.endpoint();

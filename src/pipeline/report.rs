@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     core::position::cursor::{Gap, StreamKey},
-    error::{Kind, Result},
+    error::{Attempt, Kind, Result},
 };
 
 /// How a stream's run ended, if it has.
@@ -102,6 +102,10 @@ pub struct Report {
     /// those that landed, or has landed before.
     #[serde(skip_serializing_if = "is_zero")]
     pub outside: u64,
+    /// Incidents without alerts of which can't be told whether Sentinel itself has raised them: they
+    /// go on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub untold: u64,
     /// Seconds between now and the time up to which everything is proven to be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<i64>,
@@ -114,6 +118,9 @@ pub struct Report {
     /// What failed, or why nothing was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The request that failed, for logs: what is kept of a run says it in words.
+    #[serde(skip)]
+    pub attempt: Option<Attempt>,
 }
 
 impl Report {
@@ -130,10 +137,12 @@ impl Report {
             waits_for: None,
             without_details: 0,
             outside: 0,
+            untold: 0,
             lag_seconds: None,
             gaps: Vec::new(),
             error_kind: None,
             reason: None,
+            attempt: None,
         }
     }
 
@@ -150,6 +159,7 @@ impl Report {
                 self.outcome = Outcome::Failed;
                 self.error_kind = Some(error.kind());
                 self.reason = Some(error.to_string());
+                self.attempt = error.attempt().cloned();
             }
         }
         self.seconds = (now - self.began).as_seconds_f64();

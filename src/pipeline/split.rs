@@ -13,7 +13,7 @@ use crate::{
         position::{
             cursor::{OpenSlice, Slice, Transition},
             dedupe::DedupMode,
-            paging::{FilePage, Frame, Paging, Tally},
+            paging::{FilePage, Frame, Page, Tally},
             window::Window,
         },
         protocol::endpoint::{Endpoint, TimeFilter},
@@ -41,13 +41,13 @@ impl BodyShape {
     pub(super) fn of(
         endpoint: &Endpoint,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         records: &'static str,
     ) -> Self {
         let list = endpoint.list_of(slice);
         let is_feed = matches!(slice, Slice::Token(_) | Slice::Latest);
-        match (list.paging, FilePage::of(page)) {
-            (Paging::Files, Some(file)) => Self::File(file),
+        match page {
+            Page::File(file) => Self::File(file.clone()),
             _ => Self::List {
                 records,
                 time: match (slice, list.filter) {
@@ -255,7 +255,7 @@ impl Lines {
                 self.handed_on = self.cutter.lines();
                 whole.push(ReadEvent::Transition(Transition::Page {
                     slice: open.slice.clone(),
-                    next: self.file.at(self.handed_on).to_string(),
+                    next: Page::File(self.file.at(self.handed_on)),
                     began: open.began,
                 }));
             }

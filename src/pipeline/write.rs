@@ -15,6 +15,7 @@ use super::{
     Job, Parts, asset_changes,
     deliver::{Deliverer, Delivery},
     lease::Held,
+    raised::{self, Noted},
     read::CUT_SHORT,
     read_event::ReadEvent,
     report::Report,
@@ -98,6 +99,8 @@ pub(super) struct Writer<'a, 'h> {
     broken: bool,
     /// A record was enriched in this run.
     has_enriched: bool,
+    /// Whose alerts are is remembered, where incidents come without theirs.
+    noted: Option<Noted>,
 }
 
 impl<'a, 'h> Writer<'a, 'h> {
@@ -140,6 +143,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             moves: VecDeque::new(),
             broken: false,
             has_enriched: false,
+            noted: None,
         }
     }
 
@@ -154,6 +158,8 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<WriteEnd> {
+        self.noted = Noted::of(self.job, self.parts, self.began).await?;
+        self.workset.raised = raised::of_alerts(self.job, self.parts, self.began).await?;
         loop {
             tokio::select! {
                 biased;
@@ -178,6 +184,9 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.report.bytes += chunk.size() as u64;
         if let DedupMode::Snapshot(view) = mode {
             self.passes.open(&mut self.workset.known, view).await?;
+        }
+        if let Some(noted) = &mut self.noted {
+            noted.note(&chunk, self.parts).await?;
         }
         let now = self.parts.clock.now();
         let mut next = 0;
@@ -231,6 +240,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         counts.duplicate += counted.duplicate;
         counts.filtered += counted.filtered;
         counts.unchanged += counted.unchanged;
+        self.report.untold += counted.untold;
     }
 
     /// Before the rows are safe: to take too much for sent only sends a closing too many.

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use http::Method;
 use secrecy::ExposeSecret;
 
-use super::{SharedSource, Source, SourceConnection, hunting::Hunting};
+use super::{SharedSource, Source, SourceConnection};
 use crate::{
     core::{
         mapping::assets::answer::User,
         position::{
             cursor::Slice,
-            paging::{FilePage, Paging, Part, followed},
+            paging::{Page, Paging},
         },
         protocol::{
             endpoint::Endpoint,
@@ -39,6 +39,7 @@ use crate::{
 mod endpoints;
 mod evidence;
 mod export;
+pub mod hunting;
 mod links;
 mod quotas;
 mod users;
@@ -52,6 +53,7 @@ pub(crate) use endpoints::{WITHOUT_SENTINEL, plain};
 pub use quotas::Quotas;
 
 use export::Exports;
+use hunting::Hunting;
 use links::admits;
 use quotas::Rest;
 
@@ -289,16 +291,16 @@ impl Defender {
     }
 
     /// The page, without what is expanded once that was too much.
-    fn lighter(&self, slice: &Slice, page: &str) -> String {
+    fn lighter(&self, slice: &Slice, page: &Page) -> Page {
         let Some(window) = slice.window() else {
-            return page.to_owned();
+            return page.clone();
         };
-        let mut part = Part::of(window, page);
+        let mut part = page.part(window);
         if part.bare {
             self.bare.store(true, Ordering::Relaxed);
         }
         part.bare |= self.bare.load(Ordering::Relaxed);
-        part.to_string()
+        part.into()
     }
 }
 
@@ -311,26 +313,29 @@ impl Source for Defender {
     async fn page(
         &self,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)> {
         let list = self.endpoint.list_of(slice);
         let name = self.endpoint.stream;
         if list.paging == Paging::Files {
-            let url = page_query(list, slice, "", &[]);
+            let url = page_query(list, slice, &Page::First, &[]);
             let question = get(
                 name,
                 self.connection.url(EXPORT, &url),
                 ErrorDialect::List,
                 false,
             );
-            let file = FilePage::of(page);
+            let file = match page {
+                Page::File(file) => Some(file),
+                _ => None,
+            };
             let reply = self.exports.page(&self.connection, &question, file, limits);
             return Ok((reply.await?, list.records));
         }
         let api = self.endpoint.domain;
         let is_heavy = list.droppable.is_some();
-        let question = if let Some(link) = followed(list.paging, page) {
+        let question = if let Some(link) = page.link() {
             if !admits(self.connection.account.url(api), link) {
                 let refused = "the next page lies on a host that is not the service's";
                 return Ok((
@@ -343,9 +348,9 @@ impl Source for Defender {
             let page = if is_heavy {
                 self.lighter(slice, page)
             } else {
-                page.to_owned()
+                page.clone()
             };
-            let part = slice.window().map(|window| Part::of(window, &page));
+            let part = slice.window().map(|window| page.part(window));
             let bare = part.is_some_and(|part| part.bare);
             let asks = match list.paging {
                 Paging::Skip { .. } => ErrorDialect::Snapshot,
@@ -353,7 +358,7 @@ impl Source for Defender {
                 _ => ErrorDialect::List,
             };
             let skips = match list.paging {
-                Paging::Skip { .. } => !page.is_empty(),
+                Paging::Skip { .. } => !page.is_first(),
                 _ => part.is_some_and(|part| part.skip > 0),
             };
             let url = page_query(list, slice, &page, &self.clauses());

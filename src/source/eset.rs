@@ -14,6 +14,7 @@ use crate::{
         mapping::enrichment::EnrichRequest,
         position::{
             cursor::{Listed, Slice},
+            paging::Page,
             window::Window,
         },
         protocol::{
@@ -38,7 +39,7 @@ mod endpoints;
 mod listed;
 mod lookup;
 
-pub use endpoints::{CLOUD_OFFICE, DETECTIONS, INCIDENTS, STREAMS};
+pub use endpoints::{CLOUD_OFFICE, DETECTIONS, DEVICES, INCIDENTS, PROVIDER, STREAMS};
 use listed::ListWalk;
 use lookup::{Devices, Pause};
 
@@ -212,7 +213,7 @@ impl Source for Eset {
     async fn page(
         &self,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)> {
         let (query, records) = page_query(self.endpoint, slice, page);
@@ -220,7 +221,7 @@ impl Source for Eset {
         if self.endpoint.enrich == Enrich::Detections {
             self.connection.reads(slice.window());
         }
-        let has_position = !page.is_empty() || matches!(slice, Slice::Token(_));
+        let has_position = !page.is_first() || matches!(slice, Slice::Token(_));
         let question = get(self.endpoint.stream, url, has_position);
         Ok((self.connection.asker.ask(&question, limits).await?, records))
     }

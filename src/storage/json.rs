@@ -5,7 +5,7 @@ use std::fmt::Display;
 use serde::Deserialize;
 
 use crate::{
-    core::position::cursor::{StreamKey, StreamState},
+    core::position::cursor::{StreamKey, StreamState, damaged},
     error::{Error, Result},
 };
 
@@ -23,13 +23,8 @@ pub(super) fn decode(key: &StreamKey, json: &str, place: &dyn Display) -> Result
     }
     let unreadable = |error: serde_json::Error| {
         // Not the error's own text, which may quote a token.
-        Error::config(format!(
-            "the saved state of `{key}` in `{place}` is damaged at column {}: `cursor reset {} \
-             --connection {}`; the stream then starts with INITIAL_HISTORY",
-            error.column(),
-            key.stream,
-            key.connection
-        ))
+        let column = error.column();
+        damaged(key, &format!("in `{place}` is damaged at column {column}"))
     };
     let SchemaVersion { version } = serde_json::from_str(json).map_err(unreadable)?;
     let known = StreamState {

@@ -17,7 +17,7 @@ export function template() {
     $schema: "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
     contentVersion: "1.0.0.0",
     parameters: {
-      workspaceName: { type: "string", metadata: { description: "Log Analytics workspace that Microsoft Sentinel is on" } },
+      workspaceName: { type: "string", minLength: 4, maxLength: 63, metadata: { description: "Log Analytics workspace that Microsoft Sentinel is on, in this resource group: its name, not its resource id" } },
       location: { type: "string", defaultValue: "[resourceGroup().location]", metadata: { description: "Region of the workbook" } },
       enableRules: { type: "bool", defaultValue: false, metadata: { description: "Whether the analytic rules raise alerts at once" } },
     },

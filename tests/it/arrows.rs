@@ -173,6 +173,29 @@ fn rooms_import_only_what_the_table_allows() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// What a stream is like stands in its endpoint, and in no comparison of its name.
+#[test]
+fn no_behaviour_hangs_on_the_name_of_a_stream() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut found = Vec::new();
+    let mut looked_at = 0;
+    for file in &files {
+        let room = room(file, &src);
+        if matches!(&*room, "source" | "simulator") {
+            continue;
+        }
+        looked_at += 1;
+        let compares = |line: &&str| line.contains(".stream == ") || line.contains(".stream != ");
+        // An endpoint's own answer to the question is the one place.
+        let text = code(file).replace("self.stream == stream", "");
+        found.extend(text.lines().filter(compares).map(str::to_owned));
+    }
+    assert!(looked_at > 100, "{looked_at}");
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[test]
 fn the_reader_of_use_lines_sees_every_form() {
     let rooms = |code: &str| imported(code).into_iter().collect::<Vec<_>>();

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use http::{HeaderMap, Method, StatusCode};
 use sentinel_connector::{
-    core::position::{cursor::Slice, window::Window},
+    core::position::{cursor::Slice, paging::Page, window::Window},
     error::{Attempt, Error, Kind},
     io::{
         clock::Clock,
@@ -17,9 +17,11 @@ use sentinel_connector::{
     sink::{PushError, Sink},
     source::{
         Source,
-        defender::{self, Defender, Quotas},
+        defender::{
+            self, Defender, Quotas,
+            hunting::{self, Hunting},
+        },
         eset::{self, Eset, LookUps},
-        hunting::{self, Hunting},
     },
     storage::{StateStore, azure::AzureStorage},
 };
@@ -76,7 +78,9 @@ fn last_hour(azure: &Azure) -> Slice {
 }
 
 async fn error_of(source: &dyn Source, azure: &Azure) -> Error {
-    let page = source.page(&last_hour(azure), "", &azure.limits()).await;
+    let page = source
+        .page(&last_hour(azure), &Page::First, &azure.limits())
+        .await;
     match page {
         Err(error) => error,
         Ok(_) => panic!("an error"),
@@ -153,7 +157,7 @@ async fn storage_names_its_request() {
     ));
     let storage = AzureStorage::new(account, azure.wire_to(down(&azure, "/")));
     let error = storage.stored_states().await.err().unwrap();
-    is(&error, Method::GET, "/connectorstate()", 5);
+    is(&error, Method::GET, "/connectorstate()", 6);
 }
 
 #[tokio::test]

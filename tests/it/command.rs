@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use sentinel_connector::{
     core::{
         mapping::batch::UNSTAMPED,
-        position::cursor::{Gap, Position, StreamKey, StreamState},
+        position::{
+            cursor::{Gap, OpenSlice, Position, StreamKey, StreamState},
+            paging::Page,
+        },
     },
     embedded::EmbeddedFile,
     sink::workspace::Workspace,
@@ -365,6 +368,48 @@ async fn a_damaged_state_hides_no_other_and_a_reset_mends_it_and_keeps_its_text(
     assert_eq!(store.landed().await, ["a"]);
 }
 
+/// It is the state of a stream and yet none that can be gone on from: which text is a page only its
+/// stream can tell.
+#[tokio::test]
+async fn a_page_that_is_none_of_its_streams_is_a_damaged_state() {
+    let store = Store::new();
+    let key = StreamKey::new("default", "defender.machines");
+    let mut state = StreamState {
+        position: Some(Position::Time(began())),
+        complete_until: Some(began()),
+        open: Some(OpenSlice {
+            page: Page::Skip(20_000, None),
+            ..OpenSlice::of_pass(began())
+        }),
+        ..StreamState::default()
+    };
+    let etag = store.storage().save(&key, &state, None).await.unwrap();
+    let shown = store.well(&["cursor", "show"]);
+    assert!(shown.contains("in the middle of a pass"), "{shown}");
+
+    state.open = Some(OpenSlice {
+        page: Page::Token("all".to_owned()),
+        ..OpenSlice::of_pass(began())
+    });
+    let saved = store.storage().save(&key, &state, Some(&etag)).await;
+    saved.unwrap();
+    let shown = store.well(&["cursor", "show"]);
+    let fix = "cursor reset defender.machines --connection default";
+    assert!(
+        shown.contains("is damaged") && shown.contains(fix),
+        "{shown}"
+    );
+
+    let printed = store.well(&["cursor", "reset", "defender.machines"]);
+    assert!(printed.contains("kept as dead letter"), "{printed}");
+    let (mended, _) = store.storage().load(&key).await.unwrap().unwrap();
+    assert_eq!((mended.position, mended.open), (None, None));
+    let [gap] = &mended.gaps[..] else {
+        panic!("one gap: {:?}", mended.gaps)
+    };
+    assert_eq!(gap.from, began());
+}
+
 #[tokio::test]
 async fn a_damaged_entry_blocks_no_other_and_becomes_a_dead_letter() {
     let store = Store::new();
@@ -438,5 +483,66 @@ async fn who_only_looks_leaves_the_folder_as_it_is() {
     assert!(shown.contains("eset.detections"), "{shown}");
     let found = store.well(&["query", &format!("SELECT recordId FROM {TABLE}")]);
     assert!(found.contains('a'), "{found}");
+    assert!(all_of(&store.file()) == before, "something has changed");
+}
+
+/// Ends the shell where the kernel lets nobody mount.
+const NO_MOUNT: i32 = 77;
+
+/// A mount that may only be read binds root as well, which permissions do not.
+#[tokio::test]
+async fn a_store_on_a_read_only_mount_is_shown_and_who_writes_is_told_the_setting() {
+    let store = Store::new();
+    store.park(OLDER, &["a"]).await;
+    store.well(&["run", "SentinelPush"]);
+    let state = StreamState {
+        position: Some(Position::Time(began())),
+        ..StreamState::default()
+    };
+    store.storage().save(&key(), &state, None).await.unwrap();
+    let before = all_of(&store.file());
+    let read_only = |arguments: &[&str]| {
+        let script = format!(
+            "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" || exit {NO_MOUNT}; \
+             exec \"$@\""
+        );
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(store.file())
+            .arg(env!("CARGO_BIN_EXE_sentinel-connector"))
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .current_dir(store.folder.path())
+            .output();
+        match output {
+            Ok(output) => {
+                let printed = [output.stdout, output.stderr].concat();
+                (output.status.code(), String::from_utf8(printed).unwrap())
+            }
+            Err(error) => (Some(NO_MOUNT), error.to_string()),
+        }
+    };
+    let (code, shown) = read_only(&["cursor", "show"]);
+    if code == Some(NO_MOUNT) || shown.starts_with("unshare:") {
+        eprintln!("SKIPPED: nothing can be mounted here: {shown}");
+        return;
+    }
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("eset.detections"), "{shown}");
+    let (code, found) = read_only(&["query", &format!("SELECT recordId FROM {TABLE}")]);
+    assert_eq!(code, Some(0), "{found}");
+    assert!(found.contains('a'), "{found}");
+    for writes in [
+        &["run", "SentinelPush"] as &[&str],
+        &["cursor", "pause", "eset.detections"],
+        &["outbox", "retry"],
+    ] {
+        let (code, said) = read_only(writes);
+        assert_eq!(code, Some(1), "{writes:?}: {said}");
+        assert!(
+            said.contains("Read-only") && said.contains("CONNECTOR_DATA"),
+            "{writes:?}: {said}"
+        );
+    }
     assert!(all_of(&store.file()) == before, "something has changed");
 }

@@ -398,8 +398,15 @@ impl Tenant {
             let told = |version: &(String, String)| {
                 !(is_told && alerts_come_with && left_out.contains(version))
             };
+            let by_alerts = self.settings["DEFENDER_STREAMS"].contains("alerts")
+                && !self.says("DEFENDER_ALERTS_API", "mde");
+            let excluded = if alerts_come_with || by_alerts {
+                &own
+            } else {
+                &none
+            };
             (
-                versions(must, &own),
+                versions(must, excluded),
                 versions(may.into_iter().filter(told).collect(), &none),
             )
         };

@@ -26,6 +26,8 @@ mod defender;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod docs;

@@ -113,7 +113,7 @@ impl World {
             budget: Duration::from_mins(4),
             step: None,
             stop: CancellationToken::new(),
-            streams: eset::STREAMS.to_vec(),
+            streams: vec![&eset::DETECTIONS, &eset::CLOUD_OFFICE, &eset::INCIDENTS],
             reports: Vec::new(),
             looks: BTreeMap::new(),
             served_before: BTreeMap::new(),

@@ -59,7 +59,9 @@ fn lookback(text: &str) -> std::result::Result<Lookback, String> {
         Some((stream, time)) => (Some(stream.trim()), time),
         None => (None, text),
     };
-    let known = eset::STREAMS.map(|endpoint| endpoint.stream);
+    let known: Vec<&str> = known_to_stock(eset::STREAMS.to_vec())
+        .map(|endpoint| endpoint.stream)
+        .collect();
     if let Some(stream) = stream.filter(|stream| !known.contains(stream)) {
         return Err(format!(
             "there is no stream `{stream}`; there are {}",
@@ -154,11 +156,18 @@ pub(super) async fn import(
     Ok(())
 }
 
+/// Those that the stock connector reads as well: it knows no list without a time.
+fn known_to_stock(endpoints: Vec<&'static Endpoint>) -> impl Iterator<Item = &'static Endpoint> {
+    let mut endpoints = endpoints;
+    endpoints.retain(|endpoint| endpoint.snapshot.is_none());
+    endpoints.into_iter()
+}
+
 /// The streams of a connection, and how each is read.
 fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pace)>> {
     if settings.connections.is_empty() {
-        let all = eset::STREAMS.iter();
-        return Ok(all.map(|endpoint| (*endpoint, endpoint.pace)).collect());
+        let all = known_to_stock(eset::STREAMS.to_vec());
+        return Ok(all.map(|endpoint| (endpoint, endpoint.pace)).collect());
     }
     let is_eset = |one: &&config::Connection| one.source.kind() == SourceKind::Eset;
     let named = || settings.connections.iter().filter(|one| one.name == name);
@@ -179,7 +188,7 @@ fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pa
             "the connection `{name}` is not one to ESET: choose one with `--connection`"
         )));
     }
-    let streams = switched_on(SourceKind::Eset, &connection.choices)?.into_iter();
+    let streams = known_to_stock(switched_on(SourceKind::Eset, &connection.choices)?);
     Ok(streams
         .map(|endpoint| {
             (

@@ -48,7 +48,7 @@ pub(super) fn template(
         "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
         "contentVersion": "1.0.0.0",
         "parameters": {
-            "workspaceName": parameter("The Log Analytics workspace, in this resource group.", None),
+            "workspaceName": workspace_name(),
             "location": parameter(
                 "Its region: a rule has to be in the same one.",
                 Some("[resourceGroup().location]"),
@@ -94,6 +94,16 @@ fn parameter(what: &str, default: Option<&str>) -> Value {
         parameter["defaultValue"] = default.into();
     }
     parameter
+}
+
+/// No resource id is as short, and whoever gives one is told which parameter it is.
+fn workspace_name() -> Value {
+    let what =
+        "The Log Analytics workspace, in this resource group: its name, not its resource id.";
+    let mut name = parameter(what, None);
+    name["minLength"] = 4.into();
+    name["maxLength"] = 63.into();
+    name
 }
 
 fn listed(columns: &[Column]) -> Vec<Value> {
@@ -246,6 +256,19 @@ mod tests {
     fn of_type<'v>(template: &'v Value, kind: &str) -> Vec<&'v Value> {
         let all = template["resources"].as_array().unwrap().iter();
         all.filter(|one| one["type"] == kind).collect()
+    }
+
+    #[test]
+    fn a_workspace_is_named_and_a_resource_id_is_too_long_for_a_name() {
+        let name = workspace_name();
+        let id = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/g/providers/x";
+        assert!(name["maxLength"].as_u64().unwrap() < id.len() as u64);
+        let text = include_str!("../../../sentinel/azuredeploy.json");
+        let template: Value = serde_json::from_str(text).unwrap();
+        let other = &template["parameters"]["workspaceName"];
+        for limit in ["minLength", "maxLength"] {
+            assert_eq!(other[limit], name[limit], "{limit}");
+        }
     }
 
     #[test]

@@ -26,6 +26,20 @@ pub enum Filter {
     /// Its member says this, and nothing of the record was ever sent: what was sent is remembered by
     /// the time in the last member.
     SaysBeforeSent(&'static str, &'static str, &'static str),
+    /// None is left out, but it is remembered for the incident that the first member names whether
+    /// Sentinel raised this alert, which the other member says.
+    TellsIncident(&'static str, &'static str),
+    /// Sentinel raised all alerts of the incident, as far as that was remembered.
+    OwnByAlerts {
+        /// The stream that reads alerts.
+        alerts: &'static str,
+        /// The member that names the incident.
+        id: &'static str,
+        /// The member that says when it was opened.
+        opened: &'static str,
+        /// The member that says when it changed last.
+        changed: &'static str,
+    },
     /// None is left out, but what is sent is remembered by the time in this member, for one who asks
     /// later.
     Remembered(&'static str),
@@ -82,7 +96,7 @@ pub fn decide(filters: &[Filter], record: &JsonObject<'_>) -> Decision {
 
 /// True for each name that APIs and tables give Sentinel: `microsoftSentinel`, `Microsoft Sentinel`,
 /// `AzureSentinel`.
-fn is_sentinel(source: &str) -> bool {
+pub fn is_sentinel(source: &str) -> bool {
     let letters = source.chars().filter(char::is_ascii_alphanumeric);
     let plain: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
     matches!(&*plain, "microsoftsentinel" | "azuresentinel" | "sentinel")

@@ -151,7 +151,9 @@ impl Mapper {
             (Decision::UnlessSent, Some((bucket, id))) => !workset.sent.holds(bucket, id),
             _ => false,
         };
-        if left_out {
+        let raised = workset.raised.as_ref();
+        let raised = raised.map(|raised| raised.is_own(members));
+        if left_out || raised == Some(Some(true)) {
             workset.counts.filtered += 1;
             return Fate::Counted;
         }
@@ -176,6 +178,7 @@ impl Mapper {
                 once(at, bucket_of(facts.time), hash, workset)
             }
         };
+        workset.counts.untold += u64::from(raised == Some(None) && matches!(fate, Fate::Row(_)));
         if let (Some((bucket, id)), false) = (sent, matches!(fate, Fate::Stop(_)))
             && workset.sent.insert(bucket, id)
         {

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::source::{
+    defender::hunting,
     defender::{ALERTS, INCIDENTS as DEFENDER_INCIDENTS, MDE_ALERTS, SOFTWARE_VULNERABILITIES},
-    hunting,
 };
 
 fn columns_of(endpoint: &Endpoint, record: &Value) -> Map<String, Value> {

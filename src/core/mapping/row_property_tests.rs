@@ -16,7 +16,10 @@ use crate::{
         },
         position::record_key::{KeyRule, MetaIndex, MetaReader, capitalised},
     },
-    source::{defender::ENDPOINTS, eset::STREAMS, hunting},
+    source::{
+        defender::{ENDPOINTS, hunting},
+        eset::STREAMS,
+    },
 };
 
 /// Without members that are null or empty, at any depth.
@@ -422,6 +425,37 @@ proptest! {
             source.write(&members, &facts, looked, now, &mut draft);
             let row = source.row(&alone, &facts, looked, now);
             prop_assert_eq!(&draft.json, &String::from_utf8(row.json).unwrap());
+        }
+    }
+}
+
+/// Rows of hunting as they come, one behind the other: those that a template writes and those that it
+/// gives up on are the ones that are written alone.
+#[cfg(feature = "simulator")]
+#[test]
+fn rows_of_every_table_of_hunting_are_the_same_by_template_and_member_by_member() {
+    let now = at(NOW);
+    let world = crate::simulator::World::new(7, now, 1.0);
+    let from = now - chrono::TimeDelta::minutes(90);
+    for table in hunting::tables() {
+        let endpoint = &table.endpoint;
+        let rows = (world.defender()).hunting_rows(table.name, true, from, now, now);
+        let rows: Vec<String> = rows.map(|row| row.to_string()).collect();
+        assert!(rows.len() > 5, "{}", table.name);
+        // Each comes twice, so that each form is met again.
+        let chunk = Chunk::of(&[rows.clone(), rows.clone()].concat());
+        for layout in [Layout::shared(endpoint), Layout::own(endpoint)] {
+            let source = RowSource::new(endpoint, &layout, "default", false);
+            let mut draft = Draft::default();
+            for (place, row) in rows.iter().chain(&rows).enumerate() {
+                let members = chunk.members(place).unwrap();
+                let alone = JsonObject::of(row.as_bytes()).unwrap();
+                let facts = RecordMeta::of(&alone, &endpoint.identity);
+                source.write(&members, &facts, Enriched::default(), now, &mut draft);
+                let slow = source.row(&alone, &facts, Enriched::default(), now);
+                let slow = String::from_utf8(slow.json).unwrap();
+                assert_eq!(draft.json, slow, "{} of {}", row, table.name);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     assets::Change,
     batch::Batch,
     original::Original,
+    raised::Raised,
     receipt::{BatchReceipt, Receipt},
     row::Draft,
 };
@@ -44,6 +45,8 @@ pub struct Counted {
     pub filtered: u64,
     /// They are as the last pass has seen them.
     pub unchanged: u64,
+    /// Incidents that go on since nobody can tell whose they are: these are rows.
+    pub untold: u64,
 }
 
 /// What rows are made on.
@@ -72,6 +75,8 @@ pub struct Workset {
     pub sent: SeenIds,
     /// Of what something is sent for the first time.
     pub first: BTreeMap<i64, Vec<u64>>,
+    /// Whose incidents are, where they come without their alerts.
+    pub raised: Option<Raised>,
     /// New records that something has to be looked up about first.
     pub fresh: Vec<NewRecord>,
     spares: BufferPool,
@@ -94,6 +99,7 @@ impl Workset {
             known: SnapshotTracker::default(),
             sent: SeenIds::default(),
             first: BTreeMap::new(),
+            raised: None,
             fresh: Vec::new(),
             spares: BufferPool::default(),
             row: Draft::default(),

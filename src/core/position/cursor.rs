@@ -6,7 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::window::{Pace, Passes, Window, delta};
+use super::{
+    paging::{Page, Paging},
+    window::{Pace, Passes, Window, delta},
+};
 use crate::error::{Error, Result};
 
 mod future;
@@ -15,6 +18,7 @@ mod parts;
 mod salvage;
 
 pub use future::CLOCKS_DIFFER;
+pub use salvage::damaged;
 
 pub use parts::{
     Basis, Gap, Lease, Listed, OpenSlice, Outside, Position, RunProgress, Slice, StreamKey,
@@ -215,6 +219,29 @@ impl StreamState {
         Ok(self)
     }
 
+    /// The state with its page read as those of its stream are. As text it may be of any paging.
+    ///
+    /// # Errors
+    /// `Config` for a page that is none of the stream's: to read something else in its place might
+    /// pass over records, or over those of a whole window once more in each run.
+    pub fn with_page_read(
+        mut self,
+        key: &StreamKey,
+        paging: impl FnOnce(&Slice) -> Paging,
+    ) -> Result<Self> {
+        if let Some(open) = &mut self.open {
+            let read = open.page.read_as(paging(&open.slice), open.slice.window());
+            open.page = read.ok_or_else(|| {
+                // Not its text, which may be a token.
+                damaged(
+                    key,
+                    "is damaged: the page that it goes on from is none of its stream's",
+                )
+            })?;
+        }
+        Ok(self)
+    }
+
     /// True when the last run ended less than `every` ago, with nothing left to do.
     pub fn is_fresh(&self, every: Duration, now: DateTime<Utc>) -> bool {
         if self.behind || self.open.is_some() || self.error.is_some() {
@@ -271,11 +298,11 @@ impl StreamState {
     }
 
     /// A page of a slice is safe, and another follows.
-    fn page_done(&mut self, slice: &Slice, next_page: &str, began: DateTime<Utc>) {
+    fn page_done(&mut self, slice: &Slice, next_page: &Page, began: DateTime<Utc>) {
         self.set_floor(slice);
         self.open = Some(OpenSlice {
             slice: slice.clone(),
-            page: next_page.to_owned(),
+            page: next_page.clone(),
             began,
         });
     }

@@ -55,7 +55,7 @@ type ModelAnswer = (Vec<usize>, Option<String>, Option<String>);
 impl Model<'_> {
     /// Everything that the slice holds was fixed when its first page was asked for.
     fn answer(&self, open: &OpenSlice) -> ModelAnswer {
-        let (asked, offset) = match open.page.split_once(':') {
+        let (asked, offset) = match open.page.to_string().split_once(':') {
             Some((asked, offset)) => (asked.parse().unwrap(), offset.parse().unwrap()),
             None => (self.now, 0),
         };
@@ -76,12 +76,12 @@ impl Model<'_> {
 
     /// The move that the reader makes of a request.
     fn ask(&mut self, open: &OpenSlice, reaction: Reaction) -> Option<Transition> {
-        let has_position = !open.page.is_empty() || matches!(open.slice, Slice::Token(_));
+        let has_position = !open.page.is_first() || matches!(open.slice, Slice::Token(_));
         let is_window = matches!(open.slice, Slice::Window(_));
         let now = at(self.now);
         Some(match reaction {
             Reaction::Fail | Reaction::Crash(_) => return None,
-            Reaction::Refuse if !open.page.is_empty() => Transition::PageRefused,
+            Reaction::Refuse if !open.page.is_first() => Transition::PageRefused,
             Reaction::Refuse if has_position => Transition::TokenRefused {
                 reason: String::new(),
                 at: now,
@@ -97,7 +97,11 @@ impl Model<'_> {
                     open.began
                 };
                 match next {
-                    Some(next) => Transition::Page { slice, next, began },
+                    Some(next) => Transition::Page {
+                        slice,
+                        next: Page::Token(next),
+                        began,
+                    },
                     None => Transition::Slice {
                         slice,
                         token,

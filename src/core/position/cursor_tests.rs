@@ -290,7 +290,7 @@ fn a_slice_that_was_cut_off_goes_on_as_it_was_asked_for() {
     let mut state = StreamState::default();
     let page = |next: &str| Transition::Page {
         slice: Slice::Window(window(-DAY, 0)),
-        next: next.to_owned(),
+        next: Page::Token(next.to_owned()),
         began: at(0),
     };
     state.apply(&page("p1"), &pace());
@@ -300,7 +300,7 @@ fn a_slice_that_was_cut_off_goes_on_as_it_was_asked_for() {
         open,
         OpenSlice {
             slice: Slice::Window(window(-DAY, 0)),
-            page: "p2".to_owned(),
+            page: Page::Token("p2".to_owned()),
             began: at(0),
         }
     );
@@ -308,7 +308,7 @@ fn a_slice_that_was_cut_off_goes_on_as_it_was_asked_for() {
 
     state.apply(&Transition::PageRefused, &pace());
     let again = state.next(false, &pace(), FRESH, at(5 * HOUR)).unwrap();
-    assert_eq!(again.page, "");
+    assert_eq!(again.page, Page::First);
     let Slice::Window(again) = again.slice else {
         panic!("a window");
     };
@@ -475,7 +475,7 @@ fn a_state_is_read_back_as_it_was_written() {
     refuse(&mut state, 10 * DAY + 60);
     let page = Transition::Page {
         slice: Slice::Latest,
-        next: "p".to_owned(),
+        next: Page::Token("p".to_owned()),
         began: at(10 * DAY + 60),
     };
     state.apply(&page, &pace());

@@ -1,18 +1,20 @@
 //! What comes after a page: one pure decision for every way of paging.
 //!
-//! A page is a string, so that a state can hold it and a later run can go on from it. The empty
-//! string is the first page of every slice.
+//! A saved state holds a [`Page`] as text, so that a later run can go on from it. The empty text is
+//! the first page of every slice.
 //!
-//! | paging | page |
-//! |---|---|
-//! | [`Paging::Token`], [`Paging::Link`] | what the service named, as it is |
-//! | [`Paging::Skip`] | how many records come before it |
-//! | [`Paging::Boundary`], [`Paging::Whole`] | a [`Part`] of the slice's window |
-//! | [`Paging::Files`] | a [`FilePage`] |
+//! | paging | page | text |
+//! |---|---|---|
+//! | [`Paging::Token`] | [`Page::Token`] | what the service named, as it is |
+//! | [`Paging::Link`] | [`Page::Link`] | what the service named, as it is |
+//! | [`Paging::Skip`] | [`Page::Skip`] | how many records come before it |
+//! | [`Paging::Boundary`], [`Paging::Whole`] | [`Page::Part`] of the slice's window | a [`Part`] |
+//! | [`Paging::Files`] | [`Page::File`] | a [`FilePage`] |
 //!
 //! An answer may have no records and still name a next page: the filter comes after the page is cut.
 //! The records behind it can't be asked for by their times or by how many came, so its link is
-//! followed, to the end of the links: such a page is the one it followed, `@`, and the link.
+//! followed, to the end of the links: such a page is the one it followed, and the link, with `@`
+//! between them in its text.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, de::IgnoredAny};
@@ -20,9 +22,11 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::window::Window;
 
 mod files;
+mod page;
 mod part;
 
 pub use files::FilePage;
+pub use page::Page;
 pub use part::Part;
 
 /// How a list is read page by page.
@@ -190,52 +194,57 @@ pub enum Next {
     /// Nothing: the slice is read.
     Done,
     /// Another page of the slice.
-    Page(String),
+    Page(Page),
     /// More records of one instant than the service gives: what is left of it can't be read. The
     /// slice goes on behind it.
-    Full(Window, Option<String>),
+    Full(Window, Option<Page>),
 }
 
 /// What comes after the page `page` of a slice over `window` (none for a slice without one).
 pub fn next(
     paging: Paging,
     window: Option<Window>,
-    page: &str,
+    page: &Page,
     frame: &Frame,
     tally: &Tally,
 ) -> Next {
-    let named = |page: Option<&str>| page.map_or(Next::Done, |page| Next::Page(page.to_owned()));
-    let is_followed = followed(paging, page).is_some();
+    let named = |text: Option<&str>, page: fn(String) -> Page| {
+        text.map_or(Next::Done, |text| Next::Page(page(text.to_owned())))
+    };
+    let is_followed = page.link().is_some();
     match (paging, window) {
-        (Paging::Token, _) => named(frame.next_page()),
-        (Paging::Link, _) => named(frame.link()),
+        (Paging::Token, _) => named(frame.next_page(), Page::Token),
+        (Paging::Link, _) => named(frame.link(), Page::Link),
         (Paging::Files, _) => FilePage::after(page, frame.generated.as_deref(), frame.file_count()),
         (Paging::Boundary { .. }, Some(window)) if is_followed || tally.count() == 0 => {
-            let part = Part::of(window, page);
+            let part = page.part(window);
             match frame.link() {
-                Some(link) => Next::Page(format!("{part}{FOLLOWED}{link}")),
+                Some(link) => Next::Page(Page::Part(part, Some(link.to_owned()))),
                 None => part.after(window, !is_followed),
             }
         }
         (Paging::Boundary { top, ordered }, Some(window)) => {
             let linked = frame.link().is_some();
-            Part::of(window, page).after_boundary(window, (top, ordered), linked, tally)
+            page.part(window)
+                .after_boundary(window, (top, ordered), linked, tally)
         }
         (Paging::Whole { cap }, Some(window)) => {
             let linked = frame.link().is_some();
-            Part::of(window, page).after_whole(window, cap, linked, tally)
+            page.part(window).after_whole(window, cap, linked, tally)
         }
         (Paging::Skip { top } | Paging::Boundary { top, .. } | Paging::Whole { cap: top }, _) => {
-            let (skipped, count) = (skipped(page), tally.count());
+            let (skipped, count) = (page.skipped(), tally.count());
             match frame.link() {
                 Some(link) if is_followed || count == 0 => {
-                    Next::Page(format!("{skipped}{FOLLOWED}{link}"))
+                    Next::Page(Page::Skip(skipped, Some(link.to_owned())))
                 }
                 None if is_followed || count == 0 => Next::Done,
                 // Not by what came: a page that repeats a record holds more than was asked for.
-                _ if count >= u64::from(top) => Next::Page((skipped + u64::from(top)).to_string()),
+                _ if count >= u64::from(top) => {
+                    Next::Page(Page::Skip(skipped + u64::from(top), None))
+                }
                 linked if linked.is_some() || may_be_cut(count) => {
-                    Next::Page((skipped + count).to_string())
+                    Next::Page(Page::Skip(skipped + count, None))
                 }
                 _ => Next::Done,
             }
@@ -243,34 +252,15 @@ pub fn next(
     }
 }
 
-/// Stands between a page and the link that leads on from it.
-const FOLLOWED: char = '@';
-
-/// The link that a page stands for, when it is one.
-pub fn followed(paging: Paging, page: &str) -> Option<&str> {
-    match paging {
-        Paging::Link => said(Some(page)),
-        Paging::Boundary { .. } | Paging::Skip { .. } | Paging::Whole { .. } => {
-            page.split_once(FOLLOWED).map(|(_, link)| link)
-        }
-        Paging::Token | Paging::Files => None,
-    }
-}
-
-/// A page without the link that leads on from it.
-fn unlinked(page: &str) -> &str {
-    page.split(FOLLOWED).next().unwrap_or_default()
-}
-
 /// What comes after a link that leads in a circle: nothing is behind it when no page of the circle
 /// held a record; else it is told which time is not whole. `None` where no time can be told.
-pub fn circled(paging: Paging, window: Option<Window>, page: &str, came: bool) -> Option<Next> {
-    if paging == Paging::Link || followed(paging, page).is_none() {
+pub fn circled(paging: Paging, window: Option<Window>, page: &Page, came: bool) -> Option<Next> {
+    if paging == Paging::Link || page.link().is_none() {
         return None;
     }
     let next = match (paging, window) {
         (Paging::Boundary { .. }, Some(window)) => {
-            let part = Part::of(window, page);
+            let part = page.part(window);
             match part.after(window, false) {
                 next if !came => next,
                 Next::Page(next) => Next::Full(part.window, Some(next)),
@@ -295,21 +285,16 @@ impl Frame {
     }
 }
 
-/// The records that come before a page of [`Paging::Skip`].
-pub fn skipped(page: &str) -> u64 {
-    unlinked(page).parse().unwrap_or_default()
-}
-
 /// What comes after a page that skipped records and began like the one before it: whoever skips
 /// nothing gives it again for ever. `None` for a page that skipped none, or that can't be the end.
 pub fn unskipped(
     paging: Paging,
     window: Option<Window>,
-    page: &str,
+    page: &Page,
     frame: &Frame,
     tally: &Tally,
 ) -> Option<Next> {
-    if followed(paging, page).is_some() {
+    if page.link().is_some() {
         return None;
     }
     match (paging, window) {
@@ -319,7 +304,7 @@ pub fn unskipped(
         }
         (Paging::Skip { top }, _) => {
             let may_end = tally.count() < u64::from(top) && frame.link().is_none();
-            (skipped(page) > 0 && may_end).then_some(Next::Done)
+            (page.skipped() > 0 && may_end).then_some(Next::Done)
         }
         _ => None,
     }
@@ -327,16 +312,16 @@ pub fn unskipped(
 
 /// The page to ask for in place of one that is too much for the service; `None` when it can't be
 /// made smaller.
-pub fn smaller(paging: Paging, window: Option<Window>, page: &str) -> Option<String> {
-    let part = Part::of(window?, page);
+pub fn smaller(paging: Paging, window: Option<Window>, page: &Page) -> Option<Page> {
+    let part = page.part(window?);
     match paging {
         // Its link says how much comes.
-        _ if followed(paging, page).is_some() => None,
+        _ if page.link().is_some() => None,
         Paging::Boundary { top, .. } => part.with_less(top),
         Paging::Whole { .. } => part.narrower(),
         _ => None,
     }
-    .map(|part| part.to_string())
+    .map(|part| Page::Part(part, None))
 }
 
 /// Where a slice goes on behind an instant of which the service gives no more, and what is left
@@ -344,10 +329,10 @@ pub fn smaller(paging: Paging, window: Option<Window>, page: &str) -> Option<Str
 pub fn beyond(
     paging: Paging,
     window: Option<Window>,
-    page: &str,
-) -> Option<(Window, Option<String>)> {
+    page: &Page,
+) -> Option<(Window, Option<Page>)> {
     match (paging, window) {
-        (Paging::Boundary { .. }, Some(window)) => Part::of(window, page).beyond(window),
+        (Paging::Boundary { .. }, Some(window)) => page.part(window).beyond(window),
         _ => None,
     }
 }

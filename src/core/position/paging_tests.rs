@@ -1,9 +1,15 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::TimeDelta;
 use proptest::{prelude::*, sample::select};
 
 use super::*;
+
+const WHOLE: Paging = Paging::Whole { cap: 10 };
+const BOUNDARY: Paging = Paging::Boundary {
+    top: 10,
+    ordered: true,
+};
 
 fn at(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_767_225_600_000 + millis).unwrap()
@@ -131,16 +137,16 @@ impl PagedService {
     /// Reads a window to its end: which records came, and which parts were given up.
     fn walk(&self, paging: Paging, window: Window) -> (BTreeSet<usize>, Vec<Window>) {
         let (mut seen, mut left_out) = (BTreeSet::new(), Vec::new());
-        let mut page = String::new();
-        let mut pages = BTreeSet::new();
+        let mut page = Page::First;
+        let mut pages = HashSet::new();
         for _ in 0..100_000 {
             assert!(pages.insert(page.clone()), "{page} twice");
-            let part = Part::of(window, &page);
+            let part = page.part(window);
             let (Paging::Boundary { top, .. } | Paging::Whole { cap: top }) = paging else {
                 panic!("a window");
             };
             let asked = u64::from(part.top.unwrap_or(top));
-            let answer = match followed(paging, &page) {
+            let answer = match page.link() {
                 Some(link) => Some(self.follow(&part, asked, link)),
                 None => self.ask(&part, asked),
             };
@@ -240,7 +246,8 @@ proptest! {
         let from = at(from) + TimeDelta::nanoseconds(nanos);
         let window = Window { from, to: from + TimeDelta::milliseconds(length) };
         let part = Part { window, skip, top, share, bare };
-        prop_assert_eq!(Part::of(Window { from, to: from }, &part.to_string()), part);
+        let page = Page::from(part);
+        prop_assert_eq!(Page::parse(WHOLE, Some(window), &page.to_string()), Some(page));
     }
 
     #[test]
@@ -273,12 +280,12 @@ proptest! {
 /// number, and names the next one or does not. A link goes on behind what its page has shown.
 fn skip_through(records: u64, top: u32, clamp: impl Fn(usize) -> (u64, bool)) -> u64 {
     let paging = Paging::Skip { top };
-    let (mut page, mut read) = (String::new(), 0);
+    let (mut page, mut read) = (Page::First, 0);
     for number in 0..100_000 {
         let (most, links) = clamp(number);
-        let at = match followed(paging, &page) {
+        let at = match page.link() {
             Some(link) => link.rsplit('/').next().unwrap().parse().unwrap(),
-            None => skipped(&page),
+            None => page.skipped(),
         };
         assert_eq!(at, read, "{page}");
         let mut tally = Tally::default();
@@ -315,7 +322,8 @@ fn an_empty_page_that_names_the_next_one_ends_nothing() {
             next_page_token: Some("t".to_owned()),
             ..linked("https://x/y?$skiptoken=a@b")
         };
-        next(paging, window, page, &frame, &none)
+        let page = Page::parse(paging, window, page).unwrap();
+        next(paging, window, &page, &frame, &none)
     };
     let link = "https://x/y?$skiptoken=a@b";
     for (paging, window, page, expected) in [
@@ -333,13 +341,14 @@ fn an_empty_page_that_names_the_next_one_ends_nothing() {
         ),
     ] {
         let after = on(paging, window, page);
-        assert_eq!(after, Next::Page(expected.clone()), "{paging:?}");
+        let expected = Page::parse(paging, window, &expected).unwrap();
         if paging != Paging::Token {
-            assert_eq!(followed(paging, &expected), Some(link));
+            assert_eq!(expected.link(), Some(link));
         }
+        assert_eq!(after, Next::Page(expected), "{paging:?}");
     }
     // A query has no link that could be followed: what it may leave out is told.
-    let whole = on(Paging::Whole { cap: 10 }, Some(window), "");
+    let whole = on(WHOLE, Some(window), "");
     assert_eq!(whole, Next::Full(window, None));
 }
 
@@ -355,18 +364,17 @@ fn links_in_a_circle_end() {
         top: 10,
         ordered: true,
     };
-    let page = "2026-01-01T00:00:00Z/2026-01-01T00:01:00Z@https://x/y";
-    let end = |came| circled(boundary, Some(window), page, came);
+    let link = Some("https://x/y".to_owned());
+    let page = Page::Part(Part::whole(window), link.clone());
+    let end = |came| circled(boundary, Some(window), &page, came);
     assert_eq!(end(false), Some(Next::Done));
     assert_eq!(end(true), Some(Next::Full(window, None)));
     let skip = Paging::Skip { top: 10 };
+    let page = Page::Skip(0, link);
+    assert_eq!(circled(skip, None, &page, false), Some(Next::Done));
+    assert_eq!(circled(skip, None, &page, true), None);
     assert_eq!(
-        circled(skip, None, "0@https://x/y", false),
-        Some(Next::Done)
-    );
-    assert_eq!(circled(skip, None, "0@https://x/y", true), None);
-    assert_eq!(
-        circled(skip, None, "20", false),
+        circled(skip, None, &Page::Skip(20, None), false),
         None,
         "no link was followed"
     );
@@ -389,8 +397,8 @@ fn after(ordered: bool, top: u32, tally: &Tally) -> String {
         to: at(60_000),
     };
     let paging = Paging::Boundary { top, ordered };
-    match next(paging, Some(window), "", &Frame::default(), tally) {
-        Next::Page(page) => page,
+    match next(paging, Some(window), &Page::First, &Frame::default(), tally) {
+        Next::Page(page) => page.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -415,8 +423,14 @@ fn what_is_skipped_is_what_was_asked_for() {
     let mut tally = Tally::default();
     tally.add(13);
     let paging = Paging::Skip { top: 10 };
-    let after = next(paging, None, "20", &Frame::default(), &tally);
-    assert_eq!(after, Next::Page("30".to_owned()));
+    let after = next(
+        paging,
+        None,
+        &Page::Skip(20, None),
+        &Frame::default(),
+        &tally,
+    );
+    assert_eq!(after, Next::Page(Page::Skip(30, None)));
 }
 
 #[test]
@@ -426,29 +440,117 @@ fn files_are_read_one_after_the_other() {
     )
     .unwrap();
     let none = Frame::default();
-    let page = |page: &str, frame| next(Paging::Files, None, page, frame, &Tally::default());
-    let first = "2026-01-01T00:00:00Z#0/2#0";
-    assert_eq!(page("", &frame), Next::Page(first.to_owned()));
+    let place = |text: &str| Page::parse(Paging::Files, None, text).unwrap();
+    let page = |text: &str, frame| {
+        let page = place(text);
+        next(Paging::Files, None, &page, frame, &Tally::default())
+    };
+    let first = place("2026-01-01T00:00:00Z#0/2#0");
+    assert_eq!(page("", &frame), Next::Page(first));
     assert_eq!(
         page("2026-01-01T00:00:00Z#0/2#17", &none),
-        Next::Page("2026-01-01T00:00:00Z#1/2#0".to_owned())
+        Next::Page(place("2026-01-01T00:00:00Z#1/2#0"))
     );
     assert_eq!(page("2026-01-01T00:00:00Z#1/2#3", &none), Next::Done);
     assert_eq!(page("", &none), Next::Done);
-    let place = FilePage::of(first).unwrap().at(9);
-    assert_eq!(FilePage::of(&place.to_string()), Some(place));
 }
 
 #[test]
 fn only_what_a_service_names_is_a_next_page() {
     let named = |text: &str| {
         let frame: Frame = serde_json::from_str(text).unwrap();
-        next(Paging::Link, None, "", &frame, &Tally::default())
+        next(Paging::Link, None, &Page::First, &frame, &Tally::default())
     };
     assert_eq!(named("{}"), Next::Done);
     assert_eq!(named(r#"{"@odata.nextLink":""}"#), Next::Done);
     assert_eq!(named(r#"{"@odata.nextLink":null}"#), Next::Done);
     let link = "https://x/y?$skiptoken=z";
     let frame = format!(r#"{{"@odata.nextLink":"{link}","value":[]}}"#);
-    assert_eq!(named(&frame), Next::Page(link.to_owned()));
+    assert_eq!(named(&frame), Next::Page(Page::Link(link.to_owned())));
+}
+
+/// Every paging, with and without a window.
+fn ways() -> impl Strategy<Value = (Paging, Option<Window>)> {
+    let skip = Paging::Skip { top: 10 };
+    let window = Window {
+        from: at(0),
+        to: at(60_000),
+    };
+    (
+        select(vec![
+            Paging::Token,
+            Paging::Link,
+            skip,
+            BOUNDARY,
+            WHOLE,
+            Paging::Files,
+        ]),
+        select(vec![None, Some(window)]),
+    )
+}
+
+/// Texts like those of pages.
+fn texts() -> impl Strategy<Value = String> {
+    let time = "2026-01-0[1-3]T00:00:0[0-9](\\.[0-9]{1,9})?(Z|\\+00:00)";
+    let marks = "((\\+|\\*)[0-9]{1,2}){0,2}(#[0-9]/[0-9])?!?(@https://x/y)?";
+    let part = format!("{time}/{time}{marks}");
+    prop_oneof![
+        ".{0,20}",
+        "0?[0-9]{1,20}(@(https://x/y[@#?=a]{0,3})?)?",
+        proptest::string::string_regex(&part).unwrap(),
+        "[0-9TZ:#-]{0,20}#[0-9]{1,2}/[0-9]#[0-9]{1,3}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_page_is_written_as_it_was_read_or_is_none((paging, window) in ways(), text in texts()) {
+        let read = Page::parse(paging, window, &text);
+        if let Some(read) = &read {
+            prop_assert_eq!(read.to_string(), text.clone());
+            prop_assert_eq!(read.read_as(paging, window), Some(read.clone()));
+        } else {
+            prop_assert!(!matches!(paging, Paging::Token | Paging::Link), "{text}");
+        }
+        // As it comes out of a state, which does not know its paging.
+        let json = serde_json::to_string(&text).unwrap();
+        let loaded: Page = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(serde_json::to_string(&loaded).unwrap(), json);
+        prop_assert_eq!(loaded.read_as(paging, window), read);
+    }
+
+    #[test]
+    fn a_page_is_read_as_it_was_written(
+        skip in any::<u64>(), link in prop::option::of("https://x/.{0,9}"), text in ".{1,20}",
+        lines in any::<u64>(), file in 0usize..9,
+    ) {
+        let window = Window { from: at(0), to: at(60_000) };
+        let part = Part { skip, ..Part::whole(window) };
+        let file = FilePage { generated: text.clone(), file, files: 9, lines };
+        for (paging, window, page) in [
+            (Paging::Token, Some(window), Page::Token(text.clone())),
+            (Paging::Link, None, Page::Link(text)),
+            (Paging::Skip { top: 10 }, Some(window), Page::Skip(skip, link.clone())),
+            (BOUNDARY, None, Page::Skip(skip, link.clone())),
+            (BOUNDARY, Some(window), Page::Part(part, link.clone())),
+            (WHOLE, Some(window), Page::Part(part, link)),
+            (Paging::Files, None, Page::File(file)),
+        ] {
+            prop_assert_eq!(Page::parse(paging, window, &page.to_string()), Some(page));
+        }
+    }
+}
+
+/// The same text is another page where pages go another way.
+#[test]
+fn a_token_that_looks_like_a_number_stays_one() {
+    let of = |paging| Page::parse(paging, None, "30");
+    assert_eq!(of(Paging::Token), Some(Page::Token("30".to_owned())));
+    assert_eq!(of(Paging::Skip { top: 10 }), Some(Page::Skip(30, None)));
+    assert_eq!(of(Paging::Files), None);
+    let window = Window {
+        from: at(0),
+        to: at(60_000),
+    };
+    assert_eq!(Page::parse(BOUNDARY, Some(window), "30"), None);
 }

@@ -14,7 +14,7 @@ pub fn delta(duration: Duration) -> TimeDelta {
 }
 
 /// `[from, to)` on the time that the endpoint filters by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
     /// The first instant that belongs to it.
     pub from: DateTime<Utc>,

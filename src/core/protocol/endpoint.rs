@@ -76,11 +76,24 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The list that a slice is read from. Of a feed only its paging is told here.
+    /// True for an endpoint of the stream of this name: several APIs may bring the same stream.
+    pub fn is_named(&self, stream: &str) -> bool {
+        self.stream == stream
+    }
+
+    /// The list that a slice is read from, unless it is the feed.
     pub fn list_of(&self, slice: &Slice) -> &ListQuery {
         match (slice, &self.full_list) {
             (Slice::Pass, Some(full)) => full,
             _ => &self.list,
+        }
+    }
+
+    /// How a slice is read page by page.
+    pub fn paging(&self, slice: &Slice) -> Paging {
+        match slice {
+            Slice::Token(_) | Slice::Latest => Paging::Token,
+            _ => self.list_of(slice).paging,
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::core::position::{
     cursor::Slice,
-    paging::{Paging, Part, skipped},
+    paging::{Page, Paging},
     window::Window,
 };
 
@@ -17,8 +17,8 @@ mod refusal;
 pub use refusal::{ErrorDialect, Refusal, refusal};
 
 /// The path and query of one page of a list. `clauses` narrow it down beside the time.
-pub fn page_query(list: &ListQuery, slice: &Slice, page: &str, clauses: &[String]) -> String {
-    let part = slice.window().map(|window| Part::of(window, page));
+pub fn page_query(list: &ListQuery, slice: &Slice, page: &Page, clauses: &[String]) -> String {
+    let part = slice.window().map(|window| page.part(window));
     let mut filter: Vec<String> = Vec::new();
     let mut query: Vec<(&str, String)> = Vec::new();
     if let Some(part) = &part {
@@ -47,7 +47,7 @@ pub fn page_query(list: &ListQuery, slice: &Slice, page: &str, clauses: &[String
         }
         (Paging::Skip { top }, _) => {
             query.push(("$top", top.to_string()));
-            query.push(("$skip", skipped(page).to_string()));
+            query.push(("$skip", page.skipped().to_string()));
         }
         _ => {}
     }

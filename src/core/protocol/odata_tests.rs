@@ -35,9 +35,12 @@ fn plain(query: &str) -> String {
 
 #[test]
 fn a_window_is_asked_for_from_its_boundary() {
-    let ask = |page: &str, clauses: &[String]| plain(&page_query(&LIST, &window(), page, clauses));
+    let ask = |page: &str, clauses: &[String]| {
+        let page = Page::parse(LIST.paging, window().window(), page).unwrap();
+        plain(&page_query(&LIST, &window(), &page, clauses))
+    };
     insta::assert_snapshot!(ask("", &[]), @"/security/incidents?$filter=lastUpdateDateTime ge 2026-01-02T03:04:05.0000000Z and lastUpdateDateTime lt 2026-01-03T00:00:00.0000000Z&$top=50&$orderby=lastUpdateDateTime asc&$expand=alerts");
-    let page = "2026-01-02T04:00:00.1234567Z/2026-01-03T00:00:00Z+7*12!";
+    let page = "2026-01-02T04:00:00.123456700Z/2026-01-03T00:00:00Z+7*12!";
     insta::assert_snapshot!(ask(page, &["severity eq 'high'".to_owned()]), @"/security/incidents?$filter=lastUpdateDateTime ge 2026-01-02T04:00:00.1234567Z and lastUpdateDateTime lt 2026-01-03T00:00:00.0000000Z and severity eq 'high'&$top=12&$skip=7&$orderby=lastUpdateDateTime asc");
 }
 
@@ -50,9 +53,9 @@ fn a_pass_is_asked_for_by_numbers() {
         paging: Paging::Skip { top: 10_000 },
         ..LIST
     };
-    let ask = |slice: &Slice, page: &str| plain(&page_query(&list, slice, page, &[]));
-    insta::assert_snapshot!(ask(&Slice::Pass, "1000000"), @"/api/machines?$top=10000&$skip=1000000");
-    insta::assert_snapshot!(ask(&window(), ""), @"/api/machines?$filter=lastSeen ge 2026-01-02T03:04:05.0000000Z and lastSeen lt 2026-01-03T00:00:00.0000000Z&$top=10000&$skip=0");
+    let ask = |slice: &Slice, page: &Page| plain(&page_query(&list, slice, page, &[]));
+    insta::assert_snapshot!(ask(&Slice::Pass, &Page::Skip(1_000_000, None)), @"/api/machines?$top=10000&$skip=1000000");
+    insta::assert_snapshot!(ask(&window(), &Page::First), @"/api/machines?$filter=lastSeen ge 2026-01-02T03:04:05.0000000Z and lastSeen lt 2026-01-03T00:00:00.0000000Z&$top=10000&$skip=0");
 }
 
 #[test]
@@ -64,7 +67,7 @@ fn changes_are_asked_for_from_the_beginning_of_their_bucket() {
         paging: Paging::Link,
         ..LIST
     };
-    let asked = plain(&page_query(&list, &window(), "", &[]));
+    let asked = plain(&page_query(&list, &window(), &Page::First, &[]));
     insta::assert_snapshot!(asked, @"/api/machines/SoftwareVulnerabilityChangesByMachine?sinceTime=2026-01-02T00:00:00.0000000Z&pageSize=50000");
 }
 

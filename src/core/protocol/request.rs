@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::endpoint::{Endpoint, TimeFilter};
-use crate::core::position::{cursor::Slice, window::Window};
+use crate::core::position::{cursor::Slice, paging::Page, window::Window};
 
 /// The most records of a page. A larger number is silently made this one
 /// (`help.eset.com/eset_connect`, v1 and v2 detections).
@@ -14,7 +14,7 @@ pub const PAGE_SIZE: u32 = 1000;
 const LATEST: &str = "latest";
 
 /// The path and query of one page of a slice, and the member that holds the records.
-pub fn page_query(endpoint: &Endpoint, slice: &Slice, page: &str) -> (String, &'static str) {
+pub fn page_query(endpoint: &Endpoint, slice: &Slice, page: &Page) -> (String, &'static str) {
     let feed = endpoint.feed.as_ref();
     let (path, records, mut query) = match (slice, feed) {
         (Slice::Token(token), Some(feed)) => {
@@ -34,8 +34,8 @@ pub fn page_query(endpoint: &Endpoint, slice: &Slice, page: &str) -> (String, &'
         }
     };
     query.push(("pageSize", PAGE_SIZE.to_string()));
-    if !page.is_empty() {
-        query.push(("pageToken", page.to_owned()));
+    if let Page::Token(token) = page {
+        query.push(("pageToken", token.clone()));
     }
     let query: Vec<String> = query
         .iter()
@@ -98,8 +98,8 @@ mod tests {
             slices.push(Slice::Token("d/1+=".to_owned()));
         }
         let pages = slices.iter().flat_map(|slice| {
-            ["", "p 1&x=é"].map(|page| {
-                let (query, records) = page_query(endpoint, slice, page);
+            [Page::First, Page::Token("p 1&x=é".to_owned())].map(|page| {
+                let (query, records) = page_query(endpoint, slice, &page);
                 format!("{query} → {records}\n")
             })
         });
@@ -136,7 +136,7 @@ mod tests {
         /v2/incidents?filter=incident.update_time%20%3E%3D%20timestamp%28%222026-01-02T03%3A04%3A05.000000006Z%22%29%20%26%26%20incident.update_time%20%3C%3D%20timestamp%28%222026-01-03T00%3A00%3A00Z%22%29&pageSize=1000 → incidents
         /v2/incidents?filter=incident.update_time%20%3E%3D%20timestamp%28%222026-01-02T03%3A04%3A05.000000006Z%22%29%20%26%26%20incident.update_time%20%3C%3D%20timestamp%28%222026-01-03T00%3A00%3A00Z%22%29&pageSize=1000&pageToken=p%201%26x%3D%C3%A9 → incidents
         ");
-        let (query, _) = page_query(&INCIDENTS, &window("2026-01-03T00:00:00Z"), "");
+        let (query, _) = page_query(&INCIDENTS, &window("2026-01-03T00:00:00Z"), &Page::First);
         let filter = query.split(['=', '&']).nth(1).unwrap();
         let filter = percent_decode_str(filter).decode_utf8().unwrap();
         insta::assert_snapshot!(filter, @r#"incident.update_time >= timestamp("2026-01-02T03:04:05.000000006Z") && incident.update_time <= timestamp("2026-01-03T00:00:00Z")"#);
@@ -169,7 +169,7 @@ mod tests {
 
         #[test]
         fn tokens_come_back_from_a_query_as_they_were(token in any::<String>(), page in ".{1,40}") {
-            let (query, _) = page_query(&DETECTIONS, &Slice::Token(token.clone()), &page);
+            let (query, _) = page_query(&DETECTIONS, &Slice::Token(token.clone()), &Page::Token(page.clone()));
             let (_, query) = query.split_once('?').unwrap();
             let pairs: Vec<(&str, String)> = query
                 .split('&')

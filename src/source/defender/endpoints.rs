@@ -39,6 +39,13 @@ const fn named(any: &'static [Choice]) -> Switch {
     Switch { any, all: &[] }
 }
 
+const ALERTS_NAMED: Choice = Choice("DEFENDER_STREAMS", "alerts");
+const ALERTS_BY_GRAPH: Choice = Choice("DEFENDER_ALERTS_API", "graph");
+const INCIDENTS_NAMED: Choice = Choice("DEFENDER_STREAMS", "incidents");
+const BY_GRAPH: Choice = Choice("DEFENDER_INCIDENTS_API", "graph");
+/// Incidents without their alerts, and so without what tells that Sentinel has raised them.
+const BARE: Choice = Choice("DEFENDER_INCIDENT_ALERTS", "no");
+
 /// Alerts that Sentinel has raised come from Sentinel itself.
 pub(crate) const WITHOUT_SENTINEL: Choice = Choice("DEFENDER_SENTINEL_ALERTS", "no");
 

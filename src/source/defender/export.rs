@@ -49,7 +49,7 @@ impl Exports {
         &self,
         connection: &Connection,
         question: &ApiRequest,
-        file: Option<FilePage>,
+        file: Option<&FilePage>,
         limits: &Limits,
     ) -> Result<Reply> {
         let Some(file) = file else {
@@ -69,7 +69,7 @@ impl Exports {
         };
         let mut renewed = !was_held;
         loop {
-            let Some(link) = link(&export, &file) else {
+            let Some(link) = link(&export, file) else {
                 if !renewed {
                     // What is held is of another pass.
                     export = match self.ask(connection, question, limits).await? {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::{
     mapping::{
+        assets::{Asset, Form, Key, Kind},
         columns,
         rule::{As, Rule, or_take, take, within},
     },
@@ -15,7 +16,8 @@ use crate::core::{
     protocol::{
         choice::{Choice, Switch},
         endpoint::{
-            DedupKey, Endpoint, Enrich, Feed, LATE_DEVICES, LATE_UPDATES, ListQuery, TimeFilter,
+            DedupKey, Endpoint, Enrich, Feed, LATE_DEVICES, LATE_UPDATES, ListQuery, Snapshot,
+            TimeFilter,
         },
     },
 };
@@ -148,6 +150,9 @@ const INCIDENT_DETAILS: &[Rule] = &[
     take("deviceUuids", "deviceUuids", As::Json),
 ];
 
+/// `providerName` of all rows.
+pub const PROVIDER: &str = "ESET";
+
 const LIST: ListQuery = ListQuery {
     path: "",
     records: "",
@@ -163,7 +168,7 @@ const LIST: ListQuery = ListQuery {
 const fn plain() -> Endpoint {
     Endpoint {
         stream: "",
-        provider: "ESET",
+        provider: PROVIDER,
         switch: Switch::NONE,
         domain: "incident-management",
         feed: None,
@@ -195,18 +200,20 @@ const fn plain() -> Endpoint {
 }
 
 /// The products that devices report to.
-const OF_DEVICES: Switch = Switch {
-    any: &[
-        Choice("ESET_PRODUCTS", "protect"),
-        Choice("ESET_PRODUCTS", "inspect"),
-    ],
-    all: &[],
-};
+const OF_DEVICES: &[Choice] = &[
+    Choice("ESET_PRODUCTS", "protect"),
+    Choice("ESET_PRODUCTS", "inspect"),
+];
+
+const DETECTIONS_WANTED: &[Choice] = &[Choice("ESET_STREAMS", "detections")];
 
 /// Detections of ESET PROTECT and ESET Inspect.
 pub static DETECTIONS: Endpoint = Endpoint {
     stream: "eset.detections",
-    switch: OF_DEVICES,
+    switch: Switch {
+        any: OF_DEVICES,
+        all: DETECTIONS_WANTED,
+    },
     feed: Some(Feed {
         path: "/v1/detections:listDelta",
         records: "createdDetections",
@@ -230,7 +237,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     stream: "eset.cloud-office",
     switch: Switch {
         any: &[Choice("ESET_PRODUCTS", "cloud-office")],
-        all: &[],
+        all: DETECTIONS_WANTED,
     },
     feed: Some(Feed {
         path: "/v2/detections:listDelta",
@@ -251,7 +258,10 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
 /// Incidents, each version of them.
 pub static INCIDENTS: Endpoint = Endpoint {
     stream: "eset.incidents",
-    switch: OF_DEVICES,
+    switch: Switch {
+        any: OF_DEVICES,
+        all: &[Choice("ESET_STREAMS", "incidents")],
+    },
     list: ListQuery {
         path: "/v2/incidents",
         records: "incidents",
@@ -281,5 +291,70 @@ pub static INCIDENTS: Endpoint = Endpoint {
     ..plain()
 };
 
+/// Devices, as they are now.
+pub static DEVICES: Endpoint = Endpoint {
+    stream: "eset.devices",
+    switch: Switch {
+        any: &[Choice("ESET_STREAMS", "devices")],
+        all: &[],
+    },
+    domain: "device-management",
+    list: DEVICE_LIST,
+    full_list: Some(DEVICE_LIST),
+    snapshot: Some(Snapshot {
+        // Set by every report of a device.
+        ignored: &["lastSyncTime", "etag"],
+    }),
+    fix: "give the API user read access to devices, or take `devices` out of `ESET_STREAMS`",
+    off_fix: "this tenant does not offer it; take `devices` out of `ESET_STREAMS`",
+    identity: KeyRule {
+        id: "uuid",
+        time: "lastSyncTime",
+        ..KeyRule::PLAIN
+    },
+    dedup_key: DedupKey::IdAndVersion,
+    fingerprints: "eset.devices",
+    rules: &[
+        take("uuid", "deviceUuid", As::Text),
+        take("displayName", "deviceDisplayName", As::Text),
+    ],
+    asset: Some(Asset {
+        kind: Kind::Machine,
+        keys: &[
+            Key::Text("uuid"),
+            Key::Host("displayName"),
+            Key::Host("originalDisplayName"),
+            Key::Address("primaryLocalIpAddress"),
+        ],
+        members: &[
+            ("displayName", "name", Form::Text),
+            ("primaryLocalIpAddress", "addresses", Form::Addresses),
+            // Whole offices share it: a search for it would find them all.
+            ("publicIpAddress", "externalAddress", Form::Text),
+            ("lastSyncTime", "lastSeen", Form::Text),
+            ("functionalityStatus", "health", Form::Text),
+            ("enrollmentStatus", "onboarding", Form::Text),
+            ("parentGroupUuid", "group", Form::Text),
+            ("tags", "tags", Form::Texts),
+        ],
+        closed: None,
+    }),
+    pace: Pace {
+        every: HOUR,
+        lookback: Duration::ZERO,
+        passes: Passes::Only(HOUR),
+        ..DETECTION_PACE
+    },
+    ..plain()
+};
+
+/// The API knows no change since a time: all of them are read.
+const DEVICE_LIST: ListQuery = ListQuery {
+    path: "/v1/devices",
+    records: "devices",
+    filter: TimeFilter::None,
+    ..LIST
+};
+
 /// All streams of ESET, in the order in which they begin.
-pub static STREAMS: [&Endpoint; 3] = [&DETECTIONS, &CLOUD_OFFICE, &INCIDENTS];
+pub static STREAMS: [&Endpoint; 4] = [&DETECTIONS, &CLOUD_OFFICE, &INCIDENTS, &DEVICES];

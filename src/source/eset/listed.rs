@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::core::{
     json::record::JsonObject,
     mapping::enrichment::{EnrichRequest, OwnedObject},
-    position::{cursor::Listed, window::Window},
+    position::{cursor::Listed, paging::Page, window::Window},
 };
 
 /// What is known of the list holds so long.
@@ -45,7 +45,7 @@ pub(super) fn span(records: &[EnrichRequest<'_>]) -> Option<Window> {
 pub(super) struct ListWalk {
     window: Option<Window>,
     /// The page that comes next; `None` at the end.
-    next: Option<String>,
+    next: Option<Page>,
     pages: u32,
     /// Details that were read, and of these the ones that a record asked for.
     read: usize,
@@ -62,7 +62,7 @@ impl ListWalk {
         if !self.window.as_ref().is_some_and(covers) {
             *self = Self {
                 window: Some(stream.filter(covers).unwrap_or(span)),
-                next: Some(String::new()),
+                next: Some(Page::First),
                 ..Self::default()
             };
         }
@@ -70,8 +70,8 @@ impl ListWalk {
 
     /// The window and page to ask for, if that is likely to save calls for so many records, of which
     /// `batch` can be asked for by their ids at once.
-    pub(super) fn wanted(&self, left: usize, batch: usize) -> Option<(Window, &str)> {
-        let (window, next) = self.window.zip(self.next.as_deref())?;
+    pub(super) fn wanted(&self, left: usize, batch: usize) -> Option<(Window, &Page)> {
+        let (window, next) = self.window.zip(self.next.as_ref())?;
         let is_lean = self.pages > HELD_PAGES && self.used * 4 < self.read;
         let goes_well = self.read > 0 && self.used * 2 >= self.read;
         let saves = left > batch || left > 0 && goes_well;
@@ -83,8 +83,8 @@ impl ListWalk {
         self.pages += 1;
         self.read += details.len();
         // A list that goes in a circle is not walked in one.
-        let next = next.filter(|next| self.next.as_deref() != Some(next));
-        self.next = next.map(str::to_owned);
+        let next = next.map(|token| Page::Token(token.to_owned()));
+        self.next = next.filter(|next| self.next.as_ref() != Some(next));
         let oldest = (self.pages + 1).saturating_sub(HELD_PAGES);
         self.waiting.retain(|_, (page, _)| *page >= oldest);
         let page = self.pages;
@@ -153,23 +153,29 @@ mod tests {
         let mut walk = ListWalk::default();
         walk.enter(window(10, 20), None);
         assert_eq!(walk.wanted(100, 100), None);
-        assert_eq!(walk.wanted(101, 100), Some((window(10, 20), "")));
+        assert_eq!(walk.wanted(101, 100), Some((window(10, 20), &Page::First)));
     }
 
     #[test]
     fn a_walk_goes_on_over_the_window_that_the_stream_is_read_in() {
         let mut walk = ListWalk::default();
         walk.enter(window(10, 20), Some(window(0, 100)));
-        assert_eq!(walk.wanted(500, 100), Some((window(0, 100), "")));
+        assert_eq!(walk.wanted(500, 100), Some((window(0, 100), &Page::First)));
         walk.add((0..1_000).map(detail).collect(), Some("2"));
         assert_eq!(left(&mut walk, 0..500), 0);
         walk.enter(window(20, 30), None);
         assert_eq!(left(&mut walk, 500..1_010), 10);
         // It goes well: the next page will be needed anyway.
-        assert_eq!(walk.wanted(10, 100), Some((window(0, 100), "2")));
+        assert_eq!(
+            walk.wanted(10, 100),
+            Some((window(0, 100), &Page::Token("2".to_owned())))
+        );
         // Another time is another walk.
         walk.enter(window(500, 600), Some(window(0, 100)));
-        assert_eq!(walk.wanted(500, 100), Some((window(500, 600), "")));
+        assert_eq!(
+            walk.wanted(500, 100),
+            Some((window(500, 600), &Page::First))
+        );
     }
 
     #[test]

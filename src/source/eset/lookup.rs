@@ -22,7 +22,7 @@ use crate::{
         mapping::enrichment::{EnrichRequest, Enrichment, OwnedObject},
         position::{
             cursor::{Listed, Slice},
-            paging::Frame,
+            paging::{Frame, Page},
             record_key::RecordMeta,
             window::Window,
         },
@@ -238,7 +238,7 @@ impl Connection {
                     walk.take(&mut left, &mut from_list.found);
                 }
                 // The page token is forgotten: what is left is asked for by id.
-                Ok(None) if !page.is_empty() => walk.end(),
+                Ok(None) if !page.is_first() => walk.end(),
                 Ok(None) => {
                     walk.end();
                     from_list.listed = Some(Listed {
@@ -299,12 +299,12 @@ impl Connection {
     async fn list_page(
         &self,
         window: Window,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<Option<(Vec<OwnedObject>, Frame)>> {
         let (query, _) = page_query(&CLOUD_OFFICE, &Slice::Window(window), page);
         let url = self.account.url(CLOUD_OFFICE.domain, &query);
-        let question = get("eset.detections details", url, !page.is_empty());
+        let question = get("eset.detections details", url, !page.is_first());
         match self.small(&question, limits).await? {
             Small::Body(body) => listed(&body).map(Some),
             Small::Forbidden(what) | Small::Refused(what) => {

@@ -4,10 +4,15 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sentinel_connector::{
-    core::position::cursor::{Basis, Position},
-    pipeline::Outcome,
+    core::position::{
+        cursor::{Basis, OpenSlice, Position, Slice, StreamKey},
+        paging::Page,
+        window::Window,
+    },
+    error::Kind,
+    pipeline::{Outcome, Report},
     simulator::{DefenderOptions, Options, Target},
-    source::hunting,
+    source::defender::hunting,
 };
 use serde_json::Value;
 
@@ -374,6 +379,86 @@ async fn what_sentinel_itself_has_raised_comes_back_by_no_other_way() {
     }
 }
 
+/// Incidents that come without their alerts are told by the alerts of the same incident, as far as
+/// those were read.
+#[tokio::test]
+async fn what_sentinel_itself_has_raised_is_told_by_alerts_that_are_read_beside() {
+    for (streams, is_told) in [("alerts,incidents", true), ("incidents", false)] {
+        let mut tenant = Tenant::with(streams, |options| {
+            options.scale = 1.0;
+            options.defender.estate.alerts = 40.0;
+        });
+        for _ in 0..4 {
+            tenant.run_well().await;
+            tenant.pass(60);
+        }
+        let begun = tenant.looks[0].0 - TimeDelta::hours(24);
+        let own = own_versions(&tenant, begun);
+        let landed: BTreeSet<_> = opened_since(&tenant, begun).await;
+        assert!(landed.difference(&own).count() > 0);
+        assert_eq!(landed.is_disjoint(&own), is_told, "{streams}");
+        let of_incidents = |report: &&Report| report.key.stream == "defender.incidents";
+        let reports = tenant.reports.iter().filter(of_incidents);
+        let filtered: u64 = reports.map(|report| report.counts.filtered).sum();
+        assert_eq!(filtered > 0, is_told, "{streams}");
+        let context = format!("told by {streams}");
+        tenant.pass(60);
+        tenant.run_well().await;
+        tenant
+            .assert_updates_complete("defender.incidents", false, &context)
+            .await;
+    }
+}
+
+/// What nobody can tell goes on, and is counted.
+#[tokio::test]
+async fn incidents_whose_alerts_were_not_read_yet_land() {
+    let mut tenant = Tenant::with("alerts,incidents", |options| {
+        options.scale = 1.0;
+        options.defender.estate.alerts = 40.0;
+    });
+    tenant.run_well().await;
+    let since = tenant.now();
+    let key = StreamKey::new("default", "defender.alerts");
+    let app = tenant.app();
+    let storage = &app.parts().storage;
+    let (mut state, etag) = storage.load(&key).await.unwrap().unwrap();
+    state.paused = Some(since);
+    storage.save(&key, &state, Some(&etag)).await.unwrap();
+    tenant.pass(12 * 60);
+    let untold: u64 = tenant.run().await.iter().map(|report| report.untold).sum();
+    let landed = opened_since(&tenant, since).await;
+    assert!(!landed.is_disjoint(&own_versions(&tenant, since)));
+    assert!(landed.len() as u64 <= untold, "{untold} of {landed:?}");
+}
+
+type Versions = BTreeSet<(String, DateTime<Utc>)>;
+
+/// Versions of incidents since then, of which Sentinel raised all alerts.
+fn own_versions(tenant: &Tenant, since: DateTime<Utc>) -> Versions {
+    let world = tenant.simulator.world().defender();
+    let own = world.incident_history_of_sentinel(since, tenant.now());
+    own.into_iter()
+        .map(|(id, version)| (id, version.parse().unwrap()))
+        .collect()
+}
+
+/// Versions that have landed of incidents that were opened since.
+async fn opened_since(tenant: &Tenant, since: DateTime<Utc>) -> Versions {
+    let sql = format!(
+        "SELECT recordId, recordVersion FROM IntegrationTableIncidents_CL WHERE createTime >= '{}'",
+        since.format("%FT%T")
+    );
+    let rows = tenant.rows(&sql).await.into_iter();
+    rows.map(|mut row| {
+        (
+            row[0].take().unwrap(),
+            row[1].take().unwrap().parse().unwrap(),
+        )
+    })
+    .collect()
+}
+
 /// Whoever leaves resolved incidents out from some day on still hears of the closing of those that
 /// were sent until then.
 #[tokio::test]
@@ -555,6 +640,36 @@ async fn more_rows_of_one_instant_than_an_answer_holds_come_in_shares() {
         let mut queries = queries.iter().filter(|query| query.contains(table));
         assert!(queries.any(|query| query.contains(share)), "{table}");
     }
+}
+
+/// To read the whole window in its place would be the same in the next run, and in each one after it.
+#[tokio::test]
+async fn a_page_that_is_none_of_its_streams_stops_it_until_somebody_looks() {
+    let mut tenant = Tenant::new("incidents");
+    tenant.run_well().await;
+    let key = StreamKey::new("default", "defender.incidents");
+    let app = tenant.app();
+    let storage = &app.parts().storage;
+    let (mut state, etag) = storage.load(&key).await.unwrap().unwrap();
+    state.open = Some(OpenSlice {
+        slice: Slice::Window(Window {
+            from: tenant.now() - TimeDelta::hours(1),
+            to: tenant.now(),
+        }),
+        page: Page::Token("30".to_owned()),
+        began: tenant.now(),
+    });
+    storage.save(&key, &state, Some(&etag)).await.unwrap();
+    let reports = tenant.run().await;
+    let [report] = &reports[..] else {
+        panic!("{reports:?}")
+    };
+    assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
+    let why = report.reason.as_deref().unwrap();
+    assert!(why.contains("cursor reset defender.incidents"), "{why}");
+    assert!(!why.contains("30"), "a page may be a token: {why}");
+    let (left, _) = storage.load(&key).await.unwrap().unwrap();
+    assert_eq!(left, state, "nothing moves it");
 }
 
 /// An answer that the service cuts below what was asked for would look whole.

@@ -58,7 +58,7 @@ pub(super) async fn pull(
     let missing = || Error::contract(format!("the bench has no stream `{stream}`"));
     let job = app
         .jobs()
-        .find(|job| job.key.stream == stream)
+        .find(|job| job.source.endpoint().is_named(&stream))
         .ok_or_else(missing)?;
     let limits = Limits {
         deadline: clock.now() + delta(BUDGET),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::core::position::window::Window;
+use crate::core::position::{paging::Page, window::Window};
 
 /// The name of one stream of one connection: the key of its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub struct OpenSlice {
     /// The slice, frozen as it was first asked for.
     pub slice: Slice,
     /// The page that comes next.
-    pub page: String,
+    pub page: Page,
     /// When the slice was first asked for.
     pub began: DateTime<Utc>,
 }
@@ -94,10 +94,10 @@ impl OpenSlice {
     }
 
     /// A slice that is asked for from its first page.
-    pub(super) fn new(slice: Slice, began: DateTime<Utc>) -> Self {
+    pub fn new(slice: Slice, began: DateTime<Utc>) -> Self {
         Self {
             slice,
-            page: String::new(),
+            page: Page::First,
             began,
         }
     }
@@ -186,7 +186,7 @@ pub enum Transition {
         /// The slice it belongs to.
         slice: Slice,
         /// The page that follows.
-        next: String,
+        next: Page,
         /// When the slice was first asked for.
         began: DateTime<Utc>,
     },

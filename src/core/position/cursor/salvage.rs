@@ -4,7 +4,17 @@ use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Gap, Position, StreamState};
+use super::{Gap, Position, StreamKey, StreamState};
+use crate::error::Error;
+
+/// The error of a saved state that can't be gone on from, `how` being the rest of a sentence.
+pub fn damaged(key: &StreamKey, how: &str) -> Error {
+    Error::config(format!(
+        "the saved state of `{key}` {how}: `cursor reset {} --connection {}`; the stream then starts \
+         with INITIAL_HISTORY",
+        key.stream, key.connection
+    ))
+}
 
 impl StreamState {
     /// The state that takes the place of a saved one that can't be read: a first run's, with what

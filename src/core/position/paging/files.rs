@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::Next;
+use super::{Next, Page};
 
 /// A line of a file of an export: `generatedTime#file/files#lines`. It holds no link, which would be
 /// a secret; the source asks for the links again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FilePage {
     /// The export, by the time when it was written.
     pub generated: String,
@@ -19,16 +19,16 @@ pub struct FilePage {
 }
 
 impl FilePage {
-    /// The place that a page names; `None` for the first page, which is the list of files.
-    pub fn of(page: &str) -> Option<Self> {
-        let mut parts = page.split('#');
-        let generated = parts.next().filter(|text| !text.is_empty())?.to_owned();
-        let (file, files) = parts.next()?.split_once('/')?;
+    /// The place that a text names.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (rest, lines) = text.rsplit_once('#')?;
+        let (generated, place) = rest.rsplit_once('#')?;
+        let (file, files) = place.split_once('/')?;
         Some(Self {
-            generated,
+            generated: generated.to_owned(),
             file: file.parse().ok()?,
             files: files.parse().ok()?,
-            lines: parts.next()?.parse().ok()?,
+            lines: lines.parse().ok()?,
         })
     }
 
@@ -42,14 +42,14 @@ impl FilePage {
     }
 
     /// What comes after a page: after the list of files the first of them, after a file the next.
-    pub(super) fn after(page: &str, generated: Option<&str>, files: usize) -> Next {
-        let next = match Self::of(page) {
-            Some(this) => Self {
+    pub(super) fn after(page: &Page, generated: Option<&str>, files: usize) -> Next {
+        let next = match page {
+            Page::File(this) => Self {
                 file: this.file + 1,
                 lines: 0,
-                ..this
+                ..this.clone()
             },
-            None => Self {
+            _ => Self {
                 generated: generated.unwrap_or_default().to_owned(),
                 file: 0,
                 files,
@@ -57,7 +57,7 @@ impl FilePage {
             },
         };
         if next.file < next.files {
-            Next::Page(next.to_string())
+            Next::Page(Page::File(next))
         } else {
             Next::Done
         }

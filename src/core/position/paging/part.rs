@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use super::{Next, Tally, may_be_cut, unlinked};
+use super::{Next, Page, Tally, may_be_cut};
 use crate::core::position::window::Window;
 
 /// Windows are not halved below this.
@@ -21,7 +21,7 @@ const TELLING: u64 = 8;
 
 /// The part of a list that a page asks for. As text: `from/to`, and behind it those that are set of
 /// `+skip`, `*top`, `#share/shares`, and `!` for a page without its heavy member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Part {
     /// The time that is asked for.
     pub window: Window,
@@ -37,7 +37,7 @@ pub struct Part {
 
 impl Part {
     /// All of a window.
-    fn whole(window: Window) -> Self {
+    pub fn whole(window: Window) -> Self {
         Self {
             window,
             skip: 0,
@@ -47,15 +47,11 @@ impl Part {
         }
     }
 
-    /// The part that `page` names; what can't be read is the whole window.
-    pub fn of(window: Window, page: &str) -> Self {
-        Self::parse(unlinked(page)).unwrap_or_else(|| Self::whole(window))
-    }
-
-    fn parse(page: &str) -> Option<Self> {
+    /// The part that a text names.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let marks = ['+', '*', '#', '!'];
-        let end = page.find(marks).unwrap_or(page.len());
-        let (times, mut rest) = page.split_at_checked(end)?;
+        let end = text.find(marks).unwrap_or(text.len());
+        let (times, mut rest) = text.split_at_checked(end)?;
         let (from, to) = times.split_once('/')?;
         let mut part = Self::whole(Window {
             from: from.parse().ok()?,
@@ -101,7 +97,7 @@ impl Part {
     /// What follows when this part is read.
     pub(super) fn after(&self, window: Window, has_room: bool) -> Next {
         self.following(window, has_room)
-            .map_or(Next::Done, |part| Next::Page(part.to_string()))
+            .map_or(Next::Done, |part| Next::Page(part.into()))
     }
 
     /// A part of half the length, unless it would be shorter than a second.
@@ -180,7 +176,7 @@ impl Part {
             // A set, not a list: what follows its greatest time is not known.
             _ => self.half().unwrap_or_else(|| self.skipping(tally.count)),
         };
-        Next::Page(Self { top, ..next }.to_string())
+        Next::Page(Self { top, ..next }.into())
     }
 
     fn skipping(&self, count: u64) -> Self {
@@ -203,16 +199,13 @@ impl Part {
         let narrower = self.narrower().filter(|_| tally.count > 0);
         if tally.count >= u64::from(cap) || linked {
             return match narrower {
-                Some(part) => Next::Page(part.to_string()),
-                None => Next::Full(
-                    self.window,
-                    self.next_share(window, false).map(|part| part.to_string()),
-                ),
+                Some(part) => Next::Page(part.into()),
+                None => Next::Full(self.window, self.next_share(window, false).map(Page::from)),
             };
         }
         let has_room = self.share.is_none() && tally.count * 2 < u64::from(cap);
         match self.next_share(window, has_room) {
-            Some(part) => Next::Page(part.to_string()),
+            Some(part) => Next::Page(part.into()),
             None => Next::Done,
         }
     }
@@ -236,7 +229,7 @@ impl Part {
     }
 
     /// What of this part is left out when no more of it can be had, and where it goes on.
-    pub(super) fn beyond(&self, window: Window) -> Option<(Window, Option<String>)> {
+    pub(super) fn beyond(&self, window: Window) -> Option<(Window, Option<Page>)> {
         if self.skip == 0 {
             return None;
         }
@@ -252,7 +245,13 @@ impl Part {
         } else {
             self.following(window, false)
         };
-        Some((left_out, next.map(|part| part.to_string())))
+        Some((left_out, next.map(Page::from)))
+    }
+}
+
+impl From<Part> for Page {
+    fn from(part: Part) -> Self {
+        Self::Part(part, None)
     }
 }
 

@@ -120,20 +120,20 @@ struct Row<'a> {
     time: i64,
 }
 
-/// What XDR's words for sources are in the tables of hunting, as captures have it.
+/// What XDR's words for sources are in the tables of hunting (docs/contracts/values.md, *Hunting*).
 fn in_tables(source: &str) -> &str {
     match source {
         "MicrosoftDefenderATP" => "Microsoft Defender for Endpoint",
         "OfficeATP" => "Microsoft Defender for Office 365",
         "AzureATP" => "Microsoft Defender for Identity",
-        "MicrosoftCloudAppSecurity" => "Microsoft Defender for Cloud Apps",
-        "MicrosoftThreatProtection" | "MTP" => "Microsoft 365 Defender",
+        "MicrosoftCloudAppSecurity" | "MCAS" => "Microsoft Defender for Cloud Apps",
+        "MicrosoftThreatProtection" | "MTP" => "Microsoft Defender XDR",
         "MicrosoftDefenderForCloud" => "Microsoft Defender for Cloud",
         "MicrosoftSentinel" => "Microsoft Sentinel",
         "WindowsDefenderAv" => "Antivirus",
         "WindowsDefenderAtp" => "EDR",
         "WindowsDefenderSmartScreen" => "SmartScreen",
-        "MCAS" => "Cloud App Security",
+        "MicrosoftDefenderForServers" => "Microsoft Defender for Servers",
         "ScheduledAlerts" => "Scheduled Alerts",
         "NrtAlerts" => "NRT Alerts",
         other => other,

@@ -1,11 +1,12 @@
 //! What Defender's part of the world promises.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
 
 use super::*;
-use crate::simulator::world::World;
+use crate::simulator::world::{World, lane::DAY};
 
 fn start() -> DateTime<Utc> {
     "2026-03-04T10:00:00Z".parse().unwrap()
@@ -82,6 +83,81 @@ fn an_alert_that_joins_an_incident_gives_it_a_new_version() {
         let last = steps.last().unwrap().updated;
         assert_eq!(joined(last), joined(i64::MAX / 2), "{number}");
     }
+}
+
+/// The members of `docs/contracts/values.md`, each with its words.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let page = include_str!("../../../../docs/contracts/values.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (member, words) = row.split_once("` | ").unwrap();
+        let words = words.split('`').skip(1).step_by(2);
+        (member.to_owned(), words.map(str::to_owned).collect())
+    })
+    .collect()
+}
+
+/// Every text of a member of that name in a value, however deep.
+fn texts(value: &Value, names: &BTreeSet<&str>, found: &mut impl FnMut(&str, &str)) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                if let (true, Value::String(text)) = (names.contains(&**name), value) {
+                    found(name, text);
+                }
+                texts(value, names, found);
+            }
+        }
+        Value::Array(all) => all.iter().for_each(|one| texts(one, names, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_word_that_a_service_chooses_stands_in_the_contract_and_none_is_there_in_vain() {
+    let (world, documented) = (world(6), documented());
+    assert!(documented.len() > 30, "{documented:?}");
+    let defender = world.defender();
+    let now = defender.start;
+    let mut said: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut hold = |api: &str, record: &Value| {
+        let prefix = format!("{api}.");
+        let names = documented
+            .keys()
+            .filter_map(|name| name.strip_prefix(&*prefix))
+            .collect();
+        texts(record, &names, &mut |name, text| {
+            let words = said.entry(format!("{api}.{name}")).or_default();
+            words.insert(text.to_owned());
+        });
+    };
+    for alert in defender.alerts_since(now - 9 * DAY, now) {
+        hold("graph", &defender.alert_graph(alert, false));
+        if defender.is_endpoint_alert(alert.number) {
+            hold("mde", &defender.alert_mde(alert, true));
+        }
+    }
+    for incident in defender.incidents_since(now - 9 * DAY, now) {
+        for step in defender.incident_steps(incident.number) {
+            hold("graph", &defender.incident_graph(step, now, false, false));
+            let mut record = defender.incident_xdr(step, now);
+            // Devices stand in it as machines do.
+            for alert in record["alerts"].as_array_mut().unwrap() {
+                alert["devices"] = Value::Null;
+            }
+            hold("xdr", &record);
+        }
+    }
+    for machine in defender.machines(now) {
+        hold("machine", &defender.machine(machine, now));
+    }
+    for table in ["AlertInfo", "AlertEvidence"] {
+        let (from, to) = (start() - TimeDelta::days(9), start());
+        for row in defender.hunting_rows(table, true, from, to, to) {
+            hold("hunting", &row);
+        }
+    }
+    assert_eq!(said, documented);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::{
     super::{GRAPH, MDE, evidence},
-    ENDPOINT_PRODUCT, ENDPOINTS_ALONE, LIST, OLDEST_FIRST, WITHOUT_SENTINEL, plain,
+    ALERTS_BY_GRAPH, ALERTS_NAMED, BARE, BY_GRAPH, ENDPOINT_PRODUCT, ENDPOINTS_ALONE,
+    INCIDENTS_NAMED, LIST, OLDEST_FIRST, WITHOUT_SENTINEL, plain,
 };
 use crate::core::{
     mapping::{
@@ -20,7 +21,7 @@ use crate::core::{
 /// A page of Graph's lists. It gives 1,000 at most, and skips no more than 500 inside an instant.
 const GRAPH_ALERTS: u32 = 500;
 
-const ALERTS_NAMED: &[Choice] = &[Choice("DEFENDER_STREAMS", "alerts")];
+const NAMED: &[Choice] = &[ALERTS_NAMED];
 
 /// Alerts are read by the API of Defender for Endpoint.
 pub(super) const BY_MDE: Choice = Choice("DEFENDER_ALERTS_API", "mde");
@@ -29,8 +30,8 @@ pub(super) const BY_MDE: Choice = Choice("DEFENDER_ALERTS_API", "mde");
 pub static ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
     switch: Switch {
-        any: ALERTS_NAMED,
-        all: &[Choice("DEFENDER_ALERTS_API", "graph")],
+        any: NAMED,
+        all: &[ALERTS_BY_GRAPH],
     },
     domain: GRAPH,
     filters: &[
@@ -38,6 +39,10 @@ pub static ALERTS: Endpoint = Endpoint {
         (
             &[ENDPOINTS_ALONE],
             Filter::SaysNot("serviceSource", ENDPOINT_PRODUCT),
+        ),
+        (
+            &[WITHOUT_SENTINEL, INCIDENTS_NAMED, BY_GRAPH, BARE],
+            Filter::TellsIncident("incidentId", "serviceSource"),
         ),
     ],
     list: ListQuery {
@@ -102,7 +107,7 @@ pub static ALERTS: Endpoint = Endpoint {
 pub static MDE_ALERTS: Endpoint = Endpoint {
     stream: "defender.alerts",
     switch: Switch {
-        any: ALERTS_NAMED,
+        any: NAMED,
         all: &[BY_MDE],
     },
     fingerprints: "defender.alerts.mde",

@@ -2,7 +2,8 @@
 
 use super::{
     super::{GRAPH, XDR},
-    ENDPOINT_PRODUCT, ENDPOINTS_ALONE, LIST, OLDEST_FIRST, WITHOUT_SENTINEL, plain,
+    ALERTS_BY_GRAPH, ALERTS_NAMED, BARE, BY_GRAPH, ENDPOINT_PRODUCT, ENDPOINTS_ALONE,
+    INCIDENTS_NAMED, LIST, OLDEST_FIRST, WITHOUT_SENTINEL, plain,
 };
 use crate::core::{
     mapping::{
@@ -44,12 +45,9 @@ const INCIDENT_LIST: ListQuery = ListQuery {
     ..LIST
 };
 
-const INCIDENTS_NAMED: &[Choice] = &[Choice("DEFENDER_STREAMS", "incidents")];
-const BY_GRAPH: Choice = Choice("DEFENDER_INCIDENTS_API", "graph");
+const NAMED: &[Choice] = &[INCIDENTS_NAMED];
 const WITHOUT_RESOLVED: Choice = Choice("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "yes");
 const WITH_RESOLVED: Choice = Choice("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "no");
-/// Incidents without their alerts, and so without what tells that Sentinel has raised them.
-const BARE: Choice = Choice("DEFENDER_INCIDENT_ALERTS", "no");
 
 /// As far as incidents come with their alerts: one that other products have a part in is kept.
 const OWN_ALONE: Filter = Filter::AllOwn("alerts", "serviceSource");
@@ -59,12 +57,21 @@ const fn incidents() -> Endpoint {
     Endpoint {
         stream: "defender.incidents",
         switch: Switch {
-            any: INCIDENTS_NAMED,
+            any: NAMED,
             all: &[BY_GRAPH, BARE],
         },
         domain: GRAPH,
         filters: &[
             (&[WITHOUT_SENTINEL], OWN_ALONE),
+            (
+                &[WITHOUT_SENTINEL, BARE, ALERTS_NAMED, ALERTS_BY_GRAPH],
+                Filter::OwnByAlerts {
+                    alerts: "defender.alerts",
+                    id: "id",
+                    opened: "createdDateTime",
+                    changed: "lastUpdateDateTime",
+                },
+            ),
             (&[ENDPOINTS_ALONE], NO_ENDPOINT),
             (
                 &[WITHOUT_RESOLVED],
@@ -101,7 +108,7 @@ pub static INCIDENTS: Endpoint = incidents();
 /// Incidents of Graph with their alerts.
 pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
     switch: Switch {
-        any: INCIDENTS_NAMED,
+        any: NAMED,
         all: &[BY_GRAPH, Choice("DEFENDER_INCIDENT_ALERTS", "yes")],
     },
     collect: &[
@@ -122,7 +129,7 @@ pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
 /// Incidents of the XDR API, always with their alerts.
 pub static XDR_INCIDENTS: Endpoint = Endpoint {
     switch: Switch {
-        any: INCIDENTS_NAMED,
+        any: NAMED,
         all: &[Choice("DEFENDER_INCIDENTS_API", "xdr")],
     },
     filters: &[
@@ -176,7 +183,7 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
     ..incidents()
 };
 
-/// True when incidents that Sentinel itself has raised are not wanted, and can't be told.
+/// True when incidents that Sentinel itself has raised are not wanted, and don't say so themselves.
 pub fn hides_own_incidents(choices: &Choices) -> bool {
     INCIDENTS.switch.is_on(choices) && choices.has(WITHOUT_SENTINEL)
 }

@@ -23,7 +23,7 @@ use crate::{
     core::protocol::{odata::literal, request::encode},
     error::{Error, Result},
     io::http::SharedTransport,
-    source::hunting::CAP,
+    source::defender::hunting::CAP,
 };
 
 /// The most machines of a page.

@@ -9,15 +9,12 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    Source,
-    defender::{Connection, HEADERS, HUNTING},
-};
+use super::{Connection, HEADERS, HUNTING, Source};
 use crate::{
     core::{
         position::{
             cursor::{Basis, Slice},
-            paging::{Paging, Part},
+            paging::{Page, Paging, Part},
             window::Window,
         },
         protocol::{
@@ -193,7 +190,7 @@ impl Source for Hunting {
     async fn page(
         &self,
         slice: &Slice,
-        page: &str,
+        page: &Page,
         limits: &Limits,
     ) -> Result<(Reply, &'static str)> {
         let records = self.endpoint.list.records;
@@ -201,7 +198,7 @@ impl Source for Hunting {
             let what = "tables are read by windows".to_owned();
             return Ok((Reply::NotOffered(what.into()), records));
         };
-        let part = Part::of(window, page);
+        let part = page.part(window);
         let by_ingestion = matches!(slice, Slice::Ingested(_));
         let query = rows(self.table, self.endpoint.list.paging, &part, by_ingestion);
         Ok((self.query(&query, limits).await?, records))
@@ -237,8 +234,15 @@ mod tests {
             from: at("2026-01-01T00:00:00.123456789Z"),
             to: at("2026-01-01T01:00:00Z"),
         };
-        let whole = Part::of(window, "");
-        let share = Part::of(window, "2026-01-01T00:00:00Z/2026-01-01T00:00:01Z#3/8");
+        let whole = Part::whole(window);
+        let share = Part {
+            window: Window {
+                from: at("2026-01-01T00:00:00Z"),
+                to: at("2026-01-01T00:00:01Z"),
+            },
+            share: Some((3, 8)),
+            ..whole
+        };
         let devices = table("DeviceEvents").unwrap();
         let mail = table("EmailEvents").unwrap();
         let cap = Paging::Whole { cap: CAP };
