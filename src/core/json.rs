@@ -3,6 +3,7 @@
 pub mod array_splitter;
 mod canonical;
 pub mod chunk;
+pub mod if_absent;
 pub mod line_splitter;
 pub mod pool;
 pub mod record;

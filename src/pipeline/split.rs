@@ -7,10 +7,8 @@ use crate::io::inflate::MaybeGzip;
 use crate::{
     core::{
         json::{
-            array_splitter::{ArraySplitter, IfAbsent},
-            chunk::Chunk,
-            line_splitter::LineSplitter,
-            time::parse_time,
+            array_splitter::ArraySplitter, chunk::Chunk, if_absent::IfAbsent,
+            line_splitter::LineSplitter, time::parse_time,
         },
         position::{
             cursor::{OpenSlice, Slice, Transition},

@@ -81,7 +81,7 @@ async fn a_list_of_devices_that_breaks_off_is_read_again_and_loses_none() {
     );
     world.run_until_done().await;
     let landed: u64 = world
-        .number("SELECT count(DISTINCT recordId) FROM IntegrationTable_CL")
+        .number("SELECT count(DISTINCT recordId) FROM IntegrationTable_CL WHERE streamName = 'eset.devices'")
         .await;
     assert_eq!(landed, 60, "{}", told(&reports));
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     chunk::{CHUNK_BYTES, Chunk, MAX_RECORD_BYTES, Oversized, WalkMode},
+    if_absent::IfAbsent,
     record::{JsonObject, JsonSlice},
 };
 use crate::error::{Error, Result};
@@ -20,15 +21,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The most bytes around the array.
 const MAX_FRAME_BYTES: usize = 1 << 20;
-
-/// What an answer is that lacks the member of the records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfAbsent {
-    /// One without records: the service leaves out what is empty.
-    Empty,
-    /// No answer to the question: the service writes even an empty list.
-    Error,
-}
 
 /// Where in the document the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::choice::{Choice, Choices, Switch};
 use crate::core::{
-    json::array_splitter::IfAbsent,
+    json::if_absent::IfAbsent,
     mapping::{
         assets::Asset,
         columns::Table,

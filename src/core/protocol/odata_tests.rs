@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::core::{
-    json::array_splitter::IfAbsent,
+    json::if_absent::IfAbsent,
     protocol::retry::{Action, Sent},
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::{
-    json::array_splitter::IfAbsent,
+    json::if_absent::IfAbsent,
     mapping::{
         assets::{Asset, Form, Key, Kind},
         columns,

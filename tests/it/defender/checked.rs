@@ -217,7 +217,7 @@ fn tables_that_hold_nothing_of_endpoints_are_told_where_they_are_left_out() {
     };
     assert_eq!(notes(&tenant), [""; 0]);
     tenant.set("DEFENDER_ENDPOINT_ONLY", "yes");
-    insta::assert_snapshot!(notes(&tenant).join("\n"), @"default: `DEFENDER_ENDPOINT_ONLY` leaves out EmailEvents, AlertInfo: no tables of devices");
+    insta::assert_snapshot!(notes(&tenant).join("\n"), @"default: `DEFENDER_ENDPOINT_ONLY` leaves out AlertInfo, EmailEvents: no tables of devices");
     let streams: Vec<String> = (tenant.app().jobs())
         .map(|job| job.key.stream.clone())
         .collect();

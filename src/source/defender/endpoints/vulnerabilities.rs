@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{super::BY_MACHINE, DAILY, DAY, LIST, named, plain};
 use crate::core::{
-    json::array_splitter::IfAbsent,
+    json::if_absent::IfAbsent,
     mapping::{
         assets::{Asset, Form, Kind},
         filter::Filter,

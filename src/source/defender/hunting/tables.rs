@@ -4,7 +4,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use crate::{
     core::{
-        json::array_splitter::IfAbsent,
+        json::if_absent::IfAbsent,
         mapping::{
             filter::Filter,
             rule::{As, Path, Rule, To, or_take, path, take},
