@@ -162,7 +162,9 @@ impl Report {
                 self.attempt = error.attempt().cloned();
             }
         }
-        self.seconds = (now - self.began).as_seconds_f64();
+        // Milliseconds: what is finer is read back as another number than was written.
+        let milliseconds = (now - self.began).num_milliseconds();
+        self.seconds = f64::from(i32::try_from(milliseconds).unwrap_or(i32::MAX)) / 1e3;
         let all = self.counts.pulled + self.counts.gone;
         self.counts.again = all.saturating_sub(self.counts.settled());
     }
