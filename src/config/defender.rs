@@ -137,7 +137,7 @@ impl DefenderSettings {
         let api_scope = reader.or("DEFENDER_API_SCOPE", API_SCOPE.to_owned(), values::text);
         let graph_url = reader.or("GRAPH_URL", GRAPH_URL.to_owned(), values::url);
         let severities = reader.or("DEFENDER_VULNERABILITY_SEVERITIES", Vec::new(), |list| {
-            each(list, values::one_of(SEVERITIES))
+            values::each(list, values::one_of(SEVERITIES))
         });
         let choices = choices(reader);
 
@@ -167,10 +167,10 @@ fn choices(reader: &mut Reader<'_>) -> Read<Choices> {
         if list.eq_ignore_ascii_case("none") {
             return Ok(Vec::new());
         }
-        each(list, values::one_of(STREAMS))
+        values::each(list, values::one_of(STREAMS))
     });
     let tables = reader.or("DEFENDER_HUNTING_TABLES", Vec::new(), |list| {
-        each(list, values::text)
+        values::each(list, values::text)
     });
     let mut choices = Choices::default();
     let mut wrong = None;
@@ -190,15 +190,6 @@ fn choices(reader: &mut Reader<'_>) -> Read<Choices> {
     choices.add("DEFENDER_STREAMS", streams?);
     choices.add("DEFENDER_HUNTING_TABLES", tables?);
     wrong.map_or(Ok(choices), Err)
-}
-
-/// A list's elements, separated by commas.
-fn each<T>(list: &str, parse: impl Fn(&str) -> values::Parsed<T>) -> values::Parsed<Vec<T>> {
-    list.split(',')
-        .map(str::trim)
-        .filter(|element| !element.is_empty())
-        .map(parse)
-        .collect()
 }
 
 /// A short name, or a URL.

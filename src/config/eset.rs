@@ -120,8 +120,10 @@ impl EsetSettings {
         let login = reader.required("ESET_LOGIN", values::text);
         let password = password(reader);
         let products = products(reader);
-        let usual = ["detections", "incidents"].into();
-        let streams = reader.or("ESET_STREAMS", usual, |list| each(list, STREAMS));
+        let usual = BTreeSet::from(["detections", "incidents"]);
+        let streams = reader.or("ESET_STREAMS", usual, |list| {
+            values::each(list, values::one_of(STREAMS))
+        });
         let url_template = reader.or(
             "ESET_URL_TEMPLATE",
             URL_TEMPLATE.to_owned(),
@@ -160,18 +162,11 @@ impl EsetSettings {
     }
 }
 
-/// The words of a list, separated by commas.
-fn each(
-    list: &str,
-    words: &[(&'static str, &'static str)],
-) -> values::Parsed<BTreeSet<&'static str>> {
-    let elements = list.split(',').map(str::trim);
-    let elements = elements.filter(|element| !element.is_empty());
-    elements.map(values::one_of(words)).collect()
-}
-
 fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<&'static str>> {
-    if let Some(products) = reader.optional("ESET_PRODUCTS", |list| each(list, PRODUCTS))? {
+    let named = reader.optional("ESET_PRODUCTS", |list| {
+        values::each(list, values::one_of(PRODUCTS))
+    });
+    if let Some(products) = named? {
         return not_empty("ESET_PRODUCTS", products, reader);
     }
     let mut flagged = false;

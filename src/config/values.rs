@@ -40,6 +40,18 @@ pub(super) fn one_of<T: Copy>(options: &[(&'static str, T)]) -> impl Fn(&str) ->
     }
 }
 
+/// A list's elements, separated by commas.
+pub(super) fn each<T, L: FromIterator<T>>(
+    list: &str,
+    parse: impl Fn(&str) -> Parsed<T>,
+) -> Parsed<L> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|element| !element.is_empty())
+        .map(parse)
+        .collect()
+}
+
 /// A whole number within limits.
 pub(super) fn number(least: u32, most: u32) -> impl Fn(&str) -> Parsed<u32> {
     move |value| {
