@@ -174,7 +174,7 @@ const RESERVED: &[&str] = &[
 /// it differs from one of `taken` only by case.
 ///
 /// ```
-/// use sentinel_connector::core::columns::safe_name;
+/// use sentinel_connector::core::mapping::columns::safe_name;
 /// assert_eq!(safe_name("Title", &[]), "Title_");
 /// assert_eq!(safe_name("deviceid", &["DeviceId"]), "deviceid_");
 /// assert_eq!(safe_name("category", &["DeviceId"]), "category");

@@ -85,7 +85,7 @@ impl Window {
 ///
 /// ```
 /// use std::time::Duration;
-/// use sentinel_connector::core::window::{Pace, next_window};
+/// use sentinel_connector::core::position::window::{Pace, next_window};
 /// let hour = Duration::from_secs(3600);
 /// let pace = Pace {
 ///     every: hour, delay: hour, lookback: hour, sweep: hour, step: 24 * hour, history: hour,
