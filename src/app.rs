@@ -24,9 +24,9 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::SharedClock,
-        exchange::Limits,
         expiry::Expiring,
         http::{Network, SharedTransport},
+        retry::Limits,
         wire::Wire,
     },
     outbox_drain,
@@ -135,24 +135,9 @@ impl App {
         Ok(app)
     }
 
-    /// The event tables that each connection names although it keeps to data of devices.
-    pub fn left_out(settings: &Settings) -> Vec<(&str, Vec<&'static str>)> {
-        let connections = settings.connections.iter();
-        let mut left_out: Vec<_> = connections
-            .map(|one| (one.name.as_str(), defender::hunting::left_out(&one.choices)))
-            .collect();
-        left_out.retain(|(_, tables)| !tables.is_empty());
-        left_out
-    }
-
-    /// The connections whose incidents come without their alerts, so that those that Sentinel itself has
-    /// raised land as well.
-    pub fn hides_own_incidents(settings: &Settings) -> Vec<&str> {
-        let connections = settings.connections.iter();
-        connections
-            .filter(|connection| defender::hides_own_incidents(&connection.choices))
-            .map(|connection| connection.name.as_str())
-            .collect()
+    /// True when a source is connected, whatever is pulled from it.
+    pub fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
     }
 
     /// One match: how a source is connected to.

@@ -25,7 +25,7 @@ use crate::{
         protocol::endpoint::Endpoint,
     },
     error::{Kind as Whose, Result},
-    io::exchange::Limits,
+    io::retry::Limits,
     source::endpoints,
     storage::{SharedStorage, Storage},
 };

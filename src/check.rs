@@ -22,11 +22,13 @@ use crate::{
     },
     io::{
         clock::Clock,
-        exchange::{Limits, Reply},
+        exchange::Reply,
         expiry::{self, Lasts},
+        retry::Limits,
     },
     pipeline::{self, Job},
     sink::{PushError, Sink},
+    source::remarks,
     storage::Storage,
 };
 
@@ -147,24 +149,11 @@ fn check_settings(
         findings.note(&warning.setting, &warning.to_string());
     }
     let loaded = loaded.ok();
-    for (connection, tables) in loaded.as_ref().map(App::left_out).unwrap_or_default() {
-        let text = format!(
-            "{connection}: `DEFENDER_ENDPOINT_ONLY` leaves out {}: no tables of devices",
-            tables.join(", ")
-        );
-        findings.note("DEFENDER_HUNTING_TABLES", &text);
-    }
-    for connection in loaded
-        .as_ref()
-        .map(App::hides_own_incidents)
-        .unwrap_or_default()
-    {
-        let text = format!(
-            "{connection}: incidents come without their alerts, so that those which Sentinel itself \
-             has raised are told only as far as `defender.alerts` of Graph has read their alerts \
-             before; others land as well; yes leaves all of them out"
-        );
-        findings.note("DEFENDER_INCIDENT_ALERTS", &text);
+    for connection in loaded.iter().flat_map(|settings| &settings.connections) {
+        for remark in remarks(connection.source.kind(), &connection.choices) {
+            let text = format!("{}: {}", connection.name, remark.text);
+            findings.note(remark.setting, &text);
+        }
     }
     loaded
 }
@@ -203,7 +192,9 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     // Whoever can't log in is told so once, not by each stream.
     let mut shut = BTreeSet::new();
     let logins = app.logins(LOGIN_PATIENCE).await;
-    if logins.is_empty() {
+    if logins.is_empty() && app.is_connected() {
+        findings.bad("connections", "no stream is switched on: nothing is pulled");
+    } else if logins.is_empty() {
         findings.bad(
             "connections",
             "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or \

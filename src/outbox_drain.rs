@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{
     core::{mapping::batch::Batch, position::cursor::StreamKey},
     error::{Error, Kind, Result},
-    io::exchange::Limits,
+    io::retry::Limits,
     pipeline::{Counts, Deliverer, Held, Outcome, Parts, Report, Taken, health},
     storage::{DeadLetter, Parked, dead_letter},
 };

@@ -34,7 +34,7 @@ use crate::{
         },
     },
     error::{Kind, Result},
-    io::{clock::SharedClock, exchange::Limits, expiry::Expiring, wire::Random},
+    io::{clock::SharedClock, expiry::Expiring, retry::Limits, wire::Random},
     sink::SharedSink,
     source::SharedSource,
     storage::{ETag, SharedStorage},

@@ -1,7 +1,7 @@
 //! Where records come from: a source answers one page, and enriches records with what they leave out. Loops
 //! over slices and pages, batching and state are the pipeline's.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -17,10 +17,15 @@ use crate::{
             paging::Page,
             window::Window,
         },
-        protocol::{choice::Choices, endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
+        protocol::{
+            choice::{Choice, Choices},
+            endpoint::Endpoint,
+            roles::Beyond,
+            source_kind::SourceKind,
+        },
     },
     error::{Error, Result},
-    io::exchange::{Limits, Reply},
+    io::{exchange::Reply, retry::Limits},
 };
 
 pub mod defender;
@@ -156,4 +161,57 @@ pub fn switched_on(kind: SourceKind, choices: &Choices) -> Result<Vec<&'static E
     let mut endpoints = endpoints_of(kind);
     endpoints.retain(|endpoint| endpoint.switch.is_on(choices));
     Ok(endpoints)
+}
+
+/// What follows from the choices of a connection, and nobody would expect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The setting that it follows from.
+    pub setting: &'static str,
+    /// What it is.
+    pub text: String,
+}
+
+/// What follows from the choices of a connection, and nobody would expect.
+pub fn remarks(kind: SourceKind, choices: &Choices) -> Vec<Remark> {
+    let mut remarks = match kind {
+        SourceKind::Eset => Vec::new(),
+        SourceKind::Defender => defender::remarks(choices),
+    };
+    let endpoints = endpoints_of(kind);
+    if !endpoints
+        .iter()
+        .any(|endpoint| endpoint.switch.is_on(choices))
+    {
+        let switches = endpoints.iter().flat_map(|one| one.switch.choices());
+        let settings: BTreeSet<&str> = switches.map(|Choice(setting, _)| *setting).collect();
+        let named: Vec<String> = settings.iter().map(|name| format!("`{name}`")).collect();
+        remarks.extend(settings.first().map(|setting| Remark {
+            setting,
+            text: format!(
+                "nothing is pulled, since no stream is switched on by {} together",
+                named.join(" and ")
+            ),
+        }));
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_that_switch_nothing_on_are_told_with_all_settings_that_do() {
+        let texts = |products, streams| {
+            let mut choices = Choices::default();
+            choices.add("ESET_PRODUCTS", [products]);
+            choices.add("ESET_STREAMS", [streams]);
+            let remarks = remarks(SourceKind::Eset, &choices);
+            let texts: Vec<String> = remarks.into_iter().map(|remark| remark.text).collect();
+            texts.join("; ")
+        };
+        assert_eq!(texts("cloud-office", "detections"), "");
+        insta::assert_snapshot!(texts("cloud-office", "incidents"), @"nothing is pulled, since no stream is switched on by `ESET_PRODUCTS` and `ESET_STREAMS` together");
+    }
 }

@@ -1,6 +1,6 @@
 //! How much each stream will bring: a few calls each, and no cursor moves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
@@ -27,10 +27,7 @@ use crate::{
         protocol::choice::Choice,
     },
     error::{Error, Result},
-    io::{
-        exchange::{Limits, Reply},
-        http::Response,
-    },
+    io::{exchange::Reply, http::Response, retry::Limits},
     pipeline::{self, Job},
     source::endpoints_of,
 };
@@ -257,14 +254,15 @@ struct Sample {
 }
 
 impl Sample {
-    fn see(&mut self, chunk: &Chunk) {
+    fn see(&mut self, chunk: Chunk) {
+        let chunk = Arc::new(chunk);
         let workset = &mut self.workset;
         let mut from = 0;
         loop {
             // Nothing was handled before.
             match self
                 .mapper
-                .select(chunk, from, self.mode, workset, self.now)
+                .select(&chunk, from, self.mode, workset, self.now)
             {
                 Selected::All => break,
                 Selected::NeedsSeen(at, bucket) => {

@@ -13,10 +13,7 @@ use crate::{
         },
         protocol::endpoint::Endpoint,
     },
-    io::{
-        clock::Clock,
-        exchange::{Limits, Reply},
-    },
+    io::{clock::Clock, exchange::Reply, retry::Limits},
     pipeline::{self, Job},
     source::eset,
 };

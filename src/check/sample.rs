@@ -17,7 +17,7 @@ pub(super) async fn file(
     response: Response,
     most: u64,
     hashed: bool,
-    mut see: impl FnMut(&Chunk),
+    mut see: impl FnMut(Chunk),
 ) -> Result<Part> {
     let length = response.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -47,7 +47,7 @@ pub(super) async fn file(
         plain.finish()?;
     }
     // A line that was not read to its end is no record, and is not seen.
-    see(&cutter.finish()?);
+    see(cutter.finish()?);
     Ok(Part {
         read,
         length,
@@ -55,13 +55,13 @@ pub(super) async fn file(
     })
 }
 
-fn cut(cutter: &mut LineSplitter, text: &[u8], see: &mut impl FnMut(&Chunk)) {
+fn cut(cutter: &mut LineSplitter, text: &[u8], see: &mut impl FnMut(Chunk)) {
     let mut rest = text;
     while !rest.is_empty() {
         let (left, chunk) = cutter.feed(rest);
         rest = left;
         if let Some(chunk) = chunk {
-            see(&chunk);
+            see(chunk);
         }
     }
 }

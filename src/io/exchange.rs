@@ -14,7 +14,7 @@ use super::{
     clock::{SharedClock, timeout},
     http::{Request, Response, TransportError},
     limiter::Limiter,
-    retry::{RetryBudget, Spent},
+    retry::{Limits, RetryBudget, Spent},
     token::{Rejected, SharedTokens, same},
     wire::Wire,
 };
@@ -25,8 +25,6 @@ use crate::{
     },
     error::{Attempt, Error, Result},
 };
-
-pub use super::retry::Limits;
 
 /// How long one exchange may take until its status is there. ESET answers 202 after 30 to 50 s.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(75);

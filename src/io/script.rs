@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::{Clock, VirtualClock},
-    exchange::{ApiClient, Limits},
+    exchange::ApiClient,
     http::{Request, Response, Transport, TransportError},
     limiter::Limiter,
+    retry::Limits,
     wire::Wire,
 };
 

@@ -6,7 +6,7 @@ use super::Parts;
 use crate::{
     core::position::cursor::{Lease, StreamKey, StreamState},
     error::{Error, Result},
-    io::exchange::Limits,
+    io::retry::Limits,
     storage::{ETag, SaveError},
 };
 

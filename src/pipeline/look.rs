@@ -19,13 +19,10 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::{Clock, timeout},
-        exchange::Limits,
         http::Response,
+        retry::Limits,
     },
 };
-
-/// Records are cut into chunks of about so many bytes.
-const CHUNK: usize = 64 << 10;
 
 /// Reads a page to its end, hands on its chunks, and gives back what leads on from it.
 ///
@@ -38,17 +35,17 @@ pub async fn read_through(
     mode: DedupMode,
     response: Response,
     records: &'static str,
-    mut each: impl FnMut(&Chunk),
+    mut each: impl FnMut(Chunk),
 ) -> Result<(Frame, Tally)> {
     let endpoint = job.source.endpoint();
     let shape = BodyShape::of(endpoint, &open.slice, &open.page, records);
-    let mut cut = Cut::new(shape, mode, open, CHUNK, mode.hashes(endpoint));
+    let mut cut = Cut::new(shape, mode, open, mode.hashes(endpoint));
     let mut body = response.body;
     let mut whole = Vec::new();
     let mut hand_on = |whole: &mut Vec<ReadEvent>| {
         for event in whole.drain(..) {
             if let ReadEvent::Chunk(chunk, _) = event {
-                each(&chunk);
+                each(chunk);
             }
         }
     };

@@ -27,8 +27,9 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::timeout,
-        exchange::{Limits, Reply},
+        exchange::Reply,
         http::{Body, Response},
+        retry::Limits,
     },
 };
 
@@ -46,11 +47,6 @@ const BODY_SILENCE: Duration = Duration::from_mins(1);
 
 /// A question that is open for longer when the time is up had its chance.
 pub(super) const CUT_SHORT: TimeDelta = TimeDelta::seconds(30);
-
-/// Enough for a chunk that nothing is looked up for: what is looked up is asked for in batches, which
-/// larger chunks fill better.
-const SMALL_CHUNK: usize = 64 << 10;
-const LARGE_CHUNK: usize = 1 << 20;
 
 pub(super) struct Reader<'a> {
     job: &'a Job,
@@ -583,11 +579,6 @@ impl<'a> Reader<'a> {
             BodyShape::of(endpoint, &open.slice, page, records),
             mode,
             open,
-            if source.enriches().is_some() {
-                LARGE_CHUNK
-            } else {
-                SMALL_CHUNK
-            },
             mode.hashes(endpoint),
         );
         self.through(&mut body, &mut cut)

@@ -21,6 +21,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Records are cut into chunks of about so many bytes.
+const CHUNK_BYTES: usize = 64 << 10;
+
 /// What a body looks like.
 pub(super) enum BodyShape {
     /// A JSON object in which a member holds the records.
@@ -122,14 +125,8 @@ struct Lines {
 }
 
 impl Cut {
-    /// A body of this shape, in chunks of about so many bytes, with hashes of records or without.
-    pub(super) fn new(
-        shape: BodyShape,
-        mode: DedupMode,
-        open: &OpenSlice,
-        chunk_bytes: usize,
-        hashed: bool,
-    ) -> Self {
+    /// A body of this shape, with hashes of records or without.
+    pub(super) fn new(shape: BodyShape, mode: DedupMode, open: &OpenSlice, hashed: bool) -> Self {
         let cutting = match shape {
             BodyShape::List {
                 records,
@@ -137,7 +134,7 @@ impl Cut {
                 if_absent,
             } => Cutting::List(Box::new(ListCut {
                 cutter: ArraySplitter::new(records)
-                    .in_chunks_of(chunk_bytes)
+                    .in_chunks_of(CHUNK_BYTES)
                     .hashed(hashed)
                     .if_absent(if_absent),
                 records,
@@ -149,7 +146,7 @@ impl Cut {
                 plain: MaybeGzip::default(),
                 lines: Lines {
                     cutter: LineSplitter::after(file.lines)
-                        .in_chunks_of(chunk_bytes)
+                        .in_chunks_of(CHUNK_BYTES)
                         .hashed(hashed),
                     begun: file.lines > 0,
                     handed_on: file.lines,

@@ -39,7 +39,7 @@ use crate::{
         },
     },
     error::{Error, Kind, Result},
-    io::exchange::Limits,
+    io::retry::Limits,
     source::Enriched,
     storage::DeadLetter,
 };
@@ -165,14 +165,19 @@ impl<'a, 'h> Writer<'a, 'h> {
                 biased;
                 Some(push) = self.pushes.next() => self.settle(push).await?,
                 piece = incoming.recv() => match piece {
-                    None => return Ok(WriteEnd::Whole),
+                    None => return self.enrich_groups(true).await,
                     Some(ReadEvent::Chunk(chunk, mode)) => {
                         // Nothing behind what is cut off may move the cursor.
                         if self.chunk(chunk, mode).await? == WriteEnd::InPart {
                             return Ok(WriteEnd::InPart);
                         }
                     }
-                    Some(ReadEvent::Transition(change)) => self.follow(change).await?,
+                    Some(ReadEvent::Transition(change)) => {
+                        if self.enrich_groups(true).await? == WriteEnd::InPart {
+                            return Ok(WriteEnd::InPart);
+                        }
+                        self.follow(change).await?;
+                    }
                 },
             }
         }
@@ -189,6 +194,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             noted.note(&chunk, self.parts).await?;
         }
         let now = self.parts.clock.now();
+        let chunk = Arc::new(chunk);
         let mut next = 0;
         loop {
             let selected = self.through_the_workset(|mapper, workset| {
@@ -216,21 +222,28 @@ impl<'a, 'h> Writer<'a, 'h> {
                 }
             }
         }
-        let fresh = std::mem::take(&mut self.workset.fresh);
-        let mut rest = &*fresh;
-        let together = self.job.source.enriches().unwrap_or(1).max(1);
-        while !rest.is_empty() {
-            let (group, after) = rest.split_at(together.min(rest.len()));
-            let done = self.enrich(&chunk, group).await?;
-            if done < group.len() {
-                // The next run reads them again.
-                self.report.counts.pulled -= (rest.len() - done) as u64;
-                return Ok(WriteEnd::InPart);
-            }
-            rest = after;
-        }
+        let end = self.enrich_groups(false).await?;
         self.workset.seen.trim(HELD_FINGERPRINTS);
         self.workset.sent.trim(HELD_FINGERPRINTS);
+        Ok(end)
+    }
+
+    /// Enriches the records that wait, as many at once as one call answers; with `all` also those that
+    /// are fewer. Nothing moves the cursor before them.
+    async fn enrich_groups(&mut self, all: bool) -> Result<WriteEnd> {
+        let together = self.job.source.enriches().unwrap_or_default().max(1);
+        while self.workset.fresh.len() >= if all { 1 } else { together } {
+            let next = together.min(self.workset.fresh.len());
+            let later = self.workset.fresh.split_off(next);
+            let group = std::mem::replace(&mut self.workset.fresh, later);
+            let done = self.enrich(&group).await?;
+            if done < group.len() {
+                // The next run reads them again.
+                let rest = group.len() - done + self.workset.fresh.len();
+                self.report.counts.pulled -= rest as u64;
+                return Ok(WriteEnd::InPart);
+            }
+        }
         Ok(WriteEnd::Whole)
     }
 
@@ -295,9 +308,9 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     /// Enriches records and makes their rows: all of them, or as many as the time was enough for.
-    async fn enrich(&mut self, chunk: &Chunk, group: &[NewRecord]) -> Result<usize> {
+    async fn enrich(&mut self, group: &[NewRecord]) -> Result<usize> {
         let asked = self.parts.clock.now();
-        let requests = self.mapper.requests(chunk, group);
+        let requests = self.mapper.requests(group);
         let known = self.held.state.listed;
         let source = &self.job.source;
         let Enriched {
@@ -311,7 +324,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         self.report.without_details += missing as u64;
         self.has_enriched |= !found.is_empty();
         let now = self.parts.clock.now();
-        self.through_the_workset(|mapper, workset| mapper.map(chunk, group, &found, now, workset))?;
+        self.through_the_workset(|mapper, workset| mapper.map(group, &found, now, workset))?;
         self.send_full().await?;
         if now - asked >= SENT_WITHIN {
             self.seal().await?;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use http::Method;
 use secrecy::ExposeSecret;
 
-use super::{SharedSource, Source, SourceConnection};
+use super::{Remark, SharedSource, Source, SourceConnection};
 use crate::{
     core::{
         mapping::assets::answer::User,
@@ -22,6 +22,7 @@ use crate::{
             paging::{Page, Paging},
         },
         protocol::{
+            choice::Choices,
             endpoint::Endpoint,
             odata::{ErrorDialect, page_query},
             roles::{self, Beyond},
@@ -30,7 +31,8 @@ use crate::{
     error::Result,
     io::{
         clock::SharedClock,
-        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
+        exchange::{ApiClient, ApiRequest, Reply, RequestOptions},
+        retry::Limits,
         token::SharedTokens,
         wire::Wire,
     },
@@ -47,11 +49,11 @@ mod users;
 pub use endpoints::{
     ALERTS, CATALOGUE, ENDPOINT_PRODUCT, ENDPOINTS, INCIDENTS, INCIDENTS_WITH_ALERTS, MACHINES,
     MDE_ALERTS, SOFTWARE_VULNERABILITIES, VULNERABILITIES, XDR_INCIDENTS, follows_endpoints_alone,
-    hides_own_incidents,
 };
 pub(crate) use endpoints::{WITHOUT_SENTINEL, plain};
 pub use quotas::Quotas;
 
+use endpoints::hides_own_incidents;
 use export::Exports;
 use hunting::Hunting;
 use links::admits;
@@ -67,6 +69,26 @@ pub(crate) const XDR: &str = "xdr";
 pub(crate) const HUNTING: &str = "hunting";
 /// Files behind links of their own, which want no token.
 pub(crate) const FILES: &str = "files";
+
+/// What follows from the choices of a connection, and nobody would expect.
+pub(super) fn remarks(choices: &Choices) -> Vec<Remark> {
+    let tables = hunting::left_out(choices);
+    let left_out = (!tables.is_empty()).then(|| Remark {
+        setting: "DEFENDER_HUNTING_TABLES",
+        text: format!(
+            "`DEFENDER_ENDPOINT_ONLY` leaves out {}: no tables of devices",
+            tables.join(", ")
+        ),
+    });
+    let hidden = hides_own_incidents(choices).then(|| Remark {
+        setting: "DEFENDER_INCIDENT_ALERTS",
+        text: "incidents come without their alerts, so that those which Sentinel itself has raised are \
+               told only as far as `defender.alerts` of Graph has read their alerts before; others land \
+               as well; yes leaves all of them out"
+            .to_owned(),
+    });
+    left_out.into_iter().chain(hidden).collect()
+}
 
 /// Sent with every request. Microsoft tells partners apart by it, and without the preference values
 /// that came later read `unknownFutureValue`.

@@ -20,15 +20,16 @@ use crate::{
         protocol::{
             choice::{Choice, Choices},
             endpoint::{Endpoint, Enrich},
-            request::{PAGE_SIZE, page_query},
+            request::page_query,
             roles::Beyond,
         },
     },
     error::Result,
     io::{
-        exchange::{ApiClient, ApiRequest, Limits, Reply, RequestOptions},
+        exchange::{ApiClient, ApiRequest, Reply, RequestOptions},
         limiter::Limiter,
         password::Password,
+        retry::Limits,
         token::{TokenSource, password_grant::PasswordGrant},
         wire::Wire,
     },
@@ -228,13 +229,13 @@ impl Source for Eset {
 
     fn enriches(&self) -> Option<usize> {
         let devices = self.connection.account.look_ups.devices;
-        match self.endpoint.enrich {
-            // Those of a page of details are asked for with it.
-            Enrich::Detections if self.has_details() => Some(PAGE_SIZE as usize),
-            Enrich::Detections | Enrich::Devices => devices.then_some(TOGETHER),
-            Enrich::Incidents => Some(TOGETHER),
-            Enrich::Nothing => None,
-        }
+        let enriches = match self.endpoint.enrich {
+            Enrich::Detections => devices || self.has_details(),
+            Enrich::Devices => devices,
+            Enrich::Incidents => true,
+            Enrich::Nothing => false,
+        };
+        enriches.then_some(TOGETHER)
     }
 
     async fn enrich(

@@ -13,8 +13,8 @@ use sentinel_connector::{
     error::Kind,
     io::{
         clock::{Clock, SystemClock},
-        exchange::Limits,
         http::{Network, SharedTransport},
+        retry::Limits,
         token::{Credential, Proof, Rejected, TokenCache, TokenSource},
         wire::Wire,
     },

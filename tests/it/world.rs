@@ -26,9 +26,9 @@ use sentinel_connector::{
     embedded::EmbeddedFile,
     io::{
         clock::{Clock, VirtualClock},
-        exchange::Limits,
         http::SharedTransport,
         password::Password,
+        retry::Limits,
         wire::{Random, Wire},
     },
     pipeline::{self, Job, Outcome, Parts, Report},

@@ -111,7 +111,7 @@ impl<'a> JsonObject<'a> {
     pub fn of(text: &'a [u8]) -> Result<Self, serde_json::Error> {
         // One look at the whole text is cheaper than one at each of its values.
         match simdutf8::basic::from_utf8(text) {
-            Ok(text) => Self::of_text(text, &mut Walker::default()),
+            Ok(text) => Self::of_text(text, &mut Walker::once()),
             Err(error) => Err(serde_json::from_slice::<&RawValue>(text)
                 .err()
                 .unwrap_or_else(|| serde::de::Error::custom(error))),
@@ -125,7 +125,7 @@ impl<'a> JsonObject<'a> {
 
     /// The members of `value`, when it is an object.
     pub fn of_value(value: impl Into<JsonSlice<'a>>) -> Option<Self> {
-        Self::walked_value(value.into(), &mut Walker::default())
+        Self::walked_value(value.into(), &mut Walker::once())
     }
 
     /// Members of an object, by a walker that has been over objects like it.

@@ -79,6 +79,14 @@ pub(in crate::core) struct Object<'w> {
 }
 
 impl Walker {
+    /// One for a single object: it gives no outline.
+    pub(in crate::core) fn once() -> Self {
+        Self {
+            names: Names::unnoticed(),
+            ..Self::default()
+        }
+    }
+
     /// Goes over the object that `text` begins with, and notes its members; with hashes if `HASH`.
     /// `None` in doubt, perhaps after some members.
     pub(in crate::core) fn object<const HASH: bool>(

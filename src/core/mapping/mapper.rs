@@ -93,7 +93,7 @@ impl Mapper {
     /// no record, and makes rows of the others, or notes them when something is looked up first.
     pub fn select(
         &self,
-        chunk: &Chunk,
+        chunk: &Arc<Chunk>,
         from: usize,
         mode: DedupMode,
         workset: &mut Workset,
@@ -116,8 +116,12 @@ impl Mapper {
             };
             match read {
                 Ok(_) if self.enriches => {
-                    let facts = facts.clone();
-                    workset.fresh.push(NewRecord { at, facts, receipt });
+                    workset.fresh.push(NewRecord {
+                        chunk: Arc::clone(chunk),
+                        at,
+                        facts: facts.clone(),
+                        receipt,
+                    });
                 }
                 Ok(members) => {
                     self.row(text, &members, &facts, Enriched::default(), now, workset);
@@ -212,11 +216,10 @@ impl Mapper {
     }
 
     /// The members of records that wait for their enrichment.
-    pub fn requests<'c>(&self, chunk: &'c Chunk, group: &'c [NewRecord]) -> Vec<EnrichRequest<'c>> {
-        let members = |found: &NewRecord| self.record(chunk, found.at).1.unwrap_or_default();
-        let request = |found: &'c NewRecord| EnrichRequest {
-            facts: &found.facts,
-            record: members(found),
+    pub fn requests<'r>(&self, group: &'r [NewRecord]) -> Vec<EnrichRequest<'r>> {
+        let request = |new: &'r NewRecord| EnrichRequest {
+            facts: &new.facts,
+            record: self.record(&new.chunk, new.at).1.unwrap_or_default(),
         };
         group.iter().map(request).collect()
     }
@@ -224,15 +227,14 @@ impl Mapper {
     /// The rows of enriched records: as many as there are enrichments, from the first on.
     pub fn map(
         &self,
-        chunk: &Chunk,
         group: &[NewRecord],
         enriched: &[Enrichment],
         now: DateTime<Utc>,
         workset: &mut Workset,
     ) {
-        for (NewRecord { at, facts, receipt }, enrichment) in group.iter().zip(enriched) {
+        for (new, enrichment) in group.iter().zip(enriched) {
             // Its facts are known.
-            let (text, Ok(members)) = self.record(chunk, *at) else {
+            let (text, Ok(members)) = self.record(&new.chunk, new.at) else {
                 continue;
             };
             let details = enrichment.details.as_ref().map(OwnedObject::members);
@@ -240,8 +242,8 @@ impl Mapper {
                 details: details.as_ref(),
                 device_name: enrichment.device_name.as_deref(),
             };
-            self.row(text, &members, facts, looked, now, workset);
-            workset.add(*receipt, self.asset(&facts.id, &members));
+            self.row(text, &members, &new.facts, looked, now, workset);
+            workset.add(new.receipt, self.asset(&new.facts.id, &members));
         }
     }
 
@@ -338,11 +340,11 @@ mod tests {
     }
 
     /// Handles all records, with nothing in the store.
-    fn select(mapper: &Mapper, chunk: &Chunk, workset: &mut Workset) {
+    fn select(mapper: &Mapper, chunk: Chunk, workset: &mut Workset) {
         let now = "2026-01-31T00:00:00Z".parse().unwrap();
-        let mut from = 0;
+        let (chunk, mut from) = (Arc::new(chunk), 0);
         while let Selected::NeedsSeen(at, bucket) =
-            mapper.select(chunk, from, DedupMode::Fingerprints, workset, now)
+            mapper.select(&chunk, from, DedupMode::Fingerprints, workset, now)
         {
             workset.load(bucket, Vec::new(), [].iter());
             from = at;
@@ -354,13 +356,13 @@ mod tests {
         let (mapper, mut workset) = (mapper(false), workset());
         select(
             &mapper,
-            &Chunk::of(&[detection("a", 1, ""), detection("b", 9, "")]),
+            Chunk::of(&[detection("a", 1, ""), detection("b", 9, "")]),
             &mut workset,
         );
         workset.seen.trim(0);
         assert_eq!(workset.batch.len(), 2);
         // In the open batch…
-        select(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut workset);
+        select(&mapper, Chunk::of(&[detection("a", 1, "")]), &mut workset);
         assert_eq!((workset.batch.len(), workset.counts.duplicate), (2, 1));
         // …and in one that was sent and has not landed.
         let (_, sent) = workset.take_batch();
@@ -369,7 +371,7 @@ mod tests {
             panic!("{:?}", sent.receipts)
         };
         workset.load(bucket, Vec::new(), sent.receipts.iter());
-        select(&mapper, &Chunk::of(&[detection("a", 1, "")]), &mut workset);
+        select(&mapper, Chunk::of(&[detection("a", 1, "")]), &mut workset);
         assert_eq!((workset.batch.len(), workset.counts.duplicate), (0, 2));
     }
 
@@ -380,7 +382,7 @@ mod tests {
         let records: Vec<String> = (0..40)
             .map(|at| detection(&at.to_string(), 1, &note))
             .collect();
-        select(&mapper, &Chunk::of(&records), &mut workset);
+        select(&mapper, Chunk::of(&records), &mut workset);
         let open = workset.take_batch();
         let batches: Vec<(Batch, BatchReceipt)> = workset.full.into_iter().chain([open]).collect();
         assert_eq!(batches.len(), 3);
@@ -399,10 +401,10 @@ mod tests {
     fn original_of(record: &str, enrichment: Enrichment) -> serde_json::Value {
         let (mapper, mut workset) = (mapper(true), workset());
         let chunk = Chunk::of(&[record.to_owned()]);
-        select(&mapper, &chunk, &mut workset);
+        select(&mapper, chunk, &mut workset);
         let group = std::mem::take(&mut workset.fresh);
         let now = "2026-01-31T00:00:00Z".parse().unwrap();
-        mapper.map(&chunk, &group, &[enrichment], now, &mut workset);
+        mapper.map(&group, &[enrichment], now, &mut workset);
         assert_eq!((workset.batch.len(), workset.originals.len()), (1, 1));
         serde_json::from_slice(&workset.originals[0].body).unwrap()
     }
@@ -449,7 +451,7 @@ mod tests {
         });
         for enriches in [false, true] {
             let mut workset = workset();
-            select(&mapper(enriches), &chunk, &mut workset);
+            select(&mapper(enriches), chunk.clone(), &mut workset);
             assert_eq!(workset.batch.len() + workset.fresh.len(), 1, "{enriches}");
             assert_eq!(workset.fresh.len(), usize::from(enriches));
             assert_eq!((workset.counts.duplicate, workset.bad.len()), (2, 2));

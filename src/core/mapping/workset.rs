@@ -1,6 +1,9 @@
 //! The workset: records between key and batch, which goes from one chunk of a run to the next.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{
     assets::Change,
@@ -11,15 +14,16 @@ use super::{
     row::Draft,
 };
 use crate::core::{
-    json::pool::BufferPool,
+    json::{chunk::Chunk, pool::BufferPool},
     position::{dedupe::SeenIds, record_key::RecordMeta, snapshot::SnapshotTracker},
 };
 
-/// A record of a chunk that was not handled before.
+/// A record that was not handled before.
 #[derive(Debug)]
 pub struct NewRecord {
-    /// Its place in the chunk.
-    pub at: usize,
+    /// The chunk that it is in, and its place there.
+    pub(super) chunk: Arc<Chunk>,
+    pub(super) at: usize,
     /// What identifies it.
     pub facts: RecordMeta,
     pub(super) receipt: Receipt,
@@ -77,7 +81,7 @@ pub struct Workset {
     pub first: BTreeMap<i64, Vec<u64>>,
     /// Whose incidents are, where they come without their alerts.
     pub raised: Option<Raised>,
-    /// New records that something has to be looked up about first.
+    /// New records that something has to be looked up about first, in their order.
     pub fresh: Vec<NewRecord>,
     spares: BufferPool,
     /// The row that is being written.

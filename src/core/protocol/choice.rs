@@ -24,6 +24,11 @@ impl Switch {
         self.any.iter().any(|choice| choices.has(*choice))
     }
 
+    /// The choices that it depends on.
+    pub fn choices(&self) -> impl Iterator<Item = &'static Choice> {
+        self.any.iter().chain(self.all)
+    }
+
     /// True when the settings switch the stream on.
     pub fn is_on(&self, choices: &Choices) -> bool {
         self.is_named(choices) && choices.have(self.all)

@@ -25,7 +25,8 @@ mod incidents;
 mod vulnerabilities;
 
 pub use alerts::{ALERTS, MDE_ALERTS};
-pub use incidents::{INCIDENTS, INCIDENTS_WITH_ALERTS, XDR_INCIDENTS, hides_own_incidents};
+pub(super) use incidents::hides_own_incidents;
+pub use incidents::{INCIDENTS, INCIDENTS_WITH_ALERTS, XDR_INCIDENTS};
 pub use vulnerabilities::{CATALOGUE, SOFTWARE_VULNERABILITIES, VULNERABILITIES};
 
 /// `providerName` of all rows.

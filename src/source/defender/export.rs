@@ -18,8 +18,9 @@ use crate::{
     core::{position::paging::FilePage, protocol::odata::ErrorDialect},
     error::{Error, Result},
     io::{
-        exchange::{ApiRequest, Limits, Reply},
+        exchange::{ApiRequest, Reply},
         http::Response,
+        retry::Limits,
         retry::RetryBudget,
     },
 };

@@ -23,12 +23,16 @@ use crate::{
         },
     },
     error::{Error, Result},
-    io::exchange::{ApiRequest, Limits, Reply, RequestOptions},
+    io::{
+        exchange::{ApiRequest, Reply, RequestOptions},
+        retry::Limits,
+    },
 };
 
 mod tables;
 
-pub use tables::{CAP, HuntingTable, all_known, left_out, table, tables, why_left};
+pub(super) use tables::left_out;
+pub use tables::{CAP, HuntingTable, all_known, table, tables, why_left};
 
 /// The service gives a query three minutes.
 const PATIENCE: Duration = Duration::from_secs(195);

@@ -7,7 +7,7 @@ use crate::{
         protocol::{odata::ErrorDialect, request::encode},
     },
     error::Result,
-    io::exchange::{Limits, Reply},
+    io::{exchange::Reply, retry::Limits},
 };
 
 /// The application role that opens it.

@@ -74,7 +74,7 @@ impl ListWalk {
         let (window, next) = self.window.zip(self.next.as_ref())?;
         let is_lean = self.pages > HELD_PAGES && self.used * 4 < self.read;
         let goes_well = self.read > 0 && self.used * 2 >= self.read;
-        let saves = left > batch || left > 0 && goes_well;
+        let saves = left >= batch || left > 0 && goes_well;
         (saves && !is_lean).then_some((window, next))
     }
 
@@ -152,8 +152,8 @@ mod tests {
     fn few_records_are_asked_for_by_their_ids() {
         let mut walk = ListWalk::default();
         walk.enter(window(10, 20), None);
-        assert_eq!(walk.wanted(100, 100), None);
-        assert_eq!(walk.wanted(101, 100), Some((window(10, 20), &Page::First)));
+        assert_eq!(walk.wanted(99, 100), None);
+        assert_eq!(walk.wanted(100, 100), Some((window(10, 20), &Page::First)));
     }
 
     #[test]

@@ -29,7 +29,10 @@ use crate::{
         protocol::request::{encode, page_query},
     },
     error::{Error, Kind, Result},
-    io::exchange::{ApiRequest, Limits, Reply, RequestOptions},
+    io::{
+        exchange::{ApiRequest, Reply, RequestOptions},
+        retry::Limits,
+    },
     source::Enriched,
 };
 
@@ -314,7 +317,7 @@ impl Connection {
         }
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(super) fn now(&self) -> DateTime<Utc> {
         self.asker.clock().now()
     }
 
@@ -474,7 +477,7 @@ impl Connection {
 /// The objects of an answer's list, and what stands beside it.
 fn listed(body: &[u8]) -> Result<(Vec<OwnedObject>, Frame)> {
     let mut full = Vec::new();
-    let mut cutter = ArraySplitter::new("detections");
+    let mut cutter = ArraySplitter::new("detections").in_chunks_of(body.len());
     cutter.feed(body, &mut full)?;
     let (last, frame) = cutter.finish::<Frame>()?;
     let chunks = full.into_iter().chain([last]);

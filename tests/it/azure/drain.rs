@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sentinel_connector::{
     core::position::cursor::StreamKey,
     error::Kind,
-    io::{clock::Clock, exchange::Limits},
+    io::{clock::Clock, retry::Limits},
     outbox_drain,
     pipeline::{Outcome, Parts, health},
     storage::Parked,

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     io::{
         clock::{Clock, SharedClock},
-        exchange::Limits,
+        retry::Limits,
     },
     pipeline::{self, Outcome},
 };

@@ -52,6 +52,8 @@ pub(super) struct Names {
     /// The place of the name with which the last of them ends, and how many it has, when nothing was
     /// learnt since.
     ended: Option<(usize, usize)>,
+    /// Names are noticed: not by a walk over one object, of which no other one has the use.
+    learns: bool,
 }
 
 /// A name that was met.
@@ -99,11 +101,21 @@ impl Default for Names {
             plain: true,
             outlines: Vec::new(),
             ended: None,
+            learns: true,
         }
     }
 }
 
 impl Names {
+    /// None, and none will be: to notice the names of an object takes three times as long as to go over
+    /// it.
+    pub(super) fn unnoticed() -> Self {
+        Self {
+            learns: false,
+            ..Self::default()
+        }
+    }
+
     /// Another object begins.
     pub(super) fn begin(&mut self) {
         if self.known.len() > KEPT {
@@ -180,7 +192,7 @@ impl Names {
     /// Notes a name that was not expected, which is `written` like this, and whether it has escapes.
     pub(super) fn learn(&mut self, met: &KnownName, written: &[u8], escaped: bool) {
         self.ended = None;
-        let place = if escaped {
+        let place = if escaped || !self.learns {
             None
         } else {
             self.place(met, written)

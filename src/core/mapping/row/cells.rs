@@ -1,6 +1,6 @@
 //! The columns of one row, as they are filled.
 
-use std::ops::Range;
+use std::{cell::OnceCell, ops::Range};
 
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -240,15 +240,13 @@ impl<'a, 'w> Cells<'a, 'w> {
         self.fill(details, plan, shape);
         self.looked_up = false;
         // What the record says itself is not paid for twice.
-        let left = shape.left.text(details)?;
-        let left = JsonObject::of(left.as_bytes()).ok()?;
+        let said = Said::by(record);
         let mut new = String::new();
         let mut object = ObjectWriter::new(&mut new);
-        for (key, value) in left
-            .iter()
-            .filter(|(key, value)| !says(record, key, *value))
-        {
-            object.push(key, value.get());
+        for (name, value) in shape.left.members(details) {
+            if !said.has(name, value) {
+                object.push(name, value);
+            }
         }
         object.close().then_some(new)
     }
@@ -288,19 +286,45 @@ pub(super) fn push_origins(filled: &[Cell<'_>], rules: &[Rule], object: &mut Obj
     }
 }
 
-/// True when the record has the same member itself, or further in.
-fn says(record: &JsonObject<'_>, key: &str, value: JsonSlice<'_>) -> bool {
-    let same = |members: &JsonObject<'_>| {
-        members.get(key).is_some_and(|own| {
-            let (own, value) = (own.get().as_bytes(), value.get().as_bytes());
-            own == value || canonical_hash(own) == canonical_hash(value)
+/// What a record says, itself or in its objects.
+struct Said<'r, 'a> {
+    record: &'r JsonObject<'a>,
+    objects: OnceCell<Vec<JsonObject<'a>>>,
+}
+
+impl<'r, 'a> Said<'r, 'a> {
+    fn by(record: &'r JsonObject<'a>) -> Self {
+        Self {
+            record,
+            objects: OnceCell::new(),
+        }
+    }
+
+    fn objects(&self) -> &[JsonObject<'a>] {
+        self.objects.get_or_init(|| {
+            let values = self.record.iter();
+            values
+                .filter_map(|(_, value)| JsonObject::of_value(value))
+                .collect()
         })
-    };
-    same(record)
-        || record
-            .iter()
-            .filter_map(|(_, inner)| JsonObject::of_value(inner))
-            .any(|inner| same(&inner))
+    }
+
+    /// True when a member of this name says the same there.
+    fn has(&self, name: &str, value: &str) -> bool {
+        let same = |members: &JsonObject<'_>| {
+            members
+                .get(name)
+                .is_some_and(|own| says_the_same(own.get(), value))
+        };
+        same(self.record) || self.objects().iter().any(same)
+    }
+}
+
+/// True when two JSON texts mean the same.
+fn says_the_same(one: &str, other: &str) -> bool {
+    let is_plain = |text: &str| text.starts_with('"') && !text.contains('\\');
+    let hash = |text: &str| canonical_hash(text.as_bytes());
+    one == other || !(is_plain(one) && is_plain(other)) && hash(one) == hash(other)
 }
 
 /// True when one of the rules fills the column without a note of its own in [`FROM`].

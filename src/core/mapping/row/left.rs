@@ -73,6 +73,24 @@ impl Left {
         object.close().then_some(text)
     }
 
+    /// What no column took of the members of `record`, each with its value as text.
+    pub(super) fn members<'l>(
+        &'l self,
+        record: &'l JsonObject<'_>,
+    ) -> impl Iterator<Item = (&'l str, &'l str)> {
+        let all = record.members().zip(&self.outcomes);
+        all.filter_map(|(member, outcome)| {
+            let value = match outcome {
+                MemberOutcome::Taken => None,
+                MemberOutcome::Partly(part) => {
+                    self.parts.get(usize::from(*part)).map(String::as_str)
+                }
+                MemberOutcome::Open | MemberOutcome::Kept => Some(member.value().get()),
+            };
+            Some((member.name(), value.filter(|_| member.says())?))
+        })
+    }
+
     /// The places of the first and the last of the members that are left side by side, of an object no
     /// part of whose members is left. `None` when one of them is not left as it is written.
     pub(super) fn runs(&self, record: &JsonObject<'_>) -> Option<Vec<(u32, u32)>> {

@@ -184,6 +184,6 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
 };
 
 /// True when incidents that Sentinel itself has raised are not wanted, and don't say so themselves.
-pub fn hides_own_incidents(choices: &Choices) -> bool {
+pub(crate) fn hides_own_incidents(choices: &Choices) -> bool {
     INCIDENTS.switch.is_on(choices) && choices.has(WITHOUT_SENTINEL)
 }

@@ -86,7 +86,7 @@ pub fn all_known(choices: &Choices) -> Result<()> {
 }
 
 /// The tables that are named, but hold no data of devices, to which the settings keep.
-pub fn left_out(choices: &Choices) -> Vec<&'static str> {
+pub(crate) fn left_out(choices: &Choices) -> Vec<&'static str> {
     let of_others = TABLES.iter().filter(|table| {
         let switch = table.endpoint.switch;
         switch.is_named(choices) && !switch.is_on(choices)
