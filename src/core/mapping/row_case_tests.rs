@@ -404,15 +404,43 @@ fn versions_sort_as_the_times_that_they_are() {
 }
 
 #[test]
-fn an_incident_without_tags_of_its_own_has_those_of_the_system() {
-    let both = json!({"id": "7", "customTags": ["Demo"], "systemTags": ["Defender Experts"]});
-    assert_eq!(
-        columns_of(&DEFENDER_INCIDENTS, &both)["tags"],
-        json!(["Demo"])
+fn tags_of_an_incident_are_its_own_and_those_of_the_system_each_once() {
+    let tags = |custom: Value, system: Value| {
+        let mut record = json!({"id": "7"});
+        for (name, list) in [("customTags", custom), ("systemTags", system)] {
+            if list != json!([]) {
+                record[name] = list;
+            }
+        }
+        let columns = columns_of(&DEFENDER_INCIDENTS, &record);
+        let part = |name: &str| columns.get(name).cloned().unwrap_or_default();
+        (part("tags"), part("additionalFields"))
+    };
+    let (all, rest) = tags(
+        json!(["Demo", "", "Both"]),
+        json!(["Defender Experts", "Both", "nil"]),
     );
-    let system = json!({"id": "7", "systemTags": ["Defender Experts"]});
+    assert_eq!(all, json!(["Demo", "Both", "Defender Experts"]));
     assert_eq!(
-        columns_of(&DEFENDER_INCIDENTS, &system)["tags"],
-        json!(["Defender Experts"])
+        rest,
+        json!({
+            "customTags": ["Demo", "", "Both"],
+            "systemTags": ["Defender Experts", "Both", "nil"],
+        })
     );
+    // One that says all of it is not kept twice.
+    assert_eq!(
+        tags(json!(["Demo"]), json!([])),
+        (json!(["Demo"]), json!(null))
+    );
+    assert_eq!(
+        tags(json!([]), json!(["Experts"])),
+        (json!(["Experts"]), json!({FROM: {"tags": "systemTags"}}))
+    );
+    let (all, rest) = tags(json!(["None"]), json!(["Experts"]));
+    assert_eq!(all, json!(["Experts"]));
+    assert_eq!(rest["customTags"], json!(["None"]));
+    let (all, rest) = tags(json!([""]), json!(["nil"]));
+    assert_eq!(all, json!(null));
+    assert_eq!(rest, json!({"customTags": [""], "systemTags": ["nil"]}));
 }
