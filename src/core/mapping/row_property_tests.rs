@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Without members that are null or empty, at any depth.
-fn pruned(value: Value) -> Value {
+pub(super) fn pruned(value: Value) -> Value {
     match value {
         Value::Object(members) => members
             .into_iter()
