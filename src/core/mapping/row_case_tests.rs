@@ -457,8 +457,10 @@ fn endpoint_of(stream: &str, path: &Value) -> &'static Endpoint {
     if let Some(table) = table.and_then(hunting::table) {
         return &table.endpoint;
     }
-    let is_it =
-        |one: &&&Endpoint| one.stream == stream && (path.is_null() || path == one.list.path);
+    let is_it = |one: &&&Endpoint| {
+        let has_list = path.is_null() || path == one.list.path;
+        (one.stream, has_list) == (stream, true)
+    };
     ENDPOINTS.iter().chain(&STREAMS).find(is_it).unwrap()
 }
 

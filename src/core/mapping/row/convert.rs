@@ -133,7 +133,7 @@ pub(super) fn convert_beside(
     Some(true)
 }
 
-/// The same of a list of texts, with those of another one.
+/// Texts of a list, with those of another one, as an array. True when the list itself says no more.
 fn convert_texts(
     value: JsonSlice<'_>,
     more: Option<JsonSlice<'_>>,
