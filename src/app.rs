@@ -2,23 +2,30 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 mod build;
 mod function;
+mod lanes;
 mod route_table;
 pub mod saved;
 
 use build::Builder;
 pub use function::Function;
+use lanes::{Waiting, lanes};
 pub use route_table::{RouteTable, Tables};
 
 use crate::{
     config::{self, DefenderSettings, Settings, SinkSettings},
     core::{
         mapping::{assets::Kind, columns::TABLES},
-        position::{cursor::StreamKey, window::delta},
+        position::{
+            cursor::{StreamKey, StreamState},
+            window::delta,
+        },
         protocol::{choice::Choices, endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
     },
     error::{Error, Result},
@@ -38,7 +45,7 @@ use crate::{
         switched_on,
     },
     storage::{
-        SharedStorage,
+        ETag, SharedStorage,
         azure::{self, AzureStorage},
     },
 };
@@ -47,8 +54,9 @@ use crate::{
 pub struct App {
     parts: Parts,
     connections: Vec<Connected>,
-    jobs: Vec<(SourceKind, Job)>,
+    streams: Vec<Stream>,
     budget: Duration,
+    streams_at_once: usize,
     event_time: bool,
     sink_is_embedded: bool,
     tables: Vec<String>,
@@ -59,6 +67,14 @@ struct Connected {
     name: String,
     kind: SourceKind,
     connection: Arc<dyn SourceConnection>,
+}
+
+/// A stream of the settings.
+struct Stream {
+    kind: SourceKind,
+    /// The account or the tenant whose limits it shares with others.
+    shares: Arc<str>,
+    job: Job,
 }
 
 /// An access token that streams need.
@@ -120,13 +136,15 @@ impl App {
             clock: Arc::clone(clock),
             random: Arc::clone(&wire.random),
             outbox_max: settings.run.outbox_max_bytes,
+            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
             progress: Arc::new(|_| {}),
         };
         let mut app = Self {
             parts,
             connections: Vec::new(),
-            jobs: Vec::new(),
+            streams: Vec::new(),
             budget: settings.run.budget,
+            streams_at_once: settings.run.streams_at_once,
             event_time: settings.run.time_generated == config::TimeGenerated::Event,
             sink_is_embedded: settings.sink == SinkSettings::Embedded,
             tables: routed.tables().keys().cloned().collect(),
@@ -178,10 +196,14 @@ impl App {
                 }
             };
             let kind = one.source.kind();
+            let shares: Arc<str> = shared(&one.source).into();
             for endpoint in switched_on(kind, &one.choices)? {
                 let source = Arc::clone(&connection).stream(endpoint);
-                self.jobs
-                    .push((kind, self.job(one, routed, source, &expiring)));
+                self.streams.push(Stream {
+                    kind,
+                    shares: Arc::clone(&shares),
+                    job: self.job(one, routed, source, &expiring),
+                });
             }
             self.connections.push(Connected {
                 name: one.name.clone(),
@@ -282,14 +304,17 @@ impl App {
 
     /// The streams, as they are configured.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
-        self.jobs.iter().map(|(_, job)| job)
+        self.streams.iter().map(|stream| &stream.job)
     }
 
     /// The streams of a function.
     pub fn jobs_of(&self, function: Function) -> impl Iterator<Item = &Job> {
-        let jobs = self.jobs.iter();
-        jobs.filter(move |(kind, _)| function == Function::Pull(*kind))
-            .map(|(_, job)| job)
+        self.streams_of(function).map(|stream| &stream.job)
+    }
+
+    fn streams_of(&self, function: Function) -> impl Iterator<Item = &Stream> {
+        let streams = self.streams.iter();
+        streams.filter(move |stream| function == Function::Pull(stream.kind))
     }
 
     /// Until when a run that begins now may go on.
@@ -305,8 +330,9 @@ impl App {
         }
     }
 
-    /// Runs the streams of a function one after the other, first the one whose turn was the longest
-    /// ago, so that none starves behind one that is slow or uses up what they share.
+    /// Runs the streams of a function: those that share an account or a tenant one after the other, all
+    /// others side by side, `STREAMS_AT_ONCE` of them at most, first whose turn was the longest ago.
+    /// Reports are in the order of turns.
     pub async fn run(&self, function: Function, options: &RunOptions) -> Vec<Report> {
         let limits = self.limits(options.stop.clone());
         let parts = Parts {
@@ -323,37 +349,73 @@ impl App {
             log(&report);
             return vec![report];
         }
-        let mut jobs = Vec::new();
+        let mut waiting = Vec::new();
         let now = parts.clock.now();
-        for job in self.jobs_of(function) {
-            // A state that can't be read is reported by the run of its stream.
-            let saved = parts.storage.load(&job.key).await;
+        let jobs = self.jobs_of(function);
+        let keys: Vec<StreamKey> = jobs.map(|job| job.key.clone()).collect();
+        let states = parts.storage.load_all(&keys).await;
+        // A state that can't be read is reported by the run of its stream.
+        for (stream, saved) in self.streams_of(function).zip(states) {
             let state = saved.as_ref().ok().and_then(Option::as_ref);
             let turn = state.and_then(|(state, _)| state.last_turn);
-            // By a clock that ran ahead it would be the last one for days.
-            jobs.push((turn.filter(|turn| *turn <= now), saved, job));
+            waiting.push(Waiting {
+                // By a clock that ran ahead it would be the last one for days.
+                turn: turn.filter(|turn| *turn <= now),
+                shares: &stream.shares,
+                stream: (saved, &stream.job),
+            });
         }
-        jobs.sort_by_key(|(turn, ..)| *turn);
-        let mut reports = Vec::new();
-        for (_, saved, job) in jobs {
-            let job = Job {
-                at_once: options.at_once,
-                ..job.clone()
-            };
-            let span = tracing::info_span!(
-                "stream",
-                connection = job.key.connection,
-                stream = job.key.stream
-            );
-            let report = async {
-                let run = pipeline::run_from(saved, &job, &parts, &limits);
-                let report = Box::pin(run).await;
-                log(&report);
-                report
-            };
-            reports.push(report.instrument(span).await);
-        }
-        reports
+        let lanes = lanes(waiting).into_iter();
+        let lanes: Vec<BoxFuture<'_, _>> = lanes
+            .map(|lane| run_lane(lane, &parts, &limits, options.at_once).boxed())
+            .collect();
+        let mut reports: Vec<(usize, Report)> = stream::iter(lanes)
+            .buffer_unordered(self.streams_at_once)
+            .concat()
+            .await;
+        reports.sort_by_key(|(place, _)| *place);
+        reports.into_iter().map(|(_, report)| report).collect()
+    }
+}
+
+/// The state of a stream as it was loaded, and the stream.
+type Loaded<'a> = (Result<Option<(StreamState, ETag)>>, &'a Job);
+
+/// Runs streams one after the other. Each report keeps its place.
+async fn run_lane(
+    lane: Vec<(usize, Loaded<'_>)>,
+    parts: &Parts,
+    limits: &Limits,
+    at_once: bool,
+) -> Vec<(usize, Report)> {
+    let mut reports = Vec::new();
+    for (place, (saved, job)) in lane {
+        let job = Job {
+            at_once,
+            ..job.clone()
+        };
+        let span = tracing::info_span!(
+            "stream",
+            connection = job.key.connection,
+            stream = job.key.stream
+        );
+        let report = async {
+            let run = pipeline::run_from(saved, &job, parts, limits);
+            let report = Box::pin(run).await;
+            log(&report);
+            report
+        };
+        reports.push((place, report.instrument(span).await));
+    }
+    reports
+}
+
+/// What connections to this source share: the service counts the calls of an account of ESET together,
+/// and those in a tenant of Defender by app, but hunting whichever app asks.
+fn shared(source: &config::Source) -> String {
+    match source {
+        config::Source::Eset(eset) => format!("{} {}", eset.base_url("{domain}"), eset.login),
+        config::Source::Defender(defender) => defender.tenant_id.to_ascii_lowercase(),
     }
 }
 

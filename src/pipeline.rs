@@ -21,9 +21,13 @@
 //! only when an answer of the sink was lost, the process died between push and save, or two runs
 //! overlapped.
 
-use std::sync::Arc;
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+};
 
-use tokio::sync::mpsc;
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     core::{
@@ -33,7 +37,7 @@ use crate::{
             window::Pace,
         },
     },
-    error::{Kind, Result},
+    error::{Error, Kind, Result},
     io::{clock::SharedClock, expiry::Expiring, retry::Limits, wire::Random},
     sink::SharedSink,
     source::SharedSource,
@@ -77,6 +81,9 @@ pub struct Parts {
     pub random: Random,
     /// The most bytes of rows that wait for the sink; above it nothing is pulled.
     pub outbox_max: u64,
+    /// Permits of those who read more than a page: [`LARGE_AT_ONCE`] in a process, which bounds its
+    /// memory however many streams are under way.
+    pub large: Arc<Semaphore>,
     /// Is told of every step.
     pub progress: Arc<dyn Fn(&Report) + Send + Sync>,
 }
@@ -104,9 +111,21 @@ pub struct Job {
     pub filters: Arc<[Filter]>,
 }
 
+/// Streams that read more than a first page at the same time.
+pub const LARGE_AT_ONCE: usize = 4;
+
 /// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds
 /// the memory of a run.
 const AHEAD: usize = 4;
+
+/// What a run has of what all streams of the process share, until its end.
+#[derive(Default)]
+struct Turn {
+    /// It may read more than a first page.
+    large: OnceLock<OwnedSemaphorePermit>,
+    /// Why nothing could be asked all the while.
+    waited: OnceLock<String>,
+}
 
 /// Runs a stream until it is up to date or the time is up. Errors are in the report.
 pub async fn run(job: &Job, parts: &Parts, limits: &Limits) -> Report {
@@ -123,7 +142,16 @@ pub async fn run_from(
 ) -> Report {
     let mut report = Report::new(job.key.clone(), parts.clock.now());
     // What a run holds is large, and so would be all that wait for it.
-    let end = Box::pin(walk(saved, job, parts, limits, &mut report)).await;
+    let turn = Turn::default();
+    let walk = Box::pin(walk(saved, job, parts, limits, &mut report, &turn));
+    // A panic ends this stream alone; what it shares with others is guarded where it is shared.
+    let end = AssertUnwindSafe(walk).catch_unwind().await;
+    let end = end.unwrap_or_else(|_| {
+        Err(Error::contract(format!(
+            "{}: the run panicked; please report this with the log",
+            job.key
+        )))
+    });
     report.end(end, parts.clock.now());
     if report.has_run() {
         health::write(job, parts, &report).await;
@@ -138,6 +166,7 @@ async fn walk(
     parts: &Parts,
     limits: &Limits,
     report: &mut Report,
+    turn: &Turn,
 ) -> Result<Outcome> {
     let mut held = with_page_read(Held::of(parts, &job.key, saved?)?, job)?;
     let mut is_old = true;
@@ -159,11 +188,16 @@ async fn walk(
         }
     };
     // Whoever finds the time or the source's patience used up by others keeps the place in the line.
+    let last_turn = held.state.last_turn;
     let (now, rests_until) = (parts.clock.now(), job.source.rests_until());
     if now < limits.deadline && rests_until.is_none_or(|until| until <= now) {
         held.state.last_turn = Some(now);
     }
-    let end = pull(job, parts, limits, &mut held, report).await;
+    let end = pull(job, parts, limits, &mut held, report, turn).await;
+    if let Some(why) = turn.waited.get() {
+        held.state.last_turn = last_turn;
+        report.reason = Some(why.clone());
+    }
     if let Ok(Outcome::Off) = end {
         report.reason.clone_from(&held.state.off_why);
         // Who never had it misses nothing; else somebody has to know that nothing comes.
@@ -215,6 +249,7 @@ async fn pull(
     limits: &Limits,
     held: &mut Held<'_>,
     report: &mut Report,
+    turn: &Turn,
 ) -> Result<Outcome> {
     if held.state.paused.is_some() {
         return Ok(Outcome::Paused);
@@ -233,7 +268,7 @@ async fn pull(
         return Err(outbox_is_full(waiting, parts.outbox_max));
     }
     let (pieces, incoming) = mpsc::channel(AHEAD);
-    let reader = Reader::new(job, parts, limits, held.state.clone(), pieces);
+    let reader = Reader::new(job, parts, limits, held.state.clone(), pieces, turn);
     let writer = Writer::new(job, parts, limits, held, report);
     // The reader owns the channel: when it is done, or fails, the writer settles what it has.
     let (read, written) = tokio::join!(reader.run(), writer.run(incoming));

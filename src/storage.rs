@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
 
 use crate::{
     core::{
@@ -28,6 +29,9 @@ pub use assets::Assets;
 use snapshots::damaged;
 pub use snapshots::{Sightings, Snapshots};
 
+/// How many states are asked for together.
+const LOADS_AT_ONCE: usize = 16;
+
 /// Names one version of a stored state; a save with an older one is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ETag(pub String);
@@ -48,6 +52,12 @@ pub enum SaveError {
 pub trait StateStore: Send + Sync {
     /// The state of a stream and its version, or `None` before the first save.
     async fn load(&self, key: &StreamKey) -> Result<Option<(StreamState, ETag)>>;
+
+    /// The states of many streams as [`load`](Self::load) gives each, in the order of `keys`.
+    async fn load_all(&self, keys: &[StreamKey]) -> Vec<Result<Option<(StreamState, ETag)>>> {
+        let loads: Vec<_> = keys.iter().map(|key| self.load(key)).collect();
+        stream::iter(loads).buffered(LOADS_AT_ONCE).collect().await
+    }
 
     /// Writes the state over the version `expected`, or as the first one with `None`.
     async fn save(

@@ -214,6 +214,8 @@ pub const SETTINGS: &[Setting] = &[
         .default("./connector-data"),
     Setting::new(App, "RUN_BUDGET_SECONDS", "how long one run may take, well under functionTimeout of host.json")
         .default("240"),
+    Setting::new(App, "STREAMS_AT_ONCE", "how many streams of different accounts and tenants go side by side, 1 to 256")
+        .default("16"),
     Setting::new(App, "OUTBOX_MAX_BYTES", "how much may wait in the outbox before pulling pauses")
         .default("1GB"),
     Setting::new(App, "TIME_GENERATED", "TimeGenerated of a row: ingestion (now) or event (when it happened)")

@@ -19,6 +19,8 @@ pub struct RunSettings {
     /// `RUN_BUDGET_SECONDS`, 240 by default. The host kills the process at `functionTimeout`, so it
     /// has to stay below that.
     pub budget: Duration,
+    /// `STREAMS_AT_ONCE`, 16 by default: streams that share nothing go side by side, so many of them.
+    pub streams_at_once: usize,
     /// `TIME_GENERATED`, ingestion by default.
     pub time_generated: TimeGenerated,
     /// `OUTBOX_MAX_BYTES`, a gigabyte by default: above it, pulling pauses.
@@ -80,6 +82,7 @@ impl RunSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Read<Self> {
         // Below `functionTimeout` of host.json, with time to save and to answer.
         let budget = reader.or("RUN_BUDGET_SECONDS", 240, values::number(5, 540));
+        let streams_at_once = reader.or("STREAMS_AT_ONCE", 16, values::number(1, 256));
         let time_generated = reader.or(
             "TIME_GENERATED",
             TimeGenerated::Ingestion,
@@ -91,6 +94,7 @@ impl RunSettings {
         let outbox = reader.or("OUTBOX_MAX_BYTES", 1_000_000_000, values::bytes);
         Ok(Self {
             budget: Duration::from_secs(budget?.into()),
+            streams_at_once: usize::try_from(streams_at_once?).unwrap_or(usize::MAX),
             time_generated: time_generated?,
             outbox_max_bytes: outbox?,
         })

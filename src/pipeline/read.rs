@@ -1,6 +1,6 @@
 //! The reader: slices and pages, one question at a time, cut into chunks.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use tokio::sync::mpsc;
 
 use super::{
-    Job, Outcome, Parts,
+    Job, Outcome, Parts, Turn,
     read_event::ReadEvent,
     split::{BodyShape, Broken, Cut, Through},
 };
@@ -24,7 +24,7 @@ use crate::{
         },
         protocol::endpoint::TimeFilter,
     },
-    error::{Error, Result},
+    error::{Attempt, Error, Kind, Result},
     io::{
         clock::timeout,
         exchange::Reply,
@@ -76,6 +76,7 @@ pub(super) struct Reader<'a> {
     last: Option<Tally>,
     /// It was told that the source ignores the filter.
     told_outside: bool,
+    turn: &'a Turn,
 }
 
 impl<'a> Reader<'a> {
@@ -85,6 +86,7 @@ impl<'a> Reader<'a> {
         limits: &'a Limits,
         plan: StreamState,
         pieces: mpsc::Sender<ReadEvent>,
+        turn: &'a Turn,
     ) -> Self {
         Self {
             job,
@@ -104,16 +106,30 @@ impl<'a> Reader<'a> {
             behind_links: 0,
             last: None,
             told_outside: false,
+            turn,
         }
     }
 
     /// Reads until the stream is up to date or the time is up.
     pub(super) async fn run(mut self) -> Result<Outcome> {
-        let has_feed = self.job.source.endpoint().feed.is_some();
-        if self.plan.stands_ahead(&self.job.pace, self.began) {
-            self.ask_the_time().await?;
+        match self.read().await {
+            Err(error) if self.never_had_a_turn(&error) => {
+                self.turn.waited.get_or_init(|| error.to_string());
+                Ok(Outcome::Behind)
+            }
+            end => end,
         }
-        self.choose_basis().await?;
+    }
+
+    async fn read(&mut self) -> Result<Outcome> {
+        let has_feed = self.job.source.endpoint().feed.is_some();
+        // Who comes when the time is up asks nothing.
+        if !self.is_over() {
+            if self.plan.stands_ahead(&self.job.pace, self.began) {
+                self.ask_the_time().await?;
+            }
+            self.choose_basis().await?;
+        }
         loop {
             let next = self
                 .plan
@@ -127,6 +143,9 @@ impl<'a> Reader<'a> {
                 });
             };
             if self.is_over() {
+                return Ok(Outcome::Behind);
+            }
+            if !open.page.is_first() && !self.may_read_on().await {
                 return Ok(Outcome::Behind);
             }
             let now = self.parts.clock.now();
@@ -154,6 +173,39 @@ impl<'a> Reader<'a> {
         let now = self.parts.clock.now();
         let just_asked = self.moved && now - asked < CUT_SHORT;
         self.is_over() && (just_asked || self.limits.stop.is_cancelled())
+    }
+
+    /// True when the time ended before a first question was let through: others have used up what
+    /// they share, and nobody failed.
+    fn never_had_a_turn(&self, error: &Error) -> bool {
+        let never_asked = |attempt: &Attempt| attempt.attempts == 0;
+        !self.moved
+            && self.is_over()
+            && error.kind() == Kind::Transient
+            && error.attempt().is_some_and(never_asked)
+    }
+
+    /// Waits until few others read more than a first page. False when the time ends before that.
+    async fn may_read_on(&self) -> bool {
+        if self.turn.large.get().is_none() {
+            let clock = &*self.parts.clock;
+            let permit = Arc::clone(&self.parts.large).acquire_owned();
+            let permit = tokio::select! {
+                permit = timeout(clock, self.limits.left(clock), permit) => permit.ok(),
+                () = self.limits.stop.cancelled() => None,
+            };
+            match permit {
+                Some(Ok(permit)) => drop(self.turn.large.set(permit)),
+                _ if self.moved => return false,
+                _ => {
+                    let why = "out of time, waiting for other streams that read much; the next run \
+                               goes on from here";
+                    self.turn.waited.get_or_init(|| why.to_owned());
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Which time the windows go by, where there is a choice that has not been made of late.

@@ -1,6 +1,6 @@
 //! State in the embedded file.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row, Transaction, params, types::ValueRef};
@@ -99,6 +99,32 @@ impl StateStore for SqliteStorage {
         saved
             .map(|(json, etag)| Ok((self.decode(key, &json)?, etag)))
             .transpose()
+    }
+
+    async fn load_all(&self, keys: &[StreamKey]) -> Vec<Result<Option<(StreamState, ETag)>>> {
+        let found: Result<HashMap<StreamKey, (String, ETag)>> = self
+            .file
+            .with(|connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT connection, stream, state, version FROM connector_state
+                         WHERE state IS NOT NULL",
+                    )?
+                    .query_map([], |row| {
+                        let (connection, stream) = (row.get(0)?, row.get(1)?);
+                        let key = StreamKey { connection, stream };
+                        Ok((key, (text_at(row, 2)?, etag(row.get(3)?))))
+                    })?
+                    .collect()
+            })
+            .await;
+        let one = |key| {
+            let Some((json, etag)) = found.as_ref().map_err(Clone::clone)?.get(key) else {
+                return Ok(None);
+            };
+            Ok(Some((self.decode(key, json)?, etag.clone())))
+        };
+        keys.iter().map(one).collect()
     }
 
     async fn saved_text(&self, key: &StreamKey) -> Result<Option<(String, ETag)>> {

@@ -25,6 +25,7 @@ use crate::{
     world::{INCIDENTS, World},
 };
 
+mod calls;
 mod catalogue;
 mod crash;
 mod day;

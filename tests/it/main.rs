@@ -44,6 +44,8 @@ mod ingestion;
 #[cfg(test)]
 mod interrupt;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod overlap;
 #[cfg(test)]
 mod pipeline;

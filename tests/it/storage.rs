@@ -60,6 +60,7 @@ async fn conforms(one: &dyn Storage, two: &dyn Storage) {
     only_the_version_that_was_loaded_can_be_saved_over(one, two).await;
     a_version_never_comes_back(one, two).await;
     states_are_listed_by_key(one).await;
+    many_states_are_loaded_as_each_is(one).await;
     a_state_of_a_newer_schema_is_refused(one).await;
     fingerprints_add_up_until_they_are_pruned(one, two).await;
     a_bucket_can_be_big(one).await;
@@ -72,6 +73,27 @@ async fn conforms(one: &dyn Storage, two: &dyn Storage) {
     an_asset_is_found_by_each_key_that_it_has_now(one, two).await;
     assets_that_share_a_key_are_all_found(one, two).await;
     nobody_alive_is_gone(one, two).await;
+}
+
+async fn many_states_are_loaded_as_each_is(one: &dyn Storage) {
+    let keys: Vec<StreamKey> = (0..40)
+        .map(|at| StreamKey::new(&format!("many{}", at % 7), &format!("stream{at}")))
+        .collect();
+    for (at, key) in keys.iter().enumerate().filter(|(at, _)| at % 3 > 0) {
+        one.save(key, &state(&format!("{at}")), None).await.unwrap();
+    }
+    one.forget(&keys[1]).await.unwrap();
+    let all = one.load_all(&keys).await;
+    assert_eq!(all.len(), keys.len());
+    let mut there = 0;
+    for (key, loaded) in keys.iter().zip(all) {
+        assert_eq!(loaded, one.load(key).await, "{key}");
+        there += usize::from(loaded.unwrap().is_some());
+    }
+    assert_eq!(there, 25);
+    for key in &keys {
+        one.forget(key).await.unwrap();
+    }
 }
 
 async fn sightings_are_read_in_the_order_of_their_adding(one: &dyn Storage, two: &dyn Storage) {

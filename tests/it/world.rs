@@ -38,6 +38,7 @@ use sentinel_connector::{
     storage::{SharedStorage, sqlite::SqliteStorage},
 };
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 mod expected;
@@ -175,6 +176,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             random: random(),
             outbox_max: 1 << 30,
+            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
             progress: Arc::new(|_| {}),
         }
     }

@@ -423,3 +423,61 @@ async fn no_streams_leave_it_at_the_hunting_tables() {
         .collect();
     assert_eq!(streams, ["defender.hunting.AlertInfo"]);
 }
+
+/// What one stream of a tenant leaves no time for is behind, whatever it would ask first.
+#[tokio::test]
+async fn a_stream_whose_turn_comes_after_the_time_is_behind_and_asks_nothing() {
+    let mut tenant = Tenant::with("alerts", |options| {
+        options.defender.estate.alerts = 1_000.0;
+    });
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    tenant.set("RUN_BUDGET_SECONDS", "60");
+    tenant.inject("defender.alerts:page-size=10x*");
+    tenant.inject("defender.alerts:slow=9x*");
+    let reports = tenant.run().await;
+    assert_eq!(reports.len(), 2);
+    for report in &reports {
+        assert_eq!(report.outcome, Outcome::Behind, "{report:?}");
+        assert_eq!(report.error_kind, None, "{report:?}");
+    }
+    assert_eq!(reports[1].key.stream, "defender.hunting.DeviceEvents");
+    assert!(tenant.queries.lock().unwrap().is_empty());
+    tenant.simulator.heal();
+    tenant.pass(1);
+    let reports = tenant.run().await;
+    assert_eq!(reports[0].key.stream, "defender.hunting.DeviceEvents");
+    assert_eq!(reports[0].outcome, Outcome::UpToDate, "{reports:?}");
+}
+
+/// Eight connections in a quota of five calls a minute, and less than a minute.
+#[tokio::test]
+async fn who_waits_for_a_quota_until_the_time_is_up_is_behind_and_goes_first_the_next_time() {
+    let mut tenant = Tenant::new("software-vulnerabilities");
+    let connections: Vec<String> = (1..=8)
+        .map(|number| format!(r#"{{"name":"c{number}","source":"defender"}}"#))
+        .collect();
+    tenant.set("CONNECTIONS", &format!("[{}]", connections.join(",")));
+    tenant.set("RUN_BUDGET_SECONDS", "5");
+    let app = tenant.app();
+    let mut done = BTreeSet::new();
+    for round in 0..20 {
+        let reports = app.run(FUNCTION, &RunOptions::default()).await;
+        let behind = reports
+            .iter()
+            .filter(|report| report.outcome == Outcome::Behind)
+            .count();
+        assert!(round > 0 || (1..8).contains(&behind), "{reports:#?}");
+        for report in reports {
+            assert!(report.counts.balance(), "{report:?}");
+            assert_ne!(report.outcome, Outcome::Failed, "{report:?}");
+            if report.outcome == Outcome::UpToDate {
+                done.insert(report.key.connection);
+            }
+        }
+        if done.len() == 8 {
+            return;
+        }
+        tenant.pass(1);
+    }
+    panic!("not all had their turn: {done:?}");
+}

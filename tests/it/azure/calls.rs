@@ -1,0 +1,73 @@
+//! What an idle stream asks of the storage account.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use sentinel_connector::{
+    io::{
+        http::{Request, Response, SharedTransport, Transport, TransportError},
+        wire::Wire,
+    },
+    pipeline::Outcome,
+    storage::azure::AzureStorage,
+};
+
+use super::Cloud;
+use crate::{
+    azurite::{self, Azurite},
+    world::DETECTIONS,
+};
+
+/// Writes down what is asked.
+struct Counting {
+    network: SharedTransport,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Transport for Counting {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let path = request.uri().path().splitn(3, '/').nth(2).unwrap_or("");
+        let what = path.split(['(', '/']).next().unwrap_or("");
+        let asked = format!("{} {what}", request.method());
+        self.asked.lock().unwrap().push(asked);
+        self.network.send(request).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_stream_asks_six_things_of_the_storage() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let wire = Wire {
+        transport: Arc::new(Counting {
+            network: azurite::network(),
+            asked: Arc::clone(&asked),
+        }),
+        ..azurite::wire()
+    };
+    let storage = AzureStorage::new(Azurite::shared().account(), wire);
+    let mut cloud = Cloud::over(Arc::new(storage), |options| options.scale = 0.0);
+    cloud
+        .world
+        .streams
+        .retain(|endpoint| endpoint.stream == DETECTIONS);
+    cloud.run_until_done().await;
+    cloud.world.pass(5);
+    asked.lock().unwrap().clear();
+    let reports = cloud.run().await;
+    assert_eq!(reports[0].outcome, Outcome::UpToDate, "{reports:?}");
+    assert_eq!(reports[0].counts.pulled, 0, "{reports:?}");
+    let expected = [
+        // The state, and its lease.
+        "GET connectorstate",
+        "PUT connectorstate",
+        // The size of the outbox.
+        "GET sentinel-connector",
+        // Where the stream stands, and fingerprints that are older than is needed.
+        "PUT connectorstate",
+        "GET sentinel-connector",
+        // The end of the lease.
+        "PUT connectorstate",
+    ];
+    assert_eq!(*asked.lock().unwrap(), expected);
+}

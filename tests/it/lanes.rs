@@ -1,0 +1,374 @@
+//! Many connections in one run: side by side where they share nothing, and nobody in another's way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use axum::Router;
+use sentinel_connector::{
+    app::{App, Function, RunOptions},
+    config::{Environment, Mode, Settings},
+    core::protocol::source_kind::SourceKind,
+    embedded::EmbeddedFile,
+    error::Kind,
+    io::{
+        clock::{Clock, SharedClock, VirtualClock},
+        http::{Request, Response, Transport, TransportError},
+    },
+    pipeline::{LARGE_AT_ONCE, Outcome, Report},
+    simulator::{Fault, Options, Product, Simulator},
+    sink::workspace::Workspace,
+};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::world::{HISTORY, START, folder};
+
+const FUNCTION: Function = Function::Pull(SourceKind::Eset);
+
+/// What is done to a question before it is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Nothing,
+    /// The first of this host panics.
+    Panics(&'static str),
+    /// Those of this host wait until so many others have ended.
+    Hangs(&'static str, usize),
+    /// Pages behind the first are never there in time.
+    TimePasses,
+}
+
+/// Connections of one company, each at a host of its own, and what is seen of them.
+struct Company {
+    clock: VirtualClock,
+    simulator: Simulator,
+    folder: TempDir,
+    settings: BTreeMap<String, String>,
+    seen: Arc<Seen>,
+}
+
+/// The transport, between all connections and the simulator.
+struct Seen {
+    simulator: Router,
+    clock: VirtualClock,
+    trouble: Mutex<Trouble>,
+    /// Until so many are under way, or read on, nobody is answered.
+    gate: Mutex<usize>,
+    /// Hosts that have asked, and those that asked for a second page.
+    begun: Mutex<BTreeSet<String>>,
+    read_on: Mutex<BTreeSet<String>>,
+    /// The most that ever were under way together, and of these the ones that read on.
+    most: Mutex<(usize, usize)>,
+    asking: Mutex<(usize, usize)>,
+    /// Connections that have ended.
+    ended: watch::Sender<BTreeSet<String>>,
+    /// Told of every question.
+    asked: watch::Sender<usize>,
+}
+
+impl Seen {
+    fn under_way(&self) -> (usize, usize) {
+        let ended = self.ended.borrow();
+        let left = |hosts: &BTreeSet<String>| hosts.difference(&ended).count();
+        let begun = left(&self.begun.lock().unwrap());
+        (begun, left(&self.read_on.lock().unwrap()))
+    }
+}
+
+#[async_trait]
+impl Transport for Seen {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let host = request.uri().host().unwrap().to_owned();
+        let query = request.uri().query().unwrap_or_default();
+        let reads_on = query.contains("pageToken=");
+        let trouble = *self.trouble.lock().unwrap();
+        if trouble == Trouble::Panics(Box::leak(host.clone().into_boxed_str())) {
+            panic!("{host} is not to be asked");
+        }
+        self.begun.lock().unwrap().insert(host.clone());
+        if reads_on {
+            self.read_on.lock().unwrap().insert(host.clone());
+        }
+        let (begun, large) = self.under_way();
+        {
+            let mut most = self.most.lock().unwrap();
+            *most = (most.0.max(begun), most.1.max(large));
+            let mut asking = self.asking.lock().unwrap();
+            asking.0 += 1;
+            asking.1 = asking.1.max(asking.0);
+        }
+        self.asked.send_modify(|asked| *asked += 1);
+        let gate = *self.gate.lock().unwrap();
+        let mut asked = self.asked.subscribe();
+        // It would never open for those who come one after the other.
+        let open = |_: &usize| {
+            let (begun, large) = *self.most.lock().unwrap();
+            if reads_on {
+                large >= gate.min(LARGE_AT_ONCE)
+            } else {
+                begun >= gate
+            }
+        };
+        asked.wait_for(open).await.unwrap();
+        if let Trouble::Hangs(slow, others) = trouble
+            && host == slow
+        {
+            let mut ended = self.ended.subscribe();
+            ended.wait_for(|ended| ended.len() >= others).await.unwrap();
+        }
+        if trouble == Trouble::TimePasses && reads_on {
+            self.clock.advance(std::time::Duration::from_secs(6));
+        }
+        // Whoever could ask meanwhile does.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        let answer = self.simulator.send(request).await;
+        self.asking.lock().unwrap().0 -= 1;
+        answer
+    }
+}
+
+impl Company {
+    /// So many connections, each to an account of its own.
+    fn new(connections: usize, at_once: usize) -> Self {
+        Self::with(connections, at_once, |name| {
+            format!(r#"{{"ESET_URL_TEMPLATE": "https://{name}/eset/{{region}}/{{domain}}"}}"#)
+        })
+    }
+
+    fn with(connections: usize, at_once: usize, own: impl Fn(&str) -> String) -> Self {
+        let clock = VirtualClock::new(START.parse().unwrap());
+        let mut options = Options::new(5, clock.now());
+        options.scale = 0.02;
+        let simulator = Simulator::new(options, Arc::new(clock.clone()));
+        let folder = folder();
+        let settings = simulator.settings("https://sim").into_iter();
+        let mut settings: BTreeMap<String, String> = settings
+            .filter(|(name, _)| name.starts_with("ESET_"))
+            .collect();
+        let entries: Vec<String> = (1..=connections)
+            .map(|number| {
+                let name = format!("c{number}");
+                let own = own(&name);
+                format!(r#"{{"name": "{name}", "source": "eset", "settings": {own}}}"#)
+            })
+            .collect();
+        for (name, value) in [
+            ("CONNECTOR_DATA", folder.path().to_str().unwrap()),
+            ("ESET_PRODUCTS", "protect"),
+            ("ESET_STREAMS", "detections"),
+            ("ESET_ENRICH", "none"),
+            ("STREAMS_AT_ONCE", &at_once.to_string()),
+            ("CONNECTIONS", &format!("[{}]", entries.join(","))),
+        ] {
+            settings.insert(name.to_owned(), value.to_owned());
+        }
+        let seen = Seen {
+            simulator: simulator.router(),
+            clock: clock.clone(),
+            trouble: Mutex::new(Trouble::Nothing),
+            gate: Mutex::new(0),
+            begun: Mutex::default(),
+            read_on: Mutex::default(),
+            most: Mutex::default(),
+            asking: Mutex::default(),
+            ended: watch::Sender::default(),
+            asked: watch::Sender::default(),
+        };
+        Self {
+            clock,
+            simulator,
+            folder,
+            settings,
+            seen: Arc::new(seen),
+        }
+    }
+
+    fn trouble(&self, trouble: Trouble) {
+        *self.seen.trouble.lock().unwrap() = trouble;
+    }
+
+    /// Nobody is answered until so many are under way.
+    fn gate(&self, gate: usize) {
+        *self.seen.gate.lock().unwrap() = gate;
+    }
+
+    fn app(&self) -> App {
+        let settings = self.settings.iter();
+        let environment: Environment = settings
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let settings = Settings::load(&environment, Mode::Local).unwrap();
+        let clock: SharedClock = Arc::new(self.clock.clone());
+        let transport = Arc::clone(&self.seen);
+        App::with_transport(&settings, &clock, &(transport as _)).unwrap()
+    }
+
+    async fn run(&self) -> Vec<Report> {
+        self.seen.ended.send_modify(BTreeSet::clear);
+        let seen = Arc::clone(&self.seen);
+        let options = RunOptions {
+            at_once: true,
+            progress: Arc::new(move |report| {
+                if report.outcome != Outcome::Running {
+                    let name = report.key.connection.clone();
+                    seen.ended.send_modify(|ended| {
+                        ended.insert(name);
+                    });
+                }
+            }),
+            ..RunOptions::default()
+        };
+        let reports = self.app().run(FUNCTION, &options).await;
+        for report in &reports {
+            assert!(report.counts.balance(), "{report:?}");
+        }
+        reports
+    }
+
+    /// Every connection holds the day before the first run, each record once.
+    async fn assert_all_once(&self, connections: usize) {
+        let workspace = Workspace::new(EmbeddedFile::open(self.folder.path()).unwrap()).unwrap();
+        let start = START.parse().unwrap();
+        let world = self.simulator.world();
+        let expected = world.detection_ids(Product::Protect, start - HISTORY, start, start);
+        assert!(expected.len() > 4, "{expected:?}");
+        for number in 1..=connections {
+            let sql = format!(
+                "SELECT recordId FROM IntegrationTable_CL WHERE connectionName = 'c{number}' \
+                 AND streamName = 'eset.detections'"
+            );
+            let rows = workspace.query(&sql).await.unwrap().rows.into_iter();
+            let landed: Vec<String> = rows.map(|mut row| row[0].take().unwrap()).collect();
+            let once: BTreeSet<String> = landed.iter().cloned().collect();
+            assert_eq!(once.len(), landed.len(), "c{number}: one landed twice");
+            let missing: Vec<_> = expected.difference(&once).collect();
+            assert!(missing.is_empty(), "c{number}: {missing:?}");
+        }
+    }
+}
+
+fn named(reports: &[Report]) -> Vec<&str> {
+    let names = reports.iter().map(|report| &*report.key.connection);
+    names.collect()
+}
+
+#[tokio::test]
+async fn connections_that_share_nothing_go_side_by_side_and_no_more_than_may() {
+    for at_once in [1, 3, 8] {
+        let company = Company::new(8, at_once);
+        company.gate(at_once);
+        let reports = company.run().await;
+        assert_eq!(
+            named(&reports),
+            ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"]
+        );
+        for report in &reports {
+            assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+        }
+        assert_eq!(company.seen.most.lock().unwrap().0, at_once);
+        company.assert_all_once(8).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_of_one_account_go_one_after_the_other() {
+    let alone = Company::with(4, 4, |_| "{}".to_owned());
+    let reports = alone.run().await;
+    assert_eq!(named(&reports), ["c1", "c2", "c3", "c4"]);
+    for report in &reports {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+    }
+    assert_eq!(alone.seen.asking.lock().unwrap().1, 1);
+    alone.assert_all_once(4).await;
+    // Those of different accounts are seen to ask together.
+    let beside = Company::new(4, 4);
+    beside.run().await;
+    assert_eq!(beside.seen.asking.lock().unwrap().1, 4);
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_holds_up_nobody_else() {
+    let company = Company::new(6, 2);
+    company.trouble(Trouble::Hangs("c1", 5));
+    let reports = company.run().await;
+    for report in &reports {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+    }
+    company.assert_all_once(6).await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_stream_and_leaves_the_others_whole() {
+    let company = Company::new(5, 3);
+    company.trouble(Trouble::Panics("c2"));
+    let reports = company.run().await;
+    assert_eq!(named(&reports), ["c1", "c2", "c3", "c4", "c5"]);
+    for report in &reports {
+        if report.key.connection == "c2" {
+            assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+            assert_eq!(report.error_kind, Some(Kind::Contract));
+            let reason = report.reason.as_deref().unwrap();
+            assert!(
+                reason.starts_with("c2/eset.detections: the run panicked"),
+                "{reason}"
+            );
+        } else {
+            assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+        }
+    }
+    // Its lease ends by its time, and the next run begins where it stood.
+    company.trouble(Trouble::Nothing);
+    company.clock.advance(std::time::Duration::from_mins(5));
+    let reports = company.run().await;
+    assert_eq!(reports[0].key.connection, "c2", "it waited longest");
+    for report in &reports {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+    }
+    company.assert_all_once(5).await;
+}
+
+#[tokio::test]
+async fn few_streams_read_more_than_a_page_however_many_are_under_way() {
+    let company = Company::new(7, 7);
+    company
+        .simulator
+        .inject(Fault::parse("eset.detections.window:page-size=2x*").unwrap());
+    company.gate(7);
+    let reports = company.run().await;
+    for report in &reports {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+        assert!(report.pages > 1, "{report:?}");
+    }
+    assert_eq!(*company.seen.most.lock().unwrap(), (7, LARGE_AT_ONCE));
+    company.assert_all_once(7).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_others_that_read_much_until_the_time_is_up_is_behind() {
+    let mut company = Company::new(7, 7);
+    company
+        .settings
+        .insert("RUN_BUDGET_SECONDS".to_owned(), "5".to_owned());
+    company
+        .simulator
+        .inject(Fault::parse("eset.detections.window:page-size=2x*").unwrap());
+    company.gate(7);
+    company.trouble(Trouble::TimePasses);
+    let reports = company.run().await;
+    for report in &reports {
+        assert_eq!(report.outcome, Outcome::Behind, "{report:?}");
+    }
+    assert_eq!(*company.seen.most.lock().unwrap(), (7, LARGE_AT_ONCE));
+    company.trouble(Trouble::Nothing);
+    company.simulator.heal();
+    company.run().await;
+    let reports = company.run().await;
+    for report in &reports {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+    }
+    company.assert_all_once(7).await;
+}
