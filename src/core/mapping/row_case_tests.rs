@@ -458,7 +458,7 @@ fn endpoint_of(stream: &str, path: &Value) -> &'static Endpoint {
         return &table.endpoint;
     }
     let is_it =
-        |one: &&&Endpoint| one.stream == stream && (path.is_null() || path == one.list.path);
+        |one: &&&Endpoint| one.is_named(stream) && (path.is_null() || path == one.list.path);
     ENDPOINTS.iter().chain(&STREAMS).find(is_it).unwrap()
 }
 
