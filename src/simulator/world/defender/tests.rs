@@ -6,10 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::*;
-use crate::simulator::world::{
-    World,
-    lane::DAY,
-    tests::{ESET, Words},
+use crate::{
+    core::mapping::schema,
+    simulator::world::{
+        World,
+        lane::DAY,
+        tests::{ESET, Words},
+    },
 };
 
 fn start() -> DateTime<Utc> {
@@ -122,6 +125,56 @@ fn every_word_that_a_service_chooses_stands_in_the_contract_and_none_is_there_in
         }
     }
     words.compare();
+}
+
+/// Where the simulator spells a member in a way of its own, so do the rules that read it, and no test
+/// would tell.
+#[test]
+fn every_member_of_a_record_stands_in_the_schema_of_its_source() {
+    let world = world(6);
+    let defender = world.defender();
+    let now = defender.start;
+    let mut held = BTreeSet::new();
+    let mut hold = |schema: &'static str, record: &Value| {
+        let members = schema::named(schema).unwrap().members;
+        for name in record.as_object().unwrap().keys() {
+            assert!(members.contains(&name.as_str()), "{schema}: {name}");
+        }
+        held.insert(schema);
+    };
+    for alert in defender.alerts_since(now - 3 * DAY, now) {
+        hold("alerts", &defender.alert_graph(alert, false));
+        if defender.is_endpoint_alert(alert.number) {
+            hold("mde-alerts", &defender.alert_mde(alert, true));
+        }
+    }
+    for incident in defender.incidents_since(now - 3 * DAY, now) {
+        hold(
+            "incidents",
+            &defender.incident_graph(incident, now, false, true),
+        );
+        hold("xdr-incidents", &defender.incident_xdr(incident, now));
+    }
+    for machine in defender.machines(now) {
+        hold("machines", &defender.machine(machine, now));
+    }
+    let snapshot = published(now);
+    for finding in defender.findings(0..20, snapshot) {
+        hold(
+            "software-vulnerabilities",
+            &defender.finding_record(finding, snapshot),
+        );
+        if let Some(record) = defender.machine_vulnerability(finding) {
+            hold("machine-vulnerabilities", &record);
+        }
+    }
+    for number in 0..20 {
+        hold(
+            "vulnerability-catalogue",
+            &defender.catalogue_entry(number, now),
+        );
+    }
+    assert_eq!(held.len(), 8);
 }
 
 #[test]
