@@ -457,10 +457,8 @@ fn endpoint_of(stream: &str, path: &Value) -> &'static Endpoint {
     if let Some(table) = table.and_then(hunting::table) {
         return &table.endpoint;
     }
-    let is_it = |one: &&&Endpoint| {
-        let has_list = path.is_null() || path == one.list.path;
-        (one.stream, has_list) == (stream, true)
-    };
+    let is_it =
+        |one: &&&Endpoint| one.is_named(stream) && (path.is_null() || path == one.list.path);
     ENDPOINTS.iter().chain(&STREAMS).find(is_it).unwrap()
 }
 
