@@ -464,13 +464,16 @@ struct Shared {
     accounts: Vec<Arc<eset::Connection>>,
 }
 
+/// A connection, and what it signs in with that ends one day.
+type SignedIn = (Arc<dyn SourceConnection>, Arc<[Expiring]>);
+
 /// One match: how a source is connected to.
 fn connected(
     one: &config::Connection,
     wire: &Wire,
     builder: &Builder<'_>,
     shared: &mut Shared,
-) -> Result<(Arc<dyn SourceConnection>, Arc<[Expiring]>)> {
+) -> Result<SignedIn> {
     match &one.source {
         config::Source::Eset(settings) => {
             let password = builder.password(&settings.password)?;
