@@ -211,6 +211,7 @@ fn said(how: As) -> String {
         }
         As::Inside(name) => format!("inside `{name}`"),
         As::Member(name) => format!("as its `{name}`"),
+        As::Texts(more) => format!("each text once, with those of `{more}`"),
         As::Account(domain) => format!("behind `{domain}` and `\\`"),
         As::Path(path) => {
             let condition = match (path.with, path.without) {

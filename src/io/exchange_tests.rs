@@ -171,6 +171,10 @@ async fn nothing_is_asked_after_the_deadline() {
     let peer = Peer::new([], [Step::ok("")]);
     let error = error_of(&peer, &peer.limits(0)).await;
     assert_eq!((error.kind(), peer.asked_times()), (Kind::Transient, 0));
+    // Whoever reads it knows what took the time, and that nobody has to act.
+    let text = error.to_string();
+    let awaited = "waiting for its turn within the limit of calls a second";
+    assert!(text.contains(awaited) && !text.contains("report"), "{text}");
 }
 
 #[tokio::test]

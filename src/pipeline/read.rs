@@ -22,19 +22,19 @@ use crate::{
             paging::{self, Next, Page, Paging, Tally},
             window::{Passes, Window, delta},
         },
-        protocol::{endpoint::TimeFilter, retry::backoff},
+        protocol::endpoint::TimeFilter,
     },
     error::{Attempt, Error, Kind, Result},
     io::{
         clock::timeout,
         exchange::Reply,
         http::{Body, Response},
-        retry::Limits,
+        retry::{Limits, RetryBudget},
     },
 };
 
-/// How often a page is asked for again when its body breaks off or is no JSON.
-const BROKEN_BODIES: u32 = 2;
+/// How often a page is asked for at most when its body breaks off or is no JSON.
+const BODIES: u32 = 3;
 
 /// How often one slice may be refused a page before its cursor is given up.
 const REFUSED_PAGES: u32 = 2;
@@ -289,7 +289,9 @@ impl<'a> Reader<'a> {
     /// One page, and the move that it makes.
     async fn page(&mut self, open: &OpenSlice) -> Result<ReadStep> {
         let paging = self.job.source.endpoint().paging(&open.slice);
-        let mut broken = 0;
+        let parts = self.parts;
+        let deadline = self.limits.deadline;
+        let mut budget = RetryBudget::new(&*parts.clock, &parts.random, deadline, BODIES);
         // Where a file breaks off, it goes on.
         let mut page = open.page.clone();
         let through = loop {
@@ -312,19 +314,16 @@ impl<'a> Reader<'a> {
             };
             match self.cut(body, records, open, &page).await {
                 Ok(through) => break through,
-                Err(Broken { error, .. }) if broken == BROKEN_BODIES || self.is_over() => {
-                    return Err(error);
-                }
                 Err(Broken { error, lines }) => {
+                    let wait = budget.failed(None).ok();
+                    let Some(wait) = wait.filter(|_| !self.limits.stop.is_cancelled()) else {
+                        return Err(error);
+                    };
                     if let Page::File(file) = page {
                         page = Page::File(file.at(lines));
                     }
-                    broken += 1;
-                    tracing::info!(%error, broken, "asking for the page again");
-                    self.parts
-                        .clock
-                        .sleep(backoff(broken, (self.parts.random)()))
-                        .await;
+                    tracing::info!(%error, "asking for the page again");
+                    parts.clock.sleep(wait).await;
                 }
             }
         };

@@ -5,7 +5,7 @@ import json
 import unittest
 
 import scene
-from engine import CONTENT, NOW, Workspace
+from engine import CONTENT, NOW, ROOT, Workspace
 
 ESET = {
     "TimeGenerated": "-10m",
@@ -40,6 +40,8 @@ HEALTH = {
     "recordId": "h1",
     "additionalFields": {"run": {"stream": "eset.detections", "outcome": "up-to-date", "pulled": 0}},
 }
+# Records that once fell short, with the rows that the connector makes of them.
+CASES = json.loads((ROOT / "tests/fixtures/cases.json").read_text())
 
 
 def setUpModule():
@@ -53,6 +55,13 @@ def setUpModule():
 def like(name, **changes):
     """A row that the connector wrote, with other values."""
     return scene.made({"like": name} | changes)
+
+
+def rows_of(case):
+    """The rows of a case."""
+    found = [one["row"] | {"TimeGenerated": "-10m"} for one in CASES if one["case"] == case]
+    assert found, case
+    return found
 
 
 def run(text, *rows, incidents=()):
@@ -179,6 +188,41 @@ class Detections(unittest.TestCase):
         rows = run("ESETProtectPlatform", ESET, STOCK | {"detectionUuid": "d9"}, ALERT, MACHINE, HEALTH, other)
         self.assertEqual(sorted(json.loads(row["EventOriginalUid"]) for row in rows), ["d1", "d9"])
         self.assertEqual({row["NetworkDirection"] for row in rows}, {"Inbound", "NA"})
+
+
+class Cases(unittest.TestCase):
+    """Rows as the connector makes them of what services send, by the content."""
+
+    def asim(self, case):
+        found = run("ASimAlertEventESETProtect()", *rows_of(case))
+        return sorted(found, key=lambda row: row["AlertId"])
+
+    def test_a_detection_without_a_display_name_is_named_by_its_circumstances(self):
+        threat = "VBS/TrojanDownloader.Agent.YUI"
+        [row] = run("IntegrationDetections()", *rows_of("03"))
+        self.assertEqual((row["Name"], row["Action"]), (threat, "NA"))
+        [row] = self.asim("03")
+        names = ("AlertName", "ThreatName", "ThreatCategory", "EventResult", "FileName", "FilePath")
+        self.assertEqual([row[name] for name in names], [threat, threat, "Trojan", "NA", "", ""])
+
+    def test_a_weakness_without_a_cve_counts_as_one_with_it(self):
+        [row] = run("IntegrationVulnerabilities", *rows_of("04"))
+        names = ("CveId", "DeviceId", "Severity", "Vendor", "Software", "SoftwareVersion")
+        self.assertEqual([row[name] for name in names], ["TVM-2020-0002", "m1", "High", "vendor", "tools", "1.0"])
+
+    def test_the_path_of_a_detection_is_one_of_its_system(self):
+        paths = [row["FilePath"] for row in self.asim("06")]
+        self.assertEqual(paths, ["/home/ann/x.sh", r"C:\Program Files\a.exe", r"C:\Temp\a.zip\b"])
+
+    def test_an_alert_was_cleaned_as_its_evidence_says(self):
+        [row] = run("IntegrationDetections()", *rows_of("07"))
+        self.assertEqual(row["Action"], "Cleaned")
+
+    def test_an_alert_names_its_user_and_the_other_side(self):
+        [row] = run("IntegrationDetections()", *rows_of("08"))
+        self.assertEqual(row["UserName"], "ann@example.com")
+        [row] = run("IntegrationDetections()", *rows_of("11"))
+        self.assertEqual((row["UserName"], row["RemoteAddress"]), ("ann@example.com", "198.51.100.7"))
 
 
 class Incidents(unittest.TestCase):

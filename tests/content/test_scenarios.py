@@ -63,6 +63,16 @@ class Scenarios(unittest.TestCase):
         for name, scenario in SCENARIOS.items():
             self.assertTrue(scenario["fires"] and scenario["silent"], name)
 
+    def test_who_looks_at_detections_alone_says_that_processes_are_not_looked_at(self):
+        found = {name: (QUERIES[name]["query"], QUERIES[name]["description"]) for name in ("EncodedCommands", "UserOnManyDevices")}
+        parser = documents("parsers")["IntegrationDetections"]
+        found["IntegrationDetections"] = (parser["FunctionQuery"], parser["Description"])
+        for name, (query, text) in found.items():
+            with self.subTest(name):
+                looks = "DeviceProcessEvents" in query
+                says = "DeviceProcessEvents" in text and "not looked at" in " ".join(text.split())
+                self.assertNotEqual(looks, says)
+
     def test_rows_say_nothing_that_the_connector_does_not_write(self):
         known = set()
         for row in (row for tables in (engine.demo(), scene.ill()) for rows in tables.values() for row in rows):

@@ -49,6 +49,35 @@ fn the_page_of_settings_lists_every_one_as_the_program_explains_it() {
 }
 
 #[test]
+fn the_table_of_defaults_says_of_every_stream_when_it_is_read_and_how_much_again() {
+    let page = file("docs/defender.md");
+    let head = "| stream | every | delay | lookback | sweep a day |\n";
+    let table = page.split(head).nth(1).unwrap().lines().skip(1);
+    let rows = table.map_while(|line| line.strip_prefix("| "));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+    for endpoint in endpoints() {
+        let name = if endpoint.stream.starts_with("defender.hunting.") {
+            "tables of hunting".to_owned()
+        } else {
+            format!("`{}`", endpoint.stream)
+        };
+        let row = rows.iter().find(|row| row[0].contains(&name));
+        let row = row.unwrap_or_else(|| panic!("no defaults of {name}"));
+        // Where there is no time, the cell says why.
+        let told = |cell: &str| {
+            let time = cell.split(' ').next().unwrap();
+            humantime::parse_duration(time).unwrap_or_default()
+        };
+        let pace = endpoint.pace;
+        assert_eq!(
+            [told(row[1]), told(row[2]), told(row[3]), told(row[4])],
+            [pace.every, pace.delay, pace.lookback, pace.sweep],
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn the_readme_names_every_function_and_command() {
     let readme = file("README.md");
     for function in Function::all() {

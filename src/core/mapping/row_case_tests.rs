@@ -2,10 +2,16 @@
 
 use serde_json::json;
 
-use super::*;
-use crate::source::{
-    defender::hunting,
-    defender::{ALERTS, INCIDENTS as DEFENDER_INCIDENTS, MDE_ALERTS, SOFTWARE_VULNERABILITIES},
+use super::{properties::pruned, *};
+use crate::{
+    core::mapping::filter::{Decision, decide},
+    source::{
+        defender::{
+            ALERTS, ENDPOINTS, INCIDENTS as DEFENDER_INCIDENTS, MDE_ALERTS,
+            SOFTWARE_VULNERABILITIES, WITHOUT_SENTINEL, hunting,
+        },
+        eset::STREAMS,
+    },
 };
 
 fn columns_of(endpoint: &Endpoint, record: &Value) -> Map<String, Value> {
@@ -404,15 +410,92 @@ fn versions_sort_as_the_times_that_they_are() {
 }
 
 #[test]
-fn an_incident_without_tags_of_its_own_has_those_of_the_system() {
-    let both = json!({"id": "7", "customTags": ["Demo"], "systemTags": ["Defender Experts"]});
-    assert_eq!(
-        columns_of(&DEFENDER_INCIDENTS, &both)["tags"],
-        json!(["Demo"])
+fn tags_of_an_incident_are_its_own_and_those_of_the_system_each_once() {
+    let tags = |custom: Value, system: Value| {
+        let mut record = json!({"id": "7"});
+        for (name, list) in [("customTags", custom), ("systemTags", system)] {
+            if list != json!([]) {
+                record[name] = list;
+            }
+        }
+        let columns = columns_of(&DEFENDER_INCIDENTS, &record);
+        let part = |name: &str| columns.get(name).cloned().unwrap_or_default();
+        (part("tags"), part("additionalFields"))
+    };
+    let (all, rest) = tags(
+        json!(["Demo", "", "Both"]),
+        json!(["Defender Experts", "Both", "nil"]),
     );
-    let system = json!({"id": "7", "systemTags": ["Defender Experts"]});
+    assert_eq!(all, json!(["Demo", "Both", "Defender Experts"]));
     assert_eq!(
-        columns_of(&DEFENDER_INCIDENTS, &system)["tags"],
-        json!(["Defender Experts"])
+        rest,
+        json!({
+            "customTags": ["Demo", "", "Both"],
+            "systemTags": ["Defender Experts", "Both", "nil"],
+        })
     );
+    // One that says all of it is not kept twice.
+    assert_eq!(
+        tags(json!(["Demo"]), json!([])),
+        (json!(["Demo"]), json!(null))
+    );
+    assert_eq!(
+        tags(json!([]), json!(["Experts"])),
+        (json!(["Experts"]), json!({FROM: {"tags": "systemTags"}}))
+    );
+    let (all, rest) = tags(json!(["None"]), json!(["Experts"]));
+    assert_eq!(all, json!(["Experts"]));
+    assert_eq!(rest["customTags"], json!(["None"]));
+    let (all, rest) = tags(json!([""]), json!(["nil"]));
+    assert_eq!(all, json!(null));
+    assert_eq!(rest, json!({"customTags": [""], "systemTags": ["nil"]}));
+}
+
+/// The endpoint of a stream; of one that two APIs have, by the path of its list.
+fn endpoint_of(stream: &str, path: &Value) -> &'static Endpoint {
+    let table = stream.strip_prefix("defender.hunting.");
+    if let Some(table) = table.and_then(hunting::table) {
+        return &table.endpoint;
+    }
+    let is_it = |one: &&&Endpoint| {
+        let has_list = path.is_null() || path == one.list.path;
+        (one.stream, has_list) == (stream, true)
+    };
+    ENDPOINTS.iter().chain(&STREAMS).find(is_it).unwrap()
+}
+
+/// The row of a case, but for the time of sending; nothing, when its record is left out by default.
+fn row_of_case(case: &Value) -> Value {
+    let (stream, record) = (case["stream"].as_str().unwrap(), &case["record"]);
+    let endpoint = endpoint_of(stream, &case["path"]);
+    let text = record.to_string();
+    let members = JsonObject::of(text.as_bytes()).unwrap();
+    let by_default = endpoint.filters.iter();
+    let by_default = by_default.filter(|(choices, _)| *choices == [WITHOUT_SENTINEL]);
+    let filters: Vec<_> = by_default.map(|(_, filter)| *filter).collect();
+    if decide(&filters, &members) == Decision::Drop {
+        return Value::Null;
+    }
+    let layout = if case["own"] == true {
+        Layout::own(endpoint)
+    } else {
+        Layout::shared(endpoint)
+    };
+    let row = row_in(endpoint, &layout, &text, Enriched::default(), false);
+    let mut columns = checked_in(&layout, &row);
+    let restored = restore(&columns, layout.rules);
+    assert_eq!(pruned(restored), pruned(record.clone()));
+    columns.remove("TimeGenerated");
+    columns.remove("batchId");
+    columns.into()
+}
+
+/// The parsers of `sentinel/` are tested over these rows.
+#[test]
+fn records_that_once_fell_short_become_the_rows_of_the_fixture() {
+    let cases = include_str!("../../../tests/fixtures/cases.json");
+    let cases: Vec<Value> = serde_json::from_str(cases).unwrap();
+    let rows: Vec<Value> = cases.iter().map(row_of_case).collect();
+    let kept: Vec<Value> = cases.iter().map(|case| case["row"].clone()).collect();
+    assert_eq!(rows, kept, "{}", Value::from(rows.clone()));
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Without members that are null or empty, at any depth.
-fn pruned(value: Value) -> Value {
+pub(super) fn pruned(value: Value) -> Value {
     match value {
         Value::Object(members) => members
             .into_iter()
@@ -153,6 +153,11 @@ fn documented(how: As) -> BoxedStrategy<Value> {
         As::NumberText | As::Integer | As::Long => any::<u8>().prop_map(Value::from).boxed(),
         As::TextInteger => any::<u32>().prop_map(|n| n.to_string().into()).boxed(),
         As::Boolean => any::<bool>().prop_map(Value::from).boxed(),
+        As::Texts(_) => prop_oneof![
+            4 => prop::collection::vec(text(), 0..4).prop_map(Value::from),
+            1 => anything(),
+        ]
+        .boxed(),
         As::Json | As::Inside(_) => anything().boxed(),
         As::Renamed(names) => {
             let known = names

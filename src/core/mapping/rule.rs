@@ -30,6 +30,9 @@ pub enum As {
     Boolean,
     /// Any JSON value, as it is.
     Json,
+    /// The texts of a list, with those of the list that the member of this name beside it is: each once,
+    /// and none that stands for no value.
+    Texts(&'static str),
     /// An object, as it is but for the names of some of its members, `(theirs, ours)`.
     Renamed(&'static [(&'static str, &'static str)]),
     /// Any JSON value, as the only member of an object.

@@ -60,7 +60,7 @@ const PROTECT: &[Scenario] = &[
     scenario(
         "ANTIVIRUS",
         "Worm",
-        "Boot sector",
+        "Memory",
         &["Win32/Fernwheel.gen"],
         "Startup scanner",
         false,
@@ -94,7 +94,7 @@ const PROTECT: &[Scenario] = &[
     ),
     scenario(
         "NETWORK_INTRUSION",
-        "Port scan",
+        "TCP Port scanning attack",
         "Connection",
         &["TCP/Scan.Slow", "SMB/Attack.Gullcroft"],
         "Network attack protection",

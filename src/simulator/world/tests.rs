@@ -1,7 +1,8 @@
 //! What the world promises.
 
-use chrono::TimeDelta;
+use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use serde_json::Map;
 
 use super::*;
@@ -172,4 +173,98 @@ fn only_cloud_detections_have_mails_and_some_are_long() {
         world.detection_v2(Product::Protect, 5).get("email"),
         Some(&Value::Null)
     );
+}
+
+/// The records of ESET Connect in `docs/contracts/values.md`.
+pub(crate) const ESET: [&str; 6] = ["v1", "v2", "response", "event", "incident", "device"];
+
+/// The members of `docs/contracts/values.md`, each with its words: those that stand there, and those
+/// that records say.
+pub(crate) struct Words {
+    documented: BTreeMap<String, BTreeSet<String>>,
+    said: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Words {
+    /// The words of some APIs.
+    pub(crate) fn of(is_one: impl Fn(&str) -> bool) -> Self {
+        let page = include_str!("../../../docs/contracts/values.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let rows = rows.map(|row| {
+            let (member, words) = row.split_once("` | ").unwrap();
+            let words = words.split('`').skip(1).step_by(2);
+            (member.to_owned(), words.map(str::to_owned).collect())
+        });
+        let documented: BTreeMap<String, _> = rows
+            .filter(|(member, _)| is_one(member.split('.').next().unwrap()))
+            .collect();
+        assert!(documented.len() > 20, "{documented:?}");
+        Self {
+            documented,
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// Holds what a record says.
+    pub(crate) fn hold(&mut self, api: &str, record: &Value) {
+        let prefix = format!("{api}.");
+        let names = (self.documented.keys())
+            .filter_map(|name| name.strip_prefix(&*prefix))
+            .collect();
+        texts(record, &names, &mut |name, text| {
+            let words = self.said.entry(format!("{api}.{name}")).or_default();
+            words.insert(text.to_owned());
+        });
+    }
+
+    /// Fails unless the same words are said and documented.
+    pub(crate) fn compare(self) {
+        assert_eq!(self.said, self.documented);
+    }
+}
+
+/// Every text of a member of that name in a value, however deep.
+fn texts(value: &Value, names: &BTreeSet<&str>, found: &mut impl FnMut(&str, &str)) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                if let (true, Some(text)) = (names.contains(&**name), value.as_str())
+                    && !text.is_empty()
+                {
+                    found(name, text);
+                }
+                texts(value, names, found);
+            }
+        }
+        Value::Array(all) => all.iter().for_each(|one| texts(one, names, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_word_that_eset_chooses_stands_in_the_contract_and_none_is_there_in_vain() {
+    let (world, mut words) = (world(6), Words::of(|api| ESET.contains(&api)));
+    let now = nanos(start());
+    let mut hold = |api: &str, record: &Value| {
+        words.hold(api, record);
+        words.hold("response", &record["responses"]);
+        words.hold("event", &record["triggeringEvent"]);
+    };
+    for product in Product::ALL {
+        for number in 0..1000 {
+            if product != Product::CloudOffice {
+                hold("v1", &world.detection_v1(product, number));
+            }
+            hold("v2", &world.detection_v2(product, number));
+        }
+    }
+    for incident in world.incidents_since(now - 30 * DAY, now) {
+        for version in world.incident_steps(incident.number) {
+            hold("incident", &world.incident(version, true));
+        }
+    }
+    for number in 0..DEVICES {
+        hold("device", &world.company.device(number, now));
+    }
+    words.compare();
 }

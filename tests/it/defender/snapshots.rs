@@ -1,6 +1,17 @@
 //! Devices and vulnerabilities as they are now: changes, disappearances, and data that moves.
 
-use super::Tenant;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use sentinel_connector::{
+    app::RunOptions,
+    io::http::{Request, Response, SharedTransport, Transport, TransportError},
+    pipeline::Outcome,
+};
+
+use super::{FUNCTION, Tenant};
+use crate::azurite::{Azurite, network};
 
 #[tokio::test]
 async fn what_is_as_it_was_is_counted_and_not_written() {
@@ -85,4 +96,56 @@ async fn data_that_moves_under_the_pages_loses_nothing_over_two_passes() {
         .await;
     let gone: u64 = tenant.reports.iter().map(|report| report.counts.gone).sum();
     assert_eq!(gone, 0, "nothing that moved is gone");
+}
+
+/// The simulator, and the storage account beside it.
+struct WithAccount {
+    simulator: Router,
+    account: SharedTransport,
+}
+
+#[async_trait]
+impl Transport for WithAccount {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        if request.uri().host() == Some("sim") {
+            self.simulator.send(request).await
+        } else {
+            self.account.send(request).await
+        }
+    }
+}
+
+/// What the pass before has seen is read from where it ends in the account: to the service that is no
+/// range, which the emulator alone would not say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_are_compared_with_those_of_the_day_before_in_azure_too() {
+    let mut tenant = Tenant::new("machines,vulnerabilities");
+    tenant.set("STORAGE", "azure");
+    tenant.set("AzureWebJobsStorage", &Azurite::shared().fresh());
+    tenant.set("SINK", "logs-ingestion");
+    for (name, value) in tenant.simulator.settings("https://sim") {
+        if ["AZURE_", "LOGS_", "DCR_"]
+            .iter()
+            .any(|part| name.starts_with(part))
+        {
+            tenant.set(&name, &value);
+        }
+    }
+    let transport: SharedTransport = Arc::new(WithAccount {
+        simulator: tenant.simulator.router(),
+        account: network(),
+    });
+    let options = RunOptions {
+        at_once: true,
+        ..RunOptions::default()
+    };
+    for day in 0..3 {
+        let app = tenant.app_through(&transport);
+        for report in app.run(FUNCTION, &options).await {
+            assert_eq!(report.outcome, Outcome::UpToDate, "{day}: {report:?}");
+            assert!(report.counts.pulled > 0, "{day}: {report:?}");
+            assert_eq!(report.counts.unchanged > 0, day > 0, "{day}: {report:?}");
+        }
+        tenant.pass(24 * 60 + 5);
+    }
 }

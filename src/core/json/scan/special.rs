@@ -1,4 +1,7 @@
 //! Bytes that mean something in a JSON string.
+//!
+//! Sixteen at once (`wide`) save 3 to 5 of 100 instructions of a run against one by one: of default
+//! detections 323 to 308 thousand a record by callgrind, of an export 28.5 to 27.7, of hunting 172 to 168.
 
 use wide::u8x16;
 

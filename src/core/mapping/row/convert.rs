@@ -1,8 +1,8 @@
 //! A member as a column's value, and the way back.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::object::ObjectWriter;
 use crate::core::{
@@ -86,6 +86,7 @@ pub(super) fn convert(value: JsonSlice<'_>, how: As, json: &mut String) -> Optio
         }
         // Without what stands beside them they are what they are.
         As::Account(_) | As::Path(_) => return convert(value, As::Text, json),
+        As::Texts(_) => return convert_texts(value, None, json),
     };
     Some(exact)
 }
@@ -121,6 +122,7 @@ pub(super) fn convert_beside(
             let whole = beside(path.file).map(|name| joined(&folder, &name));
             (folder, whole)
         }
+        As::Texts(more) => return convert_texts(value, record.get(more), json),
         _ => return convert(value, how, json),
     };
     if let Some(whole) = whole.filter(|whole| *whole != own) {
@@ -129,6 +131,38 @@ pub(super) fn convert_beside(
     }
     json.push_str(value.get());
     Some(true)
+}
+
+/// Texts of a list, with those of another one, as an array. True when the list itself says no more.
+fn convert_texts(
+    value: JsonSlice<'_>,
+    more: Option<JsonSlice<'_>>,
+    json: &mut String,
+) -> Option<bool> {
+    let (own, more) = (elements(value), more.map(elements).unwrap_or_default());
+    let texts = telling(own.iter().copied());
+    if texts.is_empty() {
+        return None;
+    }
+    let all = telling(own.iter().chain(&more).copied());
+    push_all(json, &["[", &all.join(","), "]"]);
+    Some(all.len() == own.len() && texts.len() == own.len())
+}
+
+/// Elements of a list, as they are written.
+fn elements(list: JsonSlice<'_>) -> Vec<&str> {
+    let all: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+    all.into_iter().map(RawValue::get).collect()
+}
+
+/// The texts among JSON values, as they are written, that say something: each once.
+pub(super) fn telling<'a>(values: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    let values = values.into_iter();
+    values
+        .filter(|text| text.starts_with('"') && *text != "\"\"" && !is_placeholder(text))
+        .filter(|text| seen.insert(*text))
+        .collect()
 }
 
 /// True for a string, as it is written, that some services write where there is no value.

@@ -1,21 +1,19 @@
 //! Columns that are filled from all elements of a list.
 
-use std::collections::HashSet;
-
 use serde_json::value::RawValue;
 
-use super::convert::is_placeholder;
+use super::convert::telling;
 use crate::core::json::record::JsonObject;
 
 /// The texts at the end of `path`, each once, as a JSON array; `None` when there is none.
 pub(super) fn gathered(record: &JsonObject<'_>, path: &[&str]) -> Option<String> {
-    let (mut texts, mut seen) = (Vec::new(), HashSet::new());
-    gather(record, path, &mut texts);
-    texts.retain(|text| !is_placeholder(text) && *text != "\"\"" && seen.insert(*text));
+    let mut values = Vec::new();
+    gather(record, path, &mut values);
+    let texts = telling(values);
     (!texts.is_empty()).then(|| format!("[{}]", texts.join(",")))
 }
 
-fn gather<'a>(members: &JsonObject<'a>, path: &[&str], texts: &mut Vec<&'a str>) {
+fn gather<'a>(members: &JsonObject<'a>, path: &[&str], values: &mut Vec<&'a str>) {
     let Some((name, further)) = path.split_first() else {
         return;
     };
@@ -23,11 +21,11 @@ fn gather<'a>(members: &JsonObject<'a>, path: &[&str], texts: &mut Vec<&'a str>)
         return;
     };
     if further.is_empty() {
-        texts.extend(Some(value.get()).filter(|text| text.starts_with('"')));
+        values.push(value.get());
         return;
     }
     let elements: Vec<&'a RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
     for element in elements.into_iter().filter_map(JsonObject::of_value) {
-        gather(&element, further, texts);
+        gather(&element, further, values);
     }
 }

@@ -141,9 +141,10 @@ impl Plan {
     pub(super) fn is_flat(&self) -> bool {
         let mut steps = self.steps.iter();
         steps.all(|step| match step.way {
-            Destination::Column(_, how) => {
-                !matches!(how, As::Member(_) | As::Account(_) | As::Path(_))
-            }
+            Destination::Column(_, how) => !matches!(
+                how,
+                As::Member(_) | As::Account(_) | As::Path(_) | As::Texts(_)
+            ),
             Destination::JsonObject(..) => false,
         })
     }

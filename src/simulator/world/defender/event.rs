@@ -196,21 +196,20 @@ impl Row<'_> {
         if name.contains("Remote") && (ends("SessionDeviceName") || ends("SessionIP")) {
             return Some(Value::Null);
         }
-        let (program, path) = *dice.pick(&PROGRAMS);
         let user = || self.defender.user(self.bits(4));
         Some(match () {
             () if ends("SHA1") || ends("Hash") => json!(dice.hex(20)),
             () if ends("SHA256") => json!(dice.hex(32)),
             () if ends("MD5") => json!(dice.hex(16)),
-            () if ends("FileName") => json!(program),
-            () if ends("FolderPath") => json!(path),
+            () if ends("FileName") => json!(self.program(name).0),
+            () if ends("FolderPath") => json!(self.program(name).1),
             () if ends("CommandLine") => {
                 let length = if dice.one_in(300) {
                     dice.size(8000, 70_000)
                 } else {
                     dice.size(20, 240)
                 };
-                json!(words::command_line(dice, program, length))
+                json!(words::command_line(dice, self.program(name).0, length))
             }
             () if ends("AccountName") => json!(user()),
             () if ends("AccountDomain") => json!("fennbridge"),
@@ -232,6 +231,20 @@ impl Row<'_> {
             () if name == "Subject" => json!(words::prose(dice, 40)),
             () => return None,
         })
+    }
+
+    /// The program that a column tells something of: the others of the same process tell of it, too.
+    fn program(&self, name: &str) -> (&'static str, &'static str) {
+        let endings = ["FileName", "FolderPath", "CommandLine"];
+        let process = endings.iter().find_map(|ending| name.strip_suffix(ending));
+        // `Process` stands before the command line of what `FileName` is the name of.
+        let process = process.unwrap_or(name).trim_end_matches("Process");
+        let salt = 5 + process.len() as u64;
+        let place = self.bits(salt) % PROGRAMS.len() as u64;
+        PROGRAMS
+            .get(usize::try_from(place).unwrap_or_default())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// A bag of more, as an object or as text that holds one.

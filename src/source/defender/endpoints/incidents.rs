@@ -28,8 +28,8 @@ const INCIDENT: &[Rule] = &[
     take("status", "status", As::Text),
     take("createdDateTime", "createTime", As::Time),
     take("lastUpdateDateTime", "updateTime", As::Time),
-    take("customTags", "tags", As::Json),
-    or_take("systemTags", "tags", As::Json),
+    take("customTags", "tags", As::Texts("systemTags")),
+    or_take("systemTags", "tags", As::Texts("customTags")),
     take("classification", "resolveReason", As::Text),
 ];
 
