@@ -19,7 +19,7 @@ use lanes::{Waiting, lanes};
 pub use route_table::{RouteTable, Tables};
 
 use crate::{
-    config::{self, DefenderSettings, Settings, SinkSettings},
+    config::{self, BrokenConnection, DefenderSettings, Settings, SinkSettings},
     core::{
         mapping::{assets::Kind, columns::TABLES},
         position::{
@@ -41,6 +41,7 @@ use crate::{
     source::{
         SharedSource, SourceConnection,
         defender::{self, Quotas},
+        endpoints_of,
         eset::{self, Account, LookUps},
         switched_on,
     },
@@ -55,6 +56,7 @@ pub struct App {
     parts: Parts,
     connections: Vec<Connected>,
     streams: Vec<Stream>,
+    refused: Vec<Refused>,
     budget: Duration,
     streams_at_once: usize,
     event_time: bool,
@@ -75,6 +77,42 @@ struct Stream {
     /// The account or the tenant whose limits it shares with others.
     shares: Arc<str>,
     job: Job,
+}
+
+/// A connection of which nothing can be pulled until somebody acts.
+struct Refused {
+    kind: SourceKind,
+    streams: Vec<StreamKey>,
+    error: Error,
+    /// The settings alone tell it.
+    by_settings: bool,
+}
+
+impl Refused {
+    fn of(broken: &BrokenConnection) -> Self {
+        let error = broken.error();
+        Self {
+            by_settings: true,
+            ..Self::new(&broken.name, broken.kind, &broken.choices, error)
+        }
+    }
+
+    fn new(name: &str, kind: SourceKind, choices: &Choices, error: Error) -> Self {
+        let endpoints = endpoints_of(kind).into_iter();
+        let wanted = endpoints.filter(|endpoint| endpoint.switch.is_on(choices));
+        let mut streams: Vec<&str> = wanted.map(|endpoint| endpoint.stream).collect();
+        // Somebody has to hear of it, whatever it would pull.
+        if streams.is_empty() {
+            streams.push(kind.word());
+        }
+        let key = |stream| StreamKey::new(name, stream);
+        Self {
+            kind,
+            streams: streams.into_iter().map(key).collect(),
+            error,
+            by_settings: false,
+        }
+    }
 }
 
 /// An access token that streams need.
@@ -143,6 +181,7 @@ impl App {
             parts,
             connections: Vec::new(),
             streams: Vec::new(),
+            refused: settings.broken.iter().map(Refused::of).collect(),
             budget: settings.run.budget,
             streams_at_once: settings.run.streams_at_once,
             event_time: settings.run.time_generated == config::TimeGenerated::Event,
@@ -158,7 +197,7 @@ impl App {
         !self.connections.is_empty()
     }
 
-    /// One match: how a source is connected to.
+    /// Connects to all sources that can be connected to. Who can't is refused alone.
     fn connect(
         &mut self,
         settings: &Settings,
@@ -166,38 +205,22 @@ impl App {
         builder: &Builder<'_>,
         routed: &RouteTable,
     ) -> Result<()> {
-        let quotas = Quotas::default();
-        let mut accounts: Vec<Arc<eset::Connection>> = Vec::new();
+        let mut shared = Shared::default();
         for one in &settings.connections {
-            let (connection, expiring): (Arc<dyn SourceConnection>, _) = match &one.source {
-                config::Source::Eset(settings) => {
-                    let password = builder.password(&settings.password)?;
-                    let expiring = builder.expiring(&settings.password, &password);
-                    let account = Account {
-                        url_template: settings.base_url("{domain}"),
-                        login: settings.login.clone(),
-                        password,
-                        calls_per_second: settings.max_calls_per_second,
-                        look_ups: LookUps::of(&one.choices),
-                    };
-                    let connection = match accounts.iter().find(|other| other.is_account(&account))
-                    {
-                        Some(other) => eset::Connection::beside(other, account, wire.clone()),
-                        None => eset::Connection::new(account, wire.clone()),
-                    };
-                    accounts.push(Arc::clone(&connection));
-                    (connection, expiring)
-                }
-                config::Source::Defender(settings) => {
-                    let (tokens, expiring) = builder.defender(settings)?;
-                    let account = defender_account(settings, &one.choices);
-                    let connection = defender::Connection::new(account, &tokens, &quotas, wire);
-                    (connection, expiring)
+            let kind = one.source.kind();
+            let connected = switched_on(kind, &one.choices)
+                .and_then(|endpoints| Ok((endpoints, connected(one, wire, builder, &mut shared)?)));
+            let (endpoints, (connection, expiring)) = match connected {
+                Ok(connected) => connected,
+                Err(error) if settings.connections.len() == 1 => return Err(error),
+                Err(error) => {
+                    let refused = Refused::new(&one.name, kind, &one.choices, error);
+                    self.refused.push(refused);
+                    continue;
                 }
             };
-            let kind = one.source.kind();
-            let shares: Arc<str> = shared(&one.source).into();
-            for endpoint in switched_on(kind, &one.choices)? {
+            let shares: Arc<str> = shared_by(&one.source).into();
+            for endpoint in endpoints {
                 let source = Arc::clone(&connection).stream(endpoint);
                 self.streams.push(Stream {
                     kind,
@@ -297,6 +320,13 @@ impl App {
         })
     }
 
+    /// Connections that could not be connected to, each with what has to be done, but for those whose
+    /// settings tell it.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &Error)> {
+        let refused = self.refused.iter().filter(|one| !one.by_settings);
+        refused.filter_map(|one| Some((&*one.streams.first()?.connection, &one.error)))
+    }
+
     /// What runs work with.
     pub fn parts(&self) -> &Parts {
         &self.parts
@@ -330,9 +360,9 @@ impl App {
         }
     }
 
-    /// Runs the streams of a function: those that share an account or a tenant one after the other, all
+    /// Runs the streams of a function. Those that share an account or a tenant one after the other, all
     /// others side by side, `STREAMS_AT_ONCE` of them at most, first whose turn was the longest ago.
-    /// Reports are in the order of turns.
+    /// Reports are in the order of turns; behind them are those of connections that are refused.
     pub async fn run(&self, function: Function, options: &RunOptions) -> Vec<Report> {
         let limits = self.limits(options.stop.clone());
         let parts = Parts {
@@ -366,9 +396,13 @@ impl App {
             });
         }
         let lanes = lanes(waiting).into_iter();
-        let lanes: Vec<BoxFuture<'_, _>> = lanes
+        let mut lanes: Vec<BoxFuture<'_, _>> = lanes
             .map(|lane| run_lane(lane, &parts, &limits, options.at_once).boxed())
             .collect();
+        // Behind all others: whoever can be run need not wait for them.
+        let refused = self.refused.iter();
+        let refused = refused.filter(|one| function == Function::Pull(one.kind));
+        lanes.push(refuse(refused.collect(), keys.len(), &parts).boxed());
         let mut reports: Vec<(usize, Report)> = stream::iter(lanes)
             .buffer_unordered(self.streams_at_once)
             .concat()
@@ -410,9 +444,67 @@ async fn run_lane(
     reports
 }
 
+/// Reports the streams of connections that are refused, behind so many others.
+async fn refuse(refused: Vec<&Refused>, others: usize, parts: &Parts) -> Vec<(usize, Report)> {
+    let mut reports = Vec::new();
+    for one in refused {
+        for key in &one.streams {
+            let report = pipeline::refuse(key.clone(), one.error.clone(), parts).await;
+            log(&report);
+            reports.push((others + reports.len(), report));
+        }
+    }
+    reports
+}
+
+/// What connections have been given together.
+#[derive(Default)]
+struct Shared {
+    quotas: Quotas,
+    accounts: Vec<Arc<eset::Connection>>,
+}
+
+/// A connection, and what it signs in with that ends one day.
+type SignedIn = (Arc<dyn SourceConnection>, Arc<[Expiring]>);
+
+/// One match: how a source is connected to.
+fn connected(
+    one: &config::Connection,
+    wire: &Wire,
+    builder: &Builder<'_>,
+    shared: &mut Shared,
+) -> Result<SignedIn> {
+    match &one.source {
+        config::Source::Eset(settings) => {
+            let password = builder.password(&settings.password)?;
+            let expiring = builder.expiring(&settings.password, &password);
+            let account = Account {
+                url_template: settings.base_url("{domain}"),
+                login: settings.login.clone(),
+                password,
+                calls_per_second: settings.max_calls_per_second,
+                look_ups: LookUps::of(&one.choices),
+            };
+            let mut others = shared.accounts.iter();
+            let connection = match others.find(|other| other.is_account(&account)) {
+                Some(other) => eset::Connection::beside(other, account, wire.clone()),
+                None => eset::Connection::new(account, wire.clone()),
+            };
+            shared.accounts.push(Arc::clone(&connection));
+            Ok((connection, expiring))
+        }
+        config::Source::Defender(settings) => {
+            let (tokens, expiring) = builder.defender(settings)?;
+            let account = defender_account(settings, &one.choices);
+            let connection = defender::Connection::new(account, &tokens, &shared.quotas, wire);
+            Ok((connection, expiring))
+        }
+    }
+}
+
 /// What connections to this source share: the service counts the calls of an account of ESET together,
 /// and those in a tenant of Defender by app, but hunting whichever app asks.
-fn shared(source: &config::Source) -> String {
+fn shared_by(source: &config::Source) -> String {
     match source {
         config::Source::Eset(eset) => format!("{} {}", eset.base_url("{domain}"), eset.login),
         config::Source::Defender(defender) => defender.tenant_id.to_ascii_lowercase(),

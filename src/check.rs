@@ -117,9 +117,9 @@ fn check_settings(
     findings: &mut Findings<'_>,
 ) -> Option<Settings> {
     let loaded = Settings::load(environment, mode);
-    let (problems, warnings) = match &loaded {
-        Ok(settings) => (&[] as &[Problem], &settings.warnings),
-        Err(problems) => (problems.problems.as_slice(), &problems.warnings),
+    let (problems, warnings): (Vec<&Problem>, _) = match &loaded {
+        Ok(settings) => (settings.problems().collect(), &settings.warnings),
+        Err(problems) => (problems.problems.iter().collect(), &problems.warnings),
     };
     let mut open: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
     for problem in problems {
@@ -194,7 +194,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let logins = app.logins(LOGIN_PATIENCE).await;
     if logins.is_empty() && app.is_connected() {
         findings.bad("connections", "no stream is switched on: nothing is pulled");
-    } else if logins.is_empty() {
+    } else if logins.is_empty() && app.refused().next().is_none() {
         findings.bad(
             "connections",
             "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or \
@@ -217,6 +217,9 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
                 findings.bad(&what, &format!("{error:#}"));
             }
         }
+    }
+    for (connection, error) in app.refused() {
+        findings.bad(&format!("{connection}: login"), &error.to_string());
     }
     check_expiries(app, clock.now(), findings).await;
     let mut seen = quiet::Seen::default();

@@ -210,6 +210,9 @@ async fn serve(clock: SharedClock) -> Result<()> {
         Ok(settings) => &settings.warnings,
         Err(problems) => &problems.warnings,
     };
+    for problem in settings.iter().flat_map(Settings::problems) {
+        tracing::error!(setting = problem.setting, "{problem}");
+    }
     for note in strange {
         tracing::info!(setting = note.setting, "{note}");
     }
@@ -231,6 +234,9 @@ fn local_environment() -> Result<Environment> {
 fn local_settings() -> Result<Settings> {
     let settings = Settings::load(&local_environment()?, Mode::Local)?;
     logging::init(settings.log.format, settings.log.level)?;
+    for problem in settings.problems() {
+        screen::complain(&format!("its connection is left out: {problem}"));
+    }
     for warning in &settings.warnings {
         screen::complain(&format!("note: {warning}"));
     }

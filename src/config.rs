@@ -28,7 +28,7 @@ mod azure_tests;
 mod tests;
 
 pub use azure::{AzureStorage, IdentitySettings, SecretSource};
-pub use connection::{Connection, DEFAULT_CONNECTION, Source};
+pub use connection::{BrokenConnection, Connection, DEFAULT_CONNECTION, Source};
 pub use defender::DefenderSettings;
 pub use environment::Environment;
 pub use eset::{EsetSettings, Region};
@@ -52,6 +52,8 @@ pub enum Mode {
 pub struct Settings {
     /// The connections; empty when nothing about a source is set, and then there is nothing to do.
     pub connections: Vec<Connection>,
+    /// Those of which nothing can be pulled, where there are others.
+    pub broken: Vec<BrokenConnection>,
     /// How a run goes.
     pub run: RunSettings,
     /// Where rows go.
@@ -78,7 +80,7 @@ impl Settings {
     /// Reads them all. The problems come with the warnings that were found on the way.
     pub fn load(environment: &Environment, mode: Mode) -> Result<Self, Problems> {
         let mut noted = Problems::default();
-        let connections = connection::read(environment, &mut noted);
+        let (connections, broken) = connection::read(environment, &mut noted);
 
         let reader = &mut Reader::new(environment, &mut noted);
         let run = RunSettings::read(reader);
@@ -90,7 +92,9 @@ impl Settings {
         let data = reader.or("CONNECTOR_DATA", PathBuf::from("./connector-data"), path);
         let extra_ca = reader.optional("EXTRA_CA_FILE", path);
         let log = LogSettings::read(reader, mode);
-        warn_of_misspelt(reader, environment, &connections);
+        let names = connections.iter().map(|one| &one.name);
+        let names = names.chain(broken.iter().map(|one| &one.name));
+        warn_of_misspelt(reader, environment, &connection::secret_names(names));
 
         // Everything may be there and still a connection be missing: that one's problems count.
         let azure = (identity, key_vault);
@@ -103,25 +107,41 @@ impl Settings {
                 Ok(data),
                 Ok(extra_ca),
                 Ok(log),
-            ) if noted.problems.is_empty() => Ok(Self {
-                connections,
-                run,
-                sink,
-                routes,
-                storage,
-                identity,
-                key_vault,
-                data,
-                extra_ca,
-                log,
-                warnings: noted.warnings,
-            }),
-            _ => Err(noted),
+            ) if noted.problems.is_empty() && (broken.is_empty() || !connections.is_empty()) => {
+                Ok(Self {
+                    connections,
+                    broken,
+                    run,
+                    sink,
+                    routes,
+                    storage,
+                    identity,
+                    key_vault,
+                    data,
+                    extra_ca,
+                    log,
+                    warnings: noted.warnings,
+                })
+            }
+            _ => {
+                let own = broken.into_iter().flat_map(|one| one.problems);
+                noted.problems = own.chain(noted.problems).collect();
+                Err(noted)
+            }
         }
+    }
+
+    /// What is wrong with connections of which nothing can be pulled.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.broken.iter().flat_map(|one| &one.problems)
     }
 
     /// Leaves this connection alone.
     pub fn keep_connection(&mut self, name: &str) -> Result<(), Error> {
+        let broken = std::mem::take(&mut self.broken);
+        if let Some(broken) = broken.into_iter().find(|one| one.name == name) {
+            return Err(broken.error());
+        }
         if !self.connections.iter().any(|one| one.name == name) {
             let known: Vec<String> = self
                 .connections
@@ -141,13 +161,8 @@ impl Settings {
     }
 }
 
-fn warn_of_misspelt(
-    reader: &mut Reader<'_>,
-    environment: &Environment,
-    connections: &[Connection],
-) {
-    let used = connection::secret_names(connections);
-    for (name, near) in names::misspelt(environment, &used) {
+fn warn_of_misspelt(reader: &mut Reader<'_>, environment: &Environment, used: &[String]) {
+    for (name, near) in names::misspelt(environment, used) {
         reader.warn(name, format!("is unknown; did you mean `{near}`?"));
     }
 }

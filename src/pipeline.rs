@@ -154,8 +154,18 @@ pub async fn run_from(
     });
     report.end(end, parts.clock.now());
     if report.has_run() {
-        health::write(job, parts, &report).await;
+        health::write(&job.expiring, parts, &report).await;
     }
+    (parts.progress)(&report);
+    report
+}
+
+/// The report of a stream that can't be run at all, told as that of a run.
+pub async fn refuse(key: StreamKey, error: Error, parts: &Parts) -> Report {
+    let now = parts.clock.now();
+    let mut report = Report::new(key, now);
+    report.end(Err(error), now);
+    health::write(&[], parts, &report).await;
     (parts.progress)(&report);
     report
 }

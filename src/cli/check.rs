@@ -81,6 +81,9 @@ async fn estimate(
     if let Some(name) = &arguments.connection {
         settings.keep_connection(name)?;
     }
+    if let Some(broken) = settings.broken.first() {
+        return Err(broken.error());
+    }
     if arguments.all_streams {
         switch_all_on(&mut settings);
     }

@@ -17,10 +17,13 @@ use super::{
     eset::EsetSettings,
     names::{self, Scope},
     pace::Paces,
-    reader::{Problems, Read, Reader},
+    reader::{Noted, Problem, Problems, Read, Reader},
     values,
 };
-use crate::core::protocol::{choice::Choices, source_kind::SourceKind};
+use crate::{
+    core::protocol::{choice::Choices, source_kind::SourceKind},
+    error::Error,
+};
 
 /// The name of the one connection of the flat settings.
 pub const DEFAULT_CONNECTION: &str = "default";
@@ -39,6 +42,31 @@ pub struct Connection {
     pub choices: Choices,
     /// How often and how far its streams are read.
     pub paces: Paces,
+}
+
+/// A connection of which nothing can be pulled, since what is its own in the settings is wrong. The others
+/// go on.
+#[derive(Debug, Clone)]
+pub struct BrokenConnection {
+    /// Its name.
+    pub name: String,
+    /// The source that it would be pulled from.
+    pub kind: SourceKind,
+    /// What would be pulled, as far as that can be read.
+    pub choices: Choices,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl BrokenConnection {
+    /// What is wrong, as one error.
+    pub fn error(&self) -> Error {
+        Problems {
+            problems: self.problems.clone(),
+            warnings: Vec::new(),
+        }
+        .into()
+    }
 }
 
 /// A source with its settings.
@@ -61,20 +89,40 @@ impl Source {
         kind: SourceKind,
         reader: &mut Reader<'_>,
         entry: Option<&ConnectionEntry>,
-    ) -> Option<Read<(Self, Choices)>> {
-        match kind {
-            SourceKind::Eset => (entry.is_some() || EsetSettings::wanted(reader)).then(|| {
-                let read = EsetSettings::read(reader, |reader| password(reader, entry));
-                read.map(|(settings, choices)| (Self::Eset(settings), choices))
-            }),
+    ) -> Option<(Read<Self>, Read<Choices>)> {
+        let wanted = match kind {
+            _ if entry.is_some() => true,
+            SourceKind::Eset => EsetSettings::wanted(reader),
+            SourceKind::Defender => DefenderSettings::wanted(reader),
+        };
+        wanted.then(|| match kind {
+            SourceKind::Eset => {
+                let (settings, choices) =
+                    EsetSettings::read(reader, |reader| password(reader, entry));
+                (settings.map(Self::Eset), choices)
+            }
             SourceKind::Defender => {
-                (entry.is_some() || DefenderSettings::wanted(reader)).then(|| {
-                    let read =
-                        DefenderSettings::read(reader, |reader| client_secret(reader, entry));
-                    read.map(|(settings, choices)| (Self::Defender(settings), choices))
-                })
+                let (settings, choices) =
+                    DefenderSettings::read(reader, |reader| client_secret(reader, entry));
+                (settings.map(Self::Defender), choices)
+            }
+        })
+    }
+
+    /// What is pulled from a source unless a flat setting says otherwise.
+    fn usual_choices(kind: SourceKind, environment: &Environment) -> Choices {
+        let mut noted = Problems::default();
+        for environment in [environment, &Environment::default()] {
+            let reader = &mut Reader::new(environment, &mut noted);
+            let choices = match kind {
+                SourceKind::Eset => EsetSettings::read(reader, |_| Err(Noted)).1,
+                SourceKind::Defender => DefenderSettings::read(reader, |_| Err(Noted)).1,
+            };
+            if let Ok(choices) = choices {
+                return choices;
             }
         }
+        Choices::default()
     }
 
     /// Which source it is.
@@ -94,23 +142,28 @@ struct ConnectionEntry {
     own: BTreeMap<String, String>,
 }
 
-/// All connections; none when nothing about a source is set.
-pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Connection> {
+/// All connections; none when nothing about a source is set. What is wrong with one alone is told with it.
+pub(super) fn read(
+    environment: &Environment,
+    noted: &mut Problems,
+) -> (Vec<Connection>, Vec<BrokenConnection>) {
     let mut reader = Reader::new(environment, noted);
     if !reader.is_set("CONNECTIONS") {
         let wanted = SourceKind::ALL.map(|kind| Source::read(kind, &mut reader, None));
         if wanted.iter().all(Option::is_none) {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let paces = Paces::read(&mut reader, environment, None, &BTreeMap::new());
-        let connection = |(source, choices)| Connection {
-            name: DEFAULT_CONNECTION.to_owned(),
-            source,
-            choices,
-            paces: paces.clone(),
+        let connection = |(source, choices): (Read<Source>, Read<Choices>)| {
+            Some(Connection {
+                name: DEFAULT_CONNECTION.to_owned(),
+                source: source.ok()?,
+                choices: choices.ok()?,
+                paces: paces.clone(),
+            })
         };
-        let read = wanted.into_iter().flatten().flatten();
-        return read.map(connection).collect();
+        let read = wanted.into_iter().flatten().filter_map(connection);
+        return (read.collect(), Vec::new());
     }
 
     let list = reader.required("CONNECTIONS", |text| {
@@ -122,12 +175,28 @@ pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Conne
             )
         })
     });
-    let Ok(list) = list else { return Vec::new() };
+    let Ok(list) = list else {
+        return (Vec::new(), Vec::new());
+    };
     let mut names_so_far: Vec<String> = Vec::new();
     let mut connections = Vec::new();
+    let mut broken = Vec::new();
     for (index, value) in list.iter().enumerate() {
-        let Ok(entry) = entry(index, value, &mut Reader::new(environment, noted)) else {
-            continue;
+        let so_far = noted.problems.len();
+        let entry = match entry(index, value, &mut Reader::new(environment, noted)) {
+            Ok(entry) => entry,
+            // Its name must not be another one's.
+            Err(Some((name, kind))) if !names_so_far.contains(&name) => {
+                names_so_far.push(name.clone());
+                broken.push(BrokenConnection {
+                    choices: Source::usual_choices(kind, environment),
+                    name,
+                    kind,
+                    problems: noted.problems.split_off(so_far),
+                });
+                continue;
+            }
+            Err(_) => continue,
         };
         let mut reader = Reader::of_connection(environment, &entry.name, &entry.own, noted);
         if names_so_far.contains(&entry.name) {
@@ -136,26 +205,37 @@ pub(super) fn read(environment: &Environment, noted: &mut Problems) -> Vec<Conne
         }
         names_so_far.push(entry.name.clone());
         let paces = Paces::read(&mut reader, environment, entry.every, &entry.own);
-        let source = Source::read(entry.kind, &mut reader, Some(&entry));
-        if let Some(Ok((source, choices))) = source {
-            connections.push(Connection {
+        let Some((source, choices)) = Source::read(entry.kind, &mut reader, Some(&entry)) else {
+            continue;
+        };
+        // What is wrong with a flat setting is everybody's.
+        let all = noted.problems.split_off(so_far).into_iter();
+        let (problems, shared): (Vec<_>, Vec<_>) =
+            all.partition(|problem| problem.connection.as_ref() == Some(&entry.name));
+        noted.problems.extend(shared);
+        match (source, choices) {
+            (Ok(source), Ok(choices)) if problems.is_empty() => connections.push(Connection {
                 name: entry.name,
                 source,
                 choices,
                 paces,
-            });
+            }),
+            (_, choices) if !problems.is_empty() => broken.push(BrokenConnection {
+                choices: choices.unwrap_or_else(|_| Source::usual_choices(entry.kind, environment)),
+                name: entry.name,
+                kind: entry.kind,
+                problems,
+            }),
+            _ => {}
         }
     }
-    connections
+    (connections, broken)
 }
 
 /// The names of settings that exist because a connection has that name.
-pub(super) fn secret_names(connections: &[Connection]) -> Vec<String> {
+pub(super) fn secret_names<'a>(connections: impl Iterator<Item = &'a String>) -> Vec<String> {
     connections
-        .iter()
-        .flat_map(|connection| {
-            [ESET_PASSWORD, DEFENDER_SECRET].map(|setting| secret_name(&connection.name, setting))
-        })
+        .flat_map(|name| [ESET_PASSWORD, DEFENDER_SECRET].map(|setting| secret_name(name, setting)))
         .collect()
 }
 
@@ -214,18 +294,25 @@ fn password(reader: &mut Reader<'_>, entry: Option<&ConnectionEntry>) -> Read<Se
     })
 }
 
-fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<ConnectionEntry> {
+/// An element of the list. Of one that is wrong, name and source, where these are right.
+fn entry(
+    index: usize,
+    value: &Value,
+    reader: &mut Reader<'_>,
+) -> Result<ConnectionEntry, Option<(String, SourceKind)>> {
     let whose = format!("element {}", index + 1);
     let mut wrong = |text: String| reader.problem("CONNECTIONS", format!("{whose}: {text}"));
     let Some(object) = value.as_object() else {
-        return Err(wrong("is not an object".to_owned()));
+        wrong("is not an object".to_owned());
+        return Err(None);
     };
     let name = match object.get("name").and_then(Value::as_str) {
         Some(name) if is_name(name) => name,
         _ => {
-            return Err(wrong(format!(
+            wrong(format!(
                 "`name` must begin with a lower case letter or a digit and hold only those and `-`, at most {MAX_NAME}"
-            )));
+            ));
+            return Err(None);
         }
     };
     let mut result = Ok(());
@@ -257,13 +344,17 @@ fn entry(index: usize, value: &Value, reader: &mut Reader<'_>) -> Read<Connectio
         Some(Value::Object(settings)) => own(name, settings, reader),
         Some(_) => Err(wrong("`settings` must be an object".to_owned())),
     };
-    result?;
-    Ok(ConnectionEntry {
-        name: name.to_owned(),
-        kind: kind.unwrap_or(SourceKind::Eset),
-        every: every?,
-        own: own?,
-    })
+    let name = name.to_owned();
+    let Some(kind) = kind else { return Err(None) };
+    match (result, every, own) {
+        (Ok(()), Ok(every), Ok(own)) => Ok(ConnectionEntry {
+            name,
+            kind,
+            every,
+            own,
+        }),
+        _ => Err(Some((name, kind))),
+    }
 }
 
 fn is_name(name: &str) -> bool {

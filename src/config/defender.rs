@@ -128,7 +128,7 @@ impl DefenderSettings {
     pub(super) fn read(
         reader: &mut Reader<'_>,
         secret: impl FnOnce(&mut Reader<'_>) -> Read<Option<SecretSource>>,
-    ) -> Read<(Self, Choices)> {
+    ) -> (Read<Self>, Read<Choices>) {
         let tenant_id = reader.required("DEFENDER_TENANT_ID", azure::tenant);
         let client_id = reader.optional("DEFENDER_CLIENT_ID", azure::client);
         let client_secret = secret(reader);
@@ -141,23 +141,25 @@ impl DefenderSettings {
         });
         let choices = choices(reader);
 
-        let (client_id, client_secret) = (client_id?, client_secret?);
-        let client_certificate = client_certificate?;
-        let has_proof = client_secret.is_some() || client_certificate.is_some();
-        if has_proof && client_id.is_none() {
-            return Err(reader.missing("DEFENDER_CLIENT_ID"));
-        }
-        let settings = Self {
-            tenant_id: tenant_id?,
-            client_id,
-            client_secret,
-            client_certificate,
-            api_url: api_url?,
-            api_scope: api_scope?,
-            graph_url: graph_url?,
-            severities: severities?.into_iter().map(str::to_owned).collect(),
+        let settings = || {
+            let (client_id, client_secret) = (client_id?, client_secret?);
+            let client_certificate = client_certificate?;
+            let has_proof = client_secret.is_some() || client_certificate.is_some();
+            if has_proof && client_id.is_none() {
+                return Err(reader.missing("DEFENDER_CLIENT_ID"));
+            }
+            Ok(Self {
+                tenant_id: tenant_id?,
+                client_id,
+                client_secret,
+                client_certificate,
+                api_url: api_url?,
+                api_scope: api_scope?,
+                graph_url: graph_url?,
+                severities: severities?.into_iter().map(str::to_owned).collect(),
+            })
         };
-        Ok((settings, choices?))
+        (settings(), choices)
     }
 }
 

@@ -115,15 +115,11 @@ impl EsetSettings {
     pub(super) fn read(
         reader: &mut Reader<'_>,
         password: impl FnOnce(&mut Reader<'_>) -> Read<SecretSource>,
-    ) -> Read<(Self, Choices)> {
+    ) -> (Read<Self>, Read<Choices>) {
         let region = reader.required("ESET_REGION", values::one_of(REGIONS));
         let login = reader.required("ESET_LOGIN", values::text);
         let password = password(reader);
-        let products = products(reader);
-        let usual = BTreeSet::from(["detections", "incidents"]);
-        let streams = reader.or("ESET_STREAMS", usual, |list| {
-            values::each(list, values::one_of(STREAMS))
-        });
+        let choices = choices(reader, region.ok());
         let url_template = reader.or(
             "ESET_URL_TEMPLATE",
             URL_TEMPLATE.to_owned(),
@@ -134,32 +130,41 @@ impl EsetSettings {
             CALLS_PER_SECOND,
             values::number(1, 1000),
         );
-        let enrich = reader.or(
-            "ESET_ENRICH",
-            &["hosts", "details"] as &[&str],
-            values::one_of(ENRICH),
-        );
-
-        let (region, calls) = (region?, calls?);
-        if calls > 10 {
+        if calls.is_ok_and(|calls| calls > 10) {
             reader.warn(
                 "ESET_MAX_CALLS_PER_SECOND",
                 "is more than the 10 calls a second that ESET allows",
             );
         }
-        let mut choices = Choices::default();
-        choices.add("ESET_PRODUCTS", offered_in(region, products?, reader)?);
-        choices.add("ESET_STREAMS", streams?);
-        choices.add("ESET_ENRICH", enrich?.iter().copied());
-        let settings = Self {
-            region,
-            login: login?,
-            password: password?,
-            url_template: url_template?,
-            max_calls_per_second: NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN),
+        let settings = || {
+            Ok(Self {
+                region: region?,
+                login: login?,
+                password: password?,
+                url_template: url_template?,
+                max_calls_per_second: NonZeroU32::new(calls?).unwrap_or(NonZeroU32::MIN),
+            })
         };
-        Ok((settings, choices))
+        (settings(), choices)
     }
+}
+
+fn choices(reader: &mut Reader<'_>, region: Option<Region>) -> Read<Choices> {
+    let products = products(reader);
+    let usual = BTreeSet::from(["detections", "incidents"]);
+    let streams = reader.or("ESET_STREAMS", usual, |list| {
+        values::each(list, values::one_of(STREAMS))
+    });
+    let enrich = reader.or(
+        "ESET_ENRICH",
+        &["hosts", "details"] as &[&str],
+        values::one_of(ENRICH),
+    );
+    let mut choices = Choices::default();
+    choices.add("ESET_PRODUCTS", offered_in(region, products?, reader)?);
+    choices.add("ESET_STREAMS", streams?);
+    choices.add("ESET_ENRICH", enrich?.iter().copied());
+    Ok(choices)
 }
 
 fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<&'static str>> {
@@ -186,11 +191,11 @@ fn products(reader: &mut Reader<'_>) -> Read<BTreeSet<&'static str>> {
 
 /// Cloud Office detections don't exist in Japan; the other products needn't suffer from that.
 fn offered_in(
-    region: Region,
+    region: Option<Region>,
     mut products: BTreeSet<&'static str>,
     reader: &mut Reader<'_>,
 ) -> Read<BTreeSet<&'static str>> {
-    if region == Region::Jpn && products.remove(CLOUD_OFFICE) {
+    if region == Some(Region::Jpn) && products.remove(CLOUD_OFFICE) {
         let text = "names `cloud-office`, which ESET does not offer in the region `jpn`: remove it";
         if products.is_empty() {
             return Err(reader.problem("ESET_PRODUCTS", text));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Job, Parts, Report, deliver, own_rows};
+use super::{Parts, Report, deliver, own_rows};
 use crate::{
     core::{
         json::record::canonical_hash,
@@ -10,7 +10,7 @@ use crate::{
         position::cursor::StreamKey,
     },
     error::Error,
-    io::expiry,
+    io::expiry::{self, Expiring},
     sink::PushError,
 };
 
@@ -27,20 +27,20 @@ pub(crate) fn is_health(stream: &str) -> bool {
 /// Writes the row. In an outage of the sink it waits in the outbox, so that all runs can be added up
 /// later. When it has no room either, the report still says what happened, and the next run writes
 /// one of its own.
-pub(super) async fn write(job: &Job, parts: &Parts, report: &Report) {
+pub(super) async fn write(expiring: &[Expiring], parts: &Parts, report: &Report) {
+    let about = StreamKey::new(&report.key.connection, STREAM);
     let Ok(report) = serde_json::to_value(report) else {
         return;
     };
     let now = parts.clock.now();
     let mut fields = json!({ "version": env!("CARGO_PKG_VERSION"), "run": report });
-    let secrets = expiry::all(&job.expiring, now).await;
+    let secrets = expiry::all(expiring, now).await;
     if let Some(first) = secrets.first() {
         fields["secretDaysLeft"] = first.days_left.into();
         fields["secrets"] = json!(secrets);
     }
     let fields = fields.to_string();
     let id = format!("{:016x}", canonical_hash(fields.as_bytes()));
-    let about = StreamKey::new(&job.key.connection, STREAM);
     let row = own_rows::row(&about, &id, &fields, now);
     let mut batch = Batch::new(columns::DETECTIONS.name);
     batch.add(&row);

@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use axum::Router;
 use sentinel_connector::{
-    app::{App, Function, RunOptions},
+    app::{App, Function, RunOptions, failed},
+    check::{self, Found},
     config::{Environment, Mode, Settings},
     core::protocol::source_kind::SourceKind,
     embedded::EmbeddedFile,
@@ -34,6 +35,8 @@ enum Trouble {
     Nothing,
     /// The first of this host panics.
     Panics(&'static str),
+    /// This host answers nobody.
+    Away(&'static str),
     /// Those of this host wait until so many others have ended.
     Hangs(&'static str, usize),
     /// Pages behind the first are never there in time.
@@ -84,8 +87,11 @@ impl Transport for Seen {
         let query = request.uri().query().unwrap_or_default();
         let reads_on = query.contains("pageToken=");
         let trouble = *self.trouble.lock().unwrap();
-        let panics = matches!(trouble, Trouble::Panics(whose) if whose == host);
+        let panics = matches!(trouble, Trouble::Panics(panics) if panics == host);
         assert!(!panics, "{host} is not to be asked");
+        if matches!(trouble, Trouble::Away(away) if away == host) {
+            return Err(TransportError::new("nobody listens"));
+        }
         self.begun.lock().unwrap().insert(host.clone());
         if reads_on {
             self.read_on.lock().unwrap().insert(host.clone());
@@ -195,12 +201,15 @@ impl Company {
         *self.seen.gate.lock().unwrap() = gate;
     }
 
-    fn app(&self) -> App {
+    fn environment(&self) -> Environment {
         let settings = self.settings.iter();
-        let environment: Environment = settings
+        settings
             .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let settings = Settings::load(&environment, Mode::Local).unwrap();
+            .collect()
+    }
+
+    fn app(&self) -> App {
+        let settings = Settings::load(&self.environment(), Mode::Local).unwrap();
         let clock: SharedClock = Arc::new(self.clock.clone());
         let transport = Arc::clone(&self.seen);
         App::with_transport(&settings, &clock, &(transport as _)).unwrap()
@@ -230,22 +239,27 @@ impl Company {
 
     /// Every connection holds the day before the first run, each record once.
     async fn assert_all_once(&self, connections: usize) {
+        let names: Vec<String> = (1..=connections).map(|at| format!("c{at}")).collect();
+        self.assert_each_once(&names).await;
+    }
+
+    async fn assert_each_once(&self, names: &[String]) {
         let workspace = Workspace::new(EmbeddedFile::open(self.folder.path()).unwrap()).unwrap();
         let start = START.parse().unwrap();
         let world = self.simulator.world();
         let expected = world.detection_ids(Product::Protect, start - HISTORY, start, start);
         assert!(expected.len() > 4, "{expected:?}");
-        for number in 1..=connections {
+        for name in names {
             let sql = format!(
-                "SELECT recordId FROM IntegrationTable_CL WHERE connectionName = 'c{number}' \
+                "SELECT recordId FROM IntegrationTable_CL WHERE connectionName = '{name}' \
                  AND streamName = 'eset.detections'"
             );
             let rows = workspace.query(&sql).await.unwrap().rows.into_iter();
             let landed: Vec<String> = rows.map(|mut row| row[0].take().unwrap()).collect();
             let once: BTreeSet<String> = landed.iter().cloned().collect();
-            assert_eq!(once.len(), landed.len(), "c{number}: one landed twice");
+            assert_eq!(once.len(), landed.len(), "{name}: one landed twice");
             let missing: Vec<_> = expected.difference(&once).collect();
-            assert!(missing.is_empty(), "c{number}: {missing:?}");
+            assert!(missing.is_empty(), "{name}: {missing:?}");
         }
     }
 }
@@ -370,4 +384,96 @@ async fn who_waits_for_others_that_read_much_until_the_time_is_up_is_behind() {
         assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
     }
     company.assert_all_once(7).await;
+}
+
+/// A missing secret, a wrong value, an unknown setting and a service that is away, among twenty.
+#[tokio::test]
+async fn the_mistake_of_one_connection_is_its_own() {
+    let company = Company::with(20, 4, |name| {
+        let url = format!(r#""ESET_URL_TEMPLATE": "https://{name}/eset/{{region}}/{{domain}}""#);
+        let more = match name {
+            "c3" => r#", "ESET_LOGIN": "own@example.com""#,
+            "c7" => r#", "ESET_REGION": "mars", "ESET_STREAMS": "detections,incidents""#,
+            "c15" => r#", "ESET_REGIN": "eu""#,
+            _ => "",
+        };
+        format!("{{{url}{more}}}")
+    });
+    company.trouble(Trouble::Away("c11"));
+    let reports = company.run().await;
+    let of = |name: &str| -> Vec<&Report> {
+        let own = |report: &&Report| report.key.connection == name;
+        reports.iter().filter(own).collect()
+    };
+    let mut whole = Vec::new();
+    for number in 1..=20 {
+        let name = format!("c{number}");
+        let (kind, streams, says) = match number {
+            3 => (
+                Kind::Config,
+                1,
+                "`C3_ESET_PASSWORD` of connection `c3` is not set",
+            ),
+            7 => (
+                Kind::Config,
+                2,
+                "`ESET_REGION` of connection `c7` is `mars`",
+            ),
+            11 => (Kind::Transient, 1, "nobody listens"),
+            15 => (
+                Kind::Config,
+                1,
+                "connection `c15`: `ESET_REGIN` is unknown; did you mean",
+            ),
+            _ => {
+                let [report] = of(&name)[..] else {
+                    panic!("{reports:#?}")
+                };
+                assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+                whole.push(name);
+                continue;
+            }
+        };
+        let reports = of(&name);
+        assert_eq!(reports.len(), streams, "{reports:#?}");
+        for report in reports {
+            assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+            assert_eq!(report.error_kind, Some(kind), "{report:?}");
+            let reason = report.reason.as_deref().unwrap();
+            assert!(reason.contains(says), "{reason}");
+        }
+    }
+    company.assert_each_once(&whole).await;
+    assert_eq!(failed(&reports).unwrap().kind(), Kind::Config);
+    // Each run of each stream has its health row, also of those that can't be run.
+    let workspace = Workspace::new(EmbeddedFile::open(company.folder.path()).unwrap()).unwrap();
+    let sql = "SELECT count(*) FROM IntegrationTable_CL WHERE streamName = 'connector.health'";
+    let rows = workspace.query(sql).await.unwrap().rows;
+    assert_eq!(rows[0][0].as_deref(), Some("21"));
+    // `check` names each of them.
+    let mut bad = Vec::new();
+    let settings = check::settings(&company.environment(), Mode::Local, &mut |finding| {
+        if finding.found == Found::Bad {
+            bad.push(finding.text);
+        }
+    });
+    assert!(settings.is_some_and(|settings| settings.connections.len() == 17));
+    assert_eq!(bad.len(), 3, "{bad:#?}");
+    for says in ["`C3_ESET_PASSWORD`", "is `mars`", "`ESET_REGIN`"] {
+        assert!(
+            bad.iter().any(|text| text.contains(says)),
+            "{says}: {bad:#?}"
+        );
+    }
+}
+
+/// What all of them inherit is nobody's own: as before, nothing is pulled until it is mended.
+#[test]
+fn a_mistake_that_all_connections_inherit_stops_them_all() {
+    let mut company = Company::new(3, 3);
+    company
+        .settings
+        .insert("ESET_REGION".to_owned(), "mars".to_owned());
+    let problems = Settings::load(&company.environment(), Mode::Local).unwrap_err();
+    assert_eq!(problems.problems.len(), 1, "{problems}");
 }

@@ -10,7 +10,9 @@ use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     app::RunOptions,
+    check::{self, Found},
     core::position::cursor::StreamKey,
+    error::Kind,
     io::{
         http::{Request, Response, SharedTransport, Transport, TransportError},
         token::Certificate,
@@ -480,4 +482,38 @@ async fn who_waits_for_a_quota_until_the_time_is_up_is_behind_and_goes_first_the
         tenant.pass(1);
     }
     panic!("not all had their turn: {done:?}");
+}
+
+/// A file that is missing is noticed when the parts are built: it is that connection's alone.
+#[tokio::test]
+async fn a_certificate_that_is_missing_stops_its_own_connection_alone() {
+    let mut tenant = Tenant::new("machines,alerts");
+    let connections = r#"[{"name":"whole","source":"defender"},
+        {"name":"broken","source":"defender","settings":{
+            "DEFENDER_CLIENT_ID":"11111111-2222-4333-8444-555555555555",
+            "DEFENDER_CLIENT_CERTIFICATE_PATH":"/no/such.pem"}}]"#;
+    tenant.set("CONNECTIONS", connections);
+    let reports = tenant.run().await;
+    assert_eq!(reports.len(), 4);
+    for report in &reports {
+        if report.key.connection == "whole" {
+            assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+        } else {
+            assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+            assert_eq!(report.error_kind, Some(Kind::Config), "{report:?}");
+            assert!(report.reason.as_deref().unwrap().contains("/no/such.pem"));
+        }
+    }
+    let mut bad = Vec::new();
+    check::dependencies(&tenant.app(), &mut |finding| {
+        if finding.found == Found::Bad {
+            bad.push((finding.what, finding.text));
+        }
+    })
+    .await;
+    let [(what, text)] = &bad[..] else {
+        panic!("{bad:#?}");
+    };
+    assert_eq!(what, "broken: login");
+    assert!(text.contains("/no/such.pem"), "{text}");
 }
