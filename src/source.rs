@@ -74,9 +74,15 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// How many records are enriched together; `None` when [`enrich`](Self::enrich) has nothing to do.
-    fn enriches(&self) -> Option<usize> {
-        None
+    /// True when [`enrich`](Self::enrich) has something to do.
+    fn enriches(&self) -> bool {
+        false
+    }
+
+    /// How many records are enriched together. `known` is what was found out before.
+    fn together(&self, known: Option<Listed>) -> usize {
+        let _ = known;
+        1
     }
 
     /// What the records leave out. Best effort: what can't be had is left empty. `known` is what an

@@ -130,7 +130,7 @@ impl<'a, 'h> Writer<'a, 'h> {
                 &job.layout,
                 &job.key,
                 job.event_time,
-                job.source.enriches().is_some(),
+                job.source.enriches(),
                 &job.filters,
             ),
             workset: Workset::new(&job.table),
@@ -231,8 +231,11 @@ impl<'a, 'h> Writer<'a, 'h> {
     /// Enriches the records that wait, as many at once as one call answers; with `all` also those that
     /// are fewer. Nothing moves the cursor before them.
     async fn enrich_groups(&mut self, all: bool) -> Result<WriteEnd> {
-        let together = self.job.source.enriches().unwrap_or_default().max(1);
-        while self.workset.fresh.len() >= if all { 1 } else { together } {
+        loop {
+            let together = self.job.source.together(self.held.state.listed).max(1);
+            if self.workset.fresh.len() < if all { 1 } else { together } {
+                return Ok(WriteEnd::Whole);
+            }
             let next = together.min(self.workset.fresh.len());
             let later = self.workset.fresh.split_off(next);
             let group = std::mem::replace(&mut self.workset.fresh, later);
@@ -244,7 +247,6 @@ impl<'a, 'h> Writer<'a, 'h> {
                 return Ok(WriteEnd::InPart);
             }
         }
-        Ok(WriteEnd::Whole)
     }
 
     fn count(&mut self) {

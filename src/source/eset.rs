@@ -20,7 +20,7 @@ use crate::{
         protocol::{
             choice::{Choice, Choices},
             endpoint::{Endpoint, Enrich},
-            request::page_query,
+            request::{PAGE_SIZE, page_query},
             roles::Beyond,
         },
     },
@@ -227,15 +227,24 @@ impl Source for Eset {
         Ok((self.connection.asker.ask(&question, limits).await?, records))
     }
 
-    fn enriches(&self) -> Option<usize> {
+    fn enriches(&self) -> bool {
         let devices = self.connection.account.look_ups.devices;
-        let enriches = match self.endpoint.enrich {
+        match self.endpoint.enrich {
             Enrich::Detections => devices || self.has_details(),
             Enrich::Devices => devices,
             Enrich::Incidents => true,
             Enrich::Nothing => false,
-        };
-        enriches.then_some(TOGETHER)
+        }
+    }
+
+    fn together(&self, known: Option<Listed>) -> usize {
+        // Of a page of a list one call asks for all that it leaves out.
+        let are_listed = self.has_details() && known.is_some_and(|known| known.carried);
+        if are_listed {
+            PAGE_SIZE as usize
+        } else {
+            TOGETHER
+        }
     }
 
     async fn enrich(

@@ -412,7 +412,8 @@ async fn details_are_the_same_whatever_the_v2_list_carries() {
             "{case}"
         );
         if carried {
-            assert!(asked(&world, Target::EsetDetails) * 2 < by_id, "{case}");
+            let asked = asked(&world, Target::EsetDetails);
+            assert!(asked * 2 < by_id, "{case}: {asked} of {by_id}");
         }
         // What the list does not carry is not asked for again within a day.
         if !carried {
