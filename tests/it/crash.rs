@@ -162,9 +162,9 @@ async fn a_conflict_fails_the_run_or_finds_it_busy_and_the_next_one_is_complete(
         .find(|(call, _)| *call == Call::Save)
         .unwrap()
         .1;
-    let taken_anew = Arc::new(AtomicUsize::new(0));
+    let counts = [AtomicUsize::new(0), AtomicUsize::new(0)].map(Arc::new);
     let cases = (1..=saves).map(|number| {
-        let taken_anew = Arc::clone(&taken_anew);
+        let [taken_anew, failed] = counts.clone();
         async move {
             let mut world = eventful();
             let context = format!("conflict at save {number}");
@@ -185,7 +185,10 @@ async fn a_conflict_fails_the_run_or_finds_it_busy_and_the_next_one_is_complete(
                 [hit] if hit.outcome == Outcome::Busy => {
                     assert_eq!(hit.counts.pulled, 0, "{context}");
                 }
-                [hit] => assert_eq!(hit.error_kind, Some(Kind::Transient), "{context}"),
+                [hit] => {
+                    assert_eq!(hit.error_kind, Some(Kind::Transient), "{context}");
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
                 _ => panic!("{context}: {reports:?}"),
             }
             drop(parts);
@@ -196,12 +199,13 @@ async fn a_conflict_fails_the_run_or_finds_it_busy_and_the_next_one_is_complete(
         }
     });
     Box::pin(each(cases)).await;
-    let taken_anew = taken_anew.load(Ordering::Relaxed);
-    // The first save of a world takes its first stream; where those of the others stand depends on how
-    // fast reader and writer are.
+    // The first save of a world takes its first stream, and the second one is made while it is held;
+    // where those of the others stand depends on how fast reader and writer are, in each world anew.
+    let [taken_anew, failed] = counts.map(|count| count.load(Ordering::Relaxed));
+    assert!(taken_anew >= 1, "a stream that nobody holds is taken");
     assert!(
-        (1..=3).contains(&taken_anew),
-        "{taken_anew}: at most once for each stream, and never while it is held"
+        failed >= 1,
+        "a conflict while a stream is held fails its run"
     );
 }
 
