@@ -1,7 +1,7 @@
 //! What of a record no column took.
 
 use super::{is_ours, object::ObjectWriter};
-use crate::core::json::record::JsonObject;
+use crate::core::json::record::{JsonObject, Member};
 
 /// What became of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,16 +78,25 @@ impl Left {
         &'l self,
         record: &'l JsonObject<'_>,
     ) -> impl Iterator<Item = (&'l str, &'l str)> {
+        let left = self.left(record);
+        left.map(|(member, part)| (member.name(), part.unwrap_or(member.value().get())))
+    }
+
+    /// Members that say something and that no column took, each with the part that is left of it, if
+    /// columns hold some.
+    fn left<'l, 'a>(
+        &'l self,
+        record: &'l JsonObject<'a>,
+    ) -> impl Iterator<Item = (Member<'l, 'a>, Option<&'l str>)> {
         let all = record.members().zip(&self.outcomes);
-        all.filter_map(|(member, outcome)| {
-            let value = match outcome {
-                MemberOutcome::Taken => None,
-                MemberOutcome::Partly(part) => {
-                    self.parts.get(usize::from(*part)).map(String::as_str)
-                }
-                MemberOutcome::Open | MemberOutcome::Kept => Some(member.value().get()),
+        let left =
+            all.filter(|(member, outcome)| **outcome != MemberOutcome::Taken && member.says());
+        left.map(|(member, outcome)| {
+            let part = match outcome {
+                MemberOutcome::Partly(part) => self.parts.get(usize::from(*part)),
+                _ => None,
             };
-            Some((member.name(), value.filter(|_| member.says())?))
+            (member, part.map(String::as_str))
         })
     }
 
@@ -115,15 +124,8 @@ impl Left {
         let text = record.as_written();
         // Of what is written side by side.
         let (mut start, mut end) = (0, 0);
-        for (member, outcome) in record.members().zip(&self.outcomes) {
-            if *outcome == MemberOutcome::Taken || !member.says() {
-                continue;
-            }
+        for (member, part) in self.left(record) {
             let is_ours = OUTER && self.has_ours && is_ours(member.name());
-            let part = match outcome {
-                MemberOutcome::Partly(part) => self.parts.get(usize::from(*part)),
-                _ => None,
-            };
             if let Some(written) = member.written().filter(|_| part.is_none() && !is_ours) {
                 // One byte between two members is a comma.
                 if start == 0 || written.start != end + 1 {
@@ -135,7 +137,7 @@ impl Left {
             }
             object.push_written(text.get(start..end).unwrap_or_default());
             (start, end) = (0, 0);
-            let value = part.map_or(member.value().get(), String::as_str);
+            let value = part.unwrap_or(member.value().get());
             if part.is_none() && is_ours {
                 object.push(&format!("@{}", member.name()), value);
             } else {
