@@ -201,6 +201,13 @@ impl Company {
         *self.seen.gate.lock().unwrap() = gate;
     }
 
+    /// Lists have many pages, and nobody is answered until so many are under way.
+    fn read_on_together(&self, gate: usize) {
+        let small = Fault::parse("eset.detections.window:page-size=2x*");
+        self.simulator.inject(small.unwrap());
+        self.gate(gate);
+    }
+
     fn environment(&self) -> Environment {
         let settings = self.settings.iter();
         settings
@@ -264,6 +271,12 @@ impl Company {
     }
 }
 
+fn assert_all(reports: &[Report], outcome: Outcome) {
+    for report in reports {
+        assert_eq!(report.outcome, outcome, "{report:?}");
+    }
+}
+
 fn named(reports: &[Report]) -> Vec<&str> {
     let names = reports.iter().map(|report| &*report.key.connection);
     names.collect()
@@ -279,9 +292,7 @@ async fn connections_that_share_nothing_go_side_by_side_and_no_more_than_may() {
             named(&reports),
             ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"]
         );
-        for report in &reports {
-            assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
-        }
+        assert_all(&reports, Outcome::UpToDate);
         assert_eq!(company.seen.most.lock().unwrap().0, at_once);
         company.assert_all_once(8).await;
     }
@@ -292,9 +303,7 @@ async fn connections_of_one_account_go_one_after_the_other() {
     let alone = Company::with(4, 4, |_| "{}".to_owned());
     let reports = alone.run().await;
     assert_eq!(named(&reports), ["c1", "c2", "c3", "c4"]);
-    for report in &reports {
-        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
-    }
+    assert_all(&reports, Outcome::UpToDate);
     assert_eq!(alone.seen.asking.lock().unwrap().1, 1);
     alone.assert_all_once(4).await;
     // Those of different accounts are seen to ask together.
@@ -308,9 +317,7 @@ async fn a_connection_that_hangs_holds_up_nobody_else() {
     let company = Company::new(6, 2);
     company.trouble(Trouble::Hangs("c1", 5));
     let reports = company.run().await;
-    for report in &reports {
-        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
-    }
+    assert_all(&reports, Outcome::UpToDate);
     company.assert_all_once(6).await;
 }
 
@@ -338,19 +345,14 @@ async fn a_panic_ends_its_own_stream_and_leaves_the_others_whole() {
     company.clock.advance(std::time::Duration::from_mins(5));
     let reports = company.run().await;
     assert_eq!(reports[0].key.connection, "c2", "it waited longest");
-    for report in &reports {
-        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
-    }
+    assert_all(&reports, Outcome::UpToDate);
     company.assert_all_once(5).await;
 }
 
 #[tokio::test]
 async fn few_streams_read_more_than_a_page_however_many_are_under_way() {
     let company = Company::new(7, 7);
-    company
-        .simulator
-        .inject(Fault::parse("eset.detections.window:page-size=2x*").unwrap());
-    company.gate(7);
+    company.read_on_together(7);
     let reports = company.run().await;
     for report in &reports {
         assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
@@ -366,23 +368,16 @@ async fn who_waits_for_others_that_read_much_until_the_time_is_up_is_behind() {
     company
         .settings
         .insert("RUN_BUDGET_SECONDS".to_owned(), "5".to_owned());
-    company
-        .simulator
-        .inject(Fault::parse("eset.detections.window:page-size=2x*").unwrap());
-    company.gate(7);
+    company.read_on_together(7);
     company.trouble(Trouble::TimePasses);
     let reports = company.run().await;
-    for report in &reports {
-        assert_eq!(report.outcome, Outcome::Behind, "{report:?}");
-    }
+    assert_all(&reports, Outcome::Behind);
     assert_eq!(*company.seen.most.lock().unwrap(), (7, LARGE_AT_ONCE));
     company.trouble(Trouble::Nothing);
     company.simulator.heal();
     company.run().await;
     let reports = company.run().await;
-    for report in &reports {
-        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
-    }
+    assert_all(&reports, Outcome::UpToDate);
     company.assert_all_once(7).await;
 }
 

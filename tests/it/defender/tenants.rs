@@ -230,14 +230,20 @@ async fn a_stream_is_asked_for_when_it_is_due_and_not_before() {
     assert_eq!(tenant.simulator.calls().len(), calls, "nobody is asked");
 }
 
-/// The quota of an API is one of tenant and app: two connections never have it exceeded.
-#[tokio::test]
-async fn two_connections_of_one_app_share_its_quotas() {
+/// Eight connections of one app in one tenant.
+fn eight_of_one_app() -> Tenant {
     let mut tenant = Tenant::new("software-vulnerabilities");
     let connections: Vec<String> = (1..=8)
         .map(|number| format!(r#"{{"name":"c{number}","source":"defender"}}"#))
         .collect();
     tenant.set("CONNECTIONS", &format!("[{}]", connections.join(",")));
+    tenant
+}
+
+/// The quota of an API is one of tenant and app: two connections never have it exceeded.
+#[tokio::test]
+async fn two_connections_of_one_app_share_its_quotas() {
+    let mut tenant = eight_of_one_app();
     let began = tenant.now();
     let reports = tenant.run_well().await;
     assert_eq!(reports.len(), 8);
@@ -454,11 +460,7 @@ async fn a_stream_whose_turn_comes_after_the_time_is_behind_and_asks_nothing() {
 /// Eight connections in a quota of five calls a minute, and less than a minute.
 #[tokio::test]
 async fn who_waits_for_a_quota_until_the_time_is_up_is_behind_and_goes_first_the_next_time() {
-    let mut tenant = Tenant::new("software-vulnerabilities");
-    let connections: Vec<String> = (1..=8)
-        .map(|number| format!(r#"{{"name":"c{number}","source":"defender"}}"#))
-        .collect();
-    tenant.set("CONNECTIONS", &format!("[{}]", connections.join(",")));
+    let mut tenant = eight_of_one_app();
     tenant.set("RUN_BUDGET_SECONDS", "5");
     let app = tenant.app();
     let mut done = BTreeSet::new();
