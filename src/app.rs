@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -172,7 +171,7 @@ impl App {
             clock: Arc::clone(clock),
             random: Arc::clone(&wire.random),
             outbox_max: settings.run.outbox_max_bytes,
-            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
+            bounds: Arc::default(),
             progress: Arc::new(|_| {}),
         };
         let mut app = Self {

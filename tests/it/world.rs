@@ -38,7 +38,6 @@ use sentinel_connector::{
     storage::{SharedStorage, sqlite::SqliteStorage},
 };
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 mod expected;
@@ -176,7 +175,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             random: random(),
             outbox_max: 1 << 30,
-            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
+            bounds: Arc::default(),
             progress: Arc::new(|_| {}),
         }
     }
