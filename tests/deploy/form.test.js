@@ -24,6 +24,8 @@ const examples = {
   clientSecret: [['abc~D.e_f'], [guid[0], 'a b']],
   'moreColumns.name': column,
   'moreIncidentColumns.name': column,
+  transformDetections: [['source', "source | where severityLevel != 'low'", 'source\n| take 9'], ['IntegrationTable_CL', 'sourcery', `source | ${'a'.repeat(15001)}`]],
+  transformIncidents: [['source', "source | where severity != 'low'"], ['| where 1 == 1', 'sources | take 1', `source | ${'a'.repeat(15001)}`]],
   alertEmail: [['soc@contoso.example'], ['soc', 'soc@contoso', 'a b@contoso.example']],
   addressPrefix: [['10.77.0.0/24', '192.168.0.0/26', '172.16.0.0/8'], ['10.77.0.0', '10.77.0.0/27', '10.77.0/24', '10.256.0.0/24', '10.0.0.0/7']],
   'moreSettings.name': [['LOG_LEVEL', 'AzureWebJobsStorage__blobServiceUri'], ['1A', 'A-B', 'A B']],

@@ -17,17 +17,26 @@ const DAY = 24 * 3600 * 1000;
 const playbooks = readdirSync(join(root, 'sentinel/playbooks')).map((name) => `sentinel/playbooks/${name}/azuredeploy.json`);
 const templates = ['azuredeploy.json', 'sentinel/azuredeploy.json', ...playbooks];
 
-// Each type and API version of a template, those of nested resources and of `reference` included.
-function used(template, value = template, found = []) {
+// The type of what a call of `reference` names: itself, by a variable, or by what a nested template is given.
+function typeOf(subject, scope) {
+  const [, kind, name] = /^(variables|parameters)\('(\w+)'\)$/.exec(subject) ?? [];
+  const [meant, where] = kind === 'variables' ? [scope.template.variables?.[name], scope] : [scope.given?.[name]?.value, scope.outer];
+  if (typeof meant === 'string' && where) return typeOf(meant.replace(/^\[|\]$/g, ''), where);
+  return /'(Microsoft\.[^']+)'/.exec(subject)?.[1];
+}
+
+// Each type and API version of a template, those of nested resources, `reference` and `list` included.
+function used(template, value = template, found = [], scope = { template }) {
   if (typeof value === 'string') {
-    for (const [, subject, version] of value.matchAll(/reference\((.*?), '(\d{4}-\d\d-\d\d[a-z-]*)'/g)) {
-      const variable = template.variables?.[/^variables\('(\w+)'\)$/.exec(subject)?.[1]];
-      const type = /'(Microsoft\.[^']+)'/.exec(variable ?? subject)?.[1];
-      if (type) found.push([type, version]);
+    for (const [, subject, version] of value.matchAll(/(?:reference|list)\((resourceId\(.*?\)|\w+\('\w+'\)), '(\d{4}-\d\d-\d\d[a-z-]*)'/g)) {
+      found.push([typeOf(subject, scope), version]);
     }
   } else if (value && typeof value === 'object') {
     if (typeof value.type === 'string' && typeof value.apiVersion === 'string') found.push([value.type, value.apiVersion]);
-    for (const [name, member] of Object.entries(value)) used(name === 'template' ? member : template, member, found);
+    for (const [name, member] of Object.entries(value)) {
+      const nested = name === 'template' && { template: member, given: value.parameters, outer: scope };
+      used(template, member, found, nested || scope);
+    }
   }
   return found;
 }
@@ -37,7 +46,7 @@ function retiring(versions, day) {
   return versions.flatMap(([type, version]) => retirements
     .filter(({ types, before, on }) => {
       const near = (Date.parse(on) - Date.parse(day)) / DAY <= AHEAD;
-      return type.startsWith(types) && version < before && near;
+      return type?.startsWith(types) && version < before && near;
     })
     .map(({ before, on, source }) => `API version ${version} of ${type} ends on ${on} (${source}). Move the templates`
       + ` to ${before} or later, and name that version in tests/deploy/api-versions.json. Nothing is broken before that`
@@ -70,9 +79,12 @@ test('an old version of Key Vault is found 120 days ahead, and not a day sooner'
 test('versions are found where they are nested and where they are referred to', () => {
   const template = read('azuredeploy.json');
   const at = (type) => used(template).filter(([one]) => one === type).length;
-  assert.strictEqual(at('Microsoft.Web/sites/config'), 1, 'nested');
-  assert.strictEqual(at('Microsoft.KeyVault/vaults'), 2, 'the vault, and what asks for its address');
-  assert.ok(at('Microsoft.Insights/dataCollectionRules') > 1, 'inside a nested deployment');
+  assert.strictEqual(at('Microsoft.Web/sites/extensions'), 1);
+  assert.ok(at('Microsoft.OperationalInsights/workspaces/tables') > 2, 'nested, and asked for what is there');
+  assert.ok(at('Microsoft.KeyVault/vaults') > 2, 'the vault, its address, and what is there');
+  assert.ok(at('Microsoft.Web/sites/config') > 2, 'what is listed');
+  // Its id is a parameter of the whole: nothing says its type.
+  assert.deepStrictEqual(used(template).filter(([type]) => !type), [[undefined, '2023-09-01']]);
 });
 
 test('every retirement has its day and its source', () => {

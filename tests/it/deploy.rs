@@ -14,6 +14,7 @@ mod made;
 mod platform;
 mod standard;
 mod template;
+mod upgrade;
 
 use azure::{Deployed, deploy};
 use platform::WORKSPACE;

@@ -210,11 +210,19 @@ impl Scope<'_> {
                 found.push(format!("`{name}` sounds secret and is no `securestring`"));
             }
         }
-        let vault: Vec<String> = self
+        let mut vault: Vec<String> = self
             .resources()
             .filter(|(_, resource)| resource["type"] == "Microsoft.KeyVault/vaults/secrets")
             .map(|(place, _)| format!("{place}/properties/value"))
             .collect();
+        // App settings that are there already are read as a secret, and go back to where they were.
+        let settings = self.resources().filter(|(_, resource)| {
+            resource["type"] == "Microsoft.Web/sites/config"
+                && secure
+                    .iter()
+                    .all(|name| self.body["parameters"][name]["type"] == "secureObject")
+        });
+        vault.extend(settings.map(|(place, _)| format!("{place}/properties")));
         for (place, expression) in &self.expressions {
             // Whether it is empty is no secret.
             let shown = expression.rewrite(&|part| match &part {
