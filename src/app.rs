@@ -173,6 +173,7 @@ impl App {
             sink: builder.sink(routed.tables().clone())?,
             clock: Arc::clone(clock),
             random: Arc::clone(&wire.random),
+            app: settings.app.clone(),
             outbox_max: settings.run.outbox_max_bytes,
             large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
             progress: Arc::new(|_| {}),

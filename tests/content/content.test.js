@@ -43,7 +43,7 @@ test("every query is understood by Microsoft's parser", () => {
   const all = content.queries();
   for (const [where, text] of all) fine(checks.query(text, WORKSPACE), where);
   const kinds = new Set(all.map(([where]) => where.split(" ")[0]));
-  assert.deepEqual([...kinds].sort(), ["connector", "hunting", "page", "playbook", "rule", "workbook"]);
+  assert.deepEqual([...kinds].sort(), ["alert", "connector", "hunting", "page", "playbook", "rule", "workbook"]);
   refuses((text) => checks.query(text, WORKSPACE), "IntegrationTable_CL | count", {
     KS204: () => "IntegrationTabel_CL | count",
     KS142: () => "IntegrationTable_CL | where detectionuuid == 1",

@@ -175,6 +175,7 @@ impl World {
             sink: Arc::new(Workspace::new(file).unwrap()),
             clock: Arc::new(self.clock.clone()),
             random: random(),
+            app: Some("connector".to_owned()),
             outbox_max: 1 << 30,
             large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
             progress: Arc::new(|_| {}),
