@@ -121,6 +121,10 @@ fn deploy_in(
         {
             return Err(format!("the parameter `{name}` may not be {value}"));
         }
+        let length = value.as_str().map(|text| text.chars().count() as u64);
+        if length > declared["maxLength"].as_u64().or(length) {
+            return Err(format!("the parameter `{name}` is too long"));
+        }
     }
     template.deploy()
 }

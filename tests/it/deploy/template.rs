@@ -58,6 +58,9 @@ pub(super) fn findings(template: &Value, versions: &BTreeMap<String, Vec<String>
         here.extend(scope.names_without_meaning());
         here.extend(scope.unused());
         here.extend(scope.secrets());
+        if scope.path.is_empty() {
+            here.extend(scope.lengths());
+        }
         here.extend(scope.regions());
         here.extend(scope.outputs());
         here.extend(scope.types(&declared));
@@ -239,6 +242,18 @@ impl Scope<'_> {
             }
         }
         found
+    }
+
+    /// What somebody types has an end, or is one of a list.
+    fn lengths(&self) -> Vec<String> {
+        let typed = entries(&self.body["parameters"])
+            .filter(|(_, declared)| declared["type"] == "string" || is_secure(declared));
+        let endless = typed.filter(|(_, declared)| {
+            declared["maxLength"].is_null() && declared["allowedValues"].is_null()
+        });
+        endless
+            .map(|(name, _)| format!("the parameter `{name}` has no `maxLength`"))
+            .collect()
     }
 
     fn regions(&self) -> Vec<String> {
