@@ -15,7 +15,7 @@ const AHEAD = 120;
 const DAY = 24 * 3600 * 1000;
 
 const playbooks = readdirSync(join(root, 'sentinel/playbooks')).map((name) => `sentinel/playbooks/${name}/azuredeploy.json`);
-const templates = ['azuredeploy.json', 'sentinel/azuredeploy.json', ...playbooks];
+const templates = ['azuredeploy.json', 'sentinel/azuredeploy.json', 'sentinel/push/azuredeploy.json', ...playbooks];
 
 // The type of what a call of `reference` names: itself, by a variable, or by what a nested template is given.
 function typeOf(subject, scope) {
