@@ -170,6 +170,7 @@ impl App {
             sink: builder.sink(routed.tables().clone())?,
             clock: Arc::clone(clock),
             random: Arc::clone(&wire.random),
+            app: settings.app.clone(),
             outbox_max: settings.run.outbox_max_bytes,
             bounds: Arc::default(),
             progress: Arc::new(|_| {}),

@@ -72,6 +72,8 @@ pub struct Settings {
     pub extra_ca: Option<PathBuf>,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// `WEBSITE_SITE_NAME`: the app on which it runs, which health rows name; elsewhere none.
+    pub app: Option<String>,
     /// What looks strange but may be meant.
     pub warnings: Vec<Problem>,
 }
@@ -120,6 +122,7 @@ impl Settings {
                     data,
                     extra_ca,
                     log,
+                    app: environment.get("WEBSITE_SITE_NAME").map(str::to_owned),
                     warnings: noted.warnings,
                 })
             }

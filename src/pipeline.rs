@@ -81,6 +81,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Numbers in `0.0..1.0`.
     pub random: Random,
+    /// Name of the app on which it runs: without it, health rows of two apps are taken for those of one.
+    pub app: Option<String>,
     /// The most bytes of rows that wait for the sink; above it nothing is pulled.
     pub outbox_max: u64,
     /// What bounds the memory of all streams together.

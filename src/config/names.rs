@@ -236,7 +236,7 @@ pub const SETTINGS: &[Setting] = &[
         .secret(),
     Setting::new(Platform, "FUNCTIONS_CUSTOMHANDLER_PORT", "port that the Functions host expects `serve` on; set by the host"),
     Setting::new(Platform, "WEBSITE_INSTANCE_ID", "says that this is Azure; set by the platform"),
-    Setting::new(Platform, "WEBSITE_SITE_NAME", "says that this is Azure; set by the platform"),
+    Setting::new(Platform, "WEBSITE_SITE_NAME", "name of the app, in health rows; says that this is Azure; set by the platform"),
 ];
 
 /// The endings of the settings of a stream.

@@ -70,6 +70,34 @@ export function connector(one) {
   return problems;
 }
 
+// What the button fills in: articles/sentinel/create-push-codeless-connector.md of Microsoft's documentation.
+const FILLED = ["TenantId", "ApplicationId", "ApplicationSecret", "DataCollectionEndpoint", "DataCollectionRuleId"];
+
+/** The four parts of a page of kind Push fit each other. */
+export function push({ definition, connection, rule, made }) {
+  const problems = [];
+  const say = (wrong, what) => wrong && problems.push(what);
+  const { id, connectivityCriteria, instructionSteps } = definition.properties.connectorUiConfig;
+  say(connection.kind !== "Push" || connection.properties.auth.type !== "Push", `kind ${connection.kind}, not Push`);
+  say(definition.kind !== "Customizable" || definition.name !== id, "the definition is not customizable, or has two names");
+  const meant = connection.properties.connectorDefinitionName;
+  say(meant !== id, `the connection is of the definition ${meant}, not ${id}`);
+  const steps = instructionSteps.flatMap((step) => step.instructions ?? []);
+  say(!steps.some(({ type }) => type === "DeployPushConnectorButton"), "no button deploys anything");
+  for (const { parameters: { fillWith = [] } } of steps) for (const name of fillWith) say(!FILLED.includes(name), `fills in ${name}, which nobody hands out`);
+  for (const { type } of connectivityCriteria) say(type !== "IsConnectedQuery", `connected by its configuration: ${type}`);
+  const streams = rule.properties.streamDeclarations;
+  const { streamName } = connection.properties.dcrConfig;
+  say(!(streamName in streams), `no stream ${streamName}`);
+  for (const { streams: [stream], outputStream } of rule.properties.dataFlows) {
+    const table = made.find(({ name }) => `Custom-${name}` === outputStream);
+    say(!table, `no table for ${outputStream}`);
+    const same = JSON.stringify(table?.properties.schema.columns) === JSON.stringify(streams[stream].columns);
+    say(table && !same, `columns of ${table?.name} differ`);
+  }
+  return problems;
+}
+
 /** No two of these have the same id, and each is a GUID. */
 export function ids(named) {
   const first = {};

@@ -4,6 +4,11 @@ import { test } from "node:test";
 import * as checks from "./checks.js";
 import * as content from "./content.js";
 import { analyse, body, workspace } from "./kql.js";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { FIXED, HANDED, files } from "./push.js";
 import { template } from "./template.js";
 
 const tables = content.tables();
@@ -43,7 +48,7 @@ test("every query is understood by Microsoft's parser", () => {
   const all = content.queries();
   for (const [where, text] of all) fine(checks.query(text, WORKSPACE), where);
   const kinds = new Set(all.map(([where]) => where.split(" ")[0]));
-  assert.deepEqual([...kinds].sort(), ["connector", "hunting", "page", "playbook", "rule", "workbook"]);
+  assert.deepEqual([...kinds].sort(), ["alert", "connector", "hunting", "page", "playbook", "rule", "workbook"]);
   refuses((text) => checks.query(text, WORKSPACE), "IntegrationTable_CL | count", {
     KS204: () => "IntegrationTabel_CL | count",
     KS142: () => "IntegrationTable_CL | where detectionuuid == 1",
@@ -176,4 +181,45 @@ test("the template holds all of the content as it is", () => {
   assert.equal(rulesIn.length, Object.keys(rules).length);
   for (const { properties } of rulesIn) fine(checks.query(properties.query, WORKSPACE), properties.displayName);
   assert.equal(new Set(resources.map(({ name }) => name)).size, resources.length);
+});
+
+test("the files of the Push page are made from the content, and hang together", () => {
+  for (const [name, text] of Object.entries(files())) assert.equal(content.read(name), text, `${name}: node tests/content/push.js`);
+  const part = (name) => content.readJson(`sentinel/data-connectors/SentinelConnectorPush_ccf/${name}.json`);
+  const [definition, connection, rule, made] = ["connectorDefinition", "dataConnector", "DCR", "table"].map(part);
+  refuses(checks.push, { definition, connection, rule, made }, {
+    "kind RestApiPoller": (bad) => void (bad.connection.kind = "RestApiPoller"),
+    "the definition Other": (bad) => void (bad.connection.properties.connectorDefinitionName = "Other"),
+    "no button": (bad) => void (bad.definition.properties.connectorUiConfig.instructionSteps[0].instructions.pop()),
+    "fills in Secret": (bad) => void (bad.definition.properties.connectorUiConfig.instructionSteps[1].instructions[0].parameters.fillWith = ["Secret"]),
+    "no stream Custom-Other_CL": (bad) => void (bad.connection.properties.dcrConfig.streamName = "Custom-Other_CL"),
+    "no table for Custom-IntegrationTable_CL": (bad) => void (bad.made = bad.made.filter(({ name }) => name !== "IntegrationTable_CL")),
+    "columns of IntegrationTable_CL differ": (bad) => void bad.made.find(({ name }) => name === "IntegrationTable_CL").properties.schema.columns.pop(),
+    "connected by its configuration": (bad) => void (bad.definition.properties.connectorUiConfig.connectivityCriteria[0].type = "HasDataConnectors"),
+  });
+  const { connectivityCriteria, ...shown } = definition.properties.connectorUiConfig;
+  fine(checks.connector({ ...shown, connectivityCriterias: connectivityCriteria }));
+  for (const [where, text] of content.connectorQueries({ ...shown, connectivityCriterias: connectivityCriteria })) fine(checks.query(text, WORKSPACE), where);
+});
+
+test("what the Push page has pasted is all that the program needs beside its source", () => {
+  const example = {
+    AZURE_TENANT_ID: "77777777-7777-7777-7777-777777777777",
+    AZURE_CLIENT_ID: "88888888-8888-8888-8888-888888888888",
+    AZURE_CLIENT_SECRET: "abc~D.e_f",
+    LOGS_INGESTION_ENDPOINT: "https://contoso-abcd.westeurope-1.ingest.monitor.azure.com",
+    DCR_IMMUTABLE_ID: "dcr-0123456789abcdef0123456789abcdef",
+  };
+  assert.deepEqual(Object.keys(example), Object.keys(HANDED));
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "push-"));
+  const source = { ESET_REGION: "eu", ESET_LOGIN: "api@contoso.example", ESET_PASSWORD: "p", CONNECTOR_DATA: folder };
+  const program = path.join(process.env.CARGO_TARGET_DIR ?? path.join(content.ROOT, "target"), "debug/sentinel-connector");
+  const check = (env) => execFileSync(program, ["check", "--offline"], { env, cwd: folder, encoding: "utf8", stdio: "pipe" });
+  const pasted = { ...source, ...example, ...FIXED };
+  assert.doesNotMatch(check(pasted), /^(BAD|warn)/m);
+  for (const name of ["LOGS_INGESTION_ENDPOINT", "DCR_IMMUTABLE_ID"]) {
+    const { [name]: _, ...less } = pasted;
+    assert.throws(() => check(less), (error) => (error.stdout + error.stderr).includes(name), name);
+  }
+  fs.rmSync(folder, { recursive: true });
 });

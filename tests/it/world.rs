@@ -174,6 +174,7 @@ impl World {
             sink: Arc::new(Workspace::new(file).unwrap()),
             clock: Arc::new(self.clock.clone()),
             random: random(),
+            app: Some("connector".to_owned()),
             outbox_max: 1 << 30,
             bounds: Arc::default(),
             progress: Arc::new(|_| {}),
