@@ -27,7 +27,7 @@ mod azure_tests;
 #[cfg(test)]
 mod tests;
 
-pub use azure::{AzureStorage, IdentitySettings, SecretSource};
+pub use azure::{AzureStorage, FederatedIdentity, IdentitySettings, SecretSource};
 pub use connection::{BrokenConnection, Connection, DEFAULT_CONNECTION, Source};
 pub use defender::DefenderSettings;
 pub use environment::Environment;

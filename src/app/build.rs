@@ -16,7 +16,10 @@ use crate::{
     io::{
         expiry::Expiring,
         password::Password,
-        token::{Certificate, Credential, Platform, Proof, Registration, SharedTokens, TokenCache},
+        token::{
+            Certificate, Credential, Federation, Platform, Proof, Registration, SharedTokens,
+            TokenCache,
+        },
         wire::Wire,
     },
     secret::{self, SharedSecrets, key_vault::KeyVault},
@@ -38,6 +41,8 @@ pub(super) struct Builder<'a> {
     wire: Wire,
     vault: Option<SharedSecrets>,
     services: SharedTokens,
+    /// The identity that app registrations of connections trust.
+    identity: Option<SharedTokens>,
     certificate: Option<Expiring>,
     file: Option<Arc<EmbeddedFile>>,
 }
@@ -57,10 +62,12 @@ impl<'a> Builder<'a> {
         let vault = settings.key_vault.as_deref().map(|url| -> SharedSecrets {
             Arc::new(KeyVault::new(url, Arc::clone(&services), wire.clone()))
         });
+        let identity = identity(settings, &wire);
         Ok(Self {
             settings,
             wire,
             vault,
+            identity,
             services,
             certificate,
             file: None,
@@ -88,6 +95,16 @@ impl<'a> Builder<'a> {
     ) -> Result<(SharedTokens, Arc<[Expiring]>)> {
         let mut expiring = Vec::new();
         let proof = match (&settings.client_secret, &settings.client_certificate) {
+            _ if let Some(federated) = &settings.federated => {
+                let tokens = self.identity.clone().ok_or_else(|| {
+                    Error::config(
+                        "`DEFENDER_CLIENT_FEDERATED` needs a managed identity, which there is in \
+                         Azure only: set a secret or a certificate here",
+                    )
+                })?;
+                let audience = federated.audience.clone();
+                Some(Proof::Federated(Federation { tokens, audience }))
+            }
             (Some(source), _) => {
                 let password = self.password(source)?;
                 expiring.extend(kept(source, &password));
@@ -212,6 +229,23 @@ fn platform(identity: &IdentitySettings) -> Option<Platform> {
     Some(Platform { endpoint, header })
 }
 
+/// The tokens of the identity that is the proof of apps: the platform is asked once for all of them.
+fn identity(settings: &Settings, wire: &Wire) -> Option<SharedTokens> {
+    let platform = platform(&settings.identity)?;
+    let mut federated = settings
+        .connections
+        .iter()
+        .filter_map(|one| match &one.source {
+            config::Source::Defender(defender) => defender.federated.as_ref(),
+            config::Source::Eset(_) => None,
+        });
+    let credential = Credential::Managed {
+        client_id: Some(federated.next()?.client_id.clone()),
+        platform,
+    };
+    Some(TokenCache::new(credential, wire.clone()))
+}
+
 fn registration(identity: &IdentitySettings) -> Result<Option<Registration>> {
     let proof = match (&identity.client_secret, &identity.client_certificate) {
         (Some(secret), _) => Proof::Secret(secret.clone().into()),
@@ -238,7 +272,7 @@ fn kept(source: &SecretSource, password: &Password) -> Option<Expiring> {
 
 fn expiring(registration: &Registration) -> Option<Expiring> {
     match &registration.proof {
-        Proof::Secret(_) => None,
+        Proof::Secret(_) | Proof::Federated(_) => None,
         Proof::Certificate(certificate) => {
             let name = format!("certificate of app `{}`", registration.client_id);
             Some(Expiring::at(name, certificate.ends()))

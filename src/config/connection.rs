@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Map, Value};
 
 use super::{
-    azure::SecretSource,
+    azure::{FederatedIdentity, SecretSource},
     defender::DefenderSettings,
     environment::{Environment, scalar_text},
     eset::EsetSettings,
@@ -249,6 +249,17 @@ fn client_secret(
     reader: &mut Reader<'_>,
     entry: Option<&ConnectionEntry>,
 ) -> Read<Option<SecretSource>> {
+    if FederatedIdentity::wanted(reader)? {
+        // Beside connections that have one, it may be the others'.
+        for name in [DEFENDER_SECRET, "DEFENDER_CLIENT_CERTIFICATE_PATH"] {
+            if entry.is_none() && reader.is_set(name) {
+                let text =
+                    "is not used, since `DEFENDER_CLIENT_FEDERATED` is yes: remove one of them";
+                reader.warn(name, text);
+            }
+        }
+        return Ok(None);
+    }
     let own_app = entry.is_some_and(|entry| entry.own.contains_key("DEFENDER_CLIENT_ID"));
     if let Some(entry) = entry
         && let Some(secret) = reader.secret(&secret_name(&entry.name, DEFENDER_SECRET))?

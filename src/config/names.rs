@@ -124,6 +124,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "<CONNECTION>_DEFENDER_CLIENT_SECRET", "secret of one connection of CONNECTIONS, its name in upper case; when absent, read from KEY_VAULT_URL as <connection>-defender-client-secret")
         .secret(),
     Setting::new(Connection, "DEFENDER_CLIENT_CERTIFICATE_PATH", "PEM file with the app registration's certificate and RSA key, in place of a secret"),
+    Setting::new(Connection, "DEFENDER_CLIENT_FEDERATED", "yes has the app's user-assigned identity prove that app registration, in place of a secret: it has to have a federated credential for the identity")
+        .default("no"),
+    Setting::new(App, "DEFENDER_FEDERATED_AUDIENCE", "audience of that federated credential; differs in sovereign clouds")
+        .default("that of the cloud of AZURE_AUTHORITY_HOST, api://AzureADTokenExchange in the public one"),
     Setting::new(Connection, "DEFENDER_STREAMS", "what to pull, comma-separated, or none: machines, vulnerabilities, software-vulnerabilities, alerts, incidents")
         .default("machines,alerts,incidents"),
     Setting::new(Connection, "DEFENDER_HUNTING_TABLES", "event tables to pull by advanced hunting, comma-separated")
