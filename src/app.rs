@@ -11,6 +11,8 @@ mod build;
 mod connect;
 mod function;
 mod lanes;
+pub mod list;
+pub mod live;
 mod route_table;
 pub mod saved;
 
@@ -167,7 +169,7 @@ impl App {
                 Ok(connected) => connected,
                 Err(error) if settings.connections.len() == 1 => return Err(error),
                 Err(error) => {
-                    let refused = Refused::new(&one.name, kind, &one.choices, error);
+                    let refused = Refused::new(&one.name, Some(kind), &one.choices, error);
                     self.refused.push(refused);
                     continue;
                 }
@@ -354,7 +356,8 @@ impl App {
             .collect();
         // Behind all others: whoever can be run need not wait for them.
         let refused = self.refused.iter();
-        let refused = refused.filter(|one| function == Function::Pull(one.kind));
+        let refused =
+            refused.filter(|one| one.kind.is_none_or(|kind| function == Function::Pull(kind)));
         lanes.push(refuse(refused.collect(), keys.len(), &parts).boxed());
         let mut reports: Vec<(usize, Report)> = stream::iter(lanes)
             .buffer_unordered(self.streams_at_once)
@@ -413,6 +416,11 @@ async fn refuse(refused: Vec<&Refused>, others: usize, parts: &Parts) -> Vec<(us
 /// The storage that the settings name, alone: for those who look after what is kept there.
 pub fn storage(settings: &Settings, clock: &SharedClock) -> Result<SharedStorage> {
     Builder::new(settings, wire(settings, clock)?)?.storage()
+}
+
+/// The storage account that state is kept in, if it is kept in one.
+fn own_account(settings: &Settings, clock: &SharedClock) -> Result<Option<AzureStorage>> {
+    Builder::new(settings, wire(settings, clock)?)?.own_account()
 }
 
 /// The storage account that these settings name, which need not be ours.

@@ -28,7 +28,7 @@ pub(super) struct Connected {
 
 /// A connection of which nothing can be pulled until somebody acts.
 pub(super) struct Refused {
-    pub(super) kind: SourceKind,
+    pub(super) kind: Option<SourceKind>,
     pub(super) streams: Vec<StreamKey>,
     pub(super) error: Error,
     /// The settings alone tell it.
@@ -44,13 +44,18 @@ impl Refused {
         }
     }
 
-    pub(super) fn new(name: &str, kind: SourceKind, choices: &Choices, error: Error) -> Self {
-        let endpoints = endpoints_of(kind).into_iter();
+    pub(super) fn new(
+        name: &str,
+        kind: Option<SourceKind>,
+        choices: &Choices,
+        error: Error,
+    ) -> Self {
+        let endpoints = kind.into_iter().flat_map(endpoints_of);
         let wanted = endpoints.filter(|endpoint| endpoint.switch.is_on(choices));
         let mut streams: Vec<&str> = wanted.map(|endpoint| endpoint.stream).collect();
         // Somebody has to hear of it, whatever it would pull.
         if streams.is_empty() {
-            streams.push(kind.word());
+            streams.push(kind.map_or("connection", SourceKind::word));
         }
         let key = |stream| StreamKey::new(name, stream);
         Self {
@@ -81,7 +86,7 @@ pub(super) fn connected(
 ) -> Result<SignedIn> {
     match &one.source {
         config::Source::Eset(settings) => {
-            let password = builder.password(&settings.password)?;
+            let password = builder.password(&settings.password);
             let expiring = builder.expiring(&settings.password, &password);
             let account = Account {
                 url_template: settings.base_url("{domain}"),

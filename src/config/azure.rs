@@ -169,6 +169,8 @@ pub enum SecretSource {
     Given(SecretString),
     /// It is in the vault of `KEY_VAULT_URL`.
     Vault {
+        /// The vault.
+        url: String,
         /// Its name there.
         name: String,
         /// The setting that it stands for.
@@ -177,14 +179,15 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
-    /// The secret of the setting `setting`, of a connection when it has one of its own.
-    pub(super) fn in_vault(setting: &str, connection: Option<&str>) -> Self {
+    /// The secret of the setting `setting` in a vault, of a connection when it has one of its own there.
+    pub(super) fn in_vault(url: String, setting: &str, connection: Option<&str>) -> Self {
         let name = setting.to_ascii_lowercase().replace('_', "-");
         let name = match connection {
             Some(connection) => format!("{connection}-{name}"),
             None => name,
         };
         Self::Vault {
+            url,
             setting: setting.to_owned(),
             name,
         }

@@ -169,7 +169,7 @@ pub const SETTINGS: &[Setting] = &[
         .example("30d"),
     Setting::new(Connection, "SNAPSHOT_REWRITE", "how often all devices and vulnerabilities are written, changed or not")
         .default("7d"),
-    Setting::new(App, "CONNECTIONS", "JSON array of connections, each inheriting the flat settings, without secrets")
+    Setting::new(App, "CONNECTIONS", "JSON array of connections, each inheriting the flat settings, without secrets; or where it is: @connections.json (a file) or @blob:connections.json (a blob of the container sentinel-connector), read again when it changes")
         .default("one connection, `default`, of the flat settings")
         .example(r#"[{"name":"contoso","source":"eset","every":"15m","settings":{"ESET_REGION":"us","ESET_LOGIN":"api@contoso.example"}}]"#),
     Setting::new(App, "SINK", "where rows go: embedded or logs-ingestion")
@@ -203,7 +203,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "AzureWebJobsStorage__credential", "managedidentity; the Functions host wants it"),
     Setting::new(App, "AzureWebJobsStorage__clientId", "client id of the user-assigned identity that opens it")
         .default("the system-assigned identity"),
-    Setting::new(App, "KEY_VAULT_URL", "vault that holds the secrets which are not set here, named with dashes, such as eset-password")
+    Setting::new(Connection, "KEY_VAULT_URL", "vault that holds the secrets which are not set here, named with dashes, such as eset-password; of a connection, a vault of its own")
         .example("https://contoso.vault.azure.net"),
     Setting::new(App, "AZURE_TENANT_ID", "tenant of the app registration that pushes rows and reads the vault")
         .example("contoso.onmicrosoft.com"),

@@ -47,7 +47,7 @@ impl Federation {
         if !failure::is_of_trust(&error) {
             return error;
         }
-        let named = Claims::of(assertion.0.expose_secret()).map(|claims| {
+        let named = IdentityClaims::of(assertion.0.expose_secret()).map(|claims| {
             format!(
                 "issuer `{}`, subject `{}` and audience `{}`",
                 claims.iss, claims.sub, self.audience
@@ -62,12 +62,12 @@ impl Federation {
 
 /// What a token says of itself. Its holder may not rely on it, but may tell it.
 #[derive(Deserialize)]
-struct Claims {
+struct IdentityClaims {
     iss: String,
     sub: String,
 }
 
-impl Claims {
+impl IdentityClaims {
     fn of(token: &str) -> Option<Self> {
         let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
         serde_json::from_slice(&claims).ok()
