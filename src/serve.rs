@@ -1,12 +1,16 @@
 //! The functions, as the Functions host calls them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use http::StatusCode;
 use serde_json::json;
-use tokio::sync::OnceCell;
 
 use crate::{
-    app::{App, Function, RunOptions, failed},
+    app::{
+        App, Function, RunOptions, failed,
+        live::{InForce, Live},
+    },
     assets::{self, Lookup},
     config::{Environment, Problems, Settings},
     error::{Error, Result},
@@ -22,10 +26,8 @@ use together::Together;
 /// The functions by the settings of an environment. Wrong settings are the answer to each call. The
 /// parts are built at the first call, and again as long as that fails.
 pub struct Served {
-    environment: Environment,
-    settings: std::result::Result<Settings, Problems>,
+    live: Live,
     clock: SharedClock,
-    app: OnceCell<App>,
     status: Together<Answer>,
 }
 
@@ -37,26 +39,21 @@ impl Served {
         clock: SharedClock,
     ) -> Self {
         Self {
-            environment,
-            settings,
+            live: Live::new(environment, settings, clock.clone()),
             clock,
-            app: OnceCell::new(),
             status: Together::default(),
         }
     }
 
-    async fn app(&self) -> Result<&App> {
-        let settings = self.settings.as_ref().map_err(Clone::clone)?;
-        self.app
-            .get_or_try_init(|| async { App::build(settings, &self.clock) })
-            .await
+    async fn app(&self) -> Result<Arc<App>> {
+        self.live.in_force().await.app
     }
 
     /// What `?find=…` stands for.
     async fn assets(&self, invocation: &Invocation) -> Answer {
         let sought = invocation.data["req"]["Query"]["find"].as_str();
         let found = match self.app().await {
-            Ok(app) => assets::find(app, sought.unwrap_or_default(), &invocation.stop).await,
+            Ok(app) => assets::find(&app, sought.unwrap_or_default(), &invocation.stop).await,
             Err(error) => Err(error),
         };
         let (status, body) = match found {
@@ -78,13 +75,17 @@ impl Served {
         function: Function,
         invocation: &Invocation,
     ) -> std::result::Result<Answer, Failure> {
-        let app = self.app().await?;
+        let InForce { app, stale, .. } = self.live.in_force().await;
+        let app = app?;
         let options = RunOptions {
             stop: invocation.stop.clone(),
             ..RunOptions::default()
         };
         let reports = app.run(function, &options).await;
-        let report = json!({ "function": invocation.function, "streams": reports });
+        let mut report = json!({ "function": invocation.function, "streams": reports });
+        if let Some(stale) = stale {
+            report["connections"] = format!("as they were read before: {stale}").into();
+        }
         match failed(&reports) {
             None => Ok(report.into()),
             Some(error) => Err(Failure {
@@ -108,7 +109,11 @@ impl Functions for Served {
             Some(Function::Status) => {
                 let status = self.status.ask(async || {
                     let now = self.clock.now();
-                    Answer::http(&status(self.app().await, &self.environment, now).await)
+                    let InForce {
+                        app, environment, ..
+                    } = self.live.in_force().await;
+                    let app = app.as_deref().map_err(Clone::clone);
+                    Answer::http(&status(app, &environment, now).await)
                 });
                 Ok(status.await)
             }

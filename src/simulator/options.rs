@@ -67,6 +67,8 @@ pub struct DefenderOptions {
     pub client_secret: String,
     /// The SHA-256 of its certificate, in base64url; none when it has none.
     pub certificate: Option<String>,
+    /// Its federated credential; none when it trusts no identity.
+    pub federated: Option<FederatedCredential>,
     /// The application roles that were consented to, for it and for the managed identities.
     pub roles: BTreeSet<String>,
     /// Lifetime of its tokens in seconds.
@@ -87,6 +89,17 @@ pub struct DefenderOptions {
     pub expanded_alerts: Option<usize>,
 }
 
+/// Whose tokens an app takes for its own assertions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedCredential {
+    /// The tenant of the identity, as an issuer.
+    pub issuer: String,
+    /// The identity's object id.
+    pub subject: String,
+    /// Whom its tokens have to be for.
+    pub audience: String,
+}
+
 /// The application roles that reading takes.
 pub const ROLES: [&str; 8] = [
     "Machine.Read.All",
@@ -105,6 +118,7 @@ impl Default for DefenderOptions {
             client_id: "7e1d40b8-93c5-4b6e-8f02-d25a61c9b734".to_owned(),
             client_secret: "simulated~secret.of+the/reader".to_owned(),
             certificate: None,
+            federated: None,
             roles: ROLES.map(str::to_owned).into(),
             token_lifetime: 3599,
             own_audience: true,
@@ -179,6 +193,8 @@ pub struct Options {
     pub system_identity: bool,
     /// The client id of the user-assigned identity.
     pub user_identity: String,
+    /// Its object id.
+    pub user_identity_object: String,
     /// What proves to the platform that a call comes from inside the app.
     pub identity_header: String,
     /// What the vault holds at first.
@@ -212,6 +228,11 @@ pub const STREAM: &str = "Custom-IntegrationTable_CL";
 /// The stream of incidents.
 pub const STREAM_INCIDENTS: &str = "Custom-IntegrationTableIncidents_CL";
 
+/// Who issues the tokens that identities of a tenant show to apps.
+pub(crate) fn issuer(tenant: &str) -> String {
+    format!("https://login.microsoftonline.com/{tenant}/v2.0")
+}
+
 impl Options {
     /// Login of the account with this number, from 1 to [`accounts`](Self::accounts).
     pub fn login_of(&self, account: u64) -> String {
@@ -229,6 +250,15 @@ impl Options {
         let account = || number()?.parse().ok();
         login == self.login
             || account().is_some_and(|account| (1..=self.accounts).contains(&account))
+    }
+
+    /// The federated credential with which an app takes the user-assigned identity's word.
+    pub fn federated(&self) -> FederatedCredential {
+        FederatedCredential {
+            issuer: issuer(&self.tenant_id),
+            subject: self.user_identity_object.clone(),
+            audience: "api://AzureADTokenExchange".to_owned(),
+        }
     }
 
     /// The world of `seed`, first started at `start`.
@@ -261,6 +291,7 @@ impl Options {
             defender: DefenderOptions::default(),
             system_identity: true,
             user_identity: "0c9b7d52-6f1e-4c83-a2d4-7be5f9136a08".to_owned(),
+            user_identity_object: "d41f6a0e-3b7c-4e95-8a1d-60c2f5b9e714".to_owned(),
             identity_header: "5A0D3C7E91B24F68".to_owned(),
             secrets: [("eset-password".to_owned(), kept)].into(),
             dcr: "dcr-0123456789abcdef0123456789abcdef".to_owned(),

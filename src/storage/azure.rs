@@ -8,16 +8,20 @@
 //! | outbox | container [`CONTAINER`], `outbox/{id}` |
 //! | dead letters | container [`CONTAINER`], `dead/{id}` |
 //! | assets | table [`ASSETS_TABLE`], partitions by key |
+//! | list of connections | container [`CONTAINER`], the blob that `CONNECTIONS` names |
 //! | originals | container [`CONTAINER`], `originals/{connection}/{stream}/{id}/{version}` |
 //!
 //! Tables and container are created when something is first written. Both services are spoken to
 //! directly: there is no living crate for tables, and for blobs none that appends, lists metadata
 //! and leaves time, waits and the connection to us.
 
+pub use blobs::Changed;
 use blobs::Container;
 use table::Table;
 
-use crate::io::wire::Wire;
+use bytes::Bytes;
+
+use crate::{error::Result, io::wire::Wire};
 
 mod answer;
 mod assets;
@@ -71,6 +75,26 @@ impl AzureStorage {
             account,
             wire,
         }
+    }
+
+    /// The list of connections that somebody has put there, and its `ETag`, unless that is `known`.
+    pub async fn connections(
+        &self,
+        blob: &str,
+        known: Option<&str>,
+    ) -> Result<Changed<Option<(Bytes, String)>>> {
+        self.blobs.get_changed(blob, known).await
+    }
+
+    /// Writes the list of connections over the one with this `ETag`, or where there is none. False when
+    /// somebody else has changed it since.
+    pub async fn set_connections(
+        &self,
+        blob: &str,
+        text: String,
+        known: Option<&str>,
+    ) -> Result<bool> {
+        self.blobs.put_over(blob, text.into(), known).await
     }
 
     /// Another table of the account.
