@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub mod estimate;
+mod queue;
 mod quiet;
 mod sample;
 pub mod volume;
@@ -184,6 +185,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
     let clock = &parts.clock;
     let knows_state = check_storage(&*parts.storage, findings).await;
+    queue::check(app, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
     let limits = Limits {
         deadline: clock.now() + delta(PATIENCE),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::Tables;
+use super::{Tables, scale_out::PullQueue};
 use crate::{
     config::{
         self, DefenderSettings, IdentitySettings, SecretSource, Settings, SinkSettings,
@@ -40,6 +40,8 @@ pub(super) struct Builder<'a> {
     services: SharedTokens,
     certificate: Option<Expiring>,
     file: Option<Arc<EmbeddedFile>>,
+    /// Made with the storage, whose account it is in.
+    pub(super) pull_queue: Option<PullQueue>,
 }
 
 impl<'a> Builder<'a> {
@@ -64,6 +66,7 @@ impl<'a> Builder<'a> {
             services,
             certificate,
             file: None,
+            pull_queue: None,
         })
     }
 
@@ -137,7 +140,13 @@ impl<'a> Builder<'a> {
     pub(super) fn storage(&mut self) -> Result<SharedStorage> {
         match &self.settings.storage {
             StorageSettings::Embedded => Ok(Arc::new(SqliteStorage::new(self.file()?)?)),
-            StorageSettings::Azure(storage) => self.azure_storage(storage),
+            StorageSettings::Azure(storage) => {
+                let storage = self.azure_storage(storage)?;
+                if self.settings.run.scale_out {
+                    self.pull_queue = Some(PullQueue::of(&storage)?);
+                }
+                Ok(Arc::new(storage))
+            }
         }
     }
 
@@ -170,7 +179,7 @@ impl<'a> Builder<'a> {
         Ok(Arc::clone(self.file.insert(file)))
     }
 
-    fn azure_storage(&self, storage: &config::AzureStorage) -> Result<SharedStorage> {
+    fn azure_storage(&self, storage: &config::AzureStorage) -> Result<AzureStorage> {
         let settings = azure::StorageSettings {
             setting: None,
             connection_string: storage
@@ -180,14 +189,14 @@ impl<'a> Builder<'a> {
             account_name: storage.account_name.as_deref(),
             table_service_uri: storage.table_uri.as_deref(),
             blob_service_uri: storage.blob_uri.as_deref(),
+            queue_service_uri: storage.queue_uri.as_deref(),
             client_id: storage.client_id.as_deref(),
         };
-        let storage = self.azure_account(&settings)?.ok_or_else(|| {
+        self.azure_account(&settings)?.ok_or_else(|| {
             Error::config(
                 "`STORAGE=azure` needs `AzureWebJobsStorage`, or `AzureWebJobsStorage__accountName`",
             )
-        })?;
-        Ok(Arc::new(storage))
+        })
     }
 
     /// The storage account that these settings name, if they name one.

@@ -10,14 +10,15 @@
 //! | assets | table [`ASSETS_TABLE`], partitions by key |
 //! | originals | container [`CONTAINER`], `originals/{connection}/{stream}/{id}/{version}` |
 //!
-//! Tables and container are created when something is first written. Both services are spoken to
-//! directly: there is no living crate for tables, and for blobs none that appends, lists metadata
-//! and leaves time, waits and the connection to us.
+//! Tables, container and queues are created when something is first written. The services are spoken to
+//! directly: there is no living crate for tables, and for blobs and queues none that signs with a key,
+//! lists metadata and leaves time, waits and the connection to us.
 
 use blobs::Container;
+use queue::Queue;
 use table::Table;
 
-use crate::io::wire::Wire;
+use crate::{error::Result, io::wire::Wire};
 
 mod answer;
 mod assets;
@@ -32,6 +33,7 @@ mod stock;
 
 pub mod account;
 pub mod auth;
+pub mod queue;
 pub mod table;
 
 pub use account::{Account, AccountSettings, Login, StorageSettings};
@@ -76,5 +78,13 @@ impl AzureStorage {
     /// Another table of the account.
     pub fn table(&self, name: &str) -> Table {
         Table::new(&self.account, name, &self.wire)
+    }
+
+    /// A queue of the account.
+    ///
+    /// # Errors
+    /// `Config`, when the settings don't tell where its queues are.
+    pub fn queue(&self, name: &str) -> Result<Queue> {
+        Queue::new(&self.account, name, &self.wire)
     }
 }
