@@ -99,6 +99,12 @@ pub(super) struct Writer<'a, 'h> {
     broken: bool,
     /// A record was enriched in this run.
     has_enriched: bool,
+    /// Fingerprints were added in this run: there may be some that nobody needs any more.
+    has_added: bool,
+    /// Records that were pulled when the cursor was saved last.
+    saved_at: u64,
+    /// A move that is not saved yet.
+    waits: bool,
     /// Whose alerts are is remembered, where incidents come without theirs.
     noted: Option<Noted>,
 }
@@ -143,6 +149,9 @@ impl<'a, 'h> Writer<'a, 'h> {
             moves: VecDeque::new(),
             broken: false,
             has_enriched: false,
+            has_added: false,
+            saved_at: 0,
+            waits: false,
             noted: None,
         }
     }
@@ -503,12 +512,21 @@ impl<'a, 'h> Writer<'a, 'h> {
             self.held.state.apply(&change, &self.job.pace);
             moved = true;
         }
-        if moved {
-            self.passes.write(&mut self.workset.known).await?;
-            self.held.commit().await
-        } else {
-            Ok(())
+        if !moved {
+            return Ok(());
         }
+        self.passes.write(&mut self.workset.known).await?;
+        let pulled = self.report.counts.pulled;
+        // One move over no records, as an idle stream makes, is saved with the end of the lease: to ask
+        // again costs a call. What is dropped behind a pass needs its place saved before.
+        let is_empty = pulled == self.saved_at && self.job.source.endpoint().snapshot.is_none();
+        self.waits = is_empty && !self.waits;
+        if self.waits {
+            return Ok(());
+        }
+        self.held.commit().await?;
+        self.saved_at = pulled;
+        Ok(())
     }
 
     /// Waits for all that is under way. After a failed push nothing new is sent, and what lands
@@ -541,6 +559,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         let storage = &self.parts.storage;
         let [dated, undated] = self.sets();
         if let Some(added) = buckets.remove(&UNDATED) {
+            self.has_added = true;
             let [generation, _] = generations(self.began);
             let added = [(generation, added)];
             storage.add_fingerprints(&undated, &added).await?;
@@ -549,6 +568,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         if added.is_empty() {
             return Ok(());
         }
+        self.has_added = true;
         storage.add_fingerprints(&dated, &added).await
     }
 
@@ -579,6 +599,9 @@ impl<'a, 'h> Writer<'a, 'h> {
             // What came back behind a failure is safe as well.
             self.passes.write(&mut self.workset.known).await?;
             return self.passes.prune(&self.held.state).await;
+        }
+        if !self.has_added {
+            return Ok(());
         }
         let storage = &self.parts.storage;
         let [dated, undated] = self.sets();

@@ -24,6 +24,10 @@ const JSON: &str = "application/json";
 /// Without annotations: types that JSON knows, and the version in a header.
 const PLAIN_JSON: &str = "application/json;odata=nometadata";
 
+/// With each entity's version: nothing less is sure to name it
+/// (learn.microsoft.com/rest/api/storageservices/payload-format-for-table-service-operations).
+const FULL_JSON: &str = "application/json;odata=fullmetadata";
+
 /// The most entities of a page; more are refused
 /// (learn.microsoft.com/rest/api/storageservices/querying-tables-and-entities).
 const MAX_PAGE: u32 = 1_000;
@@ -188,6 +192,22 @@ impl Table {
 
     /// All entities that are asked for, page by page, in the order of their keys.
     pub async fn query(&self, query: &Query) -> Result<Vec<Properties>> {
+        self.listed(query, PLAIN_JSON).await
+    }
+
+    /// Entities of a query with their versions. One without a version has an empty one.
+    pub async fn entities(&self, query: &Query) -> Result<Vec<Entity>> {
+        let listed = self.listed(query, FULL_JSON).await?;
+        let entities = listed.into_iter().map(|mut properties| {
+            let etag = properties.remove("odata.etag");
+            let etag = etag.as_ref().and_then(Value::as_str).unwrap_or_default();
+            let etag = etag.to_owned();
+            Entity { properties, etag }
+        });
+        Ok(entities.collect())
+    }
+
+    async fn listed(&self, query: &Query, format: &str) -> Result<Vec<Properties>> {
         #[derive(Deserialize)]
         struct EntityPage {
             value: Vec<Properties>,
@@ -195,7 +215,7 @@ impl Table {
         let mut found = Vec::new();
         let mut next: Option<[Option<String>; 2]> = None;
         loop {
-            let mut call = json_call(Method::GET, format!("/{}()", self.name));
+            let mut call = call_for(format, Method::GET, format!("/{}()", self.name));
             let top = query.page.map(|page| page.min(MAX_PAGE).to_string());
             for (name, value) in [
                 ("$filter", query.filter.as_str()),
@@ -285,8 +305,12 @@ const ENTITY_KEY: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 pub(super) fn json_call(method: Method, path: String) -> Call {
+    call_for(PLAIN_JSON, method, path)
+}
+
+fn call_for(format: &str, method: Method, path: String) -> Call {
     Call::new(method, path)
-        .header(header::ACCEPT, PLAIN_JSON)
+        .header(header::ACCEPT, format)
         .service_header("dataserviceversion", "3.0")
 }
 

@@ -36,7 +36,7 @@ impl Transport for Counting {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_stream_asks_six_things_of_the_storage() {
+async fn an_idle_stream_asks_four_things_of_the_storage() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let wire = Wire {
         transport: Arc::new(Counting {
@@ -63,10 +63,7 @@ async fn an_idle_stream_asks_six_things_of_the_storage() {
         "PUT connectorstate",
         // The size of the outbox.
         "GET sentinel-connector",
-        // Where the stream stands, and fingerprints that are older than is needed.
-        "PUT connectorstate",
-        "GET sentinel-connector",
-        // The end of the lease.
+        // Where the stream stands now, and the end of the lease.
         "PUT connectorstate",
     ];
     assert_eq!(*asked.lock().unwrap(), expected);
