@@ -26,7 +26,7 @@ use sentinel_connector::{
 
 mod wire;
 
-pub(crate) use wire::READERS;
+pub(crate) use wire::{QUEUE_READER, READERS};
 
 /// How many tests can have an account of their own.
 const ACCOUNTS: usize = 192;

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{Router, extract::Request};
@@ -15,6 +16,7 @@ use sentinel_connector::{
         scale_out::{NOTES_TABLE, POISON_QUEUE, PULL_QUEUE},
     },
     core::position::window::delta,
+    io::clock::{Clock, SystemClock},
     pipeline::health,
     simulator::Product,
     storage::{
@@ -99,6 +101,15 @@ impl Fleet {
 
     /// `own` are further settings of a connection.
     async fn with(connections: usize, gate: usize, own: impl Fn(usize) -> &'static str) -> Self {
+        Self::built(connections, gate, Duration::ZERO, own).await
+    }
+
+    async fn built(
+        connections: usize,
+        gate: usize,
+        latency: Duration,
+        own: impl Fn(usize) -> &'static str,
+    ) -> Self {
         let seen = Arc::new(Seen {
             gate,
             ..Seen::default()
@@ -106,6 +117,7 @@ impl Fleet {
         let change = |options: &mut sentinel_connector::simulator::Options| {
             options.calls_per_second = None;
             options.scale = 0.02;
+            options.latency = latency;
         };
         let mut tenant = Tenant::behind(change, |router| behind(&seen, router)).await;
         let account = Azurite::shared().fresh();
@@ -362,11 +374,11 @@ async fn a_worker_that_is_killed_at_any_point_loses_nothing() {
         "ingestion:never@1",
         "ingestion:never@6",
     ] {
-        let fleet = Fleet::new(5, 0).await;
+        let fleet = Fleet::new(3, 0).await;
         fleet.tenant.simulator.inject(fault.parse().unwrap());
         let mut workers = fleet.workers(2).await;
         let planned = plan(&workers[1]).await;
-        assert_eq!(queued(&planned).len(), 5);
+        assert_eq!(queued(&planned).len(), 3);
         // All go to the first, which meets the fault.
         let doomed = workers.remove(0);
         let killed = async {
@@ -396,7 +408,7 @@ async fn a_worker_that_is_killed_at_any_point_loses_nothing() {
         fleet.assert_landed(&fleet.names, 2);
         fleet.assert_balance();
         let planned = plan(&workers[0]).await;
-        assert_eq!(planned["notDue"], 5, "{fault}: {planned:#}");
+        assert_eq!(planned["notDue"], 3, "{fault}: {planned:#}");
     }
 }
 
@@ -626,6 +638,32 @@ async fn without_scale_out_a_timer_pulls_by_itself_and_there_is_no_queue() {
         .unwrap();
     assert_eq!(code, 200, "{body:#}");
     assert_eq!(body["ReturnValue"]["streams"][0]["outcome"], "not-due");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a figure to look at: `cargo test --release --test it four_workers -- --ignored --nocapture`; \
+            that workers share the lanes is tested without a clock"]
+async fn four_workers_are_faster_than_one() {
+    let clock = SystemClock;
+    let mut walls = Vec::new();
+    for count in [1, 4] {
+        let fleet = Fleet::built(200, 0, Duration::from_millis(50), |_| "").await;
+        let workers = fleet.workers(count).await;
+        assert_eq!(queued(&plan(&workers[0]).await).len(), 200);
+        let began = clock.now();
+        fleet.work(&workers).await;
+        let wall = (clock.now() - began).as_seconds_f64();
+        fleet.assert_landed(&fleet.names, 1);
+        println!(
+            "200 tenants of {} streams, {count} workers: {wall:.2} s",
+            STREAMS.len()
+        );
+        walls.push(wall);
+    }
+    println!(
+        "four workers take {:.2} of one worker's wall",
+        walls[1] / walls[0]
+    );
 }
 
 #[test]
