@@ -18,6 +18,10 @@ use crate::{
     status::status,
 };
 
+mod together;
+
+use together::Together;
+
 /// The functions by the settings of an environment. Wrong settings are the answer to each call. The
 /// parts are built at the first call, and again as long as that fails.
 pub struct Served {
@@ -25,6 +29,7 @@ pub struct Served {
     settings: std::result::Result<Settings, Problems>,
     clock: SharedClock,
     app: OnceCell<App>,
+    status: Together<Answer>,
 }
 
 impl Served {
@@ -39,6 +44,7 @@ impl Served {
             settings,
             clock,
             app: OnceCell::new(),
+            status: Together::default(),
         }
     }
 
@@ -162,9 +168,11 @@ impl Functions for Served {
     async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
         match Function::in_folder(&invocation.function) {
             Some(Function::Status) => {
-                let now = self.clock.now();
-                let status = status(self.app().await, &self.environment, now).await;
-                Ok(Answer::http(&status))
+                let status = self.status.ask(async || {
+                    let now = self.clock.now();
+                    Answer::http(&status(self.app().await, &self.environment, now).await)
+                });
+                Ok(status.await)
             }
             Some(Function::Assets) => Ok(self.assets(&invocation).await),
             Some(Function::PullWorker) => self.pull_worker(&invocation).await,

@@ -14,13 +14,13 @@ use crate::{
 const WHAT: &str = "queue";
 
 /// How long it is, how old, and which connections have messages that the host has given up.
-pub(super) async fn check(app: &App, findings: &mut Findings<'_>) {
-    if let Some(status) = app.queue_status().await {
-        tell(status, app.parts().clock.now(), findings);
-    }
+pub(super) async fn check(app: &App, findings: &mut Findings<'_>) -> Option<QueueStatus> {
+    let status = app.queue_status().await?;
+    tell(&status, app.parts().clock.now(), findings);
+    status.ok()
 }
 
-fn tell(status: Result<QueueStatus>, now: DateTime<Utc>, findings: &mut Findings<'_>) {
+fn tell(status: &Result<QueueStatus>, now: DateTime<Utc>, findings: &mut Findings<'_>) {
     let status = match status {
         Ok(status) => status,
         Err(error) => return findings.bad(WHAT, &format!("{error:#}")),
@@ -81,7 +81,7 @@ mod tests {
         let mut note = |finding: crate::check::Finding| {
             told.push((finding.found, format!("{}: {}", finding.what, finding.text)));
         };
-        tell(status, now, &mut Findings(&mut note));
+        tell(&status, now, &mut Findings(&mut note));
         told
     }
 
