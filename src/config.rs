@@ -93,6 +93,13 @@ impl Settings {
         let sink = SinkSettings::read(reader, environment, mode);
         let routes = reader.or("ROUTES", Vec::new(), routes::routes);
         let storage = StorageSettings::read(reader, environment, mode);
+        if let (Ok(run), Ok(StorageSettings::Embedded)) = (&run, &storage)
+            && run.scale_out
+        {
+            let text = "is `queue`, and the queue lies in the storage account, which a file is not: set \
+                        `STORAGE=azure`, or `SCALE_OUT=off`";
+            reader.problem("SCALE_OUT", text);
+        }
         let identity = IdentitySettings::read(reader);
         let key_vault = reader.optional("KEY_VAULT_URL", values::https_url);
         let data = reader.or("CONNECTOR_DATA", PathBuf::from("./connector-data"), path);

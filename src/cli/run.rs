@@ -88,6 +88,7 @@ pub(super) async fn once(
         at_once,
         progress: board.progress(),
         stop: stop.clone(),
+        ..RunOptions::default()
     };
     let mut reports = Vec::new();
     for function in functions {
@@ -110,6 +111,7 @@ async fn watch(
             }
         }),
         stop: stop.clone(),
+        ..RunOptions::default()
     };
     while !stop.is_cancelled() {
         for function in functions {
