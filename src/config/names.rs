@@ -221,7 +221,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "RUN_BUDGET_SECONDS", "how long one run may take, well under functionTimeout of host.json")
         .default("240"),
     Setting::new(App, "STREAMS_AT_ONCE", "how many streams of different accounts and tenants go side by side, 1 to 256")
-        .default("16"),
+        .default("32"),
     Setting::new(App, "SCALE_OUT", "how the timers work under the host: off (each pulls by itself) or queue (each plans, and the function PullWorker pulls, in as many instances as the host starts; needs STORAGE=azure)")
         .default("off"),
     Setting::new(App, "OUTBOX_MAX_BYTES", "how much may wait in the outbox before pulling pauses")
