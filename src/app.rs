@@ -72,8 +72,6 @@ struct Stream {
 
 /// An access token that streams need.
 pub struct Login {
-    /// Their connection.
-    pub connection: String,
     /// Who grants it.
     pub issuer: &'static str,
     /// The application whose roles it names, where there are several.
@@ -147,11 +145,6 @@ impl App {
         Ok(app)
     }
 
-    /// True when a source is connected, whatever is pulled from it.
-    pub fn is_connected(&self) -> bool {
-        !self.connections.is_empty()
-    }
-
     /// Connects to all sources that can be connected to. Who can't is refused alone.
     fn connect(
         &mut self,
@@ -214,40 +207,58 @@ impl App {
         }
     }
 
-    /// Asks for the access tokens that the streams need, each once and each for so long at most.
-    pub async fn logins(&self, patience: Duration) -> Vec<Login> {
+    /// Names and kinds of the connections, in the order of the settings.
+    pub fn connected(&self) -> impl Iterator<Item = (&str, SourceKind)> {
+        let connections = self.connections.iter();
+        connections.map(|one| (&*one.name, one.kind))
+    }
+
+    /// Streams of one connection.
+    pub fn jobs_of_connection(&self, name: &str, kind: SourceKind) -> Vec<&Job> {
+        let jobs = self.jobs_of(Function::Pull(kind));
+        jobs.filter(|job| job.key.connection == name).collect()
+    }
+
+    /// Access tokens that the streams of a connection need, each asked for once and for so long at
+    /// most.
+    pub async fn logins(&self, name: &str, kind: SourceKind, patience: Duration) -> Vec<Login> {
         let mut logins = Vec::new();
-        for one in &self.connections {
-            let mut tokens: BTreeMap<Option<&str>, Vec<&Endpoint>> = BTreeMap::new();
-            let jobs = self.jobs_of(Function::Pull(one.kind));
-            for job in jobs.filter(|job| job.key.connection == one.name) {
-                let endpoint = job.source.endpoint();
-                let resource = one.connection.resource(endpoint);
-                tokens.entry(resource).or_default().push(endpoint);
-            }
-            let all: Vec<&str> = tokens.values().flatten().map(|one| one.stream).collect();
-            for (resource, endpoints) in tokens {
-                let limits = self.limits_of(patience, CancellationToken::new());
-                let beyond = one.connection.log_in(&endpoints, &limits).await;
-                // Who can't be reached grants no other token either, and is not asked for one.
-                let is_away = matches!(&beyond, Err(error) if error.is_unanswered());
-                logins.push(Login {
-                    connection: one.name.clone(),
-                    issuer: one.connection.issuer(),
-                    resource,
-                    opens: if is_away {
-                        all.clone()
-                    } else {
-                        endpoints.iter().map(|endpoint| endpoint.stream).collect()
-                    },
-                    beyond,
-                });
-                if is_away {
-                    break;
-                }
+        let mut connections = self.connections.iter();
+        let Some(one) = connections.find(|one| one.name == name && one.kind == kind) else {
+            return logins;
+        };
+        let mut tokens: BTreeMap<Option<&str>, Vec<&Endpoint>> = BTreeMap::new();
+        for job in self.jobs_of_connection(name, kind) {
+            let endpoint = job.source.endpoint();
+            let resource = one.connection.resource(endpoint);
+            tokens.entry(resource).or_default().push(endpoint);
+        }
+        let all: Vec<&str> = tokens.values().flatten().map(|one| one.stream).collect();
+        for (resource, endpoints) in tokens {
+            let limits = self.limits_of(patience, CancellationToken::new());
+            let beyond = one.connection.log_in(&endpoints, &limits).await;
+            // Who can't be reached grants no other token either, and is not asked for one.
+            let is_away = matches!(&beyond, Err(error) if error.is_unanswered());
+            logins.push(Login {
+                issuer: one.connection.issuer(),
+                resource,
+                opens: if is_away {
+                    all.clone()
+                } else {
+                    endpoints.iter().map(|endpoint| endpoint.stream).collect()
+                },
+                beyond,
+            });
+            if is_away {
+                break;
             }
         }
         logins
+    }
+
+    /// Connections that go side by side at most.
+    pub fn streams_at_once(&self) -> usize {
+        self.streams_at_once
     }
 
     /// The tables that rows go to, those of `ROUTES` last.

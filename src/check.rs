@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{FutureExt, StreamExt, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -18,15 +19,16 @@ use crate::{
             paging::Page,
             window::{Passes, Window, delta},
         },
-        protocol::roles::Beyond,
+        protocol::{roles::Beyond, source_kind::SourceKind},
     },
+    error::{Error, Result},
     io::{
-        clock::Clock,
+        clock::{Clock, Elapsed, timeout},
         exchange::Reply,
         expiry::{self, Lasts},
         retry::Limits,
     },
-    pipeline::{self, Job},
+    pipeline::{self, Job, Parts},
     sink::{PushError, Sink},
     source::remarks,
     storage::Storage,
@@ -42,6 +44,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long a login may take: what does not answer by then is away, and is told in one line.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Tells of what was not asked for want of time.
+const NOT_TRIED: &str =
+    "not tried: the time for all of them was up; `check --connection NAME` tries one alone";
 
 /// From how many days before its end a credential is warned of.
 const WARN_DAYS: i64 = 30;
@@ -68,6 +74,9 @@ pub struct Finding {
     /// What was tried, and how to mend it. Never a secret.
     pub text: String,
 }
+
+/// Saved states by stream; one that can't be read has its error in its place.
+pub type SavedStates = BTreeMap<StreamKey, Result<StreamState>>;
 
 /// Is given each finding as it is made.
 pub type Tell<'a> = &'a mut (dyn FnMut(Finding) + Send);
@@ -187,28 +196,66 @@ fn by_alias(setting: &Setting, name: &str) -> String {
 
 async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
-    let clock = &parts.clock;
-    let knows_state = check_storage(&*parts.storage, findings).await;
+    let states = check_storage(&*parts.storage, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
-    let limits = Limits {
-        deadline: clock.now() + delta(PATIENCE),
-        stop: CancellationToken::new(),
-    };
-    // Whoever can't log in is told so once, not by each stream.
-    let mut shut = BTreeSet::new();
-    let logins = app.logins(LOGIN_PATIENCE).await;
-    if logins.is_empty() && app.is_connected() {
-        findings.bad("connections", "no stream is switched on: nothing is pulled");
-    } else if logins.is_empty() && app.refused().next().is_none() {
+    let limits = app.limits_of(PATIENCE, CancellationToken::new());
+    let mut connected = app.connected().peekable();
+    if connected.peek().is_none() && app.refused().next().is_none() {
         findings.bad(
             "connections",
             "there is none: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD`, or \
              `DEFENDER_TENANT_ID`, or `CONNECTIONS`",
         );
+    } else if connected.peek().is_some() && app.jobs().next().is_none() {
+        findings.bad("connections", "no stream is switched on: nothing is pulled");
     }
-    for login in logins {
+    let tries: Vec<_> = connected
+        .enumerate()
+        .map(|(place, (name, kind))| {
+            let tried = try_connection(app, name, kind, &limits, states.as_ref());
+            tried.map(move |own| (place, own)).boxed()
+        })
+        .collect();
+    // Side by side, and told in the order of the settings: one that is slow holds up no other.
+    let mut tried = stream::iter(tries).buffer_unordered(app.streams_at_once());
+    let (mut early, mut next) = (BTreeMap::new(), 0);
+    while let Some((place, own)) = tried.next().await {
+        early.insert(place, own);
+        while let Some(own) = early.remove(&next) {
+            own.into_iter().for_each(&mut *findings.0);
+            next += 1;
+        }
+    }
+    for (connection, error) in app.refused() {
+        findings.bad(&format!("{connection}: login"), &error.to_string());
+    }
+    check_expiries(app, parts.clock.now(), findings).await;
+}
+
+/// Logs in to a connection and asks for each of its streams, one after the other.
+async fn try_connection(
+    app: &App,
+    name: &str,
+    kind: SourceKind,
+    limits: &Limits,
+    states: Option<&SavedStates>,
+) -> Vec<Finding> {
+    let clock = &*app.parts().clock;
+    let mut own = Vec::new();
+    let mut tell = |finding| own.push(finding);
+    let findings = &mut Findings(&mut tell);
+    let jobs = app.jobs_of_connection(name, kind);
+    // Who would be cut short is not called bad for it.
+    let is_late = || clock.now() + delta(LOGIN_PATIENCE) > limits.deadline;
+    if is_late() {
+        findings.note(name, NOT_TRIED);
+        return own;
+    }
+    // Whoever can't log in is told so once, not by each stream.
+    let mut shut = BTreeSet::new();
+    for login in app.logins(name, kind, LOGIN_PATIENCE).await {
         let whose = login.resource.map(|resource| format!(" for {resource}"));
-        let what = format!("{}: login{}", login.connection, whose.unwrap_or_default());
+        let what = format!("{name}: login{}", whose.unwrap_or_default());
         match login.beyond {
             Ok(beyond) => {
                 findings.ok(&what, &format!("{} granted an access token", login.issuer));
@@ -217,34 +264,77 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
                 }
             }
             Err(error) => {
-                let opens = login.opens.iter();
-                shut.extend(opens.map(|stream| StreamKey::new(&login.connection, stream)));
+                shut.extend(login.opens);
                 findings.bad(&what, &format!("{error:#}"));
             }
+        }
+    }
+    let mut seen = quiet::Seen::default();
+    for job in jobs {
+        if !shut.contains(job.key.stream.as_str()) {
+            if is_late() {
+                findings.note(&job.key.to_string(), NOT_TRIED);
+            } else if check_stream(job, findings, limits, clock).await {
+                seen.look(job, limits, clock).await;
+            }
+        }
+        if let Some(states) = states {
+            tell_saved(job, states.get(&job.key), Found::Note, findings);
+        }
+    }
+    seen.tell(findings);
+    own
+}
+
+/// Looks at what the last runs left, and asks no source and no sink: a thousand connections are told
+/// in no time. Gives back the states that were read.
+pub async fn left_by_runs(app: &App, tell: Tell<'_>) -> SavedStates {
+    let findings = &mut Findings(tell);
+    let Parts { storage, clock, .. } = app.parts();
+    let states = match timeout(&**clock, LOGIN_PATIENCE, stored_states(&**storage)).await {
+        Ok(states) => states,
+        // Whoever retries for minutes says why within seconds when it is asked whether it works.
+        Err(Elapsed) => Err(storage.check().await.err().unwrap_or_else(|| {
+            Error::transient("the saved states were not to be had in time: ask again")
+        })),
+    };
+    let is_known = states.is_ok();
+    let states = tell_states(states, findings);
+    if is_known {
+        check_waiting(&**storage, findings).await;
+        for job in app.jobs() {
+            tell_saved(job, states.get(&job.key), Found::Bad, findings);
         }
     }
     for (connection, error) in app.refused() {
         findings.bad(&format!("{connection}: login"), &error.to_string());
     }
     check_expiries(app, clock.now(), findings).await;
-    let mut seen = quiet::Seen::default();
-    for job in app.jobs() {
-        if !shut.contains(&job.key) && check_stream(job, findings, &limits, &**clock).await {
-            seen.look(job, &limits, &**clock).await;
-        }
-        if !knows_state {
-            continue;
-        }
-        match parts.storage.load(&job.key).await {
-            Ok(Some((state, _))) => {
-                tell_rest(job, &state, findings);
-                tell_state(job, &state, findings);
+    states
+}
+
+/// How a stream's saved state stands, as far as it is news; `failed` is how its failure counts.
+fn tell_saved(
+    job: &Job,
+    saved: Option<&Result<StreamState>>,
+    failed: Found,
+    findings: &mut Findings<'_>,
+) {
+    let what = job.key.to_string();
+    match saved {
+        Some(Ok(state)) => {
+            tell_rest(job, state, findings);
+            if let Some(error) = &state.error {
+                findings.tell(failed, &what, &format!("its last run failed: {error}"));
             }
-            Ok(None) => findings.note(&job.key.to_string(), "has not run yet"),
-            Err(error) => findings.bad(&job.key.to_string(), &error.to_string()),
+            for gap in &state.gaps {
+                let (from, to) = (gap.from.format("%F %R"), gap.to.format("%F %R"));
+                findings.note(&what, &format!("gap {from} to {to} UTC: {}", gap.why));
+            }
         }
+        Some(Err(error)) => findings.bad(&what, &error.to_string()),
+        None => findings.note(&what, "has not run yet"),
     }
-    seen.tell(findings);
 }
 
 /// Behind the logins, which have asked for the passwords.
@@ -289,33 +379,50 @@ async fn check_sink(sink: &dyn Sink, tables: &[&str], findings: &mut Findings<'_
     }
 }
 
-/// False when nothing can be read from it: it is told once.
-async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> bool {
+/// Saved states; `None` when nothing can be read from the storage, which is told once.
+async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> Option<SavedStates> {
     if let Err(error) = storage.check().await {
         findings.bad("storage", &format!("{error:#}"));
-        return false;
+        return None;
     }
-    match stored_states(storage).await {
-        Ok(states) => {
-            let damaged = states.iter().filter(|(_, state)| state.is_err());
-            let damaged: Vec<String> = damaged.map(|(key, _)| format!("`{key}`")).collect();
-            let read = states.len() - damaged.len();
-            if read > 0 || damaged.is_empty() {
-                findings.ok("storage", &format!("positions of {read} streams"));
-            }
-            if !damaged.is_empty() {
-                let what = format!(
-                    "the saved states of {} cannot be read: `cursor show` says why",
-                    damaged.join(", ")
-                );
-                findings.bad("storage", &what);
-            }
-        }
-        Err(error) => findings.bad("storage", &error.to_string()),
-    }
+    let states = tell_states(stored_states(storage).await, findings);
     for error in storage.refused_writes().await {
         findings.bad("storage", &error.to_string());
     }
+    check_waiting(storage, findings).await;
+    Some(states)
+}
+
+/// How many states there are, and which of them can't be read.
+fn tell_states(
+    states: Result<Vec<(StreamKey, Result<StreamState>)>>,
+    findings: &mut Findings<'_>,
+) -> SavedStates {
+    let states = match states {
+        Ok(states) => SavedStates::from_iter(states),
+        Err(error) => {
+            findings.bad("storage", &format!("{error:#}"));
+            return SavedStates::new();
+        }
+    };
+    let damaged = states.iter().filter(|(_, state)| state.is_err());
+    let damaged: Vec<String> = damaged.map(|(key, _)| format!("`{key}`")).collect();
+    let read = states.len() - damaged.len();
+    if read > 0 || damaged.is_empty() {
+        findings.ok("storage", &format!("positions of {read} streams"));
+    }
+    if !damaged.is_empty() {
+        let what = format!(
+            "the saved states of {} cannot be read: `cursor show` says why",
+            damaged.join(", ")
+        );
+        findings.bad("storage", &what);
+    }
+    states
+}
+
+/// What waits for the sink, or for somebody to look.
+async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) {
     match storage.outbox_size().await {
         Ok((0, _)) => findings.ok("outbox", "nothing waits"),
         Ok((count, bytes)) => findings.note(
@@ -332,7 +439,6 @@ async fn check_storage(storage: &dyn Storage, findings: &mut Findings<'_>) -> bo
         ),
         Err(error) => findings.bad("dead letters", &error.to_string()),
     }
-    true
 }
 
 /// Asks for the stream's last minute: enough to know that it may be read. True when it may.
@@ -436,17 +542,6 @@ fn clock_note(ahead: TimeDelta) -> Option<String> {
     Some(format!(
         "our clock is {minutes} min {way} the source's: correct it"
     ))
-}
-
-fn tell_state(job: &Job, state: &StreamState, findings: &mut Findings<'_>) {
-    let what = job.key.to_string();
-    if let Some(error) = &state.error {
-        findings.note(&what, &format!("its last run failed: {error}"));
-    }
-    for gap in &state.gaps {
-        let (from, to) = (gap.from.format("%F %R"), gap.to.format("%F %R"));
-        findings.note(&what, &format!("gap {from} to {to} UTC: {}", gap.why));
-    }
 }
 
 #[cfg(test)]

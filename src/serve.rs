@@ -19,11 +19,16 @@ use crate::{
     status::status,
 };
 
+mod together;
+
+use together::Together;
+
 /// The functions by the settings of an environment. Wrong settings are the answer to each call. The
 /// parts are built at the first call, and again as long as that fails.
 pub struct Served {
     live: Live,
     clock: SharedClock,
+    status: Together<Answer>,
 }
 
 impl Served {
@@ -36,6 +41,7 @@ impl Served {
         Self {
             live: Live::new(environment, settings, clock.clone()),
             clock,
+            status: Together::default(),
         }
     }
 
@@ -101,13 +107,15 @@ impl Functions for Served {
     async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
         match Function::in_folder(&invocation.function) {
             Some(Function::Status) => {
-                let now = self.clock.now();
-                let InForce {
-                    app, environment, ..
-                } = self.live.in_force().await;
-                let app = app.as_deref().map_err(Clone::clone);
-                let status = status(app, &environment, now).await;
-                Ok(Answer::http(&status))
+                let status = self.status.ask(async || {
+                    let now = self.clock.now();
+                    let InForce {
+                        app, environment, ..
+                    } = self.live.in_force().await;
+                    let app = app.as_deref().map_err(Clone::clone);
+                    Answer::http(&status(app, &environment, now).await)
+                });
+                Ok(status.await)
             }
             Some(Function::Assets) => Ok(self.assets(&invocation).await),
             Some(timer @ (Function::Pull(_) | Function::Push)) => {

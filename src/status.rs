@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::{
-    app::{App, saved::stored_states},
+    app::App,
     check::{self, Finding, Found},
     config::Environment,
     core::position::{
@@ -16,7 +16,7 @@ use crate::{
     error::Error,
 };
 
-/// What the function `Status` answers.
+/// What the function `Status` answers, from what the last runs left: no source and no sink is asked.
 ///
 /// `{version, now, well, check: [{found, what, text}], streams: [{connection, stream, says,
 /// goodUntil, gaps, error}], outbox: {batches, bytes, oldest: {at, rows, table, why}},
@@ -40,10 +40,8 @@ pub async fn status(
             text: error.to_string(),
         }),
         Ok(app) => {
-            check::dependencies(app, &mut tell).await;
             let parts = app.parts();
-            // What can't be read is among the findings.
-            for (key, state) in stored_states(&*parts.storage).await.unwrap_or_default() {
+            for (key, state) in check::left_by_runs(app, &mut tell).await {
                 streams.push(match state {
                     Ok(state) => json!({
                         "connection": key.connection,

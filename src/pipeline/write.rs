@@ -97,6 +97,8 @@ pub(super) struct Writer<'a, 'h> {
     moves: VecDeque<(u64, Transition)>,
     /// A push failed: nothing behind it may move the cursor.
     broken: bool,
+    /// A chunk has come in this run.
+    has_records: bool,
     /// A record was enriched in this run.
     has_enriched: bool,
     /// Fingerprints were added in this run: there may be some that nobody needs any more.
@@ -148,6 +150,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             landed: 0,
             moves: VecDeque::new(),
             broken: false,
+            has_records: false,
             has_enriched: false,
             has_added: false,
             saved_at: 0,
@@ -167,8 +170,6 @@ impl<'a, 'h> Writer<'a, 'h> {
     }
 
     async fn work(&mut self, incoming: &mut mpsc::Receiver<ReadEvent>) -> Result<WriteEnd> {
-        self.noted = Noted::of(self.job, self.parts, self.began).await?;
-        self.workset.raised = raised::of_alerts(self.job, self.parts, self.began).await?;
         loop {
             tokio::select! {
                 biased;
@@ -194,6 +195,12 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Records → facts → drop what was seen → enrich → rows → batches.
     async fn chunk(&mut self, chunk: Chunk, mode: DedupMode) -> Result<WriteEnd> {
+        if !self.has_records {
+            // An idle stream needs none of it.
+            self.noted = Noted::of(self.job, self.parts, self.began).await?;
+            self.workset.raised = raised::of_alerts(self.job, self.parts, self.began).await?;
+            self.has_records = true;
+        }
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.size() as u64;
         if let DedupMode::Snapshot(view) = mode {

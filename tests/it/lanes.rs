@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use axum::Router;
 use sentinel_connector::{
     app::{App, Function, RunOptions, failed},
-    check::{self, Found},
+    check::{self, Finding, Found},
     config::{Environment, Mode, Settings},
     core::protocol::source_kind::SourceKind,
     embedded::EmbeddedFile,
@@ -21,7 +21,9 @@ use sentinel_connector::{
     pipeline::{LARGE_AT_ONCE, Outcome, Report},
     simulator::{Fault, Options, Product, Simulator},
     sink::workspace::Workspace,
+    status::status,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -41,6 +43,8 @@ enum Trouble {
     Hangs(&'static str, usize),
     /// Pages behind the first are never there in time.
     TimePasses,
+    /// Whatever is asked but for a login takes half a minute.
+    Slow,
 }
 
 /// Connections of one company, each at a host of its own, and what is seen of them.
@@ -86,6 +90,7 @@ impl Transport for Seen {
         let host = request.uri().host().unwrap().to_owned();
         let query = request.uri().query().unwrap_or_default();
         let reads_on = query.contains("pageToken=");
+        let request_is_login = request.uri().path().ends_with("/oauth/token");
         let trouble = *self.trouble.lock().unwrap();
         let panics = matches!(trouble, Trouble::Panics(panics) if panics == host);
         assert!(!panics, "{host} is not to be asked");
@@ -125,6 +130,9 @@ impl Transport for Seen {
         }
         if trouble == Trouble::TimePasses && reads_on {
             self.clock.advance(std::time::Duration::from_secs(6));
+        }
+        if trouble == Trouble::Slow && !request_is_login {
+            self.clock.advance(std::time::Duration::from_secs(28));
         }
         // Whoever could ask meanwhile does.
         for _ in 0..50 {
@@ -476,6 +484,100 @@ async fn the_mistake_of_one_connection_is_its_own() {
             "{says}: {bad:#?}"
         );
     }
+}
+
+/// What `Status` tells of the connections of a company: how each finding was found, and its words.
+async fn status_of(company: &Company) -> Vec<[String; 3]> {
+    let app = company.app();
+    let status = status(Ok(&app), &company.environment(), company.clock.now()).await;
+    let findings = status["check"].as_array().unwrap().iter();
+    let words = |finding: &Value| {
+        ["found", "what", "text"].map(|name| finding[name].as_str().unwrap().to_owned())
+    };
+    let own = findings
+        .map(words)
+        .filter(|[_, what, _]| what.starts_with('c'));
+    own.collect()
+}
+
+#[tokio::test]
+async fn status_asks_no_source_and_tells_what_the_last_runs_left() {
+    let company = Company::new(8, 4);
+    let asked = || *company.seen.asked.borrow();
+    let findings = status_of(&company).await;
+    assert_eq!(findings.len(), 8, "{findings:?}");
+    let unread = |[found, _, text]: &[String; 3]| found == "note" && text == "has not run yet";
+    assert!(findings.iter().all(unread), "{findings:?}");
+    assert_eq!(asked(), 0);
+    company.trouble(Trouble::Away("c3"));
+    company.run().await;
+    let before = asked();
+    // Whatever has come back since: it is told when a run has seen it.
+    company.trouble(Trouble::Nothing);
+    let findings = status_of(&company).await;
+    let [[found, what, text]] = &findings[..] else {
+        panic!("{findings:?}")
+    };
+    assert_eq!((&**found, &**what), ("bad", "c3/eset.detections"));
+    assert!(text.starts_with("its last run failed: "), "{text}");
+    assert_eq!(asked(), before);
+    company.clock.advance(std::time::Duration::from_mins(5));
+    company.run().await;
+    assert_eq!(status_of(&company).await, [[""; 3]; 0]);
+}
+
+async fn checked(company: &Company) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check::dependencies(&company.app(), &mut |finding| findings.push(finding)).await;
+    findings.retain(|finding| finding.what.starts_with('c'));
+    findings
+}
+
+#[tokio::test]
+async fn check_tries_connections_side_by_side_and_tells_them_in_order() {
+    let company = Company::new(12, 6);
+    company.gate(6);
+    company.trouble(Trouble::Away("c5"));
+    let findings = checked(&company).await;
+    assert_eq!(company.seen.begun.lock().unwrap().len(), 11);
+    let mut order: Vec<usize> = Vec::new();
+    for Finding { found, what, .. } in &findings {
+        let (name, _) = what.split_once([':', '/']).unwrap();
+        order.push(name[1..].parse().unwrap());
+        assert!(*found != Found::Bad || name == "c5", "{findings:#?}");
+    }
+    assert!(order.is_sorted(), "{findings:#?}");
+    order.dedup();
+    assert_eq!(order, (1..=12).collect::<Vec<_>>());
+    // Of an account that can't be reached one line says so.
+    assert_eq!(
+        findings
+            .iter()
+            .filter(|finding| finding.found == Found::Bad)
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_check_has_no_time_for_is_not_tried_and_not_bad() {
+    let company = Company::new(6, 1);
+    // Two questions take the minute that all of them have.
+    company.trouble(Trouble::Slow);
+    let findings = checked(&company).await;
+    let untried: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.text.starts_with("not tried: "))
+        .map(|finding| &*finding.what)
+        .collect();
+    assert!(
+        findings.iter().all(|finding| finding.found != Found::Bad),
+        "{findings:#?}"
+    );
+    assert!(
+        untried.contains(&"c6") && !untried.contains(&"c1"),
+        "{findings:#?}"
+    );
 }
 
 /// What all of them inherit is nobody's own: as before, nothing is pulled until it is mended.
