@@ -12,7 +12,7 @@ use crate::{
         live::{InForce, Live},
     },
     assets::{self, Lookup},
-    config::{Environment, Problems, Settings},
+    config::{Environment, Mode, Problems, Settings},
     error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
@@ -39,7 +39,7 @@ impl Served {
         clock: SharedClock,
     ) -> Self {
         Self {
-            live: Live::new(environment, settings, clock.clone()),
+            live: Live::new(environment, Mode::Host, settings, clock.clone()),
             clock,
             status: Together::default(),
         }
