@@ -181,7 +181,10 @@ async fn run(command: Command) -> Result<()> {
     let clock: SharedClock = Arc::new(SystemClock);
     match command {
         Command::Serve => serve(clock).await,
-        Command::Run(arguments) => run::run(arguments, local_settings(&clock).await?, clock).await,
+        Command::Run(arguments) => {
+            let settings = local_settings(&clock).await?;
+            run::run(arguments, local_environment()?, settings, clock).await
+        }
         Command::Check(arguments) => check::check(arguments, local_environment()?, clock).await,
         Command::Connections(command) => {
             connections::connections(command, local_environment()?, clock).await

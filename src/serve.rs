@@ -13,7 +13,7 @@ use crate::{
         plan::{LaneMessage, MOST_TRIES, ReadMessage},
     },
     assets::{self, Lookup},
-    config::{Environment, Problems, Settings},
+    config::{Environment, Mode, Problems, Settings},
     error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
@@ -40,7 +40,7 @@ impl Served {
         clock: SharedClock,
     ) -> Self {
         Self {
-            live: Live::new(environment, settings, clock.clone()),
+            live: Live::new(environment, Mode::Host, settings, clock.clone()),
             clock,
             status: Together::default(),
         }

@@ -18,6 +18,7 @@ use crate::{
 /// An app that follows its list of connections.
 pub struct Live {
     environment: Environment,
+    mode: Mode,
     settings: std::result::Result<Settings, Problems>,
     clock: SharedClock,
     held: Mutex<LiveState>,
@@ -48,11 +49,13 @@ impl Live {
     /// for, and again as long as that fails.
     pub fn new(
         environment: Environment,
+        mode: Mode,
         settings: std::result::Result<Settings, Problems>,
         clock: SharedClock,
     ) -> Self {
         Self {
             environment,
+            mode,
             settings,
             clock,
             held: Mutex::default(),
@@ -112,7 +115,7 @@ impl Live {
     /// with theirs; the leases of streams hold between both.
     async fn refresh(&self, held: &mut LiveState) -> Result<()> {
         if held.list.is_none() {
-            held.list = ConnectionList::open(&self.environment, Mode::Host, &self.clock)?;
+            held.list = ConnectionList::open(&self.environment, self.mode, &self.clock)?;
         }
         let Some(list) = &held.list else {
             return Err(Error::contract("`CONNECTIONS` names no list"));
@@ -124,7 +127,7 @@ impl Live {
         held.refused = Some(version.text.clone());
         let text = Ok(version.text.clone());
         let environment = self.environment.with_connections(text, None);
-        let settings = Settings::load(&environment, Mode::Host)?;
+        let settings = Settings::load(&environment, self.mode)?;
         let app = App::build(&settings, &self.clock)?;
         for problem in settings.problems() {
             tracing::error!(setting = problem.setting, "{problem}");

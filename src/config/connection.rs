@@ -64,19 +64,11 @@ pub struct BrokenConnection {
 impl BrokenConnection {
     /// What is wrong, as one error.
     pub fn error(&self) -> Error {
-        let whose = whose(self.element);
-        let says = |problem: &Problem| problem.text.starts_with(&whose);
-        let named = self.problems.iter().any(says);
-        let error: Error = Problems {
+        Problems {
             problems: self.problems.clone(),
             warnings: Vec::new(),
         }
-        .into();
-        if named {
-            error
-        } else {
-            error.context(format!("{whose} of `CONNECTIONS`"))
-        }
+        .into()
     }
 }
 
@@ -223,7 +215,7 @@ pub(super) fn read(
                     name,
                     element,
                     kind,
-                    problems: noted.problems.split_off(so_far),
+                    problems: placed(element, noted.problems.split_off(so_far)),
                 });
                 continue;
             }
@@ -255,7 +247,7 @@ pub(super) fn read(
                 name: entry.name,
                 element,
                 kind: Some(entry.kind),
-                problems,
+                problems: placed(element, problems),
             }),
             _ => {}
         }
@@ -391,6 +383,17 @@ fn password(reader: &mut Reader<'_>, entry: Option<&ConnectionEntry>) -> Read<Se
             "is not set: password of the connection's ESET API user",
         ),
     })
+}
+
+/// The problems of an element, each with its place in the list.
+fn placed(element: usize, mut problems: Vec<Problem>) -> Vec<Problem> {
+    let whose = whose(element);
+    for problem in &mut problems {
+        if !problem.text.starts_with(&whose) {
+            problem.text = format!("{} ({whose} of `CONNECTIONS`)", problem.text);
+        }
+    }
+    problems
 }
 
 fn whose(element: usize) -> String {

@@ -97,8 +97,8 @@ async fn a_file_is_read_again_without_a_restart_and_the_last_good_list_stays_in_
         "{ends:?}"
     );
     for says in [
-        "element 2 of `CONNECTIONS`: `CONNECTIONS` connection `two`: `ESET_PASSWORD` is a secret",
-        "`TWO_ESET_PASSWORD`",
+        "`CONNECTIONS` connection `two`: `ESET_PASSWORD` is a secret",
+        "`TWO_ESET_PASSWORD` (element 2 of `CONNECTIONS`)",
         "element 4: is not an object",
     ] {
         assert!(answer.contains(says), "{says}: {answer}");
@@ -360,7 +360,9 @@ async fn a_storage_account_that_is_away_is_told_before_there_is_a_list() {
         .collect();
         let settings = Settings::load(&environment, Mode::Host);
         let clock = Arc::new(VirtualClock::new(START.parse().unwrap()));
-        Live::new(environment, settings, clock).in_force().await
+        Live::new(environment, Mode::Host, settings, clock)
+            .in_force()
+            .await
     };
     let now = in_force("azure", "@blob:connections.json").await;
     let error = now.app.err().unwrap();

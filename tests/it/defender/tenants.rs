@@ -348,6 +348,38 @@ async fn no_table_takes_the_share_of_hunting_for_itself() {
     assert_eq!(served.len(), tables.len(), "{served:?}");
 }
 
+/// Connections of one tenant share its seconds of hunting, and where these are enough for one or two of
+/// three at a time, each has its turn.
+#[tokio::test]
+async fn no_connection_takes_the_share_of_hunting_of_its_tenant_for_itself() {
+    let mut alone = Tenant::new("none");
+    alone.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    alone.run_well().await;
+    let most = alone.queries.lock().unwrap().len();
+    let mut tenant = Tenant::new("none");
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    let entry = |name| format!(r#"{{"name":"{name}","source":"defender"}}"#);
+    let list = ["a", "b", "c"].map(entry).join(",");
+    tenant.set("CONNECTIONS", &format!("[{list}]"));
+    let app = tenant.app();
+    let options = RunOptions {
+        at_once: true,
+        ..RunOptions::default()
+    };
+    let mut served = BTreeSet::new();
+    for _ in 0..3 {
+        tenant.inject(&format!("defender.hunting:cpu-quota@{}", most + 1));
+        let reports = app.run(FUNCTION, &options).await;
+        let done = |report: &&Report| report.outcome == Outcome::UpToDate;
+        let done: Vec<_> = reports.iter().filter(done).collect();
+        assert!((1..3).contains(&done.len()), "{reports:#?}");
+        served.extend(done.iter().map(|report| report.key.connection.clone()));
+        tenant.simulator.heal();
+        tenant.pass(15);
+    }
+    assert_eq!(served.len(), 3, "{served:?}");
+}
+
 /// The service is asked for these severities alone, of both lists.
 #[tokio::test]
 async fn vulnerabilities_of_other_severities_are_not_asked_for() {
