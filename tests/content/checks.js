@@ -51,7 +51,12 @@ export function rule(one, workspace) {
     say(named.length > 3, `${key} names more than three columns`);
     for (const name of named) say(!(name in columns), `${key}: no column ${name}`);
   }
-  const grouped = one.incidentConfiguration?.groupingConfiguration?.groupByCustomDetails ?? [];
+  // In the Defender portal a rule that only raises alerts is invisible: none leans on a default.
+  const { createIncident, groupingConfiguration } = one.incidentConfiguration ?? {};
+  say(createIncident !== true, "does not say createIncident");
+  say(typeof groupingConfiguration?.enabled !== "boolean", "does not say how its incidents are grouped");
+  say(groupingConfiguration?.reopenClosedIncident !== false, "reopens closed incidents, which the Defender portal does not");
+  const grouped = groupingConfiguration?.groupByCustomDetails ?? [];
   for (const key of grouped) say(!(key in (one.customDetails ?? {})), `incidents are grouped by ${key}, which is no custom detail`);
   return problems;
 }
