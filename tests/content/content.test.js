@@ -74,6 +74,9 @@ test("every rule follows the format", () => {
     "query is missing": (bad) => void delete bad.query,
     "triger is not known": (bad) => void (bad.triger = 1),
     "kind is not": (bad) => void (bad.kind = "NRT"),
+    "does not say createIncident": (bad) => void delete bad.incidentConfiguration.createIncident,
+    "does not say how its incidents": (bad) => void delete bad.incidentConfiguration.groupingConfiguration,
+    "reopens closed incidents": (bad) => void (bad.incidentConfiguration.groupingConfiguration.reopenClosedIncident = true),
     "severity Critical": (bad) => void (bad.severity = "Critical"),
     "queryPeriod 30m": (bad) => void (bad.queryPeriod = "30m"),
     "queryFrequency 1m": (bad) => void (bad.queryFrequency = "1m"),
@@ -155,6 +158,7 @@ test("the logo is small and only drawn", () => {
   refuses(checks.logo, content.read("sentinel/logo.svg"), {
     "5 KB": (bad) => bad + " ".repeat(6000),
     "holds <script": (bad) => bad.replace("</svg>", "<script/></svg>"),
+    "holds <title": (bad) => bad.replace("</svg>", "<title>a</title></svg>"),
     "75 by 75": (bad) => bad.replace("0 0 75 75", "0 0 9 9"),
   });
 });
@@ -222,4 +226,54 @@ test("what the Push page has pasted is all that the program needs beside its sou
     assert.throws(() => check(less), (error) => (error.stdout + error.stderr).includes(name), name);
   }
   fs.rmSync(folder, { recursive: true });
+});
+
+test("the solution passes what Azure-Sentinel checks, but for the address of its support, which whoever submits it has", () => {
+  const solution = content.readJson("sentinel/Data/Solution_SentinelConnector.json");
+  const metadata = content.readJson("sentinel/SolutionMetadata.json");
+  assert.deepEqual(checks.solution({ solution, metadata }), ["support has neither email nor link"]);
+  assert.match(content.read("sentinel/why-a-function-app.md"), /\*\*Support\*\*/);
+  const submitted = { solution, metadata: { ...metadata, support: { ...metadata.support, link: "https://contoso.example/support" } } };
+  refuses(checks.solution, submitted, {
+    "id A.b": (bad) => void Object.assign(bad.metadata, { publisherId: "A", offerId: "b" }),
+    "version 1.1.0": (bad) => void (bad.solution.Version = "1.1.0"),
+    "domain Security": (bad) => void bad.metadata.categories.domains.push("Security"),
+    "no domain": (bad) => void (bad.metadata.categories.domains = []),
+    "vertical Space": (bad) => void (bad.metadata.categories.verticals = ["Space"]),
+    "support's link": (bad) => void (bad.metadata.support.link = "contoso"),
+    "support's email": (bad) => void (bad.metadata.support.email = "contoso"),
+  });
+});
+
+test("Microsoft Sentinel is called by its name", () => {
+  for (const file of ["sentinel/azuredeploy.json", "sentinel/push/azuredeploy.json", "sentinel/Data/Solution_SentinelConnector.json", "sentinel/playbooks/CommentOnIncident/azuredeploy.json"]) {
+    fine(checks.branding(content.read(file)), file);
+  }
+  refuses(checks.branding, "Rows of sentinel-connector in Microsoft Sentinel", { "is not Microsoft Sentinel": () => "Rows in Sentinel" });
+});
+
+test("the connector's page has the parts that the schema asks for", () => {
+  refuses(checks.page, content.connector(), {
+    "id has spaces": (bad) => void (bad.id = "a b"),
+    "graphQueries: no legend": (bad) => void delete bad.graphQueries[0].legend,
+    "the data type a b": (bad) => void (bad.dataTypes[0].name = "a b"),
+    "availability says not both": (bad) => void delete bad.availability.isPreview,
+    "does not say delete": (bad) => void delete bad.permissions.resourceProvider[0].requiredPermissions.delete,
+    "custom permission says nothing": (bad) => void (bad.permissions.customs[0].description = " "),
+  });
+});
+
+test("workbook and playbook have what their lists show", () => {
+  const [entry] = content.readJson("sentinel/workbooks/WorkbooksMetadata.json");
+  refuses(checks.book, entry, {
+    "title is missing": (bad) => void delete bad.title,
+    "color is not known": (bad) => void (bad.color = "red"),
+    "dataTypesDependencies has an empty name": (bad) => void bad.dataTypesDependencies.push(""),
+  });
+  content.read(`sentinel/workbooks/${entry.templateRelativePath}`);
+  assert.deepEqual(entry.dataTypesDependencies.toSorted(), Object.keys(tables).toSorted());
+  refuses(checks.shelf, content.playbook(), {
+    "support/tier is missing": (bad) => void delete bad.metadata.support,
+    "is no time": (bad) => void (bad.metadata.lastUpdateTime = "yesterday"),
+  });
 });

@@ -41,8 +41,8 @@ function definition() {
       connectorUiConfig: {
         ...shown,
         id: ID,
-        title: `${shown.title} (run by yourself)`,
-        descriptionMarkdown: "Takes what the connector sends from wherever you run it: a virtual machine, a container, a laptop. One button makes the tables, the data collection rule, an app registration and its role, and shows the settings to paste. Who would rather have it run in Azure takes the page *Sentinel Connector for ESET PROTECT and Microsoft Defender*.",
+        title: `${shown.title}, run by yourself`,
+        descriptionMarkdown: "Takes what the connector sends from wherever you run it: a virtual machine, a container, a laptop. One button makes the tables, the data collection rule, an app registration and its role, and shows the settings to paste. Who would rather have it run in Azure takes the page *ESET PROTECT and Microsoft Defender (sentinel-connector)*.",
         connectivityCriteria: connectivityCriterias,
         permissions: {
           resourceProvider: permissions.resourceProvider,
@@ -58,7 +58,7 @@ function definition() {
             description: "The tables `IntegrationTable_CL` and `IntegrationTableIncidents_CL`, a data collection rule and its endpoint, an app registration with a secret, and its role on the rule.",
             instructions: [
               text("Tables that are there already keep their rows and their own columns. The secret is shown once: paste it at once, and note when it ends; `check` warns 30 days before."),
-              { type: "DeployPushConnectorButton", parameters: { label: "Deploy tables, rule and app registration", applicationDisplayName: "Sentinel Connector" } },
+              { type: "DeployPushConnectorButton", parameters: { label: "Deploy tables, rule and app registration", applicationDisplayName: "sentinel-connector" } },
             ],
           },
           {
@@ -196,7 +196,7 @@ function template() {
           contentId: "[variables('solutionId')]",
           packageId: "[variables('solutionId')]",
           contentProductId: product("sl", "Solution", version),
-          displayName: `${name} (run by yourself)`,
+          displayName: `${name}, run by yourself`,
           publisherDisplayName: author,
           descriptionHtml: page.properties.connectorUiConfig.descriptionMarkdown,
           source,
@@ -214,7 +214,12 @@ function template() {
 
 const SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#";
 
-/** Every file of the page, by name. */
+const KINDS = { string: "String", int: "Int", boolean: "Bool", datetime: "DateTime", dynamic: "Dynamic" };
+
+/** A table as the KQL check of Azure-Sentinel wants to be told of it. */
+const customTable = ([Name, columns]) => ({ Name, Properties: columns.map(({ name, type }) => ({ Name: name, Type: KINDS[type] })) });
+
+/** Every file of the page, by name; and the tables, for the reviewers' checks. */
 export function files() {
   const made = {
     [`${FOLDER}/connectorDefinition.json`]: definition(),
@@ -222,6 +227,7 @@ export function files() {
     [`${FOLDER}/DCR.json`]: rule(),
     [`${FOLDER}/table.json`]: tables(),
     "sentinel/push/azuredeploy.json": template(),
+    ...Object.fromEntries(Object.entries(content.tables()).map((table) => [`sentinel/custom-tables/${table[0]}.json`, customTable(table)])),
   };
   return Object.fromEntries(Object.entries(made).map(([name, value]) => [name, JSON.stringify(value, null, 2) + "\n"]));
 }

@@ -272,6 +272,9 @@ fn what_a_parameter_says_wins_over_what_is_there() {
     let subnet = of(SITE)["virtualNetworkSubnetId"].as_str().unwrap();
     assert!(subnet.ends_with("/subnets/app"), "{subnet}");
     let lake = deployed(&json!({ "tablePlan": "Auxiliary" }));
+    // Older versions know no data lake (docs/contracts/sentinel.md, Tables and queries).
+    let version = find(&lake.resources, INCIDENTS).body["apiVersion"].as_str();
+    assert!(version >= Some("2025-07-01"), "{version:?}");
     assert_eq!(
         find(&lake.resources, INCIDENTS).body["properties"]["plan"],
         "Auxiliary"
