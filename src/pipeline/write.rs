@@ -95,16 +95,14 @@ pub(super) struct Writer<'a, 'h> {
     moves: VecDeque<(u64, Transition)>,
     /// A push failed: nothing behind it may move the cursor.
     broken: bool,
-    /// A chunk has come in this run.
-    has_records: bool,
     /// A record was enriched in this run.
     has_enriched: bool,
     /// Fingerprints were added in this run: there may be some that nobody needs any more.
     has_added: bool,
     /// Records that were pulled when the cursor was saved last.
     saved_at: u64,
-    /// A move that is not saved yet.
-    waits: bool,
+    /// Moves since then, one at most.
+    unsaved: u32,
     /// Whose alerts are is remembered, where incidents come without theirs.
     noted: Option<Noted>,
 }
@@ -148,11 +146,10 @@ impl<'a, 'h> Writer<'a, 'h> {
             landed: 0,
             moves: VecDeque::new(),
             broken: false,
-            has_records: false,
             has_enriched: false,
             has_added: false,
             saved_at: 0,
-            waits: false,
+            unsaved: 0,
             noted: None,
         }
     }
@@ -193,11 +190,10 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Records → facts → drop what was seen → enrich → rows → batches.
     async fn chunk(&mut self, chunk: Chunk, mode: DedupMode) -> Result<WriteEnd> {
-        if !self.has_records {
-            // An idle stream needs none of it.
+        if self.report.counts.pulled == 0 {
+            // With the first records: an idle stream needs none of it.
             self.noted = Noted::of(self.job, self.parts, self.began).await?;
             self.workset.raised = raised::of_alerts(self.job, self.parts, self.began).await?;
-            self.has_records = true;
         }
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.size() as u64;
@@ -532,12 +528,12 @@ impl<'a, 'h> Writer<'a, 'h> {
         // One move over no records, as an idle stream makes, is saved with the end of the lease: to ask
         // again costs a call. What is dropped behind a pass needs its place saved before.
         let is_empty = pulled == self.saved_at && self.job.source.endpoint().snapshot.is_none();
-        self.waits = is_empty && !self.waits;
-        if self.waits {
+        if is_empty && self.unsaved == 0 {
+            self.unsaved = 1;
             return Ok(());
         }
         self.held.commit().await?;
-        self.saved_at = pulled;
+        (self.saved_at, self.unsaved) = (pulled, 0);
         Ok(())
     }
 

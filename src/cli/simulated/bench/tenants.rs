@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     app::{self, App, Function, RunOptions},
+    config::{Environment, Source},
     core::protocol::source_kind::SourceKind,
     error::{Error, Result},
     io::{
@@ -69,9 +70,9 @@ pub(super) fn compare(arguments: &BenchArguments) -> Result<()> {
     let few = (arguments.tenants / 10).max(1);
     let one_by_one = measure(arguments, &folder, "one", few, Some(1))?;
     let together = measure(arguments, &folder, "all", arguments.tenants, None)?;
-    let storage = match std::env::var(STORAGE) {
-        Ok(_) => "state in Table and Blob storage, as far away",
-        Err(_) => "state in the embedded file, at no distance",
+    let storage = match storage() {
+        Some(_) => "state in Table and Blob storage, as far away",
+        None => "state in the embedded file, at no distance",
     };
     let per_stream = |done: &TenantsDone, seconds: f64| seconds * 1e3 / f64::from(done.streams);
     let line = |name: &str, tenants: u64, done: &TenantsDone| {
@@ -106,6 +107,12 @@ pub(super) fn compare(arguments: &BenchArguments) -> Result<()> {
     ];
     screen::line(lines.join("\n"));
     Ok(())
+}
+
+/// The storage account that is to be used, if one is.
+fn storage() -> Option<String> {
+    let environment = Environment::from_process();
+    environment.get(STORAGE).map(str::to_owned)
 }
 
 fn measure(
@@ -149,7 +156,7 @@ fn own(settings: &Named, arguments: &BenchArguments, name: &str, tenants: u64) -
     own.insert("CONNECTIONS".to_owned(), json!(connections).to_string());
     let streams: Vec<&str> = streams.copied().collect();
     own.insert("ESET_STREAMS".to_owned(), streams.join(","));
-    if let Ok(storage) = std::env::var(STORAGE) {
+    if let Some(storage) = storage() {
         own.insert(STORAGE.to_owned(), storage);
         own.insert("STORAGE".to_owned(), "azure".to_owned());
     }
@@ -163,8 +170,8 @@ pub(super) async fn run(arguments: &BenchArguments, clock: SharedClock) -> Resul
         .connections
         .iter()
         .find_map(|one| match &one.source {
-            crate::config::Source::Eset(eset) => eset.base_url("").parse::<http::Uri>().ok(),
-            crate::config::Source::Defender(_) => None,
+            Source::Eset(eset) => eset.base_url("").parse::<http::Uri>().ok(),
+            Source::Defender(_) => None,
         });
     let near = near.and_then(|uri| Some(uri.authority()?.to_string()));
     let transport: SharedTransport = Arc::new(Far {
