@@ -39,7 +39,7 @@ impl Served {
         clock: SharedClock,
     ) -> Self {
         Self {
-            live: Live::new(environment, Mode::Host, settings, clock.clone()),
+            live: Live::new(environment, Mode::Host, settings, Arc::clone(&clock)),
             clock,
             status: Together::default(),
         }

@@ -57,7 +57,7 @@ pub(super) async fn check(
         return estimate(&arguments, &environment, &clock).await;
     }
     look(&arguments, &environment, &clock, &mut |finding| {
-        show(&finding)
+        show(&finding);
     })
     .await
 }

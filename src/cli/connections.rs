@@ -183,7 +183,7 @@ async fn check(
     }
     let mut findings = Vec::new();
     let looked = look(&arguments, environment, clock, &mut |finding| {
-        findings.push(finding)
+        findings.push(finding);
     })
     .await;
     screen::line(format!("{:#}", json!(findings)));
