@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -13,14 +12,17 @@ mod function;
 mod lanes;
 pub mod list;
 pub mod live;
+pub mod plan;
 mod route_table;
 pub mod saved;
+pub mod scale_out;
 
 use build::Builder;
 use connect::{Connected, Refused, Shared, connected, shared_by};
 pub use function::Function;
 use lanes::{Waiting, lanes};
 pub use route_table::{RouteTable, Tables};
+use scale_out::PullQueue;
 
 use crate::{
     config::{self, Settings, SinkSettings},
@@ -52,6 +54,8 @@ use crate::{
 /// Everything that a run needs, built once.
 pub struct App {
     parts: Parts,
+    /// Where lanes are put instead of being run.
+    pull_queue: Option<PullQueue>,
     connections: Vec<Connected>,
     streams: Vec<Stream>,
     refused: Vec<Refused>,
@@ -94,6 +98,15 @@ pub struct RunOptions {
     pub progress: Progress,
     /// Ends the run early.
     pub stop: CancellationToken,
+    /// The connections whose streams run; all when `None`.
+    pub only: Option<Arc<[String]>>,
+}
+
+impl RunOptions {
+    fn has(&self, connection: &str) -> bool {
+        let mut only = self.only.iter().flat_map(|only| only.iter());
+        self.only.is_none() || only.any(|name| name == connection)
+    }
 }
 
 impl Default for RunOptions {
@@ -102,6 +115,7 @@ impl Default for RunOptions {
             at_once: false,
             progress: Arc::new(|_| {}),
             stop: CancellationToken::new(),
+            only: None,
         }
     }
 }
@@ -126,12 +140,14 @@ impl App {
             sink: builder.sink(routed.tables().clone())?,
             clock: Arc::clone(clock),
             random: Arc::clone(&wire.random),
+            app: settings.app.clone(),
             outbox_max: settings.run.outbox_max_bytes,
-            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
+            bounds: Arc::default(),
             progress: Arc::new(|_| {}),
         };
         let mut app = Self {
             parts,
+            pull_queue: builder.pull_queue.take(),
             connections: Vec::new(),
             streams: Vec::new(),
             refused: settings.broken.iter().map(Refused::of).collect(),
@@ -328,7 +344,8 @@ impl App {
 
     /// Runs the streams of a function. Those that share an account or a tenant one after the other, all
     /// others side by side, `STREAMS_AT_ONCE` of them at most, first whose turn was the longest ago.
-    /// Reports are in the order of turns; behind them are those of connections that are refused.
+    /// Reports are in the order of turns; behind them are those of connections that are refused, unless
+    /// `only` some are asked for.
     pub async fn run(&self, function: Function, options: &RunOptions) -> Vec<Report> {
         let limits = self.limits(options.stop.clone());
         let parts = Parts {
@@ -347,11 +364,14 @@ impl App {
         }
         let mut waiting = Vec::new();
         let now = parts.clock.now();
-        let jobs = self.jobs_of(function);
-        let keys: Vec<StreamKey> = jobs.map(|job| job.key.clone()).collect();
+        let streams = self.streams_of(function);
+        let streams: Vec<&Stream> = streams
+            .filter(|stream| options.has(&stream.job.key.connection))
+            .collect();
+        let keys: Vec<StreamKey> = streams.iter().map(|one| one.job.key.clone()).collect();
         let states = parts.storage.load_all(&keys).await;
         // A state that can't be read is reported by the run of its stream.
-        for (stream, saved) in self.streams_of(function).zip(states) {
+        for (stream, saved) in streams.into_iter().zip(states) {
             let state = saved.as_ref().ok().and_then(Option::as_ref);
             let turn = state.and_then(|(state, _)| state.last_turn);
             waiting.push(Waiting {
@@ -367,8 +387,7 @@ impl App {
             .collect();
         // Behind all others: whoever can be run need not wait for them.
         let refused = self.refused.iter();
-        let refused =
-            refused.filter(|one| one.kind.is_none_or(|kind| function == Function::Pull(kind)));
+        let refused = refused.filter(|one| options.only.is_none() && one.is_of(function));
         lanes.push(refuse(refused.collect(), keys.len(), &parts).boxed());
         let mut reports: Vec<(usize, Report)> = stream::iter(lanes)
             .buffer_unordered(self.streams_at_once)

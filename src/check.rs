@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, saved::stored_states},
+    app::{App, saved::stored_states, scale_out::QueueStatus},
     config::{Environment, Mode, Problem, SETTINGS, Scope, SecretSource, Setting, Settings},
     core::{
         position::{
@@ -35,6 +35,7 @@ use crate::{
 };
 
 pub mod estimate;
+mod queue;
 mod quiet;
 mod sample;
 pub mod volume;
@@ -113,6 +114,11 @@ pub fn settings(environment: &Environment, mode: Mode, tell: Tell<'_>) -> Option
 /// Looks at everything that the settings point at.
 pub async fn dependencies(app: &App, tell: Tell<'_>) {
     check_dependencies(app, &mut Findings(tell)).await;
+}
+
+/// Looks at the queue of lanes, where there is one, and says how it stands if it can be told.
+pub async fn queue(app: &App, tell: Tell<'_>) -> Option<QueueStatus> {
+    queue::check(app, &mut Findings(tell)).await
 }
 
 /// Looks at what is kept, and whether it may be written to.
@@ -197,6 +203,7 @@ fn by_alias(setting: &Setting, name: &str) -> String {
 async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
     let states = check_storage(&*parts.storage, findings).await;
+    queue::check(app, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
     let limits = app.limits_of(PATIENCE, CancellationToken::new());
     let mut connected = app.connected().peekable();

@@ -76,6 +76,8 @@ pub struct Settings {
     pub extra_ca: Option<PathBuf>,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// `WEBSITE_SITE_NAME`: the app on which it runs, which health rows name; elsewhere none.
+    pub app: Option<String>,
     /// What looks strange but may be meant.
     pub warnings: Vec<Problem>,
 }
@@ -91,6 +93,13 @@ impl Settings {
         let sink = SinkSettings::read(reader, environment, mode);
         let routes = reader.or("ROUTES", Vec::new(), routes::routes);
         let storage = StorageSettings::read(reader, environment, mode);
+        if let (Ok(run), Ok(StorageSettings::Embedded)) = (&run, &storage)
+            && run.scale_out
+        {
+            let text = "is `queue`, and the queue lies in the storage account, which a file is not: set \
+                        `STORAGE=azure`, or `SCALE_OUT=off`";
+            reader.problem("SCALE_OUT", text);
+        }
         let identity = IdentitySettings::read(reader);
         let key_vault = reader.optional("KEY_VAULT_URL", values::https_url);
         let data = reader.or("CONNECTOR_DATA", PathBuf::from("./connector-data"), path);
@@ -127,6 +136,7 @@ impl Settings {
                     data,
                     extra_ca,
                     log,
+                    app: environment.get("WEBSITE_SITE_NAME").map(str::to_owned),
                     warnings: noted.warnings,
                 })
             }

@@ -10,6 +10,7 @@ use crate::{
     app::{
         App, Function, RunOptions, failed,
         live::{InForce, Live},
+        plan::{LaneMessage, MOST_TRIES, ReadMessage},
     },
     assets::{self, Lookup},
     config::{Environment, Mode, Problems, Settings},
@@ -77,6 +78,9 @@ impl Served {
     ) -> std::result::Result<Answer, Failure> {
         let InForce { app, stale, .. } = self.live.in_force().await;
         let app = app?;
+        if matches!(function, Function::Pull(_)) && app.scales_out() {
+            return plan(&app, function).await;
+        }
         let options = RunOptions {
             stop: invocation.stop.clone(),
             ..RunOptions::default()
@@ -93,6 +97,62 @@ impl Served {
                 ..error.into()
             }),
         }
+    }
+
+    /// The lane of a message. A run that failed is tried again by the host, but the last time: the next
+    /// plan does what a poison message could not. One that can't be read, or that ends its worker each
+    /// time, becomes one.
+    async fn pull_worker(&self, invocation: &Invocation) -> std::result::Result<Answer, Failure> {
+        let app = self.live.in_force().await.app?;
+        let message = match LaneMessage::read(&invocation.data["lane"])? {
+            ReadMessage::Lane(message) => message,
+            ReadMessage::OtherVersion(version) => {
+                let left = format!(
+                    "the message is of version {version}, which this program does not read: the lane \
+                     is planned again"
+                );
+                tracing::warn!("{left}");
+                return Ok(json!({ "function": invocation.function, "left": [left] }).into());
+            }
+        };
+        let options = RunOptions {
+            stop: invocation.stop.clone(),
+            ..RunOptions::default()
+        };
+        let pulled = app.pull(&message, &options).await;
+        for left in &pulled.left {
+            tracing::warn!(lane = message.lane(), "{left}");
+        }
+        let mut report = json!(pulled);
+        report["function"] = json!(invocation.function);
+        let tries = invocation.metadata["DequeueCount"].as_u64();
+        match failed(&pulled.reports) {
+            Some(error) if tries.is_none_or(|tries| tries < MOST_TRIES) => Err(Failure {
+                report,
+                ..error.into()
+            }),
+            error => {
+                if let Some(error) = error {
+                    tracing::error!(kind = %error.kind(), "not tried again before the next plan: {error}");
+                }
+                app.settle(&message).await;
+                Ok(report.into())
+            }
+        }
+    }
+}
+
+/// Puts the lanes of a timer function on the queue.
+async fn plan(app: &App, function: Function) -> std::result::Result<Answer, Failure> {
+    let plan = app.plan(function).await?;
+    let mut report = json!(plan);
+    report["function"] = json!(function.folder());
+    match plan.error.or_else(|| failed(&plan.refused)) {
+        None => Ok(report.into()),
+        Some(error) => Err(Failure {
+            report,
+            ..error.into()
+        }),
     }
 }
 
@@ -118,6 +178,7 @@ impl Functions for Served {
                 Ok(status.await)
             }
             Some(Function::Assets) => Ok(self.assets(&invocation).await),
+            Some(Function::PullWorker) => self.pull_worker(&invocation).await,
             Some(timer @ (Function::Pull(_) | Function::Push)) => {
                 self.timer(timer, &invocation).await
             }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use secrecy::ExposeSecret;
 
-use super::Tables;
+use super::{Tables, scale_out::PullQueue};
 use crate::{
     config::{
         self, DefenderSettings, IdentitySettings, SecretSource, Settings, SinkSettings,
@@ -46,6 +46,8 @@ pub(super) struct Builder<'a> {
     identity: Option<SharedTokens>,
     certificate: Option<Expiring>,
     file: Option<Arc<EmbeddedFile>>,
+    /// Made with the storage, whose account it is in.
+    pub(super) pull_queue: Option<PullQueue>,
 }
 
 impl<'a> Builder<'a> {
@@ -69,6 +71,7 @@ impl<'a> Builder<'a> {
             services,
             certificate,
             file: None,
+            pull_queue: None,
         })
     }
 
@@ -175,7 +178,13 @@ impl<'a> Builder<'a> {
     pub(super) fn storage(&mut self) -> Result<SharedStorage> {
         match &self.settings.storage {
             StorageSettings::Embedded => Ok(Arc::new(SqliteStorage::new(self.file()?)?)),
-            StorageSettings::Azure(storage) => Ok(Arc::new(self.azure_storage(storage)?)),
+            StorageSettings::Azure(storage) => {
+                let storage = self.azure_storage(storage)?;
+                if self.settings.run.scale_out {
+                    self.pull_queue = Some(PullQueue::of(&storage)?);
+                }
+                Ok(Arc::new(storage))
+            }
         }
     }
 
@@ -226,6 +235,7 @@ impl<'a> Builder<'a> {
             account_name: storage.account_name.as_deref(),
             table_service_uri: storage.table_uri.as_deref(),
             blob_service_uri: storage.blob_uri.as_deref(),
+            queue_service_uri: storage.queue_uri.as_deref(),
             client_id: storage.client_id.as_deref(),
         };
         self.azure_account(&settings)?.ok_or_else(|| {

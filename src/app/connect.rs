@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::build::Builder;
+use super::{Function, build::Builder};
 use crate::{
     config::{self, BrokenConnection, DefenderSettings},
     core::{
@@ -36,6 +36,14 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// True when this function tells of it: each does, where the kind is not known.
+    pub(super) fn is_of(&self, function: Function) -> bool {
+        match self.kind {
+            Some(kind) => function == Function::Pull(kind),
+            None => matches!(function, Function::Pull(_)),
+        }
+    }
+
     pub(super) fn of(broken: &BrokenConnection) -> Self {
         let error = broken.error();
         Self {

@@ -93,6 +93,7 @@ pub(super) async fn once(
         at_once,
         progress: board.progress(),
         stop: stop.clone(),
+        ..RunOptions::default()
     };
     let mut reports = Vec::new();
     for function in functions {
@@ -117,6 +118,7 @@ async fn watch(
             }
         }),
         stop: stop.clone(),
+        ..RunOptions::default()
     };
     let mut app = Arc::new(app);
     while !stop.is_cancelled() {

@@ -205,6 +205,8 @@ pub struct AzureStorage {
     pub table_uri: Option<String>,
     /// `AzureWebJobsStorage__blobServiceUri`; by default the account's in the public cloud.
     pub blob_uri: Option<String>,
+    /// `AzureWebJobsStorage__queueServiceUri`; by default the account's in the public cloud.
+    pub queue_uri: Option<String>,
     /// `AzureWebJobsStorage__clientId`: client id of a user-assigned identity.
     pub client_id: Option<String>,
 }
@@ -226,6 +228,7 @@ impl AzureStorage {
         let account_name = reader.optional("AzureWebJobsStorage__accountName", account);
         let table_uri = reader.optional("AzureWebJobsStorage__tableServiceUri", values::url);
         let blob_uri = reader.optional("AzureWebJobsStorage__blobServiceUri", values::url);
+        let queue_uri = reader.optional("AzureWebJobsStorage__queueServiceUri", values::url);
         let client_id = reader.optional("AzureWebJobsStorage__clientId", client);
         let credential = values::one_of(&[("managedidentity", ())]);
         reader.optional("AzureWebJobsStorage__credential", credential)?;
@@ -234,6 +237,7 @@ impl AzureStorage {
             account_name: account_name?,
             table_uri: table_uri?,
             blob_uri: blob_uri?,
+            queue_uri: queue_uri?,
             client_id: client_id?,
         };
         let both = read.table_uri.is_some() && read.blob_uri.is_some();

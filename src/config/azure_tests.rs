@@ -197,6 +197,21 @@ fn the_account_of_the_host_is_the_storage() {
         Some("https://a.table.core.windows.net")
     );
 
+    let queues = [
+        uris[0],
+        uris[1],
+        uris[2],
+        (
+            "AzureWebJobsStorage__queueServiceUri",
+            "https://a.queue.core.windows.net/",
+        ),
+    ];
+    let queue_uri = azure(Mode::Local, &queues).queue_uri;
+    assert_eq!(
+        queue_uri.as_deref(),
+        Some("https://a.queue.core.windows.net")
+    );
+
     // On a laptop the host's account is used by those who ask for it.
     let local = load(Mode::Local, &[account]).unwrap();
     assert!(matches!(local.storage, StorageSettings::Embedded));
@@ -292,4 +307,28 @@ fn one_connection_can_be_kept_alone() {
         .map(|one| one.name.as_str())
         .collect();
     assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn who_scales_out_keeps_positions_where_all_instances_find_them() {
+    let scaled = ("SCALE_OUT", "queue");
+    let found = problems(&[scaled]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("`SCALE_OUT`") && found[0].contains("`STORAGE=azure`"),
+        "{found:?}"
+    );
+    let account = ("AzureWebJobsStorage", "UseDevelopmentStorage=true");
+    let azure = [account, ("STORAGE", "azure")];
+    let settings = load(Mode::Local, &[azure[0], azure[1], scaled]).unwrap();
+    assert!(settings.run.scale_out);
+    assert!(!load(Mode::Local, &azure).unwrap().run.scale_out);
+    assert!(
+        !load(Mode::Local, &[("SCALE_OUT", "off")])
+            .unwrap()
+            .run
+            .scale_out
+    );
+    let wrong = problems(&[azure[0], azure[1], ("SCALE_OUT", "service-bus")]);
+    assert!(wrong[0].contains("queue"), "{wrong:?}");
 }

@@ -200,6 +200,8 @@ pub const SETTINGS: &[Setting] = &[
         .default("https://{account}.table.core.windows.net"),
     Setting::new(App, "AzureWebJobsStorage__blobServiceUri", "where its blobs answer")
         .default("https://{account}.blob.core.windows.net"),
+    Setting::new(App, "AzureWebJobsStorage__queueServiceUri", "where its queues answer; read where SCALE_OUT=queue, and by the Functions host")
+        .default("https://{account}.queue.core.windows.net"),
     Setting::new(App, "AzureWebJobsStorage__credential", "managedidentity; the Functions host wants it"),
     Setting::new(App, "AzureWebJobsStorage__clientId", "client id of the user-assigned identity that opens it")
         .default("the system-assigned identity"),
@@ -219,7 +221,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "RUN_BUDGET_SECONDS", "how long one run may take, well under functionTimeout of host.json")
         .default("240"),
     Setting::new(App, "STREAMS_AT_ONCE", "how many streams of different accounts and tenants go side by side, 1 to 256")
-        .default("16"),
+        .default("32"),
+    Setting::new(App, "SCALE_OUT", "how the timers work under the host: off (each pulls by itself) or queue (each plans, and the function PullWorker pulls, in as many instances as the host starts; needs STORAGE=azure)")
+        .default("off"),
     Setting::new(App, "OUTBOX_MAX_BYTES", "how much may wait in the outbox before pulling pauses")
         .default("1GB"),
     Setting::new(App, "TIME_GENERATED", "TimeGenerated of a row: ingestion (now) or event (when it happened)")
@@ -240,7 +244,7 @@ pub const SETTINGS: &[Setting] = &[
         .secret(),
     Setting::new(Platform, "FUNCTIONS_CUSTOMHANDLER_PORT", "port that the Functions host expects `serve` on; set by the host"),
     Setting::new(Platform, "WEBSITE_INSTANCE_ID", "says that this is Azure; set by the platform"),
-    Setting::new(Platform, "WEBSITE_SITE_NAME", "says that this is Azure; set by the platform"),
+    Setting::new(Platform, "WEBSITE_SITE_NAME", "name of the app, in health rows; says that this is Azure; set by the platform"),
 ];
 
 /// The endings of the settings of a stream.

@@ -156,6 +156,9 @@ pub struct Options {
     pub scale: f64,
     /// The ESET API user.
     pub login: String,
+    /// How many further ESET accounts there are, of users `t1.LOGIN`, `t2.LOGIN` and so on: each sees the
+    /// same company, with the same password.
+    pub accounts: u64,
     /// The ESET API user's password.
     pub password: String,
     /// The region that the settings name.
@@ -231,6 +234,24 @@ pub(crate) fn issuer(tenant: &str) -> String {
 }
 
 impl Options {
+    /// Login of the account with this number, from 1 to [`accounts`](Self::accounts).
+    pub fn login_of(&self, account: u64) -> String {
+        format!("t{account}.{}", self.login)
+    }
+
+    /// True for the login of an account that there is.
+    pub(crate) fn is_login(&self, login: &str) -> bool {
+        let number = || {
+            login
+                .strip_suffix(&self.login)?
+                .strip_prefix('t')?
+                .strip_suffix('.')
+        };
+        let account = || number()?.parse().ok();
+        login == self.login
+            || account().is_some_and(|account| (1..=self.accounts).contains(&account))
+    }
+
     /// The federated credential with which an app takes the user-assigned identity's word.
     pub fn federated(&self) -> FederatedCredential {
         FederatedCredential {
@@ -252,6 +273,7 @@ impl Options {
             start,
             scale: 1.0,
             login: "sentinel@fennbridge.example".to_owned(),
+            accounts: 0,
             password,
             region: "eu".to_owned(),
             token_lifetime: 3600,

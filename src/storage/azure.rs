@@ -11,12 +11,13 @@
 //! | list of connections | container [`CONTAINER`], the blob that `CONNECTIONS` names |
 //! | originals | container [`CONTAINER`], `originals/{connection}/{stream}/{id}/{version}` |
 //!
-//! Tables and container are created when something is first written. Both services are spoken to
-//! directly: there is no living crate for tables, and for blobs none that appends, lists metadata
-//! and leaves time, waits and the connection to us.
+//! Tables, container and queues are created when something is first written. The services are spoken to
+//! directly: there is no living crate for tables, and for blobs and queues none that signs with a key,
+//! lists metadata and leaves time, waits and the connection to us.
 
 pub use blobs::Changed;
 use blobs::Container;
+use queue::Queue;
 use table::Table;
 
 use bytes::Bytes;
@@ -36,6 +37,7 @@ mod stock;
 
 pub mod account;
 pub mod auth;
+pub mod queue;
 pub mod table;
 
 pub use account::{Account, AccountSettings, Login, StorageSettings};
@@ -100,5 +102,13 @@ impl AzureStorage {
     /// Another table of the account.
     pub fn table(&self, name: &str) -> Table {
         Table::new(&self.account, name, &self.wire)
+    }
+
+    /// A queue of the account.
+    ///
+    /// # Errors
+    /// `Config`, when the settings don't tell where its queues are.
+    pub fn queue(&self, name: &str) -> Result<Queue> {
+        Queue::new(&self.account, name, &self.wire)
     }
 }

@@ -54,6 +54,8 @@ mod pipeline;
 #[cfg(test)]
 mod quiet;
 #[cfg(test)]
+mod scale_out;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod sink;
