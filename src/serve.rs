@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     app::{
@@ -79,7 +79,7 @@ impl Served {
         let InForce { app, stale, .. } = self.live.in_force().await;
         let app = app?;
         if matches!(function, Function::Pull(_)) && app.scales_out() {
-            return plan(&app, function).await;
+            return plan(&app, function, stale.as_ref()).await;
         }
         let options = RunOptions {
             stop: invocation.stop.clone(),
@@ -87,9 +87,7 @@ impl Served {
         };
         let reports = app.run(function, &options).await;
         let mut report = json!({ "function": invocation.function, "streams": reports });
-        if let Some(stale) = stale {
-            report["connections"] = format!("as they were read before: {stale}").into();
-        }
+        tell_stale(&mut report, stale.as_ref());
         match failed(&reports) {
             None => Ok(report.into()),
             Some(error) => Err(Failure {
@@ -142,11 +140,23 @@ impl Served {
     }
 }
 
+/// Says in a report why the list of connections is the one of before.
+fn tell_stale(report: &mut Value, stale: Option<&Error>) {
+    if let Some(stale) = stale {
+        report["connections"] = format!("as they were read before: {stale}").into();
+    }
+}
+
 /// Puts the lanes of a timer function on the queue.
-async fn plan(app: &App, function: Function) -> std::result::Result<Answer, Failure> {
+async fn plan(
+    app: &App,
+    function: Function,
+    stale: Option<&Error>,
+) -> std::result::Result<Answer, Failure> {
     let plan = app.plan(function).await?;
     let mut report = json!(plan);
     report["function"] = json!(function.folder());
+    tell_stale(&mut report, stale);
     match plan.error.or_else(|| failed(&plan.refused)) {
         None => Ok(report.into()),
         Some(error) => Err(Failure {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Mutex;
 
 use super::{
@@ -32,6 +33,9 @@ struct LiveState {
     version: Option<ListVersion>,
     /// The text that was read last, and is not in force.
     refused: Option<String>,
+    /// When the list was last looked for, and what was wrong then.
+    looked: Option<DateTime<Utc>>,
+    wrong: Option<Error>,
 }
 
 /// The app as it is now.
@@ -64,7 +68,9 @@ impl Live {
 
     /// The app. While its list can't be read, the last good one stays in force.
     pub async fn in_force(&self) -> InForce {
-        // Locked while reading: whoever comes meanwhile reads what is known then.
+        let asked = self.clock.now();
+        // Locked while reading. What was begun after a question answers it, too: a place that is away is
+        // not waited for by one after the other.
         let held = &mut *self.held.lock().await;
         let is_listed = match ListPlace::of(&self.environment) {
             Ok(place) => place.is_some(),
@@ -78,11 +84,14 @@ impl Live {
                 stale: None,
             };
         }
-        let error = self.refresh(held).await.err();
-        if let Some(error) = &error {
-            tracing::error!(kind = %error.kind(), "{error}");
+        if held.looked.is_none_or(|looked| looked <= asked) {
+            held.looked = Some(self.clock.now());
+            held.wrong = self.refresh(held).await.err();
+            if let Some(error) = &held.wrong {
+                tracing::error!(kind = %error.kind(), "{error}");
+            }
         }
-        match (&held.app, &held.version, error) {
+        match (&held.app, &held.version, held.wrong.clone()) {
             (Some(app), Some(version), stale) => InForce {
                 app: Ok(Arc::clone(app)),
                 environment: self
