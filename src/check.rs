@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, saved::stored_states, scale_out::QueueStatus},
-    config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
+    config::{Environment, Mode, Problem, SETTINGS, Scope, SecretSource, Setting, Settings},
     core::{
         position::{
             cursor::{Slice, StreamKey, StreamState},
@@ -165,6 +165,11 @@ fn check_settings(
     }
     let loaded = loaded.ok();
     for connection in loaded.iter().flat_map(|settings| &settings.connections) {
+        if let Some(SecretSource::Vault { url, name, .. }) = connection.source.secret() {
+            let what = format!("{}: secret", connection.name);
+            let vault = url.trim_start_matches("https://");
+            findings.ok(&what, &format!("`{name}` of key vault `{vault}`"));
+        }
         for remark in remarks(connection.source.kind(), &connection.choices) {
             let text = format!("{}: {}", connection.name, remark.text);
             findings.note(remark.setting, &text);

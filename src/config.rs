@@ -18,6 +18,7 @@ mod eset;
 mod names;
 mod pace;
 mod parts;
+mod place;
 mod reader;
 mod routes;
 mod values;
@@ -27,7 +28,7 @@ mod azure_tests;
 #[cfg(test)]
 mod tests;
 
-pub use azure::{AzureStorage, IdentitySettings, SecretSource};
+pub use azure::{AzureStorage, FederatedIdentity, IdentitySettings, SecretSource};
 pub use connection::{BrokenConnection, Connection, DEFAULT_CONNECTION, Source};
 pub use defender::DefenderSettings;
 pub use environment::Environment;
@@ -35,6 +36,7 @@ pub use eset::{EsetSettings, Region};
 pub use names::{SETTINGS, Scope, Setting, in_capitals};
 pub use pace::Paces;
 pub use parts::{LogSettings, RunSettings, SinkSettings, StorageSettings, TimeGenerated};
+pub use place::ListPlace;
 pub use reader::{Problem, Problems};
 pub use routes::Route;
 
@@ -54,6 +56,8 @@ pub struct Settings {
     pub connections: Vec<Connection>,
     /// Those of which nothing can be pulled, where there are others.
     pub broken: Vec<BrokenConnection>,
+    /// The names of those that are switched off in the list.
+    pub disabled: Vec<String>,
     /// How a run goes.
     pub run: RunSettings,
     /// Where rows go.
@@ -72,6 +76,8 @@ pub struct Settings {
     pub extra_ca: Option<PathBuf>,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// `WEBSITE_SITE_NAME`: the app on which it runs, which health rows name; elsewhere none.
+    pub app: Option<String>,
     /// What looks strange but may be meant.
     pub warnings: Vec<Problem>,
 }
@@ -80,7 +86,7 @@ impl Settings {
     /// Reads them all. The problems come with the warnings that were found on the way.
     pub fn load(environment: &Environment, mode: Mode) -> Result<Self, Problems> {
         let mut noted = Problems::default();
-        let (connections, broken) = connection::read(environment, &mut noted);
+        let (connections, broken, disabled) = connection::read(environment, &mut noted);
 
         let reader = &mut Reader::new(environment, &mut noted);
         let run = RunSettings::read(reader);
@@ -100,7 +106,9 @@ impl Settings {
         let extra_ca = reader.optional("EXTRA_CA_FILE", path);
         let log = LogSettings::read(reader, mode);
         let names = connections.iter().map(|one| &one.name);
-        let names = names.chain(broken.iter().map(|one| &one.name));
+        let names = names
+            .chain(broken.iter().map(|one| &one.name))
+            .chain(&disabled);
         warn_of_misspelt(reader, environment, &connection::secret_names(names));
 
         // Everything may be there and still a connection be missing: that one's problems count.
@@ -118,6 +126,7 @@ impl Settings {
                 Ok(Self {
                     connections,
                     broken,
+                    disabled,
                     run,
                     sink,
                     routes,
@@ -127,6 +136,7 @@ impl Settings {
                     data,
                     extra_ca,
                     log,
+                    app: environment.get("WEBSITE_SITE_NAME").map(str::to_owned),
                     warnings: noted.warnings,
                 })
             }
@@ -148,6 +158,11 @@ impl Settings {
         let broken = std::mem::take(&mut self.broken);
         if let Some(broken) = broken.into_iter().find(|one| one.name == name) {
             return Err(broken.error());
+        }
+        if self.disabled.iter().any(|disabled| disabled == name) {
+            return Err(Error::config(format!(
+                "connection `{name}` is disabled: `connections disable {name} --undo` switches it on"
+            )));
         }
         if !self.connections.iter().any(|one| one.name == name) {
             let known: Vec<String> = self

@@ -1,17 +1,19 @@
 //! The functions, as the Functions host calls them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use http::StatusCode;
-use serde_json::json;
-use tokio::sync::OnceCell;
+use serde_json::{Value, json};
 
 use crate::{
     app::{
         App, Function, RunOptions, failed,
+        live::{InForce, Live},
         plan::{LaneMessage, MOST_TRIES, ReadMessage},
     },
     assets::{self, Lookup},
-    config::{Environment, Problems, Settings},
+    config::{Environment, Mode, Problems, Settings},
     error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
@@ -25,10 +27,8 @@ use together::Together;
 /// The functions by the settings of an environment. Wrong settings are the answer to each call. The
 /// parts are built at the first call, and again as long as that fails.
 pub struct Served {
-    environment: Environment,
-    settings: std::result::Result<Settings, Problems>,
+    live: Live,
     clock: SharedClock,
-    app: OnceCell<App>,
     status: Together<Answer>,
 }
 
@@ -40,26 +40,21 @@ impl Served {
         clock: SharedClock,
     ) -> Self {
         Self {
-            environment,
-            settings,
+            live: Live::new(environment, Mode::Host, settings, clock.clone()),
             clock,
-            app: OnceCell::new(),
             status: Together::default(),
         }
     }
 
-    async fn app(&self) -> Result<&App> {
-        let settings = self.settings.as_ref().map_err(Clone::clone)?;
-        self.app
-            .get_or_try_init(|| async { App::build(settings, &self.clock) })
-            .await
+    async fn app(&self) -> Result<Arc<App>> {
+        self.live.in_force().await.app
     }
 
     /// What `?find=…` stands for.
     async fn assets(&self, invocation: &Invocation) -> Answer {
         let sought = invocation.data["req"]["Query"]["find"].as_str();
         let found = match self.app().await {
-            Ok(app) => assets::find(app, sought.unwrap_or_default(), &invocation.stop).await,
+            Ok(app) => assets::find(&app, sought.unwrap_or_default(), &invocation.stop).await,
             Err(error) => Err(error),
         };
         let (status, body) = match found {
@@ -81,16 +76,18 @@ impl Served {
         function: Function,
         invocation: &Invocation,
     ) -> std::result::Result<Answer, Failure> {
-        let app = self.app().await?;
+        let InForce { app, stale, .. } = self.live.in_force().await;
+        let app = app?;
         if matches!(function, Function::Pull(_)) && app.scales_out() {
-            return plan(app, function).await;
+            return plan(&app, function, stale).await;
         }
         let options = RunOptions {
             stop: invocation.stop.clone(),
             ..RunOptions::default()
         };
         let reports = app.run(function, &options).await;
-        let report = json!({ "function": invocation.function, "streams": reports });
+        let mut report = json!({ "function": invocation.function, "streams": reports });
+        tell_stale(&mut report, stale.as_ref());
         match failed(&reports) {
             None => Ok(report.into()),
             Some(error) => Err(Failure {
@@ -104,7 +101,7 @@ impl Served {
     /// plan does what a poison message could not. One that can't be read, or that ends its worker each
     /// time, becomes one.
     async fn pull_worker(&self, invocation: &Invocation) -> std::result::Result<Answer, Failure> {
-        let app = self.app().await?;
+        let app = self.live.in_force().await.app?;
         let message = match LaneMessage::read(&invocation.data["lane"])? {
             ReadMessage::Lane(message) => message,
             ReadMessage::OtherVersion(version) => {
@@ -144,16 +141,28 @@ impl Served {
 }
 
 /// Puts the lanes of a timer function on the queue.
-async fn plan(app: &App, function: Function) -> std::result::Result<Answer, Failure> {
+async fn plan(
+    app: &App,
+    function: Function,
+    stale: Option<Error>,
+) -> std::result::Result<Answer, Failure> {
     let plan = app.plan(function).await?;
     let mut report = json!(plan);
     report["function"] = json!(function.folder());
+    tell_stale(&mut report, stale.as_ref());
     match plan.error.or_else(|| failed(&plan.refused)) {
         None => Ok(report.into()),
         Some(error) => Err(Failure {
             report,
             ..error.into()
         }),
+    }
+}
+
+/// Says of a report that it goes by an older list of connections, and why.
+fn tell_stale(report: &mut Value, stale: Option<&Error>) {
+    if let Some(stale) = stale {
+        report["connections"] = format!("as they were read before: {stale}").into();
     }
 }
 
@@ -170,7 +179,11 @@ impl Functions for Served {
             Some(Function::Status) => {
                 let status = self.status.ask(async || {
                     let now = self.clock.now();
-                    Answer::http(&status(self.app().await, &self.environment, now).await)
+                    let InForce {
+                        app, environment, ..
+                    } = self.live.in_force().await;
+                    let app = app.as_deref().map_err(Clone::clone);
+                    Answer::http(&status(app, &environment, now).await)
                 });
                 Ok(status.await)
             }

@@ -270,7 +270,7 @@ impl App {
         })?;
         let folder = function.folder();
         let refused = self.refused.iter();
-        let refused = refused.filter(|one| function == Function::Pull(one.kind));
+        let refused = refused.filter(|one| one.is_of(function));
         let refused = refuse(refused.collect(), 0, &self.parts).await;
         let (messages, head, notes) = tokio::join!(
             pull_queue.queue.length(),

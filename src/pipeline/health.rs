@@ -34,6 +34,9 @@ pub(super) async fn write(expiring: &[Expiring], parts: &Parts, report: &Report)
     };
     let now = parts.clock.now();
     let mut fields = json!({ "version": env!("CARGO_PKG_VERSION"), "run": report });
+    if let Some(app) = &parts.app {
+        fields["app"] = app.as_str().into();
+    }
     let secrets = expiry::all(expiring, now).await;
     if let Some(first) = secrets.first() {
         fields["secretDaysLeft"] = first.days_left.into();

@@ -8,11 +8,12 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Job, Parts, asset_changes,
+    bounds::OpenShare,
     deliver::{Deliverer, Delivery},
     lease::Held,
     raised::{self, Noted},
@@ -47,9 +48,6 @@ use crate::{
 /// Pushes under way while rows are made for the next one. A page becomes about three pushes, and a push
 /// takes about as long as a page: with fewer, pages would wait.
 const PUSHES: usize = 6;
-
-/// Batches under way that are whole: rows are made faster than they are compressed.
-const ROOMS: usize = 2;
 
 /// Rows that took longer to enrich are sent at once: what was found out is safe even if the process
 /// ends with the next ones.
@@ -86,8 +84,8 @@ pub(super) struct Writer<'a, 'h> {
     workset: Workset,
     passes: PassLogs,
     pushes: FuturesOrdered<Push>,
-    /// For batches that are not compressed yet.
-    rooms: Arc<Semaphore>,
+    /// Bytes of the open batch, among those of all streams.
+    open: OpenShare,
     /// What is remembered of the rows under way.
     under_way: VecDeque<BatchReceipt>,
     /// Batches that were sealed, and of these the ones that have landed.
@@ -144,7 +142,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             workset: Workset::new(&job.table),
             passes: PassLogs::new(&job.key, &parts.storage),
             pushes: FuturesOrdered::new(),
-            rooms: Arc::new(Semaphore::new(ROOMS)),
+            open: parts.bounds.share(),
             under_way: VecDeque::new(),
             sealed: 0,
             landed: 0,
@@ -239,6 +237,9 @@ impl<'a, 'h> Writer<'a, 'h> {
             }
         }
         let end = self.enrich_groups(false).await?;
+        if self.open.holds(self.workset.batch.bytes()) {
+            self.seal().await?;
+        }
         self.workset.seen.trim(HELD_FINGERPRINTS);
         self.workset.sent.trim(HELD_FINGERPRINTS);
         Ok(end)
@@ -384,13 +385,17 @@ impl<'a, 'h> Writer<'a, 'h> {
             return Ok(());
         }
         let (batch, sealed) = self.workset.take_batch();
+        self.open.holds(0);
         self.send(batch, sealed).await
     }
 
     /// Sends a batch on its way, and waits while too many are.
     async fn send(&mut self, batch: Batch, sealed: BatchReceipt) -> Result<()> {
         // Never closed.
-        let room = Arc::clone(&self.rooms).acquire_owned().await.ok();
+        let room = Arc::clone(&self.parts.bounds.rooms)
+            .acquire_owned()
+            .await
+            .ok();
         let lander = Arc::clone(&self.lander);
         let push = tokio::spawn(async move { lander.land(batch, room).await });
         self.pushes.push_back(AbortOnDropHandle::new(push));

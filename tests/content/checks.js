@@ -51,7 +51,12 @@ export function rule(one, workspace) {
     say(named.length > 3, `${key} names more than three columns`);
     for (const name of named) say(!(name in columns), `${key}: no column ${name}`);
   }
-  const grouped = one.incidentConfiguration?.groupingConfiguration?.groupByCustomDetails ?? [];
+  // In the Defender portal a rule that only raises alerts is invisible: none leans on a default.
+  const { createIncident, groupingConfiguration } = one.incidentConfiguration ?? {};
+  say(createIncident !== true, "does not say createIncident");
+  say(typeof groupingConfiguration?.enabled !== "boolean", "does not say how its incidents are grouped");
+  say(groupingConfiguration?.reopenClosedIncident !== false, "reopens closed incidents, which the Defender portal does not");
+  const grouped = groupingConfiguration?.groupByCustomDetails ?? [];
   for (const key of grouped) say(!(key in (one.customDetails ?? {})), `incidents are grouped by ${key}, which is no custom detail`);
   return problems;
 }
@@ -67,6 +72,34 @@ export function connector(one) {
   for (const { type } of one.connectivityCriterias ?? []) if (type !== "IsConnectedQuery") problems.push(`criterion ${type}`);
   if (one.availability?.status !== 1) problems.push("not available");
   if (JSON.stringify(one).includes("sharedKeys")) problems.push("asks for the workspace's shared keys");
+  return problems;
+}
+
+// What the button fills in: articles/sentinel/create-push-codeless-connector.md of Microsoft's documentation.
+const FILLED = ["TenantId", "ApplicationId", "ApplicationSecret", "DataCollectionEndpoint", "DataCollectionRuleId"];
+
+/** The four parts of a page of kind Push fit each other. */
+export function push({ definition, connection, rule, made }) {
+  const problems = [];
+  const say = (wrong, what) => wrong && problems.push(what);
+  const { id, connectivityCriteria, instructionSteps } = definition.properties.connectorUiConfig;
+  say(connection.kind !== "Push" || connection.properties.auth.type !== "Push", `kind ${connection.kind}, not Push`);
+  say(definition.kind !== "Customizable" || definition.name !== id, "the definition is not customizable, or has two names");
+  const meant = connection.properties.connectorDefinitionName;
+  say(meant !== id, `the connection is of the definition ${meant}, not ${id}`);
+  const steps = instructionSteps.flatMap((step) => step.instructions ?? []);
+  say(!steps.some(({ type }) => type === "DeployPushConnectorButton"), "no button deploys anything");
+  for (const { parameters: { fillWith = [] } } of steps) for (const name of fillWith) say(!FILLED.includes(name), `fills in ${name}, which nobody hands out`);
+  for (const { type } of connectivityCriteria) say(type !== "IsConnectedQuery", `connected by its configuration: ${type}`);
+  const streams = rule.properties.streamDeclarations;
+  const { streamName } = connection.properties.dcrConfig;
+  say(!(streamName in streams), `no stream ${streamName}`);
+  for (const { streams: [stream], outputStream } of rule.properties.dataFlows) {
+    const table = made.find(({ name }) => `Custom-${name}` === outputStream);
+    say(!table, `no table for ${outputStream}`);
+    const same = JSON.stringify(table?.properties.schema.columns) === JSON.stringify(streams[stream].columns);
+    say(table && !same, `columns of ${table?.name} differ`);
+  }
   return problems;
 }
 
@@ -130,7 +163,7 @@ export function playbook(template) {
 export function logo(text) {
   const problems = [];
   if (Buffer.byteLength(text) > 5 * 1024) problems.push("more than 5 KB");
-  for (const bad of ["<script", "<image", "href", "<foreignObject", "data:"]) if (text.includes(bad)) problems.push(`holds ${bad}`);
+  for (const bad of ["<script", "<image", "<title", "href", "<foreignObject", "data:", "style=", "cls=", "data-name", 'id="']) if (text.includes(bad)) problems.push(`holds ${bad}`);
   if (!/<svg[^>]*viewBox="0 0 75 75"/.test(text)) problems.push("is not 75 by 75");
   return problems;
 }
@@ -172,4 +205,77 @@ function common(one, workspace) {
 function minutes(text) {
   const [, number, unit] = /^(\d+)([mhd])$/.exec(text) ?? [];
   return number * MINUTES[unit];
+}
+
+// What Content Hub knows: .script/SolutionValidations of Azure-Sentinel.
+const DOMAINS = ["Application", "Cloud Provider", "Compliance", "DevOps", "Identity", "Internet of Things (IoT)", "IT Operations", "Migration", "Networking", "Platform",
+  "Storage", "Training and Tutorials", "User Behavior (UEBA)",
+  ...["Others", "Threat Intelligence", "Threat Protection", "0-day Vulnerability", "Automation (SOAR)", "Cloud Security", "Information Protection", "Insider Threat", "Network", "Vulnerability Management"].map((one) => `Security - ${one}`)];
+const VERTICALS = ["Aeronautics", "Education", "Finance", "Healthcare", "Manufacturing", "Retail"];
+const filled = (text) => typeof text === "string" && text.trim() !== "";
+
+/** A solution and its metadata are what Content Hub takes. */
+export function solution({ solution: { Name, Version }, metadata: { publisherId, offerId, categories, support } }) {
+  const problems = [];
+  const say = (wrong, what) => wrong && problems.push(what);
+  const id = `${publisherId}.${offerId}`;
+  say(!/^[a-z0-9-]+\.[a-z0-9-]+$/.test(id), `the solution's id ${id} is not publisher.offer in small letters`);
+  say(!/^\d+\.\d+\.\d+$/.test(Version) || Number(Version.split(".")[0]) < 3, `version ${Version} is not 3.0.0 or above`);
+  say(!filled(Name), "the solution has no name");
+  say(!categories.domains?.length, "no domain");
+  for (const domain of categories.domains ?? []) say(!DOMAINS.includes(domain), `domain ${domain}`);
+  for (const vertical of categories.verticals ?? []) say(!VERTICALS.includes(vertical), `vertical ${vertical}`);
+  say(!filled(support.name), "support has no name");
+  say(!filled(support.email) && !filled(support.link), "support has neither email nor link");
+  say(filled(support.email) && !/^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(support.email), `support's email ${support.email}`);
+  say(filled(support.link) && !/^https?:\/\/\S+$/.test(support.link), `support's link ${support.link}`);
+  return problems;
+}
+
+/** The product is called Microsoft Sentinel, wherever it is named. */
+export const branding = (text) => [...text.matchAll(/(?<!Microsoft\s)(?<!-)\bSentinel\b/g)].map(({ index }) => `"${text.slice(Math.max(0, index - 20), index + 30)}" is not Microsoft Sentinel`);
+
+const PARTS = {
+  graphQueries: ["metricName", "legend", "baseQuery"],
+  sampleQueries: ["description", "query"],
+  dataTypes: ["name", "lastDataReceivedQuery"],
+};
+const PROVIDER = ["provider", "permissionsDisplayText", "providerDisplayName", "scope"];
+
+/** What the schema of connector pages asks of their parts: Azure_Function_ConnectorSchema.json of Azure-Sentinel. */
+export function page(one) {
+  const problems = [];
+  const say = (wrong, what) => wrong && problems.push(what);
+  say(/\s/.test(one.id), "the id has spaces");
+  for (const [list, members] of Object.entries(PARTS)) {
+    for (const part of one[list]) for (const member of members) say(!filled(part[member]), `${list}: no ${member}`);
+  }
+  for (const { name } of one.dataTypes) say(/\s/.test(name), `the data type ${name} has spaces`);
+  for (const { value } of one.connectivityCriterias) say(!Array.isArray(value) || !value.every(filled), "a criterion without queries");
+  say(!Number.isInteger(one.availability.status) || typeof one.availability.isPreview !== "boolean", "availability says not both");
+  for (const given of one.permissions.resourceProvider) {
+    for (const member of PROVIDER) say(!filled(given[member]), `a provider has no ${member}`);
+    for (const right of ["read", "write", "delete"]) say(typeof given.requiredPermissions?.[right] !== "boolean", `a provider does not say ${right}`);
+  }
+  for (const { name, description } of one.permissions.customs) say(!filled(name) || !filled(description), "a custom permission says nothing");
+  return problems;
+}
+
+const BOOK = ["workbookKey", "logoFileName", "description", "dataTypesDependencies", "dataConnectorsDependencies", "previewImagesFileNames", "version", "title", "templateRelativePath", "subtitle", "provider"];
+
+/** An entry of the workbooks' list has all that is asked for, and nothing else: workbooksMetadataSchema.json. */
+export function book(one) {
+  const problems = BOOK.filter((name) => !(name in one)).map((name) => `${name} is missing`);
+  for (const name of Object.keys(one)) if (!BOOK.includes(name)) problems.push(`${name} is not known`);
+  for (const list of ["dataTypesDependencies", "dataConnectorsDependencies"]) if (!one[list]?.every(filled)) problems.push(`${list} has an empty name`);
+  return problems;
+}
+
+/** What the list of playbooks shows of one. */
+export function shelf({ metadata: { title, description, lastUpdateTime, support, author } }) {
+  const problems = [];
+  const asked = { title, description, lastUpdateTime, "support/tier": support?.tier, "author/name": author?.name };
+  for (const [name, value] of Object.entries(asked)) if (!filled(value)) problems.push(`${name} is missing`);
+  if (Number.isNaN(Date.parse(lastUpdateTime))) problems.push(`${lastUpdateTime} is no time`);
+  return problems;
 }

@@ -46,6 +46,7 @@ export function queries() {
     ...connectorQueries(connector()),
     ...workbookQueries(workbook()),
     ...playbookQueries(playbook()),
+    ["alert silent", silentQuery(readJson("azuredeploy.json"))],
     ...pages().flatMap((page) => blocks(read(page)).map((text, at) => [`page ${page} block ${at + 1}`, text])),
   ];
 }
@@ -74,6 +75,11 @@ const flat = (items) => items.flatMap((item) => (item.type === 12 ? flat(item.co
 export function playbookQueries(template) {
   const texts = [...JSON.stringify(template).matchAll(/"query":"((?:[^"\\]|\\.)*)"/g)].map(([, text]) => JSON.parse(`"${text}"`));
   return texts.map((text) => ["playbook", text.replace(/@\{[^}]*\}/g, "10.1.2.3")]);
+}
+
+/** The query of the alert that the deployment makes, filled in as its template does it. */
+export function silentQuery({ variables: { silent } }) {
+  return silent.replaceAll("{app}", "connector-abc").replaceAll("{functions}", '"EsetTimer"').replaceAll("{seconds}", "300");
 }
 
 /** README.md and the pages of docs/. */

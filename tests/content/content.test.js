@@ -4,6 +4,11 @@ import { test } from "node:test";
 import * as checks from "./checks.js";
 import * as content from "./content.js";
 import { analyse, body, workspace } from "./kql.js";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { FIXED, HANDED, files } from "./push.js";
 import { template } from "./template.js";
 
 const tables = content.tables();
@@ -43,7 +48,7 @@ test("every query is understood by Microsoft's parser", () => {
   const all = content.queries();
   for (const [where, text] of all) fine(checks.query(text, WORKSPACE), where);
   const kinds = new Set(all.map(([where]) => where.split(" ")[0]));
-  assert.deepEqual([...kinds].sort(), ["connector", "hunting", "page", "playbook", "rule", "workbook"]);
+  assert.deepEqual([...kinds].sort(), ["alert", "connector", "hunting", "page", "playbook", "rule", "workbook"]);
   refuses((text) => checks.query(text, WORKSPACE), "IntegrationTable_CL | count", {
     KS204: () => "IntegrationTabel_CL | count",
     KS142: () => "IntegrationTable_CL | where detectionuuid == 1",
@@ -69,6 +74,9 @@ test("every rule follows the format", () => {
     "query is missing": (bad) => void delete bad.query,
     "triger is not known": (bad) => void (bad.triger = 1),
     "kind is not": (bad) => void (bad.kind = "NRT"),
+    "does not say createIncident": (bad) => void delete bad.incidentConfiguration.createIncident,
+    "does not say how its incidents": (bad) => void delete bad.incidentConfiguration.groupingConfiguration,
+    "reopens closed incidents": (bad) => void (bad.incidentConfiguration.groupingConfiguration.reopenClosedIncident = true),
     "severity Critical": (bad) => void (bad.severity = "Critical"),
     "queryPeriod 30m": (bad) => void (bad.queryPeriod = "30m"),
     "queryFrequency 1m": (bad) => void (bad.queryFrequency = "1m"),
@@ -150,6 +158,7 @@ test("the logo is small and only drawn", () => {
   refuses(checks.logo, content.read("sentinel/logo.svg"), {
     "5 KB": (bad) => bad + " ".repeat(6000),
     "holds <script": (bad) => bad.replace("</svg>", "<script/></svg>"),
+    "holds <title": (bad) => bad.replace("</svg>", "<title>a</title></svg>"),
     "75 by 75": (bad) => bad.replace("0 0 75 75", "0 0 9 9"),
   });
 });
@@ -176,4 +185,95 @@ test("the template holds all of the content as it is", () => {
   assert.equal(rulesIn.length, Object.keys(rules).length);
   for (const { properties } of rulesIn) fine(checks.query(properties.query, WORKSPACE), properties.displayName);
   assert.equal(new Set(resources.map(({ name }) => name)).size, resources.length);
+});
+
+test("the files of the Push page are made from the content, and hang together", () => {
+  for (const [name, text] of Object.entries(files())) assert.equal(content.read(name), text, `${name}: node tests/content/push.js`);
+  const part = (name) => content.readJson(`sentinel/data-connectors/SentinelConnectorPush_ccf/${name}.json`);
+  const [definition, connection, rule, made] = ["connectorDefinition", "dataConnector", "DCR", "table"].map(part);
+  refuses(checks.push, { definition, connection, rule, made }, {
+    "kind RestApiPoller": (bad) => void (bad.connection.kind = "RestApiPoller"),
+    "the definition Other": (bad) => void (bad.connection.properties.connectorDefinitionName = "Other"),
+    "no button": (bad) => void (bad.definition.properties.connectorUiConfig.instructionSteps[0].instructions.pop()),
+    "fills in Secret": (bad) => void (bad.definition.properties.connectorUiConfig.instructionSteps[1].instructions[0].parameters.fillWith = ["Secret"]),
+    "no stream Custom-Other_CL": (bad) => void (bad.connection.properties.dcrConfig.streamName = "Custom-Other_CL"),
+    "no table for Custom-IntegrationTable_CL": (bad) => void (bad.made = bad.made.filter(({ name }) => name !== "IntegrationTable_CL")),
+    "columns of IntegrationTable_CL differ": (bad) => void bad.made.find(({ name }) => name === "IntegrationTable_CL").properties.schema.columns.pop(),
+    "connected by its configuration": (bad) => void (bad.definition.properties.connectorUiConfig.connectivityCriteria[0].type = "HasDataConnectors"),
+  });
+  const { connectivityCriteria, ...shown } = definition.properties.connectorUiConfig;
+  fine(checks.connector({ ...shown, connectivityCriterias: connectivityCriteria }));
+  for (const [where, text] of content.connectorQueries({ ...shown, connectivityCriterias: connectivityCriteria })) fine(checks.query(text, WORKSPACE), where);
+});
+
+test("what the Push page has pasted is all that the program needs beside its source", () => {
+  const example = {
+    AZURE_TENANT_ID: "77777777-7777-7777-7777-777777777777",
+    AZURE_CLIENT_ID: "88888888-8888-8888-8888-888888888888",
+    AZURE_CLIENT_SECRET: "abc~D.e_f",
+    LOGS_INGESTION_ENDPOINT: "https://contoso-abcd.westeurope-1.ingest.monitor.azure.com",
+    DCR_IMMUTABLE_ID: "dcr-0123456789abcdef0123456789abcdef",
+  };
+  assert.deepEqual(Object.keys(example), Object.keys(HANDED));
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "push-"));
+  const source = { ESET_REGION: "eu", ESET_LOGIN: "api@contoso.example", ESET_PASSWORD: "p", CONNECTOR_DATA: folder };
+  const program = path.join(process.env.CARGO_TARGET_DIR ?? path.join(content.ROOT, "target"), "debug/sentinel-connector");
+  const check = (env) => execFileSync(program, ["check", "--offline"], { env, cwd: folder, encoding: "utf8", stdio: "pipe" });
+  const pasted = { ...source, ...example, ...FIXED };
+  assert.doesNotMatch(check(pasted), /^(BAD|warn)/m);
+  for (const name of ["LOGS_INGESTION_ENDPOINT", "DCR_IMMUTABLE_ID"]) {
+    const { [name]: _, ...less } = pasted;
+    assert.throws(() => check(less), (error) => (error.stdout + error.stderr).includes(name), name);
+  }
+  fs.rmSync(folder, { recursive: true });
+});
+
+test("the solution passes what Azure-Sentinel checks, but for the address of its support, which whoever submits it has", () => {
+  const solution = content.readJson("sentinel/Data/Solution_SentinelConnector.json");
+  const metadata = content.readJson("sentinel/SolutionMetadata.json");
+  assert.deepEqual(checks.solution({ solution, metadata }), ["support has neither email nor link"]);
+  assert.match(content.read("sentinel/why-a-function-app.md"), /\*\*Support\*\*/);
+  const submitted = { solution, metadata: { ...metadata, support: { ...metadata.support, link: "https://contoso.example/support" } } };
+  refuses(checks.solution, submitted, {
+    "id A.b": (bad) => void Object.assign(bad.metadata, { publisherId: "A", offerId: "b" }),
+    "version 1.1.0": (bad) => void (bad.solution.Version = "1.1.0"),
+    "domain Security": (bad) => void bad.metadata.categories.domains.push("Security"),
+    "no domain": (bad) => void (bad.metadata.categories.domains = []),
+    "vertical Space": (bad) => void (bad.metadata.categories.verticals = ["Space"]),
+    "support's link": (bad) => void (bad.metadata.support.link = "contoso"),
+    "support's email": (bad) => void (bad.metadata.support.email = "contoso"),
+  });
+});
+
+test("Microsoft Sentinel is called by its name", () => {
+  for (const file of ["sentinel/azuredeploy.json", "sentinel/push/azuredeploy.json", "sentinel/Data/Solution_SentinelConnector.json", "sentinel/playbooks/CommentOnIncident/azuredeploy.json"]) {
+    fine(checks.branding(content.read(file)), file);
+  }
+  refuses(checks.branding, "Rows of sentinel-connector in Microsoft Sentinel", { "is not Microsoft Sentinel": () => "Rows in Sentinel" });
+});
+
+test("the connector's page has the parts that the schema asks for", () => {
+  refuses(checks.page, content.connector(), {
+    "id has spaces": (bad) => void (bad.id = "a b"),
+    "graphQueries: no legend": (bad) => void delete bad.graphQueries[0].legend,
+    "the data type a b": (bad) => void (bad.dataTypes[0].name = "a b"),
+    "availability says not both": (bad) => void delete bad.availability.isPreview,
+    "does not say delete": (bad) => void delete bad.permissions.resourceProvider[0].requiredPermissions.delete,
+    "custom permission says nothing": (bad) => void (bad.permissions.customs[0].description = " "),
+  });
+});
+
+test("workbook and playbook have what their lists show", () => {
+  const [entry] = content.readJson("sentinel/workbooks/WorkbooksMetadata.json");
+  refuses(checks.book, entry, {
+    "title is missing": (bad) => void delete bad.title,
+    "color is not known": (bad) => void (bad.color = "red"),
+    "dataTypesDependencies has an empty name": (bad) => void bad.dataTypesDependencies.push(""),
+  });
+  content.read(`sentinel/workbooks/${entry.templateRelativePath}`);
+  assert.deepEqual(entry.dataTypesDependencies.toSorted(), Object.keys(tables).toSorted());
+  refuses(checks.shelf, content.playbook(), {
+    "support/tier is missing": (bad) => void delete bad.metadata.support,
+    "is no time": (bad) => void (bad.metadata.lastUpdateTime = "yesterday"),
+  });
 });

@@ -76,6 +76,17 @@ def documents(folder):
     return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONTENT / folder).glob("*.yaml"))}
 
 
+def alert(app="connector-abc", functions=("EsetTimer", "DefenderTimer"), seconds="300"):
+    """The alert *is silent* of azuredeploy.json, as a query with its period: filled in as the template does it."""
+    template = json.loads((ROOT / "azuredeploy.json").read_text())
+    filled = {"{app}": app, "{functions}": ", ".join(f'"{one}"' for one in functions), "{seconds}": seconds}
+    text = template["variables"]["silent"]
+    for name, value in filled.items():
+        assert name in text, name
+        text = text.replace(name, value)
+    return {"query": text, "queryPeriod": "2d"}
+
+
 @functools.cache
 def create_functions():
     """Makes the parsers known, as `.create function` would: once, for every workspace."""

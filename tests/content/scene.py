@@ -33,7 +33,7 @@ def ill():
     faults = "--fault=defender.machines:missing-rolex9", "--fault=defender.alerts:bad-record"
     defender = engine.simulated(*faults, ends=1)
     # The password in the vault is good for 180 days; the feed's first token is refused.
-    settings = {"ESET_PASSWORD": "", "ESET_ENRICH": "none", "ESET_PRODUCTS": "protect"}
+    settings = {"WEBSITE_SITE_NAME": "connector", "ESET_PASSWORD": "", "ESET_ENRICH": "none", "ESET_PRODUCTS": "protect"}
     eset = engine.simulated("--fault=eset.detections:expired-deltax1", function="EsetTimer", age=170, **settings)
     return {name: [row for one in (defender, eset) for row in one[name]] for name in eset}
 

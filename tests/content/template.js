@@ -29,7 +29,7 @@ export function template() {
 function functionOf(document) {
   const { name, parameters, query } = content.parser(document);
   const title = (document.Function ?? document.Parser).Title;
-  return { name, properties: { category: "Sentinel Connector", displayName: title, functionAlias: name, functionParameters: parameters, query: literal(query), version: 2 } };
+  return { name, properties: { category: "sentinel-connector", displayName: title, functionAlias: name, functionParameters: parameters, query: literal(query), version: 2 } };
 }
 
 function huntingOf({ id, name, description, query, tactics, relevantTechniques }) {
@@ -97,7 +97,7 @@ function workbookOf(book) {
     name: "[guid(resourceGroup().id, parameters('workspaceName'), 'sentinel-connector-workbook')]",
     location: "[parameters('location')]",
     kind: "shared",
-    properties: { displayName: "Sentinel Connector", category: "sentinel", sourceId: workspace, serializedData: literal(JSON.stringify(book)), version: "1.0" },
+    properties: { displayName: "sentinel-connector", category: "sentinel", sourceId: workspace, serializedData: literal(JSON.stringify(book)), version: "1.0" },
   };
 }
 

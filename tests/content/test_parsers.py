@@ -371,8 +371,8 @@ class Connector(unittest.TestCase):
         [row] = run(text, *rows)
         return row["IsConnected"]
 
-    def runs(self, *ago, stream="eset.detections", outcome="up-to-date", **more):
-        fields = {"run": {"stream": stream, "outcome": outcome} | more}
+    def runs(self, *ago, stream="eset.detections", outcome="up-to-date", app="one", **more):
+        fields = {"app": app, "run": {"stream": stream, "outcome": outcome} | more}
         return [HEALTH | {"TimeGenerated": f"-{span}", "additionalFields": fields} for span in ago]
 
     def test_a_quiet_tenant_is_connected(self):
@@ -388,6 +388,11 @@ class Connector(unittest.TestCase):
         self.assertIs(self.connected(*well, *self.runs("7h", "1h", stream="defender.machines")), True)
         self.assertIs(self.connected(*well, *self.runs("50h", "44h", "25h", stream="defender.machines")), True)
         self.assertIs(self.connected(*well, *self.runs("50h", "44h", "38h", stream="defender.machines")), False)
+
+    def test_a_second_app_does_not_stand_for_one_that_is_silent(self):
+        living = self.runs("14m", "9m", "4m", app="two")
+        self.assertIs(self.connected(*self.runs("26m", "21m", "16m"), *living), False)
+        self.assertIs(self.connected(*self.runs("13m", "8m", "3m"), *living), True)
 
     def test_rows_do_not_stand_for_runs(self):
         self.assertIs(self.connected(ESET), False)

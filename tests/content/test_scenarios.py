@@ -9,7 +9,7 @@ import engine
 import scene
 from engine import ROOT, UNITS, Workspace, documents
 
-QUERIES = {**documents("analytic-rules"), **documents("hunting")}
+QUERIES = {**documents("analytic-rules"), **documents("hunting"), "AppSilent": engine.alert()}
 SCENARIOS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "tests/content/scenarios").glob("*.yaml")}
 
 

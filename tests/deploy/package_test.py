@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
 import sqlite3
@@ -269,6 +270,41 @@ class Running(unittest.TestCase):
         self.assertIn("sentinel-connector check", printed)
         self.assertNotIn("sentinel-connector demo", printed)
         self.assertNotIn("sentinel-connector simulate", printed)
+
+
+def builder():
+    """What builds images here, and can get the base of ours."""
+    base = re.search(r"^FROM (\S+)", (ROOT / "package/Containerfile").read_text(), re.MULTILINE)[1]
+    for tool in ("docker", "podman"):
+        if shutil.which(tool) and subprocess.run([tool, "info"], capture_output=True).returncode == 0:
+            if subprocess.run([tool, "pull", base], capture_output=True).returncode == 0:
+                return tool
+    return None
+
+
+class Image(unittest.TestCase):
+    def test_it_is_built_and_starts_as_nobody_over_a_read_only_root(self):
+        tool = builder()
+        if tool is None:
+            self.skipTest("nothing builds images here: tests/deploy/anywhere_test.py has read it")
+        name = f"sentinel-connector-test-{os.getpid()}"
+        with tempfile.TemporaryDirectory() as folder:
+            with zipfile.ZipFile(package()) as opened:
+                (Path(folder) / build.BINARY).write_bytes(opened.read(build.BINARY))
+            (Path(folder) / build.BINARY).chmod(0o755)
+            subprocess.run([tool, "build", "--quiet", "--file", ROOT / "package/Containerfile", "--tag", name, folder], check=True, capture_output=True)
+        try:
+            settings = {"ESET_REGION": "eu", "ESET_LOGIN": "api@contoso.example", "ESET_PASSWORD": "p", "SINK": "embedded"}
+            given = [part for one in settings.items() for part in ("--env", "=".join(one))]
+            closed = ["--rm", "--read-only", "--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+            kept = [tool, "run", *closed, *given, "--volume", f"{name}:/home/nonroot", name]
+            subprocess.run([*kept, "check", "--offline"], check=True, capture_output=True)
+            subprocess.run([*kept, "cursor", "set", "eset.detections", "2026-11-01T00:00:00Z"], check=True, capture_output=True)
+            shown = subprocess.run([*kept, "cursor", "show"], check=True, capture_output=True, text=True)
+            self.assertIn("eset.detections", shown.stdout, "the volume keeps what a container wrote")
+        finally:
+            subprocess.run([tool, "volume", "rm", "--force", name], capture_output=True)
+            subprocess.run([tool, "rmi", "--force", name], capture_output=True)
 
 
 if __name__ == "__main__":

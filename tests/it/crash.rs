@@ -138,6 +138,35 @@ async fn a_process_that_is_stopped_anywhere_loses_nothing_and_repeats_only_what_
     Box::pin(each(cases)).await;
 }
 
+/// Azure ends what runs by force at each change of an app setting (docs/contracts/azure.md, Custom handlers), and the next process
+/// reads in other steps: once in the middle of each kind of call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_is_changed_while_streams_run_costs_a_repeat_at_most() {
+    let calls = calls_of(&mut eventful()).await;
+    let cases = calls.into_iter().flat_map(|(call, times)| {
+        // Before the first call is done, and after one in the middle.
+        let middle = times.div_ceil(2).min(6);
+        [(1, Moment::Before), (middle, Moment::After)].map(|(number, moment)| async move {
+            let mut world = eventful();
+            let context = format!("a setting changed {moment:?} {call:?} {number}");
+            let interrupt = Interrupt::new(call, number, Trouble::Stop(moment));
+            let parts = interrupt.wrap(world.parts());
+            assert!(
+                run_until_stopped(&mut world, &parts, &interrupt).await,
+                "{context}"
+            );
+            drop(parts);
+            let before = world.step.replace(Duration::from_mins(150));
+            assert_ne!(before, world.step, "{context}");
+            world.simulator.heal();
+            world.pass(5);
+            world.run_until_done().await;
+            assert_nothing_lost(&world, &interrupt.unremembered(), &context).await;
+        })
+    });
+    Box::pin(each(cases)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_fails_once_fails_the_run_and_the_next_one_is_complete() {
     let calls = calls_of(&mut eventful()).await;

@@ -13,7 +13,7 @@ use sentinel_connector::{
         clock::{Clock, VirtualClock},
         http::{Request, Response, SharedTransport, Transport, TransportError},
     },
-    pipeline::{Outcome, Report, health},
+    pipeline::{Outcome, Parts, Report, health},
     simulator::{Options, Simulator},
 };
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ async fn check_names_old_inspect_connectors_where_many_detections_make_no_incide
     assert_eq!(few, Vec::<String>::new());
 }
 
-/// What the health rows say, oldest first: the version of the connector, and the report of the run.
+/// What the health rows say, oldest first: version and app of the connector, and the report of the run.
 async fn health_rows(world: &World) -> Vec<Value> {
     let sql = format!(
         "SELECT additionalFields FROM IntegrationTable_CL WHERE providerName = '{}' AND \
@@ -114,9 +114,23 @@ async fn assert_health(world: &World) {
     let expected: Vec<Value> = world
         .reports
         .iter()
-        .map(|report| json!({"version": env!("CARGO_PKG_VERSION"), "run": report}))
+        .map(|report| json!({"version": env!("CARGO_PKG_VERSION"), "app": "connector", "run": report}))
         .collect();
     assert_eq!(health_rows(world).await, expected);
+}
+
+/// Outside of Azure nothing names an app, and no name is made up.
+#[tokio::test]
+async fn a_connector_without_an_app_names_none() {
+    let mut world = World::with(|options| options.scale = 0.0);
+    let parts = Parts {
+        app: None,
+        ..world.parts()
+    };
+    world.run_with(&parts).await;
+    let rows = health_rows(&world).await;
+    assert!(!rows.is_empty());
+    assert!(rows.iter().all(|row| row["app"].is_null()), "{rows:?}");
 }
 
 #[tokio::test]

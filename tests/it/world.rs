@@ -38,7 +38,6 @@ use sentinel_connector::{
     storage::{SharedStorage, sqlite::SqliteStorage},
 };
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 mod expected;
@@ -175,8 +174,9 @@ impl World {
             sink: Arc::new(Workspace::new(file).unwrap()),
             clock: Arc::new(self.clock.clone()),
             random: random(),
+            app: Some("connector".to_owned()),
             outbox_max: 1 << 30,
-            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
+            bounds: Arc::default(),
             progress: Arc::new(|_| {}),
         }
     }

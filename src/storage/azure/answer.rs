@@ -101,7 +101,7 @@ pub(super) enum Verdict {
 /// | status | code | verdict |
 /// |---|---|---|
 /// | 2xx | | hand |
-/// | 404 412 416 | | hand |
+/// | 304 404 412 416 | | hand |
 /// | 409 | `TableBeingDeleted` `ContainerBeingDeleted` `QueueBeingDeleted` `AccountBeingCreated` | retry: about 30 s |
 /// | 409 | others | hand |
 /// | 401 403 | | refused |
@@ -116,7 +116,7 @@ pub(super) fn verdict(status: StatusCode, code: &str) -> Verdict {
     ];
     match status.as_u16() {
         409 if passing.contains(&code) => Verdict::Retry,
-        200..300 | 404 | 409 | 412 | 416 => Verdict::Hand,
+        200..300 | 304 | 404 | 409 | 412 | 416 => Verdict::Hand,
         401 | 403 => Verdict::Refused,
         408 | 429 | 500.. => Verdict::Retry,
         _ => Verdict::Unexpected,

@@ -57,6 +57,8 @@ struct Template<'a> {
     body: &'a Value,
     parameters: BTreeMap<String, Value>,
     place: Place,
+    /// What was there before.
+    there: &'a [Resource],
 }
 
 /// What an expression may see.
@@ -64,6 +66,7 @@ struct Template<'a> {
 struct View<'a> {
     copy: Option<usize>,
     variables: Vec<(String, Value)>,
+    /// What it depends on, and what was there before and is not deployed beside it.
     resources: Vec<&'a Resource>,
 }
 
@@ -71,19 +74,34 @@ type Result<T> = std::result::Result<T, String>;
 
 /// Deploys `template` into an empty resource group.
 pub(super) fn deploy(template: &Value, parameters: &Value) -> Result<Deployed> {
+    deploy_over(&[], template, parameters)
+}
+
+/// Deploys `template` where `there` is what was deployed before.
+pub(super) fn deploy_over(
+    there: &[Resource],
+    template: &Value,
+    parameters: &Value,
+) -> Result<Deployed> {
     let place = Place {
         subscription: SUBSCRIPTION.to_owned(),
         group: GROUP.to_owned(),
     };
     let given = parameters.as_object().cloned().unwrap_or_default();
-    deploy_in(template, given, place)
+    deploy_in(there, template, given, place)
 }
 
-fn deploy_in(body: &Value, given: Map<String, Value>, place: Place) -> Result<Deployed> {
+fn deploy_in(
+    there: &[Resource],
+    body: &Value,
+    given: Map<String, Value>,
+    place: Place,
+) -> Result<Deployed> {
     let mut template = Template {
         body,
         parameters: given.into_iter().collect(),
         place,
+        there,
     };
     for name in template.parameters.keys() {
         if body["parameters"].get(name).is_none() {
@@ -103,6 +121,10 @@ fn deploy_in(body: &Value, given: Map<String, Value>, place: Place) -> Result<De
         {
             return Err(format!("the parameter `{name}` may not be {value}"));
         }
+        let length = value.as_str().map(|text| text.chars().count() as u64);
+        if length > declared["maxLength"].as_u64().or(length) {
+            return Err(format!("the parameter `{name}` is too long"));
+        }
     }
     template.deploy()
 }
@@ -120,7 +142,11 @@ struct Instance<'a> {
 impl Template<'_> {
     fn deploy(&self) -> Result<Deployed> {
         let mut waiting = self.instances()?;
-        let names: BTreeSet<String> = waiting.iter().map(|instance| instance.id.clone()).collect();
+        // The names of what is deployed, each with those of what has to be there before.
+        let names: BTreeMap<String, Vec<String>> = waiting
+            .iter()
+            .map(|instance| (instance.id.clone(), instance.depends_on.clone()))
+            .collect();
         if names.len() < waiting.len() {
             return Err("two resources have the same name".to_owned());
         }
@@ -154,8 +180,10 @@ impl Template<'_> {
             made.extend(new);
             finished.insert(instance.id, behind);
         }
+        // Azure reads a resource that the template deploys once it is deployed, never before.
+        let before = self.there.iter().filter(|one| !names.contains_key(&one.id));
         let view = View {
-            resources: made.iter().collect(),
+            resources: made.iter().chain(before).collect(),
             ..View::default()
         };
         let mut outputs = Map::new();
@@ -232,11 +260,13 @@ impl Template<'_> {
         &self,
         instance: &Instance<'_>,
         behind: &BTreeSet<String>,
-        names: &BTreeSet<String>,
+        names: &BTreeMap<String, Vec<String>>,
         made: &[Resource],
     ) -> Result<Vec<Resource>> {
         // A nested resource is seen through the outputs of its deployment alone.
-        let resources = made.iter().filter(|one| behind.contains(&one.id)).collect();
+        let resources = made.iter().filter(|one| behind.contains(&one.id));
+        let before = self.there.iter().filter(|one| !names.contains_key(&one.id));
+        let resources = resources.chain(before).collect();
         let view = View {
             copy: instance.copy,
             resources,
@@ -256,7 +286,11 @@ impl Template<'_> {
         strings(&body, &mut texts);
         for text in texts {
             let inside = instance.id.starts_with(text) || text.starts_with(&instance.id);
-            if names.contains(text) && !behind.contains(text) && !inside {
+            let Some(follows) = names.get(text) else {
+                continue;
+            };
+            // What waits for it, it may name: as it was before.
+            if !behind.contains(text) && !inside && !follows.contains(&instance.id) {
                 return Err(format!("names `{text}` and does not depend on it"));
             }
         }
@@ -270,7 +304,7 @@ impl Template<'_> {
             };
             let given = entries(&body["properties"]["parameters"]);
             let given = given.map(|(name, value)| (name.clone(), value["value"].clone()));
-            let deployed = deploy_in(&nested, given.collect(), place)?;
+            let deployed = deploy_in(self.there, &nested, given.collect(), place)?;
             body["properties"]["outputs"] = Value::Object(deployed.outputs);
             new = deployed.resources;
         }
@@ -414,6 +448,7 @@ impl Template<'_> {
                 )))
             }
             "reference" => platform::reference(&texts()?, &view.resources),
+            "list" => platform::list(&texts()?[0], &view.resources),
             _ => standard::call(name, &values),
         }
     }

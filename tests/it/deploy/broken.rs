@@ -137,6 +137,16 @@ fn secrets() {
 }
 
 #[test]
+fn lengths() {
+    template_fails("`esetPassword` has no `maxLength`", |t| {
+        remove(&mut t["parameters"]["esetPassword"], "maxLength");
+    });
+    let long = json!({ "defenderClientId": "0".repeat(37) });
+    let error = deploy(&template(), &parameters(&long)).unwrap_err();
+    assert!(error.contains("`defenderClientId` is too long"), "{error}");
+}
+
+#[test]
 fn places_and_addresses() {
     template_fails("the location is \"westeurope\"", |t| {
         resource(t, "Microsoft.Web/sites")["location"] = json!("westeurope");

@@ -403,49 +403,60 @@ fn role_assignments_have_names_of_their_own_that_stay() {
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), first.len());
 }
 
+/// What the query of the alert finds over rows is tried by `tests/content/scenarios/AppSilent.yaml`.
 #[test]
-fn silence_is_three_periods_without_a_health_row() {
-    for (minutes, window) in [
-        (5, "PT15M"),
-        (10, "PT30M"),
-        (15, "PT45M"),
-        (20, "PT1H"),
-        (60, "PT3H"),
+fn silence_is_told_of_each_timer_that_is_switched_on_by_the_name_of_this_app() {
+    for (minutes, seconds) in [
+        (0, 300),
+        (5, 300),
+        (10, 600),
+        (15, 900),
+        (20, 1200),
+        (60, 3600),
     ] {
-        let deployed = deployed(&json!({ "everyMinutes": minutes }));
+        let mut more = with_defender();
+        more["everyMinutes"] = json!(minutes);
+        let deployed = deployed(&more);
         let alert = &deployed.one("Microsoft.Insights/scheduledQueryRules").body["properties"];
-        assert_eq!(alert["windowSize"], window);
+        assert_eq!(alert["overrideQueryTimeRange"], "P2D");
         assert_eq!(alert["scopes"], json!([WORKSPACE]));
         let criterion = &alert["criteria"]["allOf"][0];
         let query = criterion["query"].as_str().unwrap();
-        assert!(
-            query.contains(&format!("providerName == '{}'", health::PROVIDER)),
-            "{query}"
-        );
-        assert!(
-            query.contains(&format!("streamName == '{}'", health::STREAM)),
-            "{query}"
-        );
+        let app = &deployed.one("Microsoft.Web/sites").name;
+        for part in [
+            format!("providerName == '{}'", health::PROVIDER),
+            format!("streamName == '{}'", health::STREAM),
+            format!("tostring(additionalFields.app) == '{app}'"),
+            "[\"EsetTimer\", \"DefenderTimer\"]".to_owned(),
+            format!("max_of({seconds}.0, min(Period))"),
+        ] {
+            assert!(query.contains(&part), "no `{part}` in {query}");
+        }
+        assert!(!query.contains('{'), "{query}");
+        let dimensions = criterion["dimensions"].as_array().unwrap().iter();
+        let dimensions: Vec<&str> = dimensions
+            .map(|one| one["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(dimensions, ["App", "Function", "Connection"]);
         assert_eq!(
             (&criterion["operator"], &criterion["threshold"]),
-            (&json!("LessThan"), &json!(1))
+            (&json!("GreaterThan"), &json!(0))
         );
         assert_eq!(alert["actions"]["actionGroups"], json!([]));
         let schedule = settings(&deployed)["ESET_SCHEDULE"].clone();
-        let expected = if minutes == 60 {
-            "0 0 * * * *".to_owned()
-        } else {
-            format!("0 */{minutes} * * * *")
+        let expected = match minutes {
+            0 => "0 */5 * * * *".to_owned(),
+            60 => "0 0 * * * *".to_owned(),
+            _ => format!("0 */{minutes} * * * *"),
         };
         assert_eq!(schedule, expected);
     }
     let deployed = deployed(&json!({ "alertEmail": "soc@contoso.example" }));
     let group = deployed.one("Microsoft.Insights/actionGroups");
-    let alert = &deployed.one("Microsoft.Insights/scheduledQueryRules").body;
-    assert_eq!(
-        alert["properties"]["actions"]["actionGroups"],
-        json!([group.id])
-    );
+    let alert = &deployed.one("Microsoft.Insights/scheduledQueryRules").body["properties"];
+    assert_eq!(alert["actions"]["actionGroups"], json!([group.id]));
+    let query = alert["criteria"]["allOf"][0]["query"].as_str().unwrap();
+    assert!(query.contains("[\"EsetTimer\"]"), "{query}");
 }
 
 #[test]

@@ -12,6 +12,9 @@ pub(super) const LOCATION: &str = "northeurope";
 pub(super) const WORKSPACE: &str = "/subscriptions/33333333-3333-3333-3333-333333333333/resourceGroups/siem/providers/Microsoft.OperationalInsights/workspaces/sentinel";
 pub(super) const WORKSPACE_LOCATION: &str = "westeurope";
 
+/// The retention of a workspace, which its tables have as long as they state none.
+const RETENTION: u64 = 90;
+
 /// What Azure knows about a resource once it is there.
 pub(super) fn reference(arguments: &[String], resources: &[&Resource]) -> Result<Value, String> {
     let id = &arguments[0];
@@ -21,8 +24,9 @@ pub(super) fn reference(arguments: &[String], resources: &[&Resource]) -> Result
         return Ok(json!({ "location": WORKSPACE_LOCATION }));
     }
     let resource = resources.iter().find(|resource| resource.id == *id);
-    let resource =
-        resource.ok_or_else(|| format!("refers to `{id}`, which it does not depend on"))?;
+    let resource = resource.ok_or_else(|| {
+        format!("refers to `{id}`, which it does not depend on, and which was not there before")
+    })?;
     if full {
         return Ok(resource.body.clone());
     }
@@ -52,6 +56,15 @@ pub(super) fn reference(arguments: &[String], resources: &[&Resource]) -> Result
             }),
             _ => json!({ "immutableId": "dcr-0123456789abcdef0123456789abcdef" }),
         },
+        "Microsoft.OperationalInsights/workspaces/tables" => {
+            let mut known = json!({});
+            for name in ["retentionInDays", "totalRetentionInDays"] {
+                let stated = state.get(name).filter(|days| !days.is_null());
+                known[format!("{name}AsDefault")] = json!(stated.is_none());
+                known[name] = stated.cloned().unwrap_or(json!(RETENTION));
+            }
+            known
+        }
         "Microsoft.Insights/dataCollectionEndpoints" => json!({
             "logsIngestion": { "endpoint": format!("https://{name}.{WORKSPACE_LOCATION}-1.ingest.monitor.azure.com") },
         }),
@@ -59,4 +72,16 @@ pub(super) fn reference(arguments: &[String], resources: &[&Resource]) -> Result
     };
     state.extend(known.as_object().cloned().unwrap_or_default());
     Ok(Value::Object(state))
+}
+
+/// What `list` gives of a resource: app settings are there as soon as the app is.
+pub(super) fn list(id: &str, resources: &[&Resource]) -> Result<Value, String> {
+    if let Some(found) = resources.iter().find(|resource| resource.id == id) {
+        return Ok(json!({ "properties": found.body["properties"] }));
+    }
+    let app = id.strip_suffix("/config/appsettings");
+    if resources.iter().any(|resource| Some(&*resource.id) == app) {
+        return Ok(json!({ "properties": {} }));
+    }
+    Err(format!("lists `{id}`, which it does not depend on"))
 }

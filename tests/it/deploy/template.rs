@@ -58,6 +58,9 @@ pub(super) fn findings(template: &Value, versions: &BTreeMap<String, Vec<String>
         here.extend(scope.names_without_meaning());
         here.extend(scope.unused());
         here.extend(scope.secrets());
+        if scope.path.is_empty() {
+            here.extend(scope.lengths());
+        }
         here.extend(scope.regions());
         here.extend(scope.outputs());
         here.extend(scope.types(&declared));
@@ -210,11 +213,19 @@ impl Scope<'_> {
                 found.push(format!("`{name}` sounds secret and is no `securestring`"));
             }
         }
-        let vault: Vec<String> = self
+        let mut vault: Vec<String> = self
             .resources()
             .filter(|(_, resource)| resource["type"] == "Microsoft.KeyVault/vaults/secrets")
             .map(|(place, _)| format!("{place}/properties/value"))
             .collect();
+        // App settings that are there already are read as a secret, and go back to where they were.
+        let settings = self.resources().filter(|(_, resource)| {
+            resource["type"] == "Microsoft.Web/sites/config"
+                && secure
+                    .iter()
+                    .all(|name| self.body["parameters"][name]["type"] == "secureObject")
+        });
+        vault.extend(settings.map(|(place, _)| format!("{place}/properties")));
         for (place, expression) in &self.expressions {
             // Whether it is empty is no secret.
             let shown = expression.rewrite(&|part| match &part {
@@ -231,6 +242,18 @@ impl Scope<'_> {
             }
         }
         found
+    }
+
+    /// What somebody types has an end, or is one of a list.
+    fn lengths(&self) -> Vec<String> {
+        let typed = entries(&self.body["parameters"])
+            .filter(|(_, declared)| declared["type"] == "string" || is_secure(declared));
+        let endless = typed.filter(|(_, declared)| {
+            declared["maxLength"].is_null() && declared["allowedValues"].is_null()
+        });
+        endless
+            .map(|(name, _)| format!("the parameter `{name}` has no `maxLength`"))
+            .collect()
     }
 
     fn regions(&self) -> Vec<String> {
