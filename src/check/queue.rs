@@ -76,12 +76,12 @@ mod tests {
     use super::*;
     use crate::{app::scale_out::Poison, check::Found, error::Error};
 
-    fn told(status: Result<QueueStatus>, now: DateTime<Utc>) -> Vec<(Found, String)> {
+    fn told(status: &Result<QueueStatus>, now: DateTime<Utc>) -> Vec<(Found, String)> {
         let mut told = Vec::new();
         let mut note = |finding: crate::check::Finding| {
             told.push((finding.found, format!("{}: {}", finding.what, finding.text)));
         };
-        tell(&status, now, &mut Findings(&mut note));
+        tell(status, now, &mut Findings(&mut note));
         told
     }
 
@@ -107,7 +107,7 @@ mod tests {
                 "the oldest for 15 minutes: look whether",
             ),
         ] {
-            let told = told(Ok(status), now);
+            let told = told(&Ok(status), now);
             assert_eq!(told.len(), 2, "{told:?}");
             assert_eq!(told[0].0, found, "{told:?}");
             assert!(told[0].1.contains(says), "{told:?}");
@@ -122,7 +122,7 @@ mod tests {
             poison,
             ..status(0, None)
         };
-        let told = told(Ok(poisoned), now);
+        let told = told(&Ok(poisoned), now);
         assert_eq!(told.len(), 4, "{told:?}");
         for says in [
             "2 messages of `contoso`",
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_queue_that_does_not_answer_is_bad() {
         let error = Error::config("the identity lacks a role");
-        let told = told(Err(error), DateTime::UNIX_EPOCH);
+        let told = told(&Err(error), DateTime::UNIX_EPOCH);
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].0, Found::Bad);
     }

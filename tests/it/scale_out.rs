@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{Router, extract::Request};
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use futures_util::future::join_all;
 use sentinel_connector::{
     app::{
@@ -60,11 +60,11 @@ fn behind(seen: &Arc<Seen>, simulator: Router) -> Router {
         let (seen, simulator) = (Arc::clone(&seen), simulator.clone());
         async move {
             let path = request.uri().path_and_query().unwrap().as_str().to_owned();
-            let account = path.split_once("/eset/").map(|(account, _)| account);
-            let Some(account) = account.filter(|account| !account.is_empty()) else {
+            let parts = path.split_once("/eset/");
+            let Some((account, rest)) = parts.filter(|(account, _)| !account.is_empty()) else {
                 return simulator.oneshot(request).await.unwrap();
             };
-            *request.uri_mut() = path[account.len()..].parse().unwrap();
+            *request.uri_mut() = format!("/eset/{rest}").parse().unwrap();
             let account = account.trim_start_matches('/').to_owned();
             {
                 let mut under_way = seen.under_way.lock().unwrap();
@@ -242,7 +242,7 @@ impl Fleet {
     /// Every connection has the detections of the day before the first run, none oftener than so.
     fn assert_landed(&self, names: &[String], most: u64) {
         let world = self.tenant.simulator.world();
-        let (from, began) = (Utc::now() - TimeDelta::hours(24), self.tenant.began);
+        let (from, began) = (SystemClock.now() - TimeDelta::hours(24), self.tenant.began);
         let expected = world.detection_ids(Product::Protect, from, began, began);
         assert!(expected.len() > 2, "{expected:?}");
         let landed = self.landed();
@@ -608,7 +608,7 @@ async fn a_message_that_is_lost_is_planned_again_in_a_bounded_time() {
         row: "c2".to_owned(),
     };
     let mut note = fleet.notes().get(&key).await.unwrap().unwrap().properties;
-    let began = Utc::now() - delta(LIFE);
+    let began = SystemClock.now() - delta(LIFE);
     note.insert("Planned".to_owned(), began.to_rfc3339().into());
     fleet.notes().put(&key, &note).await.unwrap();
     let planned = plan(&workers[0]).await;

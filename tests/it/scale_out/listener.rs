@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 use crate::{azurite, tenant::Served};
 
+/// The version of signatures: the account's key is in none of what is sent.
+const VERSION: &str = "2019-12-12";
+
 /// What `host.json` says to the listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueueOptions {
@@ -93,8 +96,6 @@ impl Queues {
             let part = parts.find_map(|part| part.strip_prefix(&format!("{name}=")));
             part.unwrap().to_owned()
         };
-        // The same for all: the key stays in the signature.
-        static VERSION: &str = "2019-12-12";
         let (account, expiry) = (value("AccountName"), "2099-01-01T00:00:00Z");
         let key = STANDARD.decode(value("AccountKey")).unwrap();
         let text = format!("{account}\nrwdlacup\nq\nsco\n\n{expiry}\n\nhttps,http\n{VERSION}\n");
