@@ -153,6 +153,28 @@ async fn a_file_is_read_again_without_a_restart_and_the_last_good_list_stays_in_
     );
 }
 
+/// What is wrong is not written, and a secret is not repeated.
+fn refuses_what_is_wrong(tenant: &Tenant) {
+    for (arguments, says) in [
+        (&["home", "eset"][..], "there is a connection `home`"),
+        (&["Farm", "eset"], "`name` must begin"),
+        (&["farm", "sentinel"], "`source` must be"),
+        (
+            &["farm", "eset", "--every", "often"],
+            "it must be a duration",
+        ),
+        (&["farm", "eset", "--set", "ESET_REGION=mars"], "is `mars`"),
+        (
+            &["farm", "eset", "--set", "ESET_PASSWORD=canary-7f3a"],
+            "`FARM_ESET_PASSWORD`",
+        ),
+        (&["farm", "eset", "--set", "canary-7f3a"], "`--set` takes"),
+    ] {
+        let (code, out, err) = command(tenant, &[&["connections", "add"], arguments].concat());
+        assert!(code == 1 && err.contains(says), "{arguments:?}: {out}{err}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_listed_added_checked_and_disabled_by_commands() {
     let (mut tenant, file) = listed().await;
@@ -195,25 +217,7 @@ async fn connections_are_listed_added_checked_and_disabled_by_commands() {
     ]);
     assert_eq!(kept, expected);
 
-    // What is wrong is not written, and a secret is not repeated.
-    for (arguments, says) in [
-        (&["home", "eset"][..], "there is a connection `home`"),
-        (&["Farm", "eset"], "`name` must begin"),
-        (&["farm", "sentinel"], "`source` must be"),
-        (
-            &["farm", "eset", "--every", "often"],
-            "it must be a duration",
-        ),
-        (&["farm", "eset", "--set", "ESET_REGION=mars"], "is `mars`"),
-        (
-            &["farm", "eset", "--set", "ESET_PASSWORD=canary-7f3a"],
-            "`FARM_ESET_PASSWORD`",
-        ),
-        (&["farm", "eset", "--set", "canary-7f3a"], "`--set` takes"),
-    ] {
-        let (code, out, err) = command(&tenant, &[&["connections", "add"], arguments].concat());
-        assert!(code == 1 && err.contains(says), "{arguments:?}: {out}{err}");
-    }
+    refuses_what_is_wrong(&tenant);
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
 
