@@ -3,30 +3,36 @@
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 mod build;
+mod connect;
 mod function;
 mod lanes;
+pub mod list;
+pub mod live;
+pub mod plan;
 mod route_table;
 pub mod saved;
+pub mod scale_out;
 
 use build::Builder;
+use connect::{Connected, Refused, Shared, connected, shared_by};
 pub use function::Function;
 use lanes::{Waiting, lanes};
 pub use route_table::{RouteTable, Tables};
+use scale_out::PullQueue;
 
 use crate::{
-    config::{self, BrokenConnection, DefenderSettings, Settings, SinkSettings},
+    config::{self, Settings, SinkSettings},
     core::{
         mapping::{assets::Kind, columns::TABLES},
         position::{
             cursor::{StreamKey, StreamState},
             window::delta,
         },
-        protocol::{choice::Choices, endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
+        protocol::{endpoint::Endpoint, roles::Beyond, source_kind::SourceKind},
     },
     error::{Error, Result},
     io::{
@@ -38,13 +44,7 @@ use crate::{
     },
     outbox_drain,
     pipeline::{self, Job, Outcome, Parts, Report},
-    source::{
-        SharedSource, SourceConnection,
-        defender::{self, Quotas},
-        endpoints_of,
-        eset::{self, Account, LookUps},
-        switched_on,
-    },
+    source::{SharedSource, SourceConnection, switched_on},
     storage::{
         ETag, SharedStorage,
         azure::{self, AzureStorage},
@@ -54,6 +54,8 @@ use crate::{
 /// Everything that a run needs, built once.
 pub struct App {
     parts: Parts,
+    /// Where lanes are put instead of being run.
+    pull_queue: Option<PullQueue>,
     connections: Vec<Connected>,
     streams: Vec<Stream>,
     refused: Vec<Refused>,
@@ -64,55 +66,12 @@ pub struct App {
     tables: Vec<String>,
 }
 
-/// A connection of the settings, to its source.
-struct Connected {
-    name: String,
-    kind: SourceKind,
-    connection: Arc<dyn SourceConnection>,
-}
-
 /// A stream of the settings.
 struct Stream {
     kind: SourceKind,
     /// The account or the tenant whose limits it shares with others.
     shares: Arc<str>,
     job: Job,
-}
-
-/// A connection of which nothing can be pulled until somebody acts.
-struct Refused {
-    kind: SourceKind,
-    streams: Vec<StreamKey>,
-    error: Error,
-    /// The settings alone tell it.
-    by_settings: bool,
-}
-
-impl Refused {
-    fn of(broken: &BrokenConnection) -> Self {
-        let error = broken.error();
-        Self {
-            by_settings: true,
-            ..Self::new(&broken.name, broken.kind, &broken.choices, error)
-        }
-    }
-
-    fn new(name: &str, kind: SourceKind, choices: &Choices, error: Error) -> Self {
-        let endpoints = endpoints_of(kind).into_iter();
-        let wanted = endpoints.filter(|endpoint| endpoint.switch.is_on(choices));
-        let mut streams: Vec<&str> = wanted.map(|endpoint| endpoint.stream).collect();
-        // Somebody has to hear of it, whatever it would pull.
-        if streams.is_empty() {
-            streams.push(kind.word());
-        }
-        let key = |stream| StreamKey::new(name, stream);
-        Self {
-            kind,
-            streams: streams.into_iter().map(key).collect(),
-            error,
-            by_settings: false,
-        }
-    }
 }
 
 /// An access token that streams need.
@@ -139,6 +98,15 @@ pub struct RunOptions {
     pub progress: Progress,
     /// Ends the run early.
     pub stop: CancellationToken,
+    /// The connections whose streams run; all when `None`.
+    pub only: Option<Arc<[String]>>,
+}
+
+impl RunOptions {
+    fn has(&self, connection: &str) -> bool {
+        let mut only = self.only.iter().flat_map(|only| only.iter());
+        self.only.is_none() || only.any(|name| name == connection)
+    }
 }
 
 impl Default for RunOptions {
@@ -147,6 +115,7 @@ impl Default for RunOptions {
             at_once: false,
             progress: Arc::new(|_| {}),
             stop: CancellationToken::new(),
+            only: None,
         }
     }
 }
@@ -173,11 +142,12 @@ impl App {
             random: Arc::clone(&wire.random),
             app: settings.app.clone(),
             outbox_max: settings.run.outbox_max_bytes,
-            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
+            bounds: Arc::default(),
             progress: Arc::new(|_| {}),
         };
         let mut app = Self {
             parts,
+            pull_queue: builder.pull_queue.take(),
             connections: Vec::new(),
             streams: Vec::new(),
             refused: settings.broken.iter().map(Refused::of).collect(),
@@ -208,7 +178,7 @@ impl App {
                 Ok(connected) => connected,
                 Err(error) if settings.connections.len() == 1 => return Err(error),
                 Err(error) => {
-                    let refused = Refused::new(&one.name, kind, &one.choices, error);
+                    let refused = Refused::new(&one.name, Some(kind), &one.choices, error);
                     self.refused.push(refused);
                     continue;
                 }
@@ -374,7 +344,8 @@ impl App {
 
     /// Runs the streams of a function. Those that share an account or a tenant one after the other, all
     /// others side by side, `STREAMS_AT_ONCE` of them at most, first whose turn was the longest ago.
-    /// Reports are in the order of turns; behind them are those of connections that are refused.
+    /// Reports are in the order of turns; behind them are those of connections that are refused, unless
+    /// `only` some are asked for.
     pub async fn run(&self, function: Function, options: &RunOptions) -> Vec<Report> {
         let limits = self.limits(options.stop.clone());
         let parts = Parts {
@@ -393,11 +364,14 @@ impl App {
         }
         let mut waiting = Vec::new();
         let now = parts.clock.now();
-        let jobs = self.jobs_of(function);
-        let keys: Vec<StreamKey> = jobs.map(|job| job.key.clone()).collect();
+        let streams = self.streams_of(function);
+        let streams: Vec<&Stream> = streams
+            .filter(|stream| options.has(&stream.job.key.connection))
+            .collect();
+        let keys: Vec<StreamKey> = streams.iter().map(|one| one.job.key.clone()).collect();
         let states = parts.storage.load_all(&keys).await;
         // A state that can't be read is reported by the run of its stream.
-        for (stream, saved) in self.streams_of(function).zip(states) {
+        for (stream, saved) in streams.into_iter().zip(states) {
             let state = saved.as_ref().ok().and_then(Option::as_ref);
             let turn = state.and_then(|(state, _)| state.last_turn);
             waiting.push(Waiting {
@@ -413,7 +387,7 @@ impl App {
             .collect();
         // Behind all others: whoever can be run need not wait for them.
         let refused = self.refused.iter();
-        let refused = refused.filter(|one| function == Function::Pull(one.kind));
+        let refused = refused.filter(|one| options.only.is_none() && one.is_of(function));
         lanes.push(refuse(refused.collect(), keys.len(), &parts).boxed());
         let mut reports: Vec<(usize, Report)> = stream::iter(lanes)
             .buffer_unordered(self.streams_at_once)
@@ -469,63 +443,14 @@ async fn refuse(refused: Vec<&Refused>, others: usize, parts: &Parts) -> Vec<(us
     reports
 }
 
-/// What connections have been given together.
-#[derive(Default)]
-struct Shared {
-    quotas: Quotas,
-    accounts: Vec<Arc<eset::Connection>>,
-}
-
-/// A connection, and what it signs in with that ends one day.
-type SignedIn = (Arc<dyn SourceConnection>, Arc<[Expiring]>);
-
-/// One match: how a source is connected to.
-fn connected(
-    one: &config::Connection,
-    wire: &Wire,
-    builder: &Builder<'_>,
-    shared: &mut Shared,
-) -> Result<SignedIn> {
-    match &one.source {
-        config::Source::Eset(settings) => {
-            let password = builder.password(&settings.password)?;
-            let expiring = builder.expiring(&settings.password, &password);
-            let account = Account {
-                url_template: settings.base_url("{domain}"),
-                login: settings.login.clone(),
-                password,
-                calls_per_second: settings.max_calls_per_second,
-                look_ups: LookUps::of(&one.choices),
-            };
-            let mut others = shared.accounts.iter();
-            let connection = match others.find(|other| other.is_account(&account)) {
-                Some(other) => eset::Connection::beside(other, account, wire.clone()),
-                None => eset::Connection::new(account, wire.clone()),
-            };
-            shared.accounts.push(Arc::clone(&connection));
-            Ok((connection, expiring))
-        }
-        config::Source::Defender(settings) => {
-            let (tokens, expiring) = builder.defender(settings)?;
-            let account = defender_account(settings, &one.choices);
-            let connection = defender::Connection::new(account, &tokens, &shared.quotas, wire);
-            Ok((connection, expiring))
-        }
-    }
-}
-
-/// What connections to this source share: the service counts the calls of an account of ESET together,
-/// and those in a tenant of Defender by app, but hunting whichever app asks.
-fn shared_by(source: &config::Source) -> String {
-    match source {
-        config::Source::Eset(eset) => format!("{} {}", eset.base_url("{domain}"), eset.login),
-        config::Source::Defender(defender) => defender.tenant_id.to_ascii_lowercase(),
-    }
-}
-
 /// The storage that the settings name, alone: for those who look after what is kept there.
 pub fn storage(settings: &Settings, clock: &SharedClock) -> Result<SharedStorage> {
     Builder::new(settings, wire(settings, clock)?)?.storage()
+}
+
+/// The storage account that state is kept in, if it is kept in one.
+fn own_account(settings: &Settings, clock: &SharedClock) -> Result<Option<AzureStorage>> {
+    Builder::new(settings, wire(settings, clock)?)?.own_account()
 }
 
 /// The storage account that these settings name, which need not be ours.
@@ -553,22 +478,6 @@ pub fn network(settings: &Settings) -> Result<SharedTransport> {
         })?),
     };
     Ok(Arc::new(Network::new(roots.as_deref())?))
-}
-
-/// Where and as whom to ask.
-fn defender_account(settings: &DefenderSettings, choices: &Choices) -> defender::Account {
-    defender::Account {
-        tenant: settings.tenant_id.clone(),
-        client: settings.client_id.clone().unwrap_or_default(),
-        mde_url: settings.api_url.clone(),
-        mde_scope: settings.api_scope.clone(),
-        xdr_url: settings.xdr_url(),
-        xdr_scope: settings.xdr_scope(),
-        graph_url: settings.graph_url.clone(),
-        graph_scope: settings.graph_scope(),
-        severities: settings.severities.clone(),
-        endpoint_alerts: defender::follows_endpoints_alone(choices),
-    }
 }
 
 fn log(report: &Report) {

@@ -11,8 +11,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, saved::stored_states},
-    config::{Environment, Mode, Problem, SETTINGS, Scope, Setting, Settings},
+    app::{App, saved::stored_states, scale_out::QueueStatus},
+    config::{Environment, Mode, Problem, SETTINGS, Scope, SecretSource, Setting, Settings},
     core::{
         position::{
             cursor::{Slice, StreamKey, StreamState},
@@ -35,6 +35,7 @@ use crate::{
 };
 
 pub mod estimate;
+mod queue;
 mod quiet;
 mod sample;
 pub mod volume;
@@ -115,6 +116,11 @@ pub async fn dependencies(app: &App, tell: Tell<'_>) {
     check_dependencies(app, &mut Findings(tell)).await;
 }
 
+/// Looks at the queue of lanes, where there is one, and says how it stands if it can be told.
+pub async fn queue(app: &App, tell: Tell<'_>) -> Option<QueueStatus> {
+    queue::check(app, &mut Findings(tell)).await
+}
+
 /// Looks at what is kept, and whether it may be written to.
 pub async fn storage(storage: &dyn Storage, tell: Tell<'_>) {
     check_storage(storage, &mut Findings(tell)).await;
@@ -159,6 +165,11 @@ fn check_settings(
     }
     let loaded = loaded.ok();
     for connection in loaded.iter().flat_map(|settings| &settings.connections) {
+        if let Some(SecretSource::Vault { url, name, .. }) = connection.source.secret() {
+            let what = format!("{}: secret", connection.name);
+            let vault = url.trim_start_matches("https://");
+            findings.ok(&what, &format!("`{name}` of key vault `{vault}`"));
+        }
         for remark in remarks(connection.source.kind(), &connection.choices) {
             let text = format!("{}: {}", connection.name, remark.text);
             findings.note(remark.setting, &text);
@@ -192,6 +203,7 @@ fn by_alias(setting: &Setting, name: &str) -> String {
 async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let parts = app.parts();
     let states = check_storage(&*parts.storage, findings).await;
+    queue::check(app, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
     let limits = app.limits_of(PATIENCE, CancellationToken::new());
     let mut connected = app.connected().peekable();

@@ -9,7 +9,8 @@ use clap::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Environment, LogSettings, Mode, Settings},
+    app::list::with_list,
+    config::{Environment, ListPlace, LogSettings, Mode, Settings},
     error::{Error, Result},
     host,
     io::clock::{SharedClock, SystemClock},
@@ -20,6 +21,7 @@ use crate::{
 mod assets;
 mod check;
 mod columns;
+mod connections;
 mod cursor;
 mod outbox;
 mod routes;
@@ -42,6 +44,7 @@ Examples:
   sentinel-connector query \"SELECT count(*) FROM IntegrationTable_CL\"
   sentinel-connector check                       try each setting and each dependency
   sentinel-connector check --estimate            how much each stream brings a day
+  sentinel-connector connections list            the connections, and which of them are wrong
   sentinel-connector run EsetTimer --once        one run with real settings
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
@@ -83,6 +86,9 @@ enum Command {
     Run(run::RunArguments),
     /// Try each setting and each dependency, and say how to mend what is wrong
     Check(check::CheckArguments),
+    /// Show, check or change the list of connections
+    #[command(subcommand)]
+    Connections(connections::ConnectionsCommand),
     /// Show or move the position of a stream
     #[command(subcommand)]
     Cursor(cursor::CursorCommand),
@@ -175,22 +181,34 @@ async fn run(command: Command) -> Result<()> {
     let clock: SharedClock = Arc::new(SystemClock);
     match command {
         Command::Serve => serve(clock).await,
-        Command::Run(arguments) => run::run(arguments, local_settings()?, clock).await,
-        Command::Check(arguments) => check::check(arguments, &local_environment()?, clock).await,
+        Command::Run(arguments) => {
+            let settings = local_settings(&clock).await?;
+            run::run(arguments, local_environment()?, settings, clock).await
+        }
+        Command::Check(arguments) => check::check(arguments, local_environment()?, clock).await,
+        Command::Connections(command) => {
+            connections::connections(command, local_environment()?, clock).await
+        }
         Command::Cursor(command) => {
-            cursor::cursor(command, &local_environment()?, &local_settings()?, clock).await
+            let settings = local_settings(&clock).await?;
+            cursor::cursor(command, &local_environment()?, &settings, clock).await
         }
-        Command::Outbox(command) => outbox::outbox(command, &local_settings()?, clock).await,
-        Command::Dead(command) => outbox::dead(command, &local_settings()?, clock).await,
+        Command::Outbox(command) => {
+            outbox::outbox(command, &local_settings(&clock).await?, clock).await
+        }
+        Command::Dead(command) => {
+            outbox::dead(command, &local_settings(&clock).await?, clock).await
+        }
         Command::Assets(command) => {
-            assets::assets(command, &local_settings()?, clock, &stop_on_signal()?).await
+            let settings = local_settings(&clock).await?;
+            assets::assets(command, &settings, clock, &stop_on_signal()?).await
         }
-        Command::Routes(command) => routes::routes(&command, local_settings()?),
+        Command::Routes(command) => routes::routes(&command, local_settings(&clock).await?),
         Command::Columns => {
             columns::columns();
             Ok(())
         }
-        Command::Query { sql } => run::query(&sql, &local_settings()?).await,
+        Command::Query { sql } => run::query(&sql, &local_settings(&clock).await?).await,
         Command::Schema(arguments) => schema::schema(&arguments),
         #[cfg(feature = "simulator")]
         Command::Simulated(command) => Box::pin(command.run(clock)).await,
@@ -205,7 +223,14 @@ async fn serve(clock: SharedClock) -> Result<()> {
     logging::init(log.format, log.level)?;
     let listener = host::bind(environment.host_port()?).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
-    let settings = Settings::load(&environment, Mode::Host);
+    // A list of connections elsewhere is read at each call.
+    let settings = match ListPlace::of(&environment) {
+        Ok(Some(_)) => {
+            let flat = environment.with_connections(Ok("[]".to_owned()), None);
+            Settings::load(&flat, Mode::Host)
+        }
+        _ => Settings::load(&environment, Mode::Host),
+    };
     let strange = match &settings {
         Ok(settings) => &settings.warnings,
         Err(problems) => &problems.warnings,
@@ -231,8 +256,9 @@ fn local_environment() -> Result<Environment> {
 }
 
 /// Settings for a command line, with what is strange about them said.
-fn local_settings() -> Result<Settings> {
-    let settings = Settings::load(&local_environment()?, Mode::Local)?;
+async fn local_settings(clock: &SharedClock) -> Result<Settings> {
+    let environment = with_list(local_environment()?, Mode::Local, clock).await;
+    let settings = Settings::load(&environment, Mode::Local)?;
     logging::init(settings.log.format, settings.log.level)?;
     for problem in settings.problems() {
         screen::complain(&format!("its connection is left out: {problem}"));

@@ -18,6 +18,7 @@ mod eset;
 mod names;
 mod pace;
 mod parts;
+mod place;
 mod reader;
 mod routes;
 mod values;
@@ -27,7 +28,7 @@ mod azure_tests;
 #[cfg(test)]
 mod tests;
 
-pub use azure::{AzureStorage, IdentitySettings, SecretSource};
+pub use azure::{AzureStorage, FederatedIdentity, IdentitySettings, SecretSource};
 pub use connection::{BrokenConnection, Connection, DEFAULT_CONNECTION, Source};
 pub use defender::DefenderSettings;
 pub use environment::Environment;
@@ -35,6 +36,7 @@ pub use eset::{EsetSettings, Region};
 pub use names::{SETTINGS, Scope, Setting, in_capitals};
 pub use pace::Paces;
 pub use parts::{LogSettings, RunSettings, SinkSettings, StorageSettings, TimeGenerated};
+pub use place::ListPlace;
 pub use reader::{Problem, Problems};
 pub use routes::Route;
 
@@ -54,6 +56,8 @@ pub struct Settings {
     pub connections: Vec<Connection>,
     /// Those of which nothing can be pulled, where there are others.
     pub broken: Vec<BrokenConnection>,
+    /// The names of those that are switched off in the list.
+    pub disabled: Vec<String>,
     /// How a run goes.
     pub run: RunSettings,
     /// Where rows go.
@@ -82,20 +86,29 @@ impl Settings {
     /// Reads them all. The problems come with the warnings that were found on the way.
     pub fn load(environment: &Environment, mode: Mode) -> Result<Self, Problems> {
         let mut noted = Problems::default();
-        let (connections, broken) = connection::read(environment, &mut noted);
+        let (connections, broken, disabled) = connection::read(environment, &mut noted);
 
         let reader = &mut Reader::new(environment, &mut noted);
         let run = RunSettings::read(reader);
         let sink = SinkSettings::read(reader, environment, mode);
         let routes = reader.or("ROUTES", Vec::new(), routes::routes);
         let storage = StorageSettings::read(reader, environment, mode);
+        if let (Ok(run), Ok(StorageSettings::Embedded)) = (&run, &storage)
+            && run.scale_out
+        {
+            let text = "is `queue`, and the queue lies in the storage account, which a file is not: set \
+                        `STORAGE=azure`, or `SCALE_OUT=off`";
+            reader.problem("SCALE_OUT", text);
+        }
         let identity = IdentitySettings::read(reader);
         let key_vault = reader.optional("KEY_VAULT_URL", values::https_url);
         let data = reader.or("CONNECTOR_DATA", PathBuf::from("./connector-data"), path);
         let extra_ca = reader.optional("EXTRA_CA_FILE", path);
         let log = LogSettings::read(reader, mode);
         let names = connections.iter().map(|one| &one.name);
-        let names = names.chain(broken.iter().map(|one| &one.name));
+        let names = names
+            .chain(broken.iter().map(|one| &one.name))
+            .chain(&disabled);
         warn_of_misspelt(reader, environment, &connection::secret_names(names));
 
         // Everything may be there and still a connection be missing: that one's problems count.
@@ -113,6 +126,7 @@ impl Settings {
                 Ok(Self {
                     connections,
                     broken,
+                    disabled,
                     run,
                     sink,
                     routes,
@@ -144,6 +158,11 @@ impl Settings {
         let broken = std::mem::take(&mut self.broken);
         if let Some(broken) = broken.into_iter().find(|one| one.name == name) {
             return Err(broken.error());
+        }
+        if self.disabled.iter().any(|disabled| disabled == name) {
+            return Err(Error::config(format!(
+                "connection `{name}` is disabled: `connections disable {name} --undo` switches it on"
+            )));
         }
         if !self.connections.iter().any(|one| one.name == name) {
             let known: Vec<String> = self

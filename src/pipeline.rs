@@ -27,7 +27,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
     core::{
@@ -45,6 +45,7 @@ use crate::{
 };
 
 mod asset_changes;
+mod bounds;
 mod deliver;
 pub mod health;
 mod lease;
@@ -58,6 +59,7 @@ mod snapshot;
 mod split;
 mod write;
 
+pub use bounds::{Bounds, LARGE_AT_ONCE};
 pub use look::{look_through, read_through};
 pub use report::{Counts, Outcome, Report};
 
@@ -83,9 +85,8 @@ pub struct Parts {
     pub app: Option<String>,
     /// The most bytes of rows that wait for the sink; above it nothing is pulled.
     pub outbox_max: u64,
-    /// Permits of those who read more than a page: [`LARGE_AT_ONCE`] in a process, which bounds its
-    /// memory however many streams are under way.
-    pub large: Arc<Semaphore>,
+    /// What bounds the memory of all streams together.
+    pub bounds: Arc<Bounds>,
     /// Is told of every step.
     pub progress: Arc<dyn Fn(&Report) + Send + Sync>,
 }
@@ -112,9 +113,6 @@ pub struct Job {
     /// Which records settings leave out.
     pub filters: Arc<[Filter]>,
 }
-
-/// Streams that read more than a first page at the same time.
-pub const LARGE_AT_ONCE: usize = 4;
 
 /// Chunks and moves that are read but not handled yet. With what reader and writer hold, this bounds
 /// the memory of a run.

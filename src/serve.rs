@@ -1,14 +1,19 @@
 //! The functions, as the Functions host calls them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use http::StatusCode;
-use serde_json::json;
-use tokio::sync::OnceCell;
+use serde_json::{Value, json};
 
 use crate::{
-    app::{App, Function, RunOptions, failed},
+    app::{
+        App, Function, RunOptions, failed,
+        live::{InForce, Live},
+        plan::{LaneMessage, MOST_TRIES, ReadMessage},
+    },
     assets::{self, Lookup},
-    config::{Environment, Problems, Settings},
+    config::{Environment, Mode, Problems, Settings},
     error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
@@ -22,10 +27,8 @@ use together::Together;
 /// The functions by the settings of an environment. Wrong settings are the answer to each call. The
 /// parts are built at the first call, and again as long as that fails.
 pub struct Served {
-    environment: Environment,
-    settings: std::result::Result<Settings, Problems>,
+    live: Live,
     clock: SharedClock,
-    app: OnceCell<App>,
     status: Together<Answer>,
 }
 
@@ -37,26 +40,21 @@ impl Served {
         clock: SharedClock,
     ) -> Self {
         Self {
-            environment,
-            settings,
+            live: Live::new(environment, Mode::Host, settings, Arc::clone(&clock)),
             clock,
-            app: OnceCell::new(),
             status: Together::default(),
         }
     }
 
-    async fn app(&self) -> Result<&App> {
-        let settings = self.settings.as_ref().map_err(Clone::clone)?;
-        self.app
-            .get_or_try_init(|| async { App::build(settings, &self.clock) })
-            .await
+    async fn app(&self) -> Result<Arc<App>> {
+        self.live.in_force().await.app
     }
 
     /// What `?find=…` stands for.
     async fn assets(&self, invocation: &Invocation) -> Answer {
         let sought = invocation.data["req"]["Query"]["find"].as_str();
         let found = match self.app().await {
-            Ok(app) => assets::find(app, sought.unwrap_or_default(), &invocation.stop).await,
+            Ok(app) => assets::find(&app, sought.unwrap_or_default(), &invocation.stop).await,
             Err(error) => Err(error),
         };
         let (status, body) = match found {
@@ -78,13 +76,18 @@ impl Served {
         function: Function,
         invocation: &Invocation,
     ) -> std::result::Result<Answer, Failure> {
-        let app = self.app().await?;
+        let InForce { app, stale, .. } = self.live.in_force().await;
+        let app = app?;
+        if matches!(function, Function::Pull(_)) && app.scales_out() {
+            return plan(&app, function, stale.as_ref()).await;
+        }
         let options = RunOptions {
             stop: invocation.stop.clone(),
             ..RunOptions::default()
         };
         let reports = app.run(function, &options).await;
-        let report = json!({ "function": invocation.function, "streams": reports });
+        let mut report = json!({ "function": invocation.function, "streams": reports });
+        tell_stale(&mut report, stale.as_ref());
         match failed(&reports) {
             None => Ok(report.into()),
             Some(error) => Err(Failure {
@@ -92,6 +95,74 @@ impl Served {
                 ..error.into()
             }),
         }
+    }
+
+    /// The lane of a message. A run that failed is tried again by the host, but the last time: the next
+    /// plan does what a poison message could not. One that can't be read, or that ends its worker each
+    /// time, becomes one.
+    async fn pull_worker(&self, invocation: &Invocation) -> std::result::Result<Answer, Failure> {
+        let app = self.live.in_force().await.app?;
+        let message = match LaneMessage::read(&invocation.data["lane"])? {
+            ReadMessage::Lane(message) => message,
+            ReadMessage::OtherVersion(version) => {
+                let left = format!(
+                    "the message is of version {version}, which this program does not read: the lane \
+                     is planned again"
+                );
+                tracing::warn!("{left}");
+                return Ok(json!({ "function": invocation.function, "left": [left] }).into());
+            }
+        };
+        let options = RunOptions {
+            stop: invocation.stop.clone(),
+            ..RunOptions::default()
+        };
+        let pulled = app.pull(&message, &options).await;
+        for left in &pulled.left {
+            tracing::warn!(lane = message.lane(), "{left}");
+        }
+        let mut report = json!(pulled);
+        report["function"] = json!(invocation.function);
+        let tries = invocation.metadata["DequeueCount"].as_u64();
+        match failed(&pulled.reports) {
+            Some(error) if tries.is_none_or(|tries| tries < MOST_TRIES) => Err(Failure {
+                report,
+                ..error.into()
+            }),
+            error => {
+                if let Some(error) = error {
+                    tracing::error!(kind = %error.kind(), "not tried again before the next plan: {error}");
+                }
+                app.settle(&message).await;
+                Ok(report.into())
+            }
+        }
+    }
+}
+
+/// Says in a report why the list of connections is the one of before.
+fn tell_stale(report: &mut Value, stale: Option<&Error>) {
+    if let Some(stale) = stale {
+        report["connections"] = format!("as they were read before: {stale}").into();
+    }
+}
+
+/// Puts the lanes of a timer function on the queue.
+async fn plan(
+    app: &App,
+    function: Function,
+    stale: Option<&Error>,
+) -> std::result::Result<Answer, Failure> {
+    let plan = app.plan(function).await?;
+    let mut report = json!(plan);
+    report["function"] = json!(function.folder());
+    tell_stale(&mut report, stale);
+    match plan.error.or_else(|| failed(&plan.refused)) {
+        None => Ok(report.into()),
+        Some(error) => Err(Failure {
+            report,
+            ..error.into()
+        }),
     }
 }
 
@@ -108,11 +179,16 @@ impl Functions for Served {
             Some(Function::Status) => {
                 let status = self.status.ask(async || {
                     let now = self.clock.now();
-                    Answer::http(&status(self.app().await, &self.environment, now).await)
+                    let InForce {
+                        app, environment, ..
+                    } = self.live.in_force().await;
+                    let app = app.as_deref().map_err(Clone::clone);
+                    Answer::http(&status(app, &environment, now).await)
                 });
                 Ok(status.await)
             }
             Some(Function::Assets) => Ok(self.assets(&invocation).await),
+            Some(Function::PullWorker) => self.pull_worker(&invocation).await,
             Some(timer @ (Function::Pull(_) | Function::Push)) => {
                 self.timer(timer, &invocation).await
             }

@@ -75,8 +75,8 @@ pub use self::{
     fault::{Entry, Fault},
     ingestion::{MAX_CALL, MAX_FIELD, Received},
     options::{
-        BulkOf, DefenderOptions, IncidentUuids, Options, PageEnd, ROLES, STREAM, STREAM_INCIDENTS,
-        SizeLimit, V2Carries, VaultSecret,
+        BulkOf, DefenderOptions, FederatedCredential, IncidentUuids, Options, PageEnd, ROLES,
+        STREAM, STREAM_INCIDENTS, SizeLimit, V2Carries, VaultSecret,
     },
     target::Target,
     world::{Finest, Product, World},
@@ -204,7 +204,9 @@ impl Simulator {
     /// An access token for `resource`, good for an hour, as a login of the Azure CLI gets it.
     pub fn token_for(&self, resource: &str) -> String {
         let expiry = self.0.clock.now().timestamp() + 3600;
-        self.0.bearer(entra::App::Main, resource, expiry, true)
+        let client_id = &self.0.options.client_id;
+        let app = entra::App::Main;
+        self.0.bearer(app, client_id, resource, expiry, true)
     }
 
     /// Every call so far, oldest first.

@@ -20,7 +20,8 @@ use crate::{
 ///
 /// `{version, now, well, check: [{found, what, text}], streams: [{connection, stream, says,
 /// goodUntil, gaps, error}], outbox: {batches, bytes, oldest: {at, rows, table, why}},
-/// deadLetters}`; without an app (wrong settings)
+/// deadLetters}`, and `queue: {messages, oldest, poison: {messages, connections, unreadable}}` where timers
+/// plan for one; without an app (wrong settings)
 /// only the settings are checked.
 pub async fn status(
     app: Result<&App, Error>,
@@ -33,6 +34,7 @@ pub async fn status(
     let mut streams = Vec::new();
     let mut dead = Value::Null;
     let mut outbox = Value::Null;
+    let mut queue = None;
     match app {
         Err(error) => tell(Finding {
             found: Found::Bad,
@@ -73,11 +75,12 @@ pub async fn status(
                     });
                 }
             }
+            queue = check::queue(app, &mut tell).await;
             dead = parts.storage.count_dead_letters().await.ok().into();
         }
     }
     let well = findings.iter().all(|finding| finding.found != Found::Bad);
-    json!({
+    let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "now": now,
         "well": well,
@@ -85,7 +88,11 @@ pub async fn status(
         "streams": streams,
         "outbox": outbox,
         "deadLetters": dead,
-    })
+    });
+    if let Some(queue) = queue {
+        status["queue"] = json!(queue);
+    }
+    status
 }
 
 /// Where a stream stands, in words.

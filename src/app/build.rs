@@ -1,10 +1,10 @@
 //! Settings → concrete parts: identities, vault, storage, sink.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use secrecy::ExposeSecret;
 
-use super::Tables;
+use super::{Tables, scale_out::PullQueue};
 use crate::{
     config::{
         self, DefenderSettings, IdentitySettings, SecretSource, Settings, SinkSettings,
@@ -16,7 +16,10 @@ use crate::{
     io::{
         expiry::Expiring,
         password::Password,
-        token::{Certificate, Credential, Platform, Proof, Registration, SharedTokens, TokenCache},
+        token::{
+            Certificate, Credential, Federation, Platform, Proof, Registration, SharedTokens,
+            TokenCache,
+        },
         wire::Wire,
     },
     secret::{self, SharedSecrets, key_vault::KeyVault},
@@ -36,10 +39,15 @@ use crate::{
 pub(super) struct Builder<'a> {
     settings: &'a Settings,
     wire: Wire,
-    vault: Option<SharedSecrets>,
+    /// The vaults by their URLs: connections that name the same one share what was read from it.
+    vaults: RefCell<HashMap<String, SharedSecrets>>,
     services: SharedTokens,
+    /// The identity that app registrations of connections trust.
+    identity: Option<SharedTokens>,
     certificate: Option<Expiring>,
     file: Option<Arc<EmbeddedFile>>,
+    /// Made with the storage, whose account it is in.
+    pub(super) pull_queue: Option<PullQueue>,
 }
 
 impl<'a> Builder<'a> {
@@ -54,30 +62,39 @@ impl<'a> Builder<'a> {
             platform(&settings.identity).as_ref(),
         );
         let services: SharedTokens = TokenCache::new(credential, wire.clone());
-        let vault = settings.key_vault.as_deref().map(|url| -> SharedSecrets {
-            Arc::new(KeyVault::new(url, Arc::clone(&services), wire.clone()))
-        });
+        let identity = identity(settings, &wire);
         Ok(Self {
             settings,
             wire,
-            vault,
+            vaults: RefCell::default(),
+            identity,
             services,
             certificate,
             file: None,
+            pull_queue: None,
         })
     }
 
     /// The secret of a setting, wherever it is kept.
-    pub(super) fn password(&self, source: &SecretSource) -> Result<Password> {
-        match (source, &self.vault) {
-            (SecretSource::Given(password), _) => Ok(password.clone().into()),
-            (SecretSource::Vault { name, setting }, Some(vault)) => {
-                Ok(secret::password(vault, name, setting))
+    pub(super) fn password(&self, source: &SecretSource) -> Password {
+        match source {
+            SecretSource::Given(password) => password.clone().into(),
+            SecretSource::Vault { url, name, setting } => {
+                secret::password(&self.vault(url), name, setting)
             }
-            (SecretSource::Vault { setting, .. }, None) => Err(Error::config(format!(
-                "`{setting}` is not set, and neither is `KEY_VAULT_URL`: set one of them"
-            ))),
         }
+    }
+
+    fn vault(&self, url: &str) -> SharedSecrets {
+        let mut vaults = self.vaults.borrow_mut();
+        let vault = vaults.entry(url.to_owned()).or_insert_with(|| {
+            Arc::new(KeyVault::new(
+                url,
+                Arc::clone(&self.services),
+                self.wire.clone(),
+            ))
+        });
+        Arc::clone(vault)
     }
 
     /// The tokens of a Defender connection: its app registration or identity, else those that rows
@@ -88,9 +105,19 @@ impl<'a> Builder<'a> {
     ) -> Result<(SharedTokens, Arc<[Expiring]>)> {
         let mut expiring = Vec::new();
         let proof = match (&settings.client_secret, &settings.client_certificate) {
+            _ if let Some(federated) = &settings.federated => {
+                let tokens = self.identity.clone().ok_or_else(|| {
+                    Error::config(
+                        "`DEFENDER_CLIENT_FEDERATED` needs a managed identity, which there is in \
+                         Azure only: set a secret or a certificate here",
+                    )
+                })?;
+                let audience = federated.audience.clone();
+                Some(Proof::Federated(Federation { tokens, audience }))
+            }
             (Some(source), _) => {
-                let password = self.password(source)?;
-                expiring.extend(kept(source, &password));
+                let password = self.password(source);
+                expiring.extend(self.kept(source, &password));
                 Some(Proof::Secret(password))
             }
             (None, Some(path)) => Some(Proof::Certificate(Certificate::read(path)?)),
@@ -129,15 +156,35 @@ impl<'a> Builder<'a> {
 
     /// What ends one day of all that a connection with this password signs in with.
     pub(super) fn expiring(&self, source: &SecretSource, password: &Password) -> Arc<[Expiring]> {
-        let kept = kept(source, password);
+        let kept = self.kept(source, password);
         kept.into_iter().chain(self.certificate.clone()).collect()
+    }
+
+    /// A secret that a vault keeps, which knows when it ends. One of a connection's own vault is told from
+    /// the others by the vault.
+    fn kept(&self, source: &SecretSource, password: &Password) -> Option<Expiring> {
+        let SecretSource::Vault { url, name, .. } = source else {
+            return None;
+        };
+        let name = if self.settings.key_vault.as_ref() == Some(url) {
+            format!("secret `{name}`")
+        } else {
+            format!("secret `{name}` of {}", self.vault(url).described())
+        };
+        Some(Expiring::password(name, password.clone()))
     }
 
     /// Where state is kept.
     pub(super) fn storage(&mut self) -> Result<SharedStorage> {
         match &self.settings.storage {
             StorageSettings::Embedded => Ok(Arc::new(SqliteStorage::new(self.file()?)?)),
-            StorageSettings::Azure(storage) => self.azure_storage(storage),
+            StorageSettings::Azure(storage) => {
+                let storage = self.azure_storage(storage)?;
+                if self.settings.run.scale_out {
+                    self.pull_queue = Some(PullQueue::of(&storage)?);
+                }
+                Ok(Arc::new(storage))
+            }
         }
     }
 
@@ -170,7 +217,15 @@ impl<'a> Builder<'a> {
         Ok(Arc::clone(self.file.insert(file)))
     }
 
-    fn azure_storage(&self, storage: &config::AzureStorage) -> Result<SharedStorage> {
+    /// The storage account that state is kept in, if it is kept in one.
+    pub(super) fn own_account(&self) -> Result<Option<AzureStorage>> {
+        match &self.settings.storage {
+            StorageSettings::Embedded => Ok(None),
+            StorageSettings::Azure(storage) => self.azure_storage(storage).map(Some),
+        }
+    }
+
+    fn azure_storage(&self, storage: &config::AzureStorage) -> Result<AzureStorage> {
         let settings = azure::StorageSettings {
             setting: None,
             connection_string: storage
@@ -180,14 +235,14 @@ impl<'a> Builder<'a> {
             account_name: storage.account_name.as_deref(),
             table_service_uri: storage.table_uri.as_deref(),
             blob_service_uri: storage.blob_uri.as_deref(),
+            queue_service_uri: storage.queue_uri.as_deref(),
             client_id: storage.client_id.as_deref(),
         };
-        let storage = self.azure_account(&settings)?.ok_or_else(|| {
+        self.azure_account(&settings)?.ok_or_else(|| {
             Error::config(
                 "`STORAGE=azure` needs `AzureWebJobsStorage`, or `AzureWebJobsStorage__accountName`",
             )
-        })?;
-        Ok(Arc::new(storage))
+        })
     }
 
     /// The storage account that these settings name, if they name one.
@@ -212,6 +267,23 @@ fn platform(identity: &IdentitySettings) -> Option<Platform> {
     Some(Platform { endpoint, header })
 }
 
+/// The tokens of the identity that is the proof of apps: the platform is asked once for all of them.
+fn identity(settings: &Settings, wire: &Wire) -> Option<SharedTokens> {
+    let platform = platform(&settings.identity)?;
+    let mut federated = settings
+        .connections
+        .iter()
+        .filter_map(|one| match &one.source {
+            config::Source::Defender(defender) => defender.federated.as_ref(),
+            config::Source::Eset(_) => None,
+        });
+    let credential = Credential::Managed {
+        client_id: Some(federated.next()?.client_id.clone()),
+        platform,
+    };
+    Some(TokenCache::new(credential, wire.clone()))
+}
+
 fn registration(identity: &IdentitySettings) -> Result<Option<Registration>> {
     let proof = match (&identity.client_secret, &identity.client_certificate) {
         (Some(secret), _) => Proof::Secret(secret.clone().into()),
@@ -227,18 +299,9 @@ fn registration(identity: &IdentitySettings) -> Result<Option<Registration>> {
     }))
 }
 
-/// A secret that the vault keeps, which knows when it ends.
-fn kept(source: &SecretSource, password: &Password) -> Option<Expiring> {
-    let SecretSource::Vault { name, .. } = source else {
-        return None;
-    };
-    let name = format!("secret `{name}`");
-    Some(Expiring::password(name, password.clone()))
-}
-
 fn expiring(registration: &Registration) -> Option<Expiring> {
     match &registration.proof {
-        Proof::Secret(_) => None,
+        Proof::Secret(_) | Proof::Federated(_) => None,
         Proof::Certificate(certificate) => {
             let name = format!("certificate of app `{}`", registration.client_id);
             Some(Expiring::at(name, certificate.ends()))

@@ -12,6 +12,8 @@ pub enum Function {
     Pull(SourceKind),
     /// Drains the outbox.
     Push,
+    /// Pulls the streams of a lane that a message names.
+    PullWorker,
     /// Tells which machine is behind an address, a name or an id.
     Assets,
     /// Tells where everything stands.
@@ -28,7 +30,8 @@ impl Function {
 
     /// Those that the Functions host calls.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::TIMERS.into_iter().chain([Self::Assets, Self::Status])
+        let others = [Self::PullWorker, Self::Assets, Self::Status];
+        Self::TIMERS.into_iter().chain(others)
     }
 
     /// The name of its folder, by which the host calls it.
@@ -37,6 +40,7 @@ impl Function {
             Self::Pull(SourceKind::Eset) => "EsetTimer",
             Self::Pull(SourceKind::Defender) => "DefenderTimer",
             Self::Push => "SentinelPush",
+            Self::PullWorker => "PullWorker",
             Self::Assets => "Assets",
             Self::Status => "Status",
         }

@@ -2,12 +2,12 @@
 
 use super::screen;
 use crate::{
-    app::{App, RouteTable},
+    app::{App, RouteTable, list::with_list},
     check::{
         self, Finding, Found,
         estimate::{estimates, switch_all_on},
     },
-    config::{Environment, Mode, Settings},
+    config::{Environment, ListPlace, Mode, Settings},
     error::{Error, Result},
     io::clock::SharedClock,
 };
@@ -28,18 +28,51 @@ pub(super) struct CheckArguments {
     all_streams: bool,
 }
 
+impl CheckArguments {
+    /// Everything that concerns a connection.
+    pub(super) fn of(connection: String) -> Self {
+        Self {
+            offline: false,
+            connection: Some(connection),
+            estimate: false,
+            all_streams: false,
+        }
+    }
+}
+
 pub(super) async fn check(
     arguments: CheckArguments,
-    environment: &Environment,
+    environment: Environment,
     clock: SharedClock,
 ) -> Result<()> {
+    // Nobody is asked offline, and a file is at hand.
+    let is_away = matches!(ListPlace::of(&environment), Ok(Some(ListPlace::Blob(_))));
+    let environment = if arguments.offline && is_away {
+        screen::complain("note: the list of connections is not read: it is a blob");
+        environment.with_connections(Ok("[]".to_owned()), None)
+    } else {
+        with_list(environment, Mode::Local, &clock).await
+    };
     if arguments.estimate {
-        return estimate(&arguments, environment, &clock).await;
+        return estimate(&arguments, &environment, &clock).await;
     }
+    look(&arguments, &environment, &clock, &mut |finding| {
+        show(&finding);
+    })
+    .await
+}
+
+/// Tells everything that is looked at, and then how much of it is bad.
+pub(super) async fn look(
+    arguments: &CheckArguments,
+    environment: &Environment,
+    clock: &SharedClock,
+    shown: check::Tell<'_>,
+) -> Result<()> {
     let mut bad = 0;
     let mut tell = |finding: Finding| {
         bad += usize::from(finding.found == Found::Bad);
-        show(&finding);
+        shown(finding);
     };
     let settings = check::settings(environment, Mode::Local, &mut tell);
     if let Some(mut settings) = settings {
@@ -49,7 +82,7 @@ pub(super) async fn check(
         let together = if arguments.offline {
             RouteTable::of(&settings).map(|_| None)
         } else {
-            App::build(&settings, &clock).map(Some)
+            App::build(&settings, clock).map(Some)
         };
         match together {
             Ok(None) => {}
@@ -99,7 +132,7 @@ async fn estimate(
     }
 }
 
-fn show(finding: &Finding) {
+pub(super) fn show(finding: &Finding) {
     let found = match finding.found {
         Found::Ok => "ok",
         Found::Note => "note",

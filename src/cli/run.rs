@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{screen, stop_on_signal};
 use crate::{
-    app::{App, Function, RunOptions, failed, waiting},
-    config::Settings,
+    app::{App, Function, RunOptions, failed, live::Live, waiting},
+    config::{Environment, ListPlace, Mode, Settings},
     embedded::EmbeddedFile,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
@@ -36,6 +36,7 @@ pub(super) struct RunArguments {
 
 pub(super) async fn run(
     arguments: RunArguments,
+    environment: Environment,
     mut settings: Settings,
     clock: SharedClock,
 ) -> Result<()> {
@@ -59,7 +60,11 @@ pub(super) async fn run(
     }
     let stop = stop_on_signal()?;
     if arguments.watch {
-        return watch(&app, &functions, &stop, &*clock).await;
+        // Of one connection alone nothing is looked for in the list.
+        let follows = arguments.connection.is_none() && ListPlace::of(&environment)?.is_some();
+        let live =
+            follows.then(|| Live::new(environment, Mode::Local, Ok(settings), Arc::clone(&clock)));
+        return watch(app, live.as_ref(), &functions, &stop, &*clock).await;
     }
     let reports = once(&app, &functions, true, &stop).await;
     screen::line(screen::summary(&reports));
@@ -88,6 +93,7 @@ pub(super) async fn once(
         at_once,
         progress: board.progress(),
         stop: stop.clone(),
+        ..RunOptions::default()
     };
     let mut reports = Vec::new();
     for function in functions {
@@ -96,8 +102,10 @@ pub(super) async fn once(
     reports
 }
 
+/// Runs on and on; with the list of connections as it is then, where that is a file or a blob.
 async fn watch(
-    app: &App,
+    app: App,
+    live: Option<&Live>,
     functions: &[Function],
     stop: &CancellationToken,
     clock: &dyn Clock,
@@ -110,8 +118,15 @@ async fn watch(
             }
         }),
         stop: stop.clone(),
+        ..RunOptions::default()
     };
+    let mut app = Arc::new(app);
     while !stop.is_cancelled() {
+        if let Some(live) = live
+            && let Ok(now) = live.in_force().await.app
+        {
+            app = now;
+        }
         for function in functions {
             app.run(*function, &options).await;
         }

@@ -78,6 +78,90 @@ impl IdentitySettings {
     }
 }
 
+/// The identity that an app registration trusts, in place of a secret.
+#[derive(Debug, Clone)]
+pub struct FederatedIdentity {
+    /// The client id of the user-assigned identity: `AZURE_CLIENT_ID`, or, where that is an app
+    /// registration, `AzureWebJobsStorage__clientId`.
+    pub client_id: String,
+    /// `DEFENDER_FEDERATED_AUDIENCE`, by default that of the cloud of `AZURE_AUTHORITY_HOST`.
+    pub audience: String,
+}
+
+/// Whom the identity's token is for, by the host of the cloud's Entra
+/// (`learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity`).
+const AUDIENCES: [(&str, &str); 3] = [
+    (
+        "login.microsoftonline.us",
+        "api://AzureADTokenExchangeUSGov",
+    ),
+    ("login.chinacloudapi.cn", "api://AzureADTokenExchangeChina"),
+    (
+        "login.partner.microsoftonline.cn",
+        "api://AzureADTokenExchangeChina",
+    ),
+];
+const AUDIENCE: &str = "api://AzureADTokenExchange";
+
+impl FederatedIdentity {
+    /// The identity, if `DEFENDER_CLIENT_FEDERATED` wants it.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Read<Option<Self>> {
+        if !Self::wanted(reader)? {
+            return Ok(None);
+        }
+        let is_app = ["AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"]
+            .iter()
+            .any(|name| reader.is_set(name));
+        let name = if is_app {
+            "AzureWebJobsStorage__clientId"
+        } else {
+            "AZURE_CLIENT_ID"
+        };
+        let client_id = match reader.optional(name, client)? {
+            Some(client_id) => Ok(client_id),
+            None => Err(reader.problem(
+                "DEFENDER_CLIENT_FEDERATED",
+                format!(
+                    "needs a user-assigned identity (Entra trusts no system-assigned one): set \
+                     `{name}` to its client id"
+                ),
+            )),
+        };
+        let authority = reader.or(
+            "AZURE_AUTHORITY_HOST",
+            AUTHORITY.to_owned(),
+            values::https_url,
+        );
+        let audience = reader.optional("DEFENDER_FEDERATED_AUDIENCE", audience);
+        let authority = authority?;
+        Ok(Some(Self {
+            client_id: client_id?,
+            audience: audience?.unwrap_or_else(|| audience_of(&authority).to_owned()),
+        }))
+    }
+
+    /// True when an identity takes the place of secret and certificate.
+    pub(super) fn wanted(reader: &mut Reader<'_>) -> Read<bool> {
+        reader.or("DEFENDER_CLIENT_FEDERATED", false, values::yes_or_no)
+    }
+}
+
+fn audience_of(authority: &str) -> &'static str {
+    let uri: Option<http::Uri> = authority.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let cloud = AUDIENCES
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(host));
+    cloud.map_or(AUDIENCE, |(_, audience)| audience)
+}
+
+fn audience(value: &str) -> values::Parsed<String> {
+    if value.starts_with("api://") {
+        return Ok(value.trim_end_matches('/').to_owned());
+    }
+    Err(format!("must look like `{AUDIENCE}`"))
+}
+
 /// A secret, or where it is.
 #[derive(Debug, Clone)]
 pub enum SecretSource {
@@ -85,6 +169,8 @@ pub enum SecretSource {
     Given(SecretString),
     /// It is in the vault of `KEY_VAULT_URL`.
     Vault {
+        /// The vault.
+        url: String,
         /// Its name there.
         name: String,
         /// The setting that it stands for.
@@ -93,14 +179,15 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
-    /// The secret of the setting `setting`, of a connection when it has one of its own.
-    pub(super) fn in_vault(setting: &str, connection: Option<&str>) -> Self {
+    /// The secret of the setting `setting` in a vault, of a connection when it has one of its own there.
+    pub(super) fn in_vault(url: String, setting: &str, connection: Option<&str>) -> Self {
         let name = setting.to_ascii_lowercase().replace('_', "-");
         let name = match connection {
             Some(connection) => format!("{connection}-{name}"),
             None => name,
         };
         Self::Vault {
+            url,
             setting: setting.to_owned(),
             name,
         }
@@ -118,6 +205,8 @@ pub struct AzureStorage {
     pub table_uri: Option<String>,
     /// `AzureWebJobsStorage__blobServiceUri`; by default the account's in the public cloud.
     pub blob_uri: Option<String>,
+    /// `AzureWebJobsStorage__queueServiceUri`; by default the account's in the public cloud.
+    pub queue_uri: Option<String>,
     /// `AzureWebJobsStorage__clientId`: client id of a user-assigned identity.
     pub client_id: Option<String>,
 }
@@ -139,6 +228,7 @@ impl AzureStorage {
         let account_name = reader.optional("AzureWebJobsStorage__accountName", account);
         let table_uri = reader.optional("AzureWebJobsStorage__tableServiceUri", values::url);
         let blob_uri = reader.optional("AzureWebJobsStorage__blobServiceUri", values::url);
+        let queue_uri = reader.optional("AzureWebJobsStorage__queueServiceUri", values::url);
         let client_id = reader.optional("AzureWebJobsStorage__clientId", client);
         let credential = values::one_of(&[("managedidentity", ())]);
         reader.optional("AzureWebJobsStorage__credential", credential)?;
@@ -147,6 +237,7 @@ impl AzureStorage {
             account_name: account_name?,
             table_uri: table_uri?,
             blob_uri: blob_uri?,
+            queue_uri: queue_uri?,
             client_id: client_id?,
         };
         let both = read.table_uri.is_some() && read.blob_uri.is_some();

@@ -91,7 +91,7 @@ fn a_secret_that_is_not_set_is_in_the_vault() {
             };
             match &eset.password {
                 SecretSource::Given(secret) => secret.expose_secret().to_owned(),
-                SecretSource::Vault { name, setting } => format!("{setting} as {name}"),
+                SecretSource::Vault { name, setting, .. } => format!("{setting} as {name}"),
             }
         });
         names.collect()
@@ -114,6 +114,40 @@ fn a_secret_that_is_not_set_is_in_the_vault() {
     assert!(
         without[0].starts_with("`ESET_PASSWORD` is not set"),
         "{without:?}"
+    );
+}
+
+#[test]
+fn a_connection_may_have_a_vault_of_its_own_without_its_name_in_front() {
+    let connections = r#"[{"name":"main","source":"eset"},
+        {"name":"contoso","source":"eset","settings":{"ESET_LOGIN":"b@example.com",
+            "KEY_VAULT_URL":"https://contoso.vault.azure.net"}},
+        {"name":"fabrikam","source":"defender","settings":{"DEFENDER_CLIENT_ID":"7e1d40b8",
+            "DEFENDER_TENANT_ID":"fabrikam.example","KEY_VAULT_URL":"https://fabrikam.vault.azure.net"}},
+        {"name":"wrong","source":"eset","settings":{"KEY_VAULT_URL":"http://vault.example"}}]"#;
+    let flat = ("KEY_VAULT_URL", "https://home.vault.azure.net");
+    let settings = [ESET[0], ESET[1], flat, ("CONNECTIONS", connections)];
+    let settings = load(Mode::Local, &settings).unwrap();
+    let kept = settings
+        .connections
+        .iter()
+        .map(|one| match one.source.secret() {
+            Some(SecretSource::Vault { url, name, .. }) => (url.as_str(), name.as_str()),
+            other => panic!("{other:?}"),
+        });
+    assert_eq!(
+        kept.collect::<Vec<_>>(),
+        [
+            ("https://home.vault.azure.net", "eset-password"),
+            ("https://contoso.vault.azure.net", "eset-password"),
+            ("https://fabrikam.vault.azure.net", "defender-client-secret"),
+        ]
+    );
+    let wrong = &settings.broken[0];
+    assert_eq!(
+        (wrong.name.as_str(), wrong.problems.len()),
+        ("wrong", 1),
+        "{wrong:?}"
     );
 }
 
@@ -161,6 +195,21 @@ fn the_account_of_the_host_is_the_storage() {
     assert_eq!(
         storage.table_uri.as_deref(),
         Some("https://a.table.core.windows.net")
+    );
+
+    let queues = [
+        uris[0],
+        uris[1],
+        uris[2],
+        (
+            "AzureWebJobsStorage__queueServiceUri",
+            "https://a.queue.core.windows.net/",
+        ),
+    ];
+    let queue_uri = azure(Mode::Local, &queues).queue_uri;
+    assert_eq!(
+        queue_uri.as_deref(),
+        Some("https://a.queue.core.windows.net")
     );
 
     // On a laptop the host's account is used by those who ask for it.
@@ -258,4 +307,28 @@ fn one_connection_can_be_kept_alone() {
         .map(|one| one.name.as_str())
         .collect();
     assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn who_scales_out_keeps_positions_where_all_instances_find_them() {
+    let scaled = ("SCALE_OUT", "queue");
+    let found = problems(&[scaled]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("`SCALE_OUT`") && found[0].contains("`STORAGE=azure`"),
+        "{found:?}"
+    );
+    let account = ("AzureWebJobsStorage", "UseDevelopmentStorage=true");
+    let azure = [account, ("STORAGE", "azure")];
+    let settings = load(Mode::Local, &[azure[0], azure[1], scaled]).unwrap();
+    assert!(settings.run.scale_out);
+    assert!(!load(Mode::Local, &azure).unwrap().run.scale_out);
+    assert!(
+        !load(Mode::Local, &[("SCALE_OUT", "off")])
+            .unwrap()
+            .run
+            .scale_out
+    );
+    let wrong = problems(&[azure[0], azure[1], ("SCALE_OUT", "service-bus")]);
+    assert!(wrong[0].contains("queue"), "{wrong:?}");
 }

@@ -11,12 +11,13 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Map, Value};
 
 use super::{
-    azure::SecretSource,
+    azure::{FederatedIdentity, SecretSource},
     defender::DefenderSettings,
     environment::{Environment, scalar_text},
     eset::EsetSettings,
     names::{self, Scope},
     pace::Paces,
+    place::ListPlace,
     reader::{Noted, Problem, Problems, Read, Reader},
     values,
 };
@@ -48,10 +49,12 @@ pub struct Connection {
 /// go on.
 #[derive(Debug, Clone)]
 pub struct BrokenConnection {
-    /// Its name.
+    /// Its name; `element-3` of one without a name of its own.
     pub name: String,
-    /// The source that it would be pulled from.
-    pub kind: SourceKind,
+    /// Its place in the list, from 1 on.
+    pub element: usize,
+    /// The source that it would be pulled from; none where that can't be read.
+    pub kind: Option<SourceKind>,
     /// What would be pulled, as far as that can be read.
     pub choices: Choices,
     /// What is wrong.
@@ -77,6 +80,9 @@ pub enum Source {
     /// Microsoft Defender.
     Defender(DefenderSettings),
 }
+
+/// The members of an entry.
+const KEYS: [&str; 5] = ["name", "source", "every", "disabled", "settings"];
 
 /// The secrets of connections, by their flat names.
 const ESET_PASSWORD: &str = "ESET_PASSWORD";
@@ -125,6 +131,14 @@ impl Source {
         Choices::default()
     }
 
+    /// Where its secret is, if it needs one.
+    pub fn secret(&self) -> Option<&SecretSource> {
+        match self {
+            Self::Eset(settings) => Some(&settings.password),
+            Self::Defender(settings) => settings.client_secret.as_ref(),
+        }
+    }
+
     /// Which source it is.
     pub fn kind(&self) -> SourceKind {
         match self {
@@ -138,20 +152,22 @@ impl Source {
 struct ConnectionEntry {
     name: String,
     kind: SourceKind,
+    disabled: bool,
     every: Option<Duration>,
     own: BTreeMap<String, String>,
 }
 
 /// All connections; none when nothing about a source is set. What is wrong with one alone is told with it.
+/// Last are the names of those that are disabled.
 pub(super) fn read(
     environment: &Environment,
     noted: &mut Problems,
-) -> (Vec<Connection>, Vec<BrokenConnection>) {
+) -> (Vec<Connection>, Vec<BrokenConnection>, Vec<String>) {
     let mut reader = Reader::new(environment, noted);
     if !reader.is_set("CONNECTIONS") {
         let wanted = SourceKind::ALL.map(|kind| Source::read(kind, &mut reader, None));
         if wanted.iter().all(Option::is_none) {
-            return (Vec::new(), Vec::new());
+            return Default::default();
         }
         let paces = Paces::read(&mut reader, environment, None, &BTreeMap::new());
         let connection = |(source, choices): (Read<Source>, Read<Choices>)| {
@@ -163,47 +179,53 @@ pub(super) fn read(
             })
         };
         let read = wanted.into_iter().flatten().filter_map(connection);
-        return (read.collect(), Vec::new());
+        return (read.collect(), Vec::new(), Vec::new());
     }
-
-    let list = reader.required("CONNECTIONS", |text| {
-        serde_json::from_str::<Vec<Value>>(text).map_err(|error| {
-            format!(
-                "is not a JSON array: line {}, column {}",
-                error.line(),
-                error.column()
-            )
-        })
-    });
-    let Ok(list) = list else {
-        return (Vec::new(), Vec::new());
+    let Ok(list) = list(environment, &mut reader) else {
+        return Default::default();
     };
     let mut names_so_far: Vec<String> = Vec::new();
     let mut connections = Vec::new();
     let mut broken = Vec::new();
-    for (index, value) in list.iter().enumerate() {
+    let mut disabled = Vec::new();
+    for (element, value) in (1..).zip(&list) {
         let so_far = noted.problems.len();
-        let entry = match entry(index, value, &mut Reader::new(environment, noted)) {
+        let mut reader = Reader::new(environment, noted);
+        let read = match entry(element, value, &mut reader) {
+            Ok(entry) if names_so_far.contains(&entry.name) => {
+                let twice = format!("names the connection `{}` twice", entry.name);
+                reader.problem("CONNECTIONS", format!("{}: {twice}", whose(element)));
+                Err(WrongEntry {
+                    name: None,
+                    kind: Some(entry.kind),
+                })
+            }
+            read => read,
+        };
+        let entry = match read {
             Ok(entry) => entry,
-            // Its name must not be another one's.
-            Err(Some((name, kind))) if !names_so_far.contains(&name) => {
+            Err(WrongEntry { name, kind }) => {
+                // Its name must not be another one's.
+                let name = name.filter(|name| !names_so_far.contains(name));
+                let name = name.unwrap_or_else(|| format!("element-{element}"));
                 names_so_far.push(name.clone());
+                let usual = |kind| Source::usual_choices(kind, environment);
                 broken.push(BrokenConnection {
-                    choices: Source::usual_choices(kind, environment),
+                    choices: kind.map(usual).unwrap_or_default(),
                     name,
+                    element,
                     kind,
-                    problems: noted.problems.split_off(so_far),
+                    problems: placed(element, noted.problems.split_off(so_far)),
                 });
                 continue;
             }
-            Err(_) => continue,
         };
-        let mut reader = Reader::of_connection(environment, &entry.name, &entry.own, noted);
-        if names_so_far.contains(&entry.name) {
-            reader.problem("CONNECTIONS", "names the connection twice");
+        names_so_far.push(entry.name.clone());
+        if entry.disabled {
+            disabled.push(entry.name);
             continue;
         }
-        names_so_far.push(entry.name.clone());
+        let mut reader = Reader::of_connection(environment, &entry.name, &entry.own, noted);
         let paces = Paces::read(&mut reader, environment, entry.every, &entry.own);
         let Some((source, choices)) = Source::read(entry.kind, &mut reader, Some(&entry)) else {
             continue;
@@ -223,13 +245,60 @@ pub(super) fn read(
             (_, choices) if !problems.is_empty() => broken.push(BrokenConnection {
                 choices: choices.unwrap_or_else(|_| Source::usual_choices(entry.kind, environment)),
                 name: entry.name,
-                kind: entry.kind,
-                problems,
+                element,
+                kind: Some(entry.kind),
+                problems: placed(element, problems),
             }),
             _ => {}
         }
     }
-    (connections, broken)
+    (connections, broken, disabled)
+}
+
+/// The elements of `CONNECTIONS`, or of what it names.
+fn list(environment: &Environment, reader: &mut Reader<'_>) -> Read<Vec<Value>> {
+    let Some(listed) = environment.listed() else {
+        return match ListPlace::of(environment) {
+            Ok(None) => reader.required("CONNECTIONS", elements),
+            Ok(Some(place)) => {
+                let text = format!("names {place}, which was not read");
+                Err(reader.problem("CONNECTIONS", text))
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let text = text.strip_prefix("`CONNECTIONS` ").unwrap_or(&text);
+                Err(reader.problem("CONNECTIONS", text))
+            }
+        };
+    };
+    if let Some(why) = &listed.stale {
+        reader.warn(
+            "CONNECTIONS",
+            format!("is in force as it was read before, since it can't be read again: {why}"),
+        );
+    }
+    let named = environment.get("CONNECTIONS").unwrap_or_default();
+    let list = match &listed.text {
+        Ok(text) => elements(text).map_err(|text| format!("names `{named}`, which {text}")),
+        Err(text) => Err(text.clone()),
+    };
+    list.map_err(|text| reader.problem("CONNECTIONS", text))
+}
+
+/// The elements of a list of connections.
+pub(super) fn elements(text: &str) -> values::Parsed<Vec<Value>> {
+    // Editors on Windows like to begin a file with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() {
+        return Err("is empty: a list without connections is `[]`".to_owned());
+    }
+    serde_json::from_str::<Vec<Value>>(text).map_err(|error| {
+        format!(
+            "is not a JSON array: line {}, column {}",
+            error.line(),
+            error.column()
+        )
+    })
 }
 
 /// The names of settings that exist because a connection has that name.
@@ -249,6 +318,17 @@ fn client_secret(
     reader: &mut Reader<'_>,
     entry: Option<&ConnectionEntry>,
 ) -> Read<Option<SecretSource>> {
+    if FederatedIdentity::wanted(reader)? {
+        // Beside connections that have one, it may be the others'.
+        for name in [DEFENDER_SECRET, "DEFENDER_CLIENT_CERTIFICATE_PATH"] {
+            if entry.is_none() && reader.is_set(name) {
+                let text =
+                    "is not used, since `DEFENDER_CLIENT_FEDERATED` is yes: remove one of them";
+                reader.warn(name, text);
+            }
+        }
+        return Ok(None);
+    }
     let own_app = entry.is_some_and(|entry| entry.own.contains_key("DEFENDER_CLIENT_ID"));
     if let Some(entry) = entry
         && let Some(secret) = reader.secret(&secret_name(&entry.name, DEFENDER_SECRET))?
@@ -260,11 +340,23 @@ fn client_secret(
     }
     let is_app =
         reader.is_set("DEFENDER_CLIENT_ID") && !reader.is_set("DEFENDER_CLIENT_CERTIFICATE_PATH");
-    if is_app && reader.is_set("KEY_VAULT_URL") {
-        let own = entry.filter(|_| own_app).map(|entry| &*entry.name);
-        return Ok(Some(SecretSource::in_vault(DEFENDER_SECRET, own)));
+    if !is_app {
+        return Ok(None);
     }
-    Ok(None)
+    in_vault(reader, DEFENDER_SECRET, entry.filter(|_| own_app))
+}
+
+/// The secret in the vault, if there is one. The secret of a connection of its own has the connection's name
+/// in front, but in a vault that is the connection's own as well.
+fn in_vault(
+    reader: &mut Reader<'_>,
+    setting: &str,
+    own: Option<&ConnectionEntry>,
+) -> Read<Option<SecretSource>> {
+    let url = reader.optional("KEY_VAULT_URL", values::https_url)?;
+    let own = own.filter(|entry| !entry.own.contains_key("KEY_VAULT_URL"));
+    let own = own.map(|entry| &*entry.name);
+    Ok(url.map(|url| SecretSource::in_vault(url, setting, own)))
 }
 
 /// A login of its own with a password of somebody else would lock an account.
@@ -281,9 +373,8 @@ fn password(reader: &mut Reader<'_>, entry: Option<&ConnectionEntry>) -> Read<Se
     {
         return Ok(SecretSource::Given(password));
     }
-    if reader.is_set("KEY_VAULT_URL") {
-        let own = own_login.map(|entry| &*entry.name);
-        return Ok(SecretSource::in_vault(ESET_PASSWORD, own));
+    if let Some(kept) = in_vault(reader, ESET_PASSWORD, own_login)? {
+        return Ok(kept);
     }
     Err(match own {
         None => reader.missing(ESET_PASSWORD),
@@ -294,17 +385,42 @@ fn password(reader: &mut Reader<'_>, entry: Option<&ConnectionEntry>) -> Read<Se
     })
 }
 
-/// An element of the list. Of one that is wrong, name and source, where these are right.
+/// The problems of an element, each with its place in the list.
+fn placed(element: usize, mut problems: Vec<Problem>) -> Vec<Problem> {
+    let whose = whose(element);
+    for problem in &mut problems {
+        if !problem.text.starts_with(&whose) {
+            problem.text = format!("{} ({whose} of `CONNECTIONS`)", problem.text);
+        }
+    }
+    problems
+}
+
+fn whose(element: usize) -> String {
+    format!("element {element}")
+}
+
+/// An element that is wrong: name and source, where these are right.
+struct WrongEntry {
+    name: Option<String>,
+    kind: Option<SourceKind>,
+}
+
+/// An element of the list.
 fn entry(
-    index: usize,
+    element: usize,
     value: &Value,
     reader: &mut Reader<'_>,
-) -> Result<ConnectionEntry, Option<(String, SourceKind)>> {
-    let whose = format!("element {}", index + 1);
+) -> Result<ConnectionEntry, WrongEntry> {
+    let whose = whose(element);
+    let source = value.get("source").and_then(Value::as_str);
+    let kind = SourceKind::ALL
+        .into_iter()
+        .find(|kind| source == Some(kind.word()));
     let mut wrong = |text: String| reader.problem("CONNECTIONS", format!("{whose}: {text}"));
     let Some(object) = value.as_object() else {
         wrong("is not an object".to_owned());
-        return Err(None);
+        return Err(WrongEntry { name: None, kind });
     };
     let name = match object.get("name").and_then(Value::as_str) {
         Some(name) if is_name(name) => name,
@@ -312,26 +428,23 @@ fn entry(
             wrong(format!(
                 "`name` must begin with a lower case letter or a digit and hold only those and `-`, at most {MAX_NAME}"
             ));
-            return Err(None);
+            return Err(WrongEntry { name: None, kind });
         }
     };
     let mut result = Ok(());
-    if let Some(key) = object
-        .keys()
-        .find(|key| !["name", "source", "every", "settings"].contains(&key.as_str()))
-    {
-        result = Err(wrong(format!(
-            "`{key}` is unknown; there are `name`, `source`, `every`, `settings`"
-        )));
+    if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let known = KEYS.map(|key| format!("`{key}`")).join(", ");
+        result = Err(wrong(format!("`{key}` is unknown; there are {known}")));
     }
-    let source = object.get("source").and_then(Value::as_str);
-    let kind = SourceKind::ALL
-        .into_iter()
-        .find(|kind| source == Some(kind.word()));
     if kind.is_none() {
         let words = SourceKind::ALL.map(|kind| format!("`{}`", kind.word()));
         result = Err(wrong(format!("`source` must be {}", words.join(" or "))));
     }
+    let disabled = match object.get("disabled") {
+        None => Ok(false),
+        Some(Value::Bool(disabled)) => Ok(*disabled),
+        Some(_) => Err(wrong("`disabled` must be true or false".to_owned())),
+    };
     let every = match object.get("every") {
         None => Ok(None),
         Some(every) => values::duration(every.as_str().unwrap_or_default())
@@ -345,15 +458,18 @@ fn entry(
         Some(_) => Err(wrong("`settings` must be an object".to_owned())),
     };
     let name = name.to_owned();
-    let Some(kind) = kind else { return Err(None) };
-    match (result, every, own) {
-        (Ok(()), Ok(every), Ok(own)) => Ok(ConnectionEntry {
+    match (result, kind, disabled, every, own) {
+        (Ok(()), Some(kind), Ok(disabled), Ok(every), Ok(own)) => Ok(ConnectionEntry {
             name,
             kind,
+            disabled,
             every,
             own,
         }),
-        _ => Err(Some((name, kind))),
+        _ => Err(WrongEntry {
+            name: Some(name),
+            kind,
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    azure::{self, SecretSource},
+    azure::{self, FederatedIdentity, SecretSource},
     reader::{Read, Reader},
     values,
 };
@@ -72,6 +72,8 @@ pub struct DefenderSettings {
     pub client_secret: Option<SecretSource>,
     /// `DEFENDER_CLIENT_CERTIFICATE_PATH`.
     pub client_certificate: Option<PathBuf>,
+    /// `DEFENDER_CLIENT_FEDERATED`: an identity in place of secret and certificate; by default none.
+    pub federated: Option<FederatedIdentity>,
     /// `DEFENDER_API_URL`; a short name such as `eu`, or a URL.
     pub api_url: String,
     /// `DEFENDER_API_SCOPE`.
@@ -132,6 +134,7 @@ impl DefenderSettings {
         let tenant_id = reader.required("DEFENDER_TENANT_ID", azure::tenant);
         let client_id = reader.optional("DEFENDER_CLIENT_ID", azure::client);
         let client_secret = secret(reader);
+        let federated = FederatedIdentity::read(reader);
         let client_certificate = reader.optional("DEFENDER_CLIENT_CERTIFICATE_PATH", super::path);
         let api_url = reader.or("DEFENDER_API_URL", API_URL.to_owned(), host);
         let api_scope = reader.or("DEFENDER_API_SCOPE", API_SCOPE.to_owned(), values::text);
@@ -144,7 +147,9 @@ impl DefenderSettings {
         let settings = || {
             let (client_id, client_secret) = (client_id?, client_secret?);
             let client_certificate = client_certificate?;
-            let has_proof = client_secret.is_some() || client_certificate.is_some();
+            let federated = federated?;
+            let has_proof =
+                client_secret.is_some() || client_certificate.is_some() || federated.is_some();
             if has_proof && client_id.is_none() {
                 return Err(reader.missing("DEFENDER_CLIENT_ID"));
             }
@@ -152,7 +157,8 @@ impl DefenderSettings {
                 tenant_id: tenant_id?,
                 client_id,
                 client_secret,
-                client_certificate,
+                client_certificate: client_certificate.filter(|_| federated.is_none()),
+                federated,
                 api_url: api_url?,
                 api_scope: api_scope?,
                 graph_url: graph_url?,

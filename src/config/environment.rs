@@ -8,23 +8,36 @@ use crate::error::{Error, Result};
 
 /// The settings as text, by name.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    values: BTreeMap<String, String>,
+    listed: Option<ListText>,
+}
+
+/// What was found where `CONNECTIONS` points.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct ListText {
+    /// The list, or what is wrong with it.
+    pub(super) text: std::result::Result<String, String>,
+    /// Why it is the list of before.
+    pub(super) stale: Option<String>,
+}
 
 /// Names only: values may be secrets.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        Self(
-            pairs
+        Self {
+            values: pairs
                 .into_iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
-        )
+            listed: None,
+        }
     }
 }
 
@@ -70,20 +83,42 @@ impl Environment {
                     "`{name}` in `{file}` must be a text, a number, true or false"
                 ))
             })?;
-            self.0.entry(name.clone()).or_insert(text);
+            self.values.entry(name.clone()).or_insert(text);
         }
         Ok(self)
     }
 
     /// A value. An empty one counts as absent: the portal can't express the difference.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let value = self.0.get(name)?;
+        let value = self.values.get(name)?;
         (!value.trim().is_empty()).then_some(value.as_str())
+    }
+
+    /// The same with the list that `CONNECTIONS` names, or with what is wrong with it; `stale` says why
+    /// it is the one of before.
+    #[must_use]
+    pub fn with_connections(&self, text: Result<String>, stale: Option<&Error>) -> Self {
+        Self {
+            values: self.values.clone(),
+            listed: Some(ListText {
+                text: text.map_err(|error| {
+                    let text = error.to_string();
+                    let rest = text.strip_prefix("`CONNECTIONS` ").map(str::to_owned);
+                    rest.unwrap_or(text)
+                }),
+                stale: stale.map(ToString::to_string),
+            }),
+        }
+    }
+
+    /// What was found where `CONNECTIONS` points, once somebody has looked.
+    pub(super) fn listed(&self) -> Option<&ListText> {
+        self.listed.as_ref()
     }
 
     /// All names, also of variables that are not ours.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.values.keys().map(String::as_str)
     }
 
     /// True on an instance of App Service or Azure Functions, where files don't last.

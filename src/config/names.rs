@@ -124,6 +124,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "<CONNECTION>_DEFENDER_CLIENT_SECRET", "secret of one connection of CONNECTIONS, its name in upper case; when absent, read from KEY_VAULT_URL as <connection>-defender-client-secret")
         .secret(),
     Setting::new(Connection, "DEFENDER_CLIENT_CERTIFICATE_PATH", "PEM file with the app registration's certificate and RSA key, in place of a secret"),
+    Setting::new(Connection, "DEFENDER_CLIENT_FEDERATED", "yes has the app's user-assigned identity prove that app registration, in place of a secret: it has to have a federated credential for the identity")
+        .default("no"),
+    Setting::new(App, "DEFENDER_FEDERATED_AUDIENCE", "audience of that federated credential; differs in sovereign clouds")
+        .default("that of the cloud of AZURE_AUTHORITY_HOST, api://AzureADTokenExchange in the public one"),
     Setting::new(Connection, "DEFENDER_STREAMS", "what to pull, comma-separated, or none: machines, vulnerabilities, software-vulnerabilities, alerts, incidents")
         .default("machines,alerts,incidents"),
     Setting::new(Connection, "DEFENDER_HUNTING_TABLES", "event tables to pull by advanced hunting, comma-separated")
@@ -165,7 +169,7 @@ pub const SETTINGS: &[Setting] = &[
         .example("30d"),
     Setting::new(Connection, "SNAPSHOT_REWRITE", "how often all devices and vulnerabilities are written, changed or not")
         .default("7d"),
-    Setting::new(App, "CONNECTIONS", "JSON array of connections, each inheriting the flat settings, without secrets")
+    Setting::new(App, "CONNECTIONS", "JSON array of connections, each inheriting the flat settings, without secrets; or where it is: @connections.json (a file) or @blob:connections.json (a blob of the container sentinel-connector), read again when it changes")
         .default("one connection, `default`, of the flat settings")
         .example(r#"[{"name":"contoso","source":"eset","every":"15m","settings":{"ESET_REGION":"us","ESET_LOGIN":"api@contoso.example"}}]"#),
     Setting::new(App, "SINK", "where rows go: embedded or logs-ingestion")
@@ -196,10 +200,12 @@ pub const SETTINGS: &[Setting] = &[
         .default("https://{account}.table.core.windows.net"),
     Setting::new(App, "AzureWebJobsStorage__blobServiceUri", "where its blobs answer")
         .default("https://{account}.blob.core.windows.net"),
+    Setting::new(App, "AzureWebJobsStorage__queueServiceUri", "where its queues answer; read where SCALE_OUT=queue, and by the Functions host")
+        .default("https://{account}.queue.core.windows.net"),
     Setting::new(App, "AzureWebJobsStorage__credential", "managedidentity; the Functions host wants it"),
     Setting::new(App, "AzureWebJobsStorage__clientId", "client id of the user-assigned identity that opens it")
         .default("the system-assigned identity"),
-    Setting::new(App, "KEY_VAULT_URL", "vault that holds the secrets which are not set here, named with dashes, such as eset-password")
+    Setting::new(Connection, "KEY_VAULT_URL", "vault that holds the secrets which are not set here, named with dashes, such as eset-password; of a connection, a vault of its own")
         .example("https://contoso.vault.azure.net"),
     Setting::new(App, "AZURE_TENANT_ID", "tenant of the app registration that pushes rows and reads the vault")
         .example("contoso.onmicrosoft.com"),
@@ -215,7 +221,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(App, "RUN_BUDGET_SECONDS", "how long one run may take, well under functionTimeout of host.json")
         .default("240"),
     Setting::new(App, "STREAMS_AT_ONCE", "how many streams of different accounts and tenants go side by side, 1 to 256")
-        .default("16"),
+        .default("32"),
+    Setting::new(App, "SCALE_OUT", "how the timers work under the host: off (each pulls by itself) or queue (each plans, and the function PullWorker pulls, in as many instances as the host starts; needs STORAGE=azure)")
+        .default("off"),
     Setting::new(App, "OUTBOX_MAX_BYTES", "how much may wait in the outbox before pulling pauses")
         .default("1GB"),
     Setting::new(App, "TIME_GENERATED", "TimeGenerated of a row: ingestion (now) or event (when it happened)")

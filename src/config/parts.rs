@@ -19,8 +19,10 @@ pub struct RunSettings {
     /// `RUN_BUDGET_SECONDS`, 240 by default. The host kills the process at `functionTimeout`, so it
     /// has to stay below that.
     pub budget: Duration,
-    /// `STREAMS_AT_ONCE`, 16 by default: streams that share nothing go side by side, so many of them.
+    /// `STREAMS_AT_ONCE`, 32 by default: streams that share nothing go side by side, so many of them.
     pub streams_at_once: usize,
+    /// `SCALE_OUT`, off by default: with `queue` timers plan, and workers pull.
+    pub scale_out: bool,
     /// `TIME_GENERATED`, ingestion by default.
     pub time_generated: TimeGenerated,
     /// `OUTBOX_MAX_BYTES`, a gigabyte by default: above it, pulling pauses.
@@ -82,7 +84,9 @@ impl RunSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Read<Self> {
         // Below `functionTimeout` of host.json, with time to save and to answer.
         let budget = reader.or("RUN_BUDGET_SECONDS", 240, values::number(5, 540));
-        let streams_at_once = reader.or("STREAMS_AT_ONCE", 16, values::number(1, 256));
+        let streams_at_once = reader.or("STREAMS_AT_ONCE", 32, values::number(1, 256));
+        let words = [("off", false), ("queue", true)];
+        let scale_out = reader.or("SCALE_OUT", false, values::one_of(&words));
         let time_generated = reader.or(
             "TIME_GENERATED",
             TimeGenerated::Ingestion,
@@ -95,6 +99,7 @@ impl RunSettings {
         Ok(Self {
             budget: Duration::from_secs(budget?.into()),
             streams_at_once: usize::try_from(streams_at_once?).unwrap_or(usize::MAX),
+            scale_out: scale_out?,
             time_generated: time_generated?,
             outbox_max_bytes: outbox?,
         })

@@ -22,6 +22,17 @@ pub struct Problem {
     pub text: String,
 }
 
+impl Problem {
+    /// True when a secret is not set here.
+    pub fn is_missing_secret(&self) -> bool {
+        let is_secret = |setting: &&names::Setting| {
+            let own = setting.name.trim_start_matches("<CONNECTION>");
+            setting.secret && self.setting.ends_with(own)
+        };
+        self.text.starts_with("is not set") && names::SETTINGS.iter().any(|one| is_secret(&one))
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.setting)?;

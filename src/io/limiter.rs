@@ -15,11 +15,21 @@ use governor::{
 
 use super::clock::SharedClock;
 
-/// Lets calls through one by one, within every quota of the service.
+/// Lets calls through one by one, within every quota of the service. Those who share it have turns one
+/// after the other, however many calls each of them has waiting.
 #[derive(Debug)]
 pub struct Limiter {
+    shared: Arc<Rate>,
+    /// Held by the one call that waits among the others'. First come, first served, as are turns.
+    own: tokio::sync::Mutex<()>,
+}
+
+/// The quotas of whoever shares them.
+#[derive(Debug)]
+struct Rate {
     quotas: Vec<RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Duration>>>,
     ticks: Ticks,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// The program's clock, as governor reads it: it never goes back, else every call would wait for
@@ -83,18 +93,40 @@ impl Limiter {
         let last = Arc::default();
         let ticks = Ticks { clock, last };
         let limiter = |quota| RateLimiter::direct_with_clock(quota, ticks.clone());
-        Self {
+        let rate = Rate {
             quotas: quotas.into_iter().map(limiter).collect(),
             ticks,
+            turn: tokio::sync::Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(rate),
+            own: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The same quotas for somebody else, who has as many turns.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            own: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// True when both have the same quotas.
+    pub fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Comes back when the next call may be made.
     pub async fn ready(&self) {
-        for quota in &self.quotas {
+        let _own = self.own.lock().await;
+        let rate = &*self.shared;
+        let _turn = rate.turn.lock().await;
+        for quota in &rate.quotas {
             while let Err(not_until) = quota.check() {
-                let wait = not_until.wait_time_from(self.ticks.now());
-                self.ticks
+                let wait = not_until.wait_time_from(rate.ticks.now());
+                rate.ticks
                     .clock
                     .sleep(wait.max(Duration::from_millis(1)))
                     .await;
@@ -184,6 +216,35 @@ mod tests {
         }
         let all = clock.now() - start;
         assert!(all.num_milliseconds() < 4700, "40 calls took {all}");
+    }
+
+    #[tokio::test]
+    async fn who_has_many_calls_waiting_takes_no_turn_of_the_others() {
+        let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+        let greedy = Limiter::per_second(NonZeroU32::new(9).unwrap(), Arc::new(clock));
+        let modest = [greedy.beside(), greedy.beside()];
+        let made = Mutex::new(Vec::new());
+        let calls = async |limiter: &Limiter, who: usize, calls: usize| {
+            for _ in 0..calls {
+                limiter.ready().await;
+                made.lock().unwrap().push(who);
+            }
+        };
+        let many = futures_util::future::join_all((0..50).map(|_| calls(&greedy, 0, 20)));
+        let others = async {
+            tokio::join!(calls(&modest[0], 1, 30), calls(&modest[1], 2, 30));
+            made.lock().unwrap().len()
+        };
+        let (_, until) = tokio::join!(many, others);
+        let made = made.into_inner().unwrap();
+        assert_eq!(made.len(), 50 * 20 + 2 * 30);
+        // As long as all three ask, each has a third.
+        let count = |who| made[..until].iter().filter(|one| **one == who).count();
+        let shares = [count(0), count(1), count(2)];
+        assert!(
+            shares[1..] == [30, 30] && shares[0].abs_diff(30) <= 2,
+            "{shares:?}"
+        );
     }
 
     #[tokio::test]

@@ -14,12 +14,13 @@ mod cli;
 mod credential;
 mod entra;
 pub(crate) mod failure;
+mod federated;
 mod managed;
 pub mod password_grant;
 
 pub use cache::TokenCache;
 pub use certificate::Certificate;
-pub use credential::{Credential, Platform, Proof, Registration};
+pub use credential::{Credential, Federation, Platform, Proof, Registration};
 
 /// A token that a service did not take.
 #[derive(Debug, Clone, Copy)]

@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
     async fn may_read_on(&self) -> bool {
         if self.turn.large.get().is_none() {
             let clock = &*self.parts.clock;
-            let permit = Arc::clone(&self.parts.large).acquire_owned();
+            let permit = Arc::clone(&self.parts.bounds.large).acquire_owned();
             let permit = tokio::select! {
                 permit = timeout(clock, self.limits.left(clock), permit) => permit.ok(),
                 () = self.limits.stop.cancelled() => None,

@@ -8,11 +8,12 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Job, Parts, asset_changes,
+    bounds::OpenShare,
     deliver::{Deliverer, Delivery},
     lease::Held,
     raised::{self, Noted},
@@ -47,9 +48,6 @@ use crate::{
 /// Pushes under way while rows are made for the next one. A page becomes about three pushes, and a push
 /// takes about as long as a page: with fewer, pages would wait.
 const PUSHES: usize = 6;
-
-/// Batches under way that are whole: rows are made faster than they are compressed.
-const ROOMS: usize = 2;
 
 /// Rows that took longer to enrich are sent at once: what was found out is safe even if the process
 /// ends with the next ones.
@@ -86,8 +84,8 @@ pub(super) struct Writer<'a, 'h> {
     workset: Workset,
     passes: PassLogs,
     pushes: FuturesOrdered<Push>,
-    /// For batches that are not compressed yet.
-    rooms: Arc<Semaphore>,
+    /// Bytes of the open batch, among those of all streams.
+    open: OpenShare,
     /// What is remembered of the rows under way.
     under_way: VecDeque<BatchReceipt>,
     /// Batches that were sealed, and of these the ones that have landed.
@@ -97,16 +95,14 @@ pub(super) struct Writer<'a, 'h> {
     moves: VecDeque<(u64, Transition)>,
     /// A push failed: nothing behind it may move the cursor.
     broken: bool,
-    /// A chunk has come in this run.
-    has_records: bool,
     /// A record was enriched in this run.
     has_enriched: bool,
     /// Fingerprints were added in this run: there may be some that nobody needs any more.
     has_added: bool,
     /// Records that were pulled when the cursor was saved last.
     saved_at: u64,
-    /// A move that is not saved yet.
-    waits: bool,
+    /// Moves since then, one at most.
+    unsaved: u32,
     /// Whose alerts are is remembered, where incidents come without theirs.
     noted: Option<Noted>,
 }
@@ -144,17 +140,16 @@ impl<'a, 'h> Writer<'a, 'h> {
             workset: Workset::new(&job.table),
             passes: PassLogs::new(&job.key, &parts.storage),
             pushes: FuturesOrdered::new(),
-            rooms: Arc::new(Semaphore::new(ROOMS)),
+            open: parts.bounds.share(),
             under_way: VecDeque::new(),
             sealed: 0,
             landed: 0,
             moves: VecDeque::new(),
             broken: false,
-            has_records: false,
             has_enriched: false,
             has_added: false,
             saved_at: 0,
-            waits: false,
+            unsaved: 0,
             noted: None,
         }
     }
@@ -195,11 +190,10 @@ impl<'a, 'h> Writer<'a, 'h> {
 
     /// Records → facts → drop what was seen → enrich → rows → batches.
     async fn chunk(&mut self, chunk: Chunk, mode: DedupMode) -> Result<WriteEnd> {
-        if !self.has_records {
-            // An idle stream needs none of it.
+        if self.report.counts.pulled == 0 {
+            // With the first records: an idle stream needs none of it.
             self.noted = Noted::of(self.job, self.parts, self.began).await?;
             self.workset.raised = raised::of_alerts(self.job, self.parts, self.began).await?;
-            self.has_records = true;
         }
         self.report.counts.pulled += chunk.len() as u64;
         self.report.bytes += chunk.size() as u64;
@@ -239,6 +233,9 @@ impl<'a, 'h> Writer<'a, 'h> {
             }
         }
         let end = self.enrich_groups(false).await?;
+        if self.open.holds(self.workset.batch.bytes()) {
+            self.seal().await?;
+        }
         self.workset.seen.trim(HELD_FINGERPRINTS);
         self.workset.sent.trim(HELD_FINGERPRINTS);
         Ok(end)
@@ -384,13 +381,17 @@ impl<'a, 'h> Writer<'a, 'h> {
             return Ok(());
         }
         let (batch, sealed) = self.workset.take_batch();
+        self.open.holds(0);
         self.send(batch, sealed).await
     }
 
     /// Sends a batch on its way, and waits while too many are.
     async fn send(&mut self, batch: Batch, sealed: BatchReceipt) -> Result<()> {
         // Never closed.
-        let room = Arc::clone(&self.rooms).acquire_owned().await.ok();
+        let room = Arc::clone(&self.parts.bounds.rooms)
+            .acquire_owned()
+            .await
+            .ok();
         let lander = Arc::clone(&self.lander);
         let push = tokio::spawn(async move { lander.land(batch, room).await });
         self.pushes.push_back(AbortOnDropHandle::new(push));
@@ -527,12 +528,12 @@ impl<'a, 'h> Writer<'a, 'h> {
         // One move over no records, as an idle stream makes, is saved with the end of the lease: to ask
         // again costs a call. What is dropped behind a pass needs its place saved before.
         let is_empty = pulled == self.saved_at && self.job.source.endpoint().snapshot.is_none();
-        self.waits = is_empty && !self.waits;
-        if self.waits {
+        if is_empty && self.unsaved == 0 {
+            self.unsaved = 1;
             return Ok(());
         }
         self.held.commit().await?;
-        self.saved_at = pulled;
+        (self.saved_at, self.unsaved) = (pulled, 0);
         Ok(())
     }
 

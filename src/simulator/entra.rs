@@ -11,6 +11,7 @@ use super::{
     Inner,
     answer::{Answer, Incoming, field},
     dice::hash_text,
+    options::{FederatedCredential, issuer},
     seal::{Use, open, seal},
 };
 
@@ -103,7 +104,7 @@ impl Inner {
             LIFETIME
         };
         let expiry = self.clock.now().timestamp() + lifetime;
-        let token = self.bearer(app, audience, expiry, has_roles);
+        let token = self.bearer(app, client_id, audience, expiry, has_roles);
         Answer::ok(match version {
             Version::V2 => json!({
                 "token_type": "Bearer",
@@ -184,6 +185,9 @@ impl Inner {
                 parts.next().unwrap_or_default(),
                 parts.next().unwrap_or_default(),
             );
+            if head.get("x5t#S256").is_none() {
+                return self.trusts(app, assertion, &claims);
+            }
             let known = certificate.as_deref();
             if known.is_none() || head["x5t#S256"].as_str() != known || head["alg"] != "PS256" {
                 return Err((
@@ -217,9 +221,49 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether the app has a federated credential for the managed identity whose token this is.
+    fn trusts(&self, app: App, assertion: &str, claims: &Value) -> Result<(), (u32, &'static str)> {
+        let seal = assertion.rsplit('.').next().unwrap_or_default();
+        let Some([expiry, audience, _, bearer]) = open(self.options.seed, Use::Entra, seal) else {
+            let text = "Assertion failed signature validation.";
+            return Err((50_013, text));
+        };
+        if expiry.cast_signed() <= self.clock.now().timestamp() {
+            return Err((700_024, "The assertion is not within its valid time range."));
+        }
+        let federated = self.options.defender.federated.as_ref();
+        let federated = federated.filter(|_| app == App::Defender);
+        let own = |claim: &str, of: fn(&FederatedCredential) -> &String| {
+            federated.is_some_and(|federated| claims[claim] == **of(federated))
+        };
+        if !own("iss", |federated| &federated.issuer) {
+            let text =
+                "No matching federated identity record found for presented assertion issuer.";
+            return Err((700_211, text));
+        }
+        if App::of(bearer) != App::Identity || !own("sub", |federated| &federated.subject) {
+            let text =
+                "No matching federated identity record found for presented assertion subject.";
+            return Err((700_213, text));
+        }
+        if federated.is_none_or(|federated| audience_hash(&federated.audience) != audience) {
+            let text =
+                "No matching federated identity record found for presented assertion audience.";
+            return Err((700_212, text));
+        }
+        Ok(())
+    }
+
     /// A token for `audience`, another one each time: a JWT as Entra's are, so that others (the
     /// storage emulator) can read it, with the seal in place of the signature.
-    pub(crate) fn bearer(&self, app: App, audience: &str, expiry: i64, has_roles: bool) -> String {
+    pub(crate) fn bearer(
+        &self,
+        app: App,
+        subject: &str,
+        audience: &str,
+        expiry: i64,
+        has_roles: bool,
+    ) -> String {
         let serial = self.tokens.fetch_add(1, Ordering::Relaxed);
         let roles = if has_roles { 0 } else { NO_ROLES };
         let words = [
@@ -232,7 +276,12 @@ impl Inner {
         let head = json!({"alg": "RS256", "typ": "JWT"});
         let mut claims = json!({
             "aud": audience,
-            "iss": format!("https://sts.windows.net/{}/", self.options.tenant_id),
+            "iss": if audience.starts_with("api://AzureADTokenExchange") {
+                issuer(&self.options.tenant_id)
+            } else {
+                format!("https://sts.windows.net/{}/", self.options.tenant_id)
+            },
+            "sub": subject,
             "iat": now,
             "nbf": now,
             "exp": expiry,

@@ -29,9 +29,13 @@ impl Inner {
         if incoming.parameter("api-version") != Some("2019-08-01") {
             return bad("The api-version is missing or unknown.");
         }
-        let assigned = match incoming.parameter("clientId") {
-            Some(client_id) => client_id == self.options.user_identity,
-            None => self.options.system_identity,
+        let client_id = incoming.parameter("clientId");
+        let (assigned, subject) = match client_id {
+            Some(client_id) => (
+                client_id == self.options.user_identity,
+                self.options.user_identity_object.as_str(),
+            ),
+            None => (self.options.system_identity, "system-assigned"),
         };
         if !assigned {
             return bad("No Managed Identity found for specified ClientId/ResourceId/PrincipalId.");
@@ -41,7 +45,7 @@ impl Inner {
         };
         let expiry = self.clock.now().timestamp() + LIFETIME;
         Answer::ok(json!({
-            "access_token": self.bearer(App::Identity, resource, expiry, true),
+            "access_token": self.bearer(App::Identity, subject, resource, expiry, true),
             "expires_on": expiry.to_string(),
             "resource": resource,
             "token_type": "Bearer",

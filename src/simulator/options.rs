@@ -67,6 +67,8 @@ pub struct DefenderOptions {
     pub client_secret: String,
     /// The SHA-256 of its certificate, in base64url; none when it has none.
     pub certificate: Option<String>,
+    /// Its federated credential; none when it trusts no identity.
+    pub federated: Option<FederatedCredential>,
     /// The application roles that were consented to, for it and for the managed identities.
     pub roles: BTreeSet<String>,
     /// Lifetime of its tokens in seconds.
@@ -87,6 +89,17 @@ pub struct DefenderOptions {
     pub expanded_alerts: Option<usize>,
 }
 
+/// Whose tokens an app takes for its own assertions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedCredential {
+    /// The tenant of the identity, as an issuer.
+    pub issuer: String,
+    /// The identity's object id.
+    pub subject: String,
+    /// Whom its tokens have to be for.
+    pub audience: String,
+}
+
 /// The application roles that reading takes.
 pub const ROLES: [&str; 8] = [
     "Machine.Read.All",
@@ -105,6 +118,7 @@ impl Default for DefenderOptions {
             client_id: "7e1d40b8-93c5-4b6e-8f02-d25a61c9b734".to_owned(),
             client_secret: "simulated~secret.of+the/reader".to_owned(),
             certificate: None,
+            federated: None,
             roles: ROLES.map(str::to_owned).into(),
             token_lifetime: 3599,
             own_audience: true,
@@ -142,6 +156,9 @@ pub struct Options {
     pub scale: f64,
     /// The ESET API user.
     pub login: String,
+    /// How many further ESET accounts there are, of users `t1.LOGIN`, `t2.LOGIN` and so on: each sees the
+    /// same company, with the same password.
+    pub accounts: u64,
     /// The ESET API user's password.
     pub password: String,
     /// The region that the settings name.
@@ -176,6 +193,8 @@ pub struct Options {
     pub system_identity: bool,
     /// The client id of the user-assigned identity.
     pub user_identity: String,
+    /// Its object id.
+    pub user_identity_object: String,
     /// What proves to the platform that a call comes from inside the app.
     pub identity_header: String,
     /// What the vault holds at first.
@@ -209,7 +228,39 @@ pub const STREAM: &str = "Custom-IntegrationTable_CL";
 /// The stream of incidents.
 pub const STREAM_INCIDENTS: &str = "Custom-IntegrationTableIncidents_CL";
 
+/// Who issues the tokens that identities of a tenant show to apps.
+pub(crate) fn issuer(tenant: &str) -> String {
+    format!("https://login.microsoftonline.com/{tenant}/v2.0")
+}
+
 impl Options {
+    /// Login of the account with this number, from 1 to [`accounts`](Self::accounts).
+    pub fn login_of(&self, account: u64) -> String {
+        format!("t{account}.{}", self.login)
+    }
+
+    /// True for the login of an account that there is.
+    pub(crate) fn is_login(&self, login: &str) -> bool {
+        let number = || {
+            login
+                .strip_suffix(&self.login)?
+                .strip_prefix('t')?
+                .strip_suffix('.')
+        };
+        let account = || number()?.parse().ok();
+        login == self.login
+            || account().is_some_and(|account| (1..=self.accounts).contains(&account))
+    }
+
+    /// The federated credential with which an app takes the user-assigned identity's word.
+    pub fn federated(&self) -> FederatedCredential {
+        FederatedCredential {
+            issuer: issuer(&self.tenant_id),
+            subject: self.user_identity_object.clone(),
+            audience: "api://AzureADTokenExchange".to_owned(),
+        }
+    }
+
     /// The world of `seed`, first started at `start`.
     pub fn new(seed: u64, start: DateTime<Utc>) -> Self {
         let password = "correct horse & battery+staple".to_owned();
@@ -222,6 +273,7 @@ impl Options {
             start,
             scale: 1.0,
             login: "sentinel@fennbridge.example".to_owned(),
+            accounts: 0,
             password,
             region: "eu".to_owned(),
             token_lifetime: 3600,
@@ -239,6 +291,7 @@ impl Options {
             defender: DefenderOptions::default(),
             system_identity: true,
             user_identity: "0c9b7d52-6f1e-4c83-a2d4-7be5f9136a08".to_owned(),
+            user_identity_object: "d41f6a0e-3b7c-4e95-8a1d-60c2f5b9e714".to_owned(),
             identity_header: "5A0D3C7E91B24F68".to_owned(),
             secrets: [("eset-password".to_owned(), kept)].into(),
             dcr: "dcr-0123456789abcdef0123456789abcdef".to_owned(),

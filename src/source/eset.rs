@@ -120,7 +120,7 @@ impl Connection {
     /// A connection for an account that `other` uses as well: the service counts their calls
     /// together.
     pub fn beside(other: &Self, account: Account, wire: Wire) -> Arc<Self> {
-        Self::limited(account, Arc::clone(&other.limiter), wire)
+        Self::limited(account, Arc::new(other.limiter.beside()), wire)
     }
 
     fn limited(account: Account, limiter: Arc<Limiter>, wire: Wire) -> Arc<Self> {

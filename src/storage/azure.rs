@@ -8,16 +8,21 @@
 //! | outbox | container [`CONTAINER`], `outbox/{id}` |
 //! | dead letters | container [`CONTAINER`], `dead/{id}` |
 //! | assets | table [`ASSETS_TABLE`], partitions by key |
+//! | list of connections | container [`CONTAINER`], the blob that `CONNECTIONS` names |
 //! | originals | container [`CONTAINER`], `originals/{connection}/{stream}/{id}/{version}` |
 //!
-//! Tables and container are created when something is first written. Both services are spoken to
-//! directly: there is no living crate for tables, and for blobs none that appends, lists metadata
-//! and leaves time, waits and the connection to us.
+//! Tables, container and queues are created when something is first written. The services are spoken to
+//! directly: there is no living crate for tables, and for blobs and queues none that signs with a key,
+//! lists metadata and leaves time, waits and the connection to us.
 
+pub use blobs::Changed;
 use blobs::Container;
+use queue::Queue;
 use table::Table;
 
-use crate::io::wire::Wire;
+use bytes::Bytes;
+
+use crate::{error::Result, io::wire::Wire};
 
 mod answer;
 mod assets;
@@ -32,6 +37,7 @@ mod stock;
 
 pub mod account;
 pub mod auth;
+pub mod queue;
 pub mod table;
 
 pub use account::{Account, AccountSettings, Login, StorageSettings};
@@ -73,8 +79,36 @@ impl AzureStorage {
         }
     }
 
+    /// The list of connections that somebody has put there, and its `ETag`, unless that is `known`.
+    pub async fn connections(
+        &self,
+        blob: &str,
+        known: Option<&str>,
+    ) -> Result<Changed<Option<(Bytes, String)>>> {
+        self.blobs.get_changed(blob, known).await
+    }
+
+    /// Writes the list of connections over the one with this `ETag`, or where there is none. False when
+    /// somebody else has changed it since.
+    pub async fn set_connections(
+        &self,
+        blob: &str,
+        text: String,
+        known: Option<&str>,
+    ) -> Result<bool> {
+        self.blobs.put_over(blob, text.into(), known).await
+    }
+
     /// Another table of the account.
     pub fn table(&self, name: &str) -> Table {
         Table::new(&self.account, name, &self.wire)
+    }
+
+    /// A queue of the account.
+    ///
+    /// # Errors
+    /// `Config`, when the settings don't tell where its queues are.
+    pub fn queue(&self, name: &str) -> Result<Queue> {
+        Queue::new(&self.account, name, &self.wire)
     }
 }

@@ -26,7 +26,7 @@ use sentinel_connector::{
 
 mod wire;
 
-pub(crate) use wire::READERS;
+pub(crate) use wire::{QUEUE_READER, READERS};
 
 /// How many tests can have an account of their own.
 const ACCOUNTS: usize = 192;
@@ -119,6 +119,7 @@ impl Azurite {
             network,
             tables: format!("{protocol}://127.0.0.1:{tables}"),
             blobs: format!("{protocol}://127.0.0.1:{blobs}"),
+            queues: format!("{protocol}://127.0.0.1:{queues}"),
         };
         Self {
             child,
@@ -149,11 +150,12 @@ impl Azurite {
 
     pub(crate) fn connection_string(&self, name: &str, key: &str) -> String {
         let (protocol, wire) = (self.protocol, &self.wire);
-        let (tables, blobs) = (wire.tables, wire.blobs);
+        let (tables, blobs, queues) = (wire.tables, wire.blobs, wire.queues);
         format!(
             "AccountName={name};AccountKey={key};\
              TableEndpoint={protocol}://127.0.0.1:{tables}/{name};\
-             BlobEndpoint={protocol}://127.0.0.1:{blobs}/{name}"
+             BlobEndpoint={protocol}://127.0.0.1:{blobs}/{name};\
+             QueueEndpoint={protocol}://127.0.0.1:{queues}/{name}"
         )
     }
 

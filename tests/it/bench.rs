@@ -134,3 +134,26 @@ fn the_reference_runs_alone_when_it_is_asked_for() {
     assert_eq!(lines.len(), 4, "{lines:#?}");
     assert_eq!(figure(&lines, "reference", " pushes"), 1);
 }
+
+#[test]
+fn tenants_are_run_side_by_side_and_a_tenth_of_them_one_by_one() {
+    let arguments = "--of tenants --tenants 3 --streams 2 --latency 1";
+    let output = bench(&arguments.split(' ').collect::<Vec<_>>());
+    let lines = lines(&output);
+    let [first, all, one, ratio] = &lines[..] else {
+        panic!("{lines:#?}")
+    };
+    assert!(
+        first.starts_with("3 tenants with 2 streams each, 1 ms"),
+        "{first}"
+    );
+    let records = |line: &str| -> u64 {
+        let count = line.strip_suffix(" records").unwrap();
+        count.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(all.starts_with("side by side  3 tenants in "), "{all}");
+    assert!(one.starts_with("one by one    1 tenants in "), "{one}");
+    assert!(records(one) > 0);
+    assert_eq!(records(all), 3 * records(one));
+    assert!(ratio.starts_with("ratio "), "{ratio}");
+}

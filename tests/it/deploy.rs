@@ -23,6 +23,9 @@ use platform::WORKSPACE;
 const OF_THE_HOST: &[&str] = &[
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "AzureFunctionsJobHost__extensionBundle__id",
+    "AzureFunctionsJobHost__extensionBundle__version",
+    "AzureWebJobs_PullWorker_Disabled",
     "FUNCTIONS_EXTENSION_VERSION",
 ];
 

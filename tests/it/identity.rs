@@ -19,12 +19,12 @@ use sentinel_connector::{
         http::SharedTransport,
         retry::Limits,
         token::{
-            Certificate, Credential, Platform, Proof, Registration, Rejected, SharedTokens,
-            TokenCache, TokenSource,
+            Certificate, Credential, Federation, Platform, Proof, Registration, Rejected,
+            SharedTokens, TokenCache, TokenSource,
         },
         wire::Wire,
     },
-    simulator::{Fault, Options, Simulator, Target},
+    simulator::{Fault, FederatedCredential, Options, Simulator, Target},
 };
 
 pub(crate) const SCOPE: &str = "https://monitor.azure.com/.default";
@@ -370,6 +370,108 @@ async fn a_certificate_proves_the_app_without_a_secret() {
         error.contains("AADSTS700027") && error.contains("upload"),
         "{error}"
     );
+}
+
+const EXCHANGE: &str = "api://AzureADTokenExchange";
+
+impl Azure {
+    /// The app that reads Defender, as an identity that it trusts.
+    fn federated(&self, user: Option<&str>, audience: &str) -> Arc<TokenCache> {
+        let federation = Federation {
+            tokens: self.managed(user),
+            audience: audience.to_owned(),
+        };
+        self.identity(Credential::Registration(Registration {
+            client_id: self.simulator.options().defender.client_id.clone(),
+            proof: Proof::Federated(federation),
+            ..self.registration()
+        }))
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_trusts_the_identity_needs_no_secret() {
+    let azure = Azure::with(|options| options.defender.federated = Some(options.federated()));
+    let user = azure.simulator.options().user_identity.clone();
+    let tokens = azure.federated(Some(&user), EXCHANGE);
+    for scope in [SCOPE, "https://graph.microsoft.com/.default"] {
+        tokens.token(scope, None, &azure.limits()).await.unwrap();
+    }
+    // The identity's token is good for a day, and asked for once.
+    assert_eq!(azure.calls(Target::Identity), 1);
+    assert_eq!(azure.calls(Target::EntraToken), 2);
+    let asked = &azure.simulator.calls()[0].path;
+    let resource = format!("resource={EXCHANGE}&client_id={user}");
+    assert!(asked.contains(&resource), "{asked}");
+}
+
+#[tokio::test]
+async fn an_app_that_does_not_trust_the_identity_is_told_what_it_has_to_trust() {
+    let own = Azure::new().simulator.options().federated();
+    let (tenant, object) = (own.issuer.clone(), own.subject.clone());
+    let change = |change: &dyn Fn(&mut FederatedCredential)| {
+        let mut other = own.clone();
+        change(&mut other);
+        Some(other)
+    };
+    for (federated, code) in [
+        (None, "AADSTS700211"),
+        (
+            change(&|own| own.issuer = "https://sts.windows.net/other/".to_owned()),
+            "AADSTS700211",
+        ),
+        // Its client id, as people first try it.
+        (
+            change(&|own| own.subject = Azure::new().simulator.options().user_identity.clone()),
+            "AADSTS700213",
+        ),
+        (
+            change(&|own| own.audience = "api://AzureADTokenExchangeUSGov".to_owned()),
+            "AADSTS700212",
+        ),
+    ] {
+        let azure = Azure::with(|options| options.defender.federated = federated.clone());
+        let user = azure.simulator.options().user_identity.clone();
+        let tokens = azure.federated(Some(&user), EXCHANGE);
+        for scope in [SCOPE, "https://graph.microsoft.com/.default"] {
+            let asked = tokens.token(scope, None, &azure.limits()).await;
+            let error = asked.unwrap_err();
+            assert_eq!(error.kind(), Kind::Config, "{error}");
+            let error = error.to_string();
+            assert!(error.contains(code), "{error}");
+            let named = format!(
+                "must have a federated credential with issuer `{tenant}`, subject `{object}` and \
+                 audience `{EXCHANGE}`"
+            );
+            assert!(error.contains(&named), "{error}");
+        }
+        // Who is refused is refused for each service, and asks once a run.
+        assert_eq!(azure.calls(Target::EntraToken), 1);
+    }
+}
+
+#[tokio::test]
+async fn without_the_identitys_token_the_identity_is_named_and_entra_is_not_asked() {
+    let azure = Azure::with(|options| options.defender.federated = Some(options.federated()));
+    let asked = azure.federated(Some("other"), EXCHANGE);
+    let error = asked.token(SCOPE, None, &azure.limits()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config, "{error}");
+    let error = error.to_string();
+    for words in [
+        "user-assigned identity `other`",
+        "assign it",
+        "DEFENDER_CLIENT_FEDERATED",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+    azure.inject("identity:503x*");
+    let user = azure.simulator.options().user_identity.clone();
+    let asked = azure.federated(Some(&user), EXCHANGE);
+    let error = asked.token(SCOPE, None, &azure.limits()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Transient, "{error}");
+    // The platform is not asked again by the repeats for Entra's token.
+    assert_eq!(azure.calls(Target::Identity), 1 + 3);
+    assert_eq!(azure.calls(Target::EntraToken), 0);
 }
 
 #[tokio::test]

@@ -320,6 +320,22 @@ async fn connections_of_one_account_go_one_after_the_other() {
     assert_eq!(beside.seen.asking.lock().unwrap().1, 4);
 }
 
+/// One account lends its calls to all of its connections, and there is more than a run can bring.
+#[tokio::test]
+async fn connections_of_one_account_have_the_first_turn_in_turn() {
+    let mut company = Company::with(3, 3, |_| "{}".to_owned());
+    company
+        .settings
+        .insert("RUN_BUDGET_SECONDS".to_owned(), "5".to_owned());
+    company.read_on_together(0);
+    company.trouble(Trouble::TimePasses);
+    let mut first = Vec::new();
+    for _ in 0..9 {
+        first.push(company.run().await.remove(0).key.connection);
+    }
+    assert_eq!(first, ["c1", "c2", "c3"].repeat(3));
+}
+
 #[tokio::test]
 async fn a_connection_that_hangs_holds_up_nobody_else() {
     let company = Company::new(6, 2);
@@ -527,7 +543,7 @@ async fn check_tries_connections_side_by_side_and_tells_them_in_order() {
     let mut order: Vec<usize> = Vec::new();
     for Finding { found, what, .. } in &findings {
         let (name, _) = what.split_once([':', '/']).unwrap();
-        order.push(name[1..].parse().unwrap());
+        order.push(name.strip_prefix('c').unwrap().parse().unwrap());
         assert!(*found != Found::Bad || name == "c5", "{findings:#?}");
     }
     assert!(order.is_sorted(), "{findings:#?}");

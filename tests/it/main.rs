@@ -20,6 +20,8 @@ mod canary;
 #[cfg(test)]
 mod command;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod defender;
@@ -51,6 +53,8 @@ mod overlap;
 mod pipeline;
 #[cfg(test)]
 mod quiet;
+#[cfg(test)]
+mod scale_out;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Runs end to end: simulator, pipeline, embedded file.
 
+use std::sync::Arc;
+
 use sentinel_connector::{
-    pipeline::Outcome,
+    pipeline::{Bounds, Outcome, Parts},
     simulator::{Options, PageEnd, V2Carries},
 };
 
@@ -24,6 +26,33 @@ async fn a_day_of_timers_lands_each_record_once() {
     }
     world.assert_complete("after a day").await;
     assert_no_refusal(&world);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_batches_are_sent_early_while_all_of_them_hold_too_much() {
+    let mut batches = Vec::new();
+    for bounds in [Bounds::default(), Bounds::of_open(0)] {
+        let mut world = World::with(|options| options.scale = 2.0);
+        world
+            .streams
+            .retain(|endpoint| endpoint.stream == DETECTIONS);
+        let parts = Parts {
+            bounds: Arc::new(bounds),
+            ..world.parts()
+        };
+        let reports = world.run_with(&parts).await;
+        assert_eq!(reports[0].outcome, Outcome::UpToDate, "{}", told(&reports));
+        let count = |what: &str| {
+            format!(
+                "SELECT count({what}) FROM IntegrationTable_CL WHERE streamName = '{DETECTIONS}'"
+            )
+        };
+        let rows = world.number(&count("*")).await;
+        assert_eq!(rows, reports[0].counts.landed);
+        assert_eq!(rows, world.number(&count("DISTINCT recordId")).await);
+        batches.push(world.number(&count("DISTINCT batchId")).await);
+    }
+    assert!(batches[0] < batches[1], "{batches:?}");
 }
 
 /// Our own limiter keeps below the service's: it never has to say 429.

@@ -10,14 +10,19 @@ use std::{
 use axum::{Router, http::StatusCode, routing::get};
 use secrecy::ExposeSecret;
 use sentinel_connector::{
+    app::{App, Function, RunOptions},
+    check::{self, Finding},
+    config::{Environment, Mode, Settings},
+    core::protocol::source_kind::SourceKind,
     error::Kind,
     io::{
-        clock::{Clock, SystemClock},
-        http::{Network, SharedTransport},
+        clock::{Clock, SharedClock, SystemClock},
+        http::{Network, Request, Response, SharedTransport, Transport, TransportError},
         retry::Limits,
         token::{Credential, Proof, Rejected, TokenCache, TokenSource},
         wire::Wire,
     },
+    pipeline::Outcome,
     secret::{SecretStore, SharedSecrets, key_vault::KeyVault, password},
     simulator::{
         Options, Simulator, Target, VaultSecret,
@@ -402,4 +407,97 @@ async fn nothing_that_is_secret_is_logged_even_at_trace() {
     for secret in &secrets {
         assert!(!log.contains(secret.expose_secret()));
     }
+}
+
+/// Notes at which vault each secret is asked for.
+struct Vaults {
+    simulator: Router,
+    asked: Mutex<std::collections::BTreeSet<String>>,
+}
+
+#[async_trait::async_trait]
+impl Transport for Vaults {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let path = request.uri().path();
+        if path.starts_with("/secrets/") {
+            let host = request.uri().host().unwrap_or_default();
+            let secret = path.trim_end_matches('/').to_owned();
+            self.asked.lock().unwrap().insert(format!("{host}{secret}"));
+        }
+        self.simulator.send(request).await
+    }
+}
+
+#[tokio::test]
+async fn each_connection_has_its_secret_from_the_vault_that_it_names_and_check_names_both() {
+    let azure = Azure::with(|options| {
+        let kept = options.secrets["eset-password"].clone();
+        options.secrets.insert("own-eset-password".to_owned(), kept);
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let login = azure.simulator.options().login.clone();
+    let entry = |name: &str, more: &str| {
+        let login = format!(r#""ESET_LOGIN":"{login}""#);
+        format!(r#"{{"name":"{name}","source":"eset","settings":{{{login}{more}}}}}"#)
+    };
+    let list = [
+        entry("own", ""),
+        entry("a", r#","KEY_VAULT_URL":"https://a.vault.azure.net""#),
+        entry("b", r#","KEY_VAULT_URL":"https://b.vault.azure.net""#),
+    ];
+    let list = format!("[{}]", list.join(","));
+    let mut settings = azure.simulator.settings("https://sim");
+    settings.retain(|(name, _)| name.starts_with("ESET_") || name.starts_with("AZURE_"));
+    settings.retain(|(name, _)| name != "ESET_PASSWORD");
+    let data = folder.path().to_str().unwrap();
+    for (name, value) in [
+        ("KEY_VAULT_URL", "https://home.vault.azure.net"),
+        ("CONNECTOR_DATA", data),
+        ("ESET_STREAMS", "incidents"),
+        ("CONNECTIONS", &list),
+    ] {
+        settings.push((name.to_owned(), value.to_owned()));
+    }
+    let environment: Environment = settings.into_iter().collect();
+    let settings = Settings::load(&environment, Mode::Local).unwrap();
+    let vaults = Arc::new(Vaults {
+        simulator: azure.simulator.router(),
+        asked: Mutex::default(),
+    });
+    let clock: SharedClock = Arc::new(azure.clock.clone());
+    let transport: SharedTransport = Arc::clone(&vaults) as _;
+    let app = App::with_transport(&settings, &clock, &transport).unwrap();
+    let function = Function::Pull(SourceKind::Eset);
+    for report in app.run(function, &RunOptions::default()).await {
+        assert_eq!(report.outcome, Outcome::UpToDate, "{report:?}");
+    }
+    let asked: Vec<String> = vaults.asked.lock().unwrap().iter().cloned().collect();
+    assert_eq!(
+        asked,
+        [
+            "a.vault.azure.net/secrets/eset-password",
+            "b.vault.azure.net/secrets/eset-password",
+            "home.vault.azure.net/secrets/own-eset-password",
+        ]
+    );
+    let mut told = Vec::new();
+    let mut tell = |finding: Finding| told.push(format!("{} {}", finding.what, finding.text));
+    check::settings(&environment, Mode::Local, &mut tell);
+    check::dependencies(&app, &mut tell).await;
+    for line in [
+        "own: secret `own-eset-password` of key vault `home.vault.azure.net`",
+        "a: secret `eset-password` of key vault `a.vault.azure.net`",
+        "b: secret `eset-password` of key vault `b.vault.azure.net`",
+        "secret `own-eset-password` lasts 179 days",
+        "secret `eset-password` of key vault `a.vault.azure.net` lasts 179 days",
+        "secret `eset-password` of key vault `b.vault.azure.net` lasts 179 days",
+    ] {
+        assert_eq!(
+            told.iter().filter(|told| *told == line).count(),
+            1,
+            "{line}: {told:#?}"
+        );
+    }
+    let password = &azure.simulator.options().password;
+    assert!(!told.concat().contains(password), "{told:#?}");
 }

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
     io::clock::{Clock, SystemClock},
@@ -39,6 +40,14 @@ pub(crate) struct Tenant {
 
 impl Tenant {
     pub(crate) async fn new(change: impl FnOnce(&mut Options)) -> Self {
+        Self::behind(change, |services| services).await
+    }
+
+    /// One whose services are reached through what `before` puts before them.
+    pub(crate) async fn behind(
+        change: impl FnOnce(&mut Options),
+        before: impl FnOnce(Router) -> Router,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let began = clock.now();
         let mut options = Options::new(11, began);
@@ -53,7 +62,7 @@ impl Tenant {
         let simulator = Simulator::new(options, clock);
         let authority = tls::Authority::generate(began).unwrap();
         let address = ([127, 0, 0, 1], 0).into();
-        let server = tls::serve(simulator.router(), address, &authority);
+        let server = tls::serve(before(simulator.router()), address, &authority);
         let server = server.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("ca.pem");
@@ -166,18 +175,23 @@ impl Served {
 
     /// Raw bytes in, raw bytes out.
     pub(crate) async fn exchange(&self, head: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        self.try_exchange(head, body).await.unwrap()
+    }
+
+    /// An exchange with a process that may be dead, or die meanwhile.
+    pub(crate) async fn try_exchange(&self, head: &str, body: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let request = format!(
             "{head}Host: 127.0.0.1\r\nConnection: close\r\n\
              X-Azure-Functions-InvocationId: 6f1c4d3e-0000-4000-8000-00000000beef\r\n\
              Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         // A process that is killed resets the connection: what came until then is the answer.
         drop(stream.read_to_end(&mut answer).await);
-        String::from_utf8(answer).unwrap()
+        Ok(String::from_utf8(answer).unwrap())
     }
 
     pub(crate) async fn invoke(&self, function: &str) -> String {

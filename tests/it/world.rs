@@ -38,7 +38,6 @@ use sentinel_connector::{
     storage::{SharedStorage, sqlite::SqliteStorage},
 };
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 mod expected;
@@ -177,7 +176,7 @@ impl World {
             random: random(),
             app: Some("connector".to_owned()),
             outbox_max: 1 << 30,
-            large: Arc::new(Semaphore::new(pipeline::LARGE_AT_ONCE)),
+            bounds: Arc::default(),
             progress: Arc::new(|_| {}),
         }
     }

@@ -217,6 +217,7 @@ fn account(
             connection_string: environment.get(name),
             account_name: part("accountName"),
             table_service_uri: part("tableServiceUri"),
+            queue_service_uri: None,
             blob_service_uri: part("blobServiceUri"),
             client_id: part("clientId"),
         };

@@ -14,6 +14,8 @@
 //! Machines are read twice: as of the day before, which is not counted, and again when nothing has
 //! changed but the time of their last report.
 //!
+//! Many tenants (`--of tenants`) are run once side by side and once one by one, for a tenth of them.
+//!
 //! State is kept in the embedded file: a real store, on a real disk, that needs no further server
 //! whose cost would have to be told apart.
 
@@ -38,6 +40,7 @@ mod pull;
 mod reference;
 mod start;
 mod table;
+mod tenants;
 mod usage;
 mod world;
 
@@ -55,9 +58,15 @@ pub(in crate::cli) struct BenchArguments {
     /// How many records to pull; 100,000 unless it is said, and 2,000,000 of an export
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rows: Option<u64>,
-    /// How many milliseconds each call takes longer
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    latency: u64,
+    /// How many milliseconds each call takes longer; none unless it is said, and 50 of tenants
+    #[arg(long, value_name = "MS")]
+    latency: Option<u64>,
+    /// With --of tenants: how many there are
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    tenants: u64,
+    /// With --of tenants: how many streams each of them has
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3))]
+    streams: u32,
     /// How often all is measured: the medians of CPU and time count, and the most memory
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -81,6 +90,11 @@ pub(in crate::cli) struct BenchArguments {
 impl BenchArguments {
     fn rows(&self) -> u64 {
         self.rows.unwrap_or_else(|| self.of.rows())
+    }
+
+    fn latency(&self) -> u64 {
+        let own = if self.of == Of::Tenants { 50 } else { 0 };
+        self.latency.unwrap_or(own)
     }
 
     /// Flags that each process has to know.
@@ -128,6 +142,8 @@ enum BenchProcess {
     Reference,
     /// The pages alone.
     Fetch,
+    /// One run of many tenants.
+    Tenants,
 }
 
 impl BenchProcess {
@@ -138,6 +154,7 @@ impl BenchProcess {
             Self::Pull => "pull",
             Self::Reference => "reference",
             Self::Fetch => "fetch",
+            Self::Tenants => "tenants",
         }
     }
 }
@@ -164,7 +181,9 @@ struct Measured {
 pub(super) async fn bench(arguments: BenchArguments, clock: SharedClock) -> Result<()> {
     let of = arguments.of;
     let done = match arguments.part {
+        None if of == Of::Tenants => return tenants::compare(&arguments),
         None => return all(&arguments, &clock).await,
+        Some(BenchProcess::Tenants) => return tenants::run(&arguments, clock).await,
         Some(BenchProcess::World) => return world::serve(&arguments, clock).await,
         Some(BenchProcess::Fill) => pull::fill(of, child::settings()?, clock).await?,
         Some(BenchProcess::Pull) => {
@@ -206,7 +225,7 @@ fn round(arguments: &BenchArguments, folder: &Path) -> Result<Round> {
             measure(BenchProcess::Fill)?;
         }
         round.pull = Some(measure(BenchProcess::Pull)?);
-        if arguments.latency > 0 {
+        if arguments.latency() > 0 {
             round.fetch = Some(measure(BenchProcess::Fetch)?);
         }
     }

@@ -132,7 +132,32 @@ fn connections_hold_no_secrets_and_no_mistakes() {
         "nine",
         {"name":"ten","source":"eset","settings":{"ESET_REGION":["eu"]}}
     ]"#;
-    let found = problems(Mode::Local, &with(&[("CONNECTIONS", connections)]));
+    let settings = local(&with(&[("CONNECTIONS", connections)]));
+    let found: Vec<String> = settings.problems().map(ToString::to_string).collect();
+    // Each stops itself alone: the one that is right goes on.
+    let names = settings.connections.iter().map(|one| one.name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["seven"]);
+    let broken = settings.broken.iter();
+    let broken: Vec<_> = broken.map(|one| (one.element, one.name.as_str())).collect();
+    assert_eq!(
+        broken,
+        [
+            (1, "one"),
+            (2, "two"),
+            (3, "element-3"),
+            (4, "four"),
+            (5, "five"),
+            (6, "six"),
+            (8, "element-8"),
+            (9, "eight"),
+            (10, "element-10"),
+            (11, "ten"),
+        ]
+    );
+    for one in &settings.broken {
+        let (text, element) = (one.error().to_string(), one.element);
+        assert!(text.contains(&format!("element {element}")), "{text}");
+    }
     for part in [
         "`CONNECTIONS` connection `one`: `ESET_PASSWORD` is a secret, which `CONNECTIONS` must not hold: put it into the setting `ONE_ESET_PASSWORD`",
         "`TWO_ESET_PASSWORD` of connection `two` is not set",
@@ -142,7 +167,7 @@ fn connections_hold_no_secrets_and_no_mistakes() {
         "`CONNECTIONS` connection `five`: `ESET_REGIN` is unknown; did you mean `ESET_REGION`?",
         "`CONNECTIONS` element 6: `schedule` is unknown",
         "`CONNECTIONS` element 6: `every` is `often`; it must be a duration",
-        "`CONNECTIONS` of connection `seven` names the connection twice",
+        "`CONNECTIONS` element 8: names the connection `seven` twice",
         "`ESET_REGION` of connection `eight` is `mars`",
         "`CONNECTIONS` element 10: is not an object",
         "`CONNECTIONS` connection `ten`: `ESET_REGION` must be a text",
@@ -169,4 +194,75 @@ fn a_problem_that_is_inherited_is_told_once() {
     let mut settings = vec![("CONNECTIONS", connections), ("ESET_REGION", "mars")];
     settings.extend([("ESET_LOGIN", "a@example.com"), ("ESET_PASSWORD", CANARY)]);
     assert_eq!(problems(Mode::Local, &settings).len(), 1);
+}
+
+/// The settings of an environment whose `CONNECTIONS` names a list, which was read as this.
+fn listed(text: Result<&str, &str>, stale: Option<&str>) -> Result<Settings, Problems> {
+    let settings = with(&[("CONNECTIONS", "@blob:connections.json")]);
+    let environment: Environment = settings.into_iter().collect();
+    let text = text.map(str::to_owned).map_err(Error::config);
+    let stale = stale.map(Error::transient);
+    Settings::load(
+        &environment.with_connections(text, stale.as_ref()),
+        Mode::Host,
+    )
+}
+
+#[test]
+fn a_list_elsewhere_is_read_as_one_in_the_settings_and_what_is_wrong_with_it_is_told() {
+    let more = [("SINK", "embedded"), ("STORAGE", "embedded")];
+    let list = r#"[{"name":"a","source":"eset"},{"name":"b","source":"eset","disabled":true},
+        {"name":"c","source":"eset","settings":{"ESET_PASSWORD":"canary-7f3a"}}, 7]"#;
+    let settings = with(&[&more[..], &[("CONNECTIONS", "@connections.json")]].concat());
+    let environment: Environment = settings.into_iter().collect();
+    let read = environment.with_connections(Ok(format!("\u{feff}{list}")), None);
+    let mut settings = Settings::load(&read, Mode::Host).unwrap();
+    assert_eq!(settings.connections.len(), 1);
+    assert_eq!(settings.disabled, ["b"]);
+    assert_eq!(settings.broken.len(), 2);
+    let disabled = settings.keep_connection("b").unwrap_err().to_string();
+    assert!(disabled.contains("is disabled"), "{disabled}");
+    let secret = settings.broken.first();
+    assert!(secret.is_none(), "left alone by the attempt");
+
+    let all = |result: Result<Settings, Problems>| result.unwrap_err().to_string();
+    let gone = "`CONNECTIONS` names blob `x`, which is missing";
+    let error = all(listed(Err(gone), None));
+    assert!(error.starts_with(gone), "{error}");
+    for (text, says) in [
+        ("", "which is empty"),
+        (" \n", "which is empty"),
+        ("{", "which is not a JSON array: line 1"),
+        ("canary-7f3a", "which is not a JSON array: line 1"),
+    ] {
+        let error = all(listed(Ok(text), None));
+        assert!(
+            error.contains(says) && error.contains("`@blob:connections.json`"),
+            "{error}"
+        );
+        assert!(!error.contains(CANARY), "{error}");
+    }
+    let stale = environment.with_connections(Ok(list.to_owned()), Some(&Error::transient("away")));
+    let warned = warnings(&Settings::load(&stale, Mode::Host).unwrap());
+    assert!(
+        warned[0].contains("in force") && warned[0].contains("away"),
+        "{warned:?}"
+    );
+    // Whoever reads settings alone is told that the list is elsewhere.
+    for (named, says) in [
+        (
+            "@connections.json",
+            "names file `connections.json`, which was not read",
+        ),
+        (
+            "@blob:a.json",
+            "names blob `a.json` of container `sentinel-connector`, which was not read",
+        ),
+        ("@", "names no file"),
+        ("@blob:", "names no file"),
+        ("@blob:../x", "names the blob `../x`"),
+    ] {
+        let error = all(load(Mode::Local, &with(&[("CONNECTIONS", named)])));
+        assert!(error.contains(says), "{error}");
+    }
 }

@@ -126,3 +126,124 @@ fn lists_are_read_as_people_write_them() {
         assert!(found.len() == 1 && found[0].contains(name), "{found:?}");
     }
 }
+
+const IDENTITY: &str = "0c9b7d52-6f1e-4c83-a2d4-7be5f9136a08";
+
+fn federated(more: &[(&str, &str)]) -> FederatedIdentity {
+    let own = [("DEFENDER_CLIENT_FEDERATED", "yes")];
+    defender(&[&own[..], more].concat()).federated.unwrap()
+}
+
+#[test]
+fn the_audience_of_a_federated_credential_is_that_of_the_cloud() {
+    for (authority, audience) in [
+        (
+            "https://login.microsoftonline.com",
+            "api://AzureADTokenExchange",
+        ),
+        (
+            "https://login.microsoftonline.us/",
+            "api://AzureADTokenExchangeUSGov",
+        ),
+        (
+            "https://login.chinacloudapi.cn",
+            "api://AzureADTokenExchangeChina",
+        ),
+        (
+            "https://login.partner.microsoftonline.cn",
+            "api://AzureADTokenExchangeChina",
+        ),
+        ("https://localhost:7443", "api://AzureADTokenExchange"),
+    ] {
+        let settings = [
+            ("AZURE_CLIENT_ID", IDENTITY),
+            ("AZURE_AUTHORITY_HOST", authority),
+        ];
+        assert_eq!(federated(&settings).audience, audience, "{authority}");
+        let own = [(
+            "DEFENDER_FEDERATED_AUDIENCE",
+            "api://AzureADTokenExchangeUSNat",
+        )];
+        let own = federated(&[&settings[..], &own].concat());
+        assert_eq!(own.audience, "api://AzureADTokenExchangeUSNat");
+    }
+}
+
+#[test]
+fn the_federated_identity_is_the_apps_own_or_the_one_that_opens_the_storage() {
+    assert_eq!(
+        federated(&[("AZURE_CLIENT_ID", IDENTITY)]).client_id,
+        IDENTITY
+    );
+    let app = [
+        ("AZURE_TENANT_ID", "contoso.example"),
+        ("AZURE_CLIENT_ID", "b3a7e1c4-52d9-4f0e-8a66-91c2d7f05e38"),
+        ("AZURE_CLIENT_SECRET", CANARY),
+    ];
+    let storage = [("AzureWebJobsStorage__clientId", IDENTITY)];
+    assert_eq!(
+        federated(&[&app[..], &storage].concat()).client_id,
+        IDENTITY
+    );
+    for (more, missing) in [
+        (&[][..], "`AZURE_CLIENT_ID`"),
+        (&app, "`AzureWebJobsStorage__clientId`"),
+    ] {
+        let own = [("DEFENDER_CLIENT_FEDERATED", "yes")];
+        let settings = [&DEFENDER[..2], &own, more].concat();
+        let problems = problems(Mode::Local, &settings);
+        assert!(
+            problems.len() == 1 && problems[0].contains(missing),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_federated_identity_takes_the_place_of_secret_and_certificate() {
+    let settings = local(
+        &[
+            &DEFENDER[..],
+            &[
+                ("DEFENDER_CLIENT_FEDERATED", "yes"),
+                ("AZURE_CLIENT_ID", IDENTITY),
+                ("DEFENDER_CLIENT_CERTIFICATE_PATH", "/app.pem"),
+                ("KEY_VAULT_URL", "https://contoso.vault.azure.net"),
+            ],
+        ]
+        .concat(),
+    );
+    let warnings = warnings(&settings);
+    assert!(
+        warnings.len() == 2 && warnings.iter().all(|one| one.contains("is not used")),
+        "{warnings:?}"
+    );
+    let Source::Defender(own) = &settings.connections[0].source else {
+        panic!("{settings:?}");
+    };
+    assert!(
+        own.federated.is_some() && own.client_secret.is_none() && own.client_certificate.is_none()
+    );
+
+    // One of several; the others have a secret.
+    let list = r#"[{"name":"a","source":"defender","settings":{"DEFENDER_CLIENT_FEDERATED":"yes"}},
+        {"name":"b","source":"defender"},
+        {"name":"c","source":"defender","settings":{"DEFENDER_CLIENT_FEDERATED":"maybe"}}]"#;
+    let more = [("CONNECTIONS", list), ("AZURE_CLIENT_ID", IDENTITY)];
+    let settings = local(&[&DEFENDER[..], &more].concat());
+    assert_eq!(super::warnings(&settings), [""; 0]);
+    let federated = settings.connections.iter().map(|one| match &one.source {
+        Source::Defender(own) => (own.federated.is_some(), own.client_secret.is_some()),
+        Source::Eset(_) => panic!("{one:?}"),
+    });
+    assert_eq!(
+        federated.collect::<Vec<_>>(),
+        [(true, false), (false, true)]
+    );
+    assert_eq!(
+        settings.broken[0].problems.len(),
+        1,
+        "{:?}",
+        settings.broken
+    );
+}

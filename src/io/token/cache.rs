@@ -216,12 +216,21 @@ impl TokenCache {
 
     /// Asks a few times, unless somebody has to act first.
     async fn ask_patiently(&self, scope: &str, limits: &Limits) -> Result<GrantedToken> {
+        // Before the patience with Entra begins: the identity has patience and repeats of its own.
+        if let Credential::Registration(Registration {
+            proof: Proof::Federated(federation),
+            ..
+        }) = &self.credential
+        {
+            let held = federation.assertion(limits).await;
+            held.map_err(|error| error.context(self.credential.described()))?;
+        }
         let patience = self.credential.patience();
         let limit = patience.min(limits.left(&*self.wire.clock));
         let clock = &*self.wire.clock;
         let end = clock.now() + delta(limit);
         let mut budget = RetryBudget::new(&*self.wire.clock, &self.wire.random, end, ATTEMPTS);
-        let asked = budget.retry("a token", || self.ask(scope));
+        let asked = budget.retry("a token", || self.ask(scope, limits));
         let asked = timeout(clock, limit, asked).await;
         let granted = asked.unwrap_or_else(|_| {
             let seconds = limit.as_secs();
@@ -234,9 +243,11 @@ impl TokenCache {
         granted.map_err(|error| error.context(self.credential.described()))
     }
 
-    async fn ask(&self, scope: &str) -> Result<GrantedToken> {
+    async fn ask(&self, scope: &str, limits: &Limits) -> Result<GrantedToken> {
         match &self.credential {
-            Credential::Registration(registration) => self.registered(registration, scope).await,
+            Credential::Registration(registration) => {
+                self.registered(registration, scope, limits).await
+            }
             Credential::Managed {
                 client_id,
                 platform,
@@ -255,7 +266,12 @@ impl TokenCache {
     }
 
     /// As an app registration; with a changed secret, when the known one is refused.
-    async fn registered(&self, registration: &Registration, scope: &str) -> Result<GrantedToken> {
+    async fn registered(
+        &self,
+        registration: &Registration,
+        scope: &str,
+        limits: &Limits,
+    ) -> Result<GrantedToken> {
         let asked = self.wire.clock.now();
         let ask = entra::EntraRequest {
             registration,
@@ -267,6 +283,12 @@ impl TokenCache {
                 let proof = certificate.thumbprint().into();
                 let sent = ask.with_certificate(certificate, asked);
                 return self.send_once(scope, &proof, sent).await;
+            }
+            Proof::Federated(federation) => {
+                let assertion = federation.assertion(limits).await?;
+                let sent = ask.with_assertion(assertion.clone(), asked);
+                let sent = self.send_once(scope, &assertion.0, sent).await;
+                return sent.map_err(|error| federation.explained(error, &assertion));
             }
             Proof::Secret(password) => password,
         };

@@ -1,12 +1,12 @@
 //! Who we are to Azure: an app registration, a managed identity, or whoever is logged in to the CLI.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{Method, Uri};
 use secrecy::SecretString;
 
-use super::certificate::Certificate;
+use super::{SharedTokens, certificate::Certificate};
 use crate::{error::Attempt, io::password::Password};
 
 /// How long a token may take, repeats included: a dead endpoint must not eat the run.
@@ -57,6 +57,26 @@ pub enum Proof {
     Secret(Password),
     /// A certificate with its key.
     Certificate(Certificate),
+    /// A managed identity that the app trusts.
+    Federated(Federation),
+}
+
+/// A managed identity whose token is the assertion of an app registration
+/// (`learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity`).
+#[derive(Clone)]
+pub struct Federation {
+    /// Tokens of the identity.
+    pub tokens: SharedTokens,
+    /// Whom they are for: `api://AzureADTokenExchange`, or another cloud's.
+    pub audience: String,
+}
+
+impl fmt::Debug for Federation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Federation")
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where App Service gives out the tokens of managed identities
@@ -96,6 +116,9 @@ impl Credential {
                 Proof::Secret(_) => format!("app registration `{client_id}` with its secret"),
                 Proof::Certificate(_) => {
                     format!("app registration `{client_id}` with its certificate")
+                }
+                Proof::Federated(_) => {
+                    format!("app registration `{client_id}` with its federated credential")
                 }
             },
             Self::Managed {

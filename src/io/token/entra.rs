@@ -8,8 +8,8 @@ use azure_core::{
     time::OffsetDateTime,
 };
 use azure_identity::{
-    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
-    ClientSecretCredentialOptions,
+    ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions,
+    ClientSecretCredential, ClientSecretCredentialOptions,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
@@ -61,10 +61,6 @@ impl EntraRequest<'_> {
         certificate: &Certificate,
         asked: DateTime<Utc>,
     ) -> Result<GrantedToken> {
-        let asked_for = AskedFor::default();
-        let options = ClientAssertionCredentialOptions {
-            client_options: self.client_options(&asked_for),
-        };
         let Registration {
             authority,
             tenant_id,
@@ -77,9 +73,21 @@ impl EntraRequest<'_> {
             client_id.clone(),
             Arc::clone(&self.wire.clock),
         );
+        self.with_assertion(assertion, asked).await
+    }
+
+    pub(super) async fn with_assertion(
+        &self,
+        assertion: impl ClientAssertion + 'static,
+        asked: DateTime<Utc>,
+    ) -> Result<GrantedToken> {
+        let asked_for = AskedFor::default();
+        let options = ClientAssertionCredentialOptions {
+            client_options: self.client_options(&asked_for),
+        };
         let credential = ClientAssertionCredential::new(
-            tenant_id.clone(),
-            client_id.clone(),
+            self.registration.tenant_id.clone(),
+            self.registration.client_id.clone(),
             assertion,
             Some(options),
         );

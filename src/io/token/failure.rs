@@ -36,6 +36,20 @@ const CODES: &[(u32, &str)] = &[
         "the certificate is not one of the app's: upload it under `Certificates & secrets`",
     ),
     (
+        700_211,
+        "no federated credential of the app has the issuer of the identity's token: it is \
+         `https://login.microsoftonline.com/TENANT_ID/v2.0` of the tenant that app and identity are in",
+    ),
+    (
+        700_212,
+        "no federated credential of the app has the audience of the identity's token",
+    ),
+    (
+        700_213,
+        "no federated credential of the app has the subject of the identity's token: it is the \
+         identity's object (principal) id, not its client id",
+    ),
+    (
         700_024,
         "the assertion is outside its time: check this machine's clock",
     ),
@@ -69,9 +83,13 @@ const CODES: &[(u32, &str)] = &[
 ];
 
 /// Codes that say the same whatever the token is for.
-const OF_APP: [u32; 9] = [
-    7_000_215, 7_000_222, 7_000_216, 7_000_112, 700_016, 700_027, 90_002, 900_023, 50_034,
+const OF_APP: [u32; 12] = [
+    7_000_215, 7_000_222, 7_000_216, 7_000_112, 700_016, 700_027, 700_211, 700_212, 700_213,
+    90_002, 900_023, 50_034,
 ];
+
+/// Codes of an app that does not trust the identity whose token it is shown.
+const OF_TRUST: [u32; 3] = [700_211, 700_212, 700_213];
 
 /// Codes that pass.
 const PASSING: [u32; 3] = [90_033, 50_196, 90_055];
@@ -79,6 +97,11 @@ const PASSING: [u32; 3] = [90_033, 50_196, 90_055];
 /// True when no scope would get a token: the error names a code of the app, its proof or its tenant.
 pub(super) fn is_of_app(error: &Error) -> bool {
     code_in(&error.to_string()).is_some_and(|code| OF_APP.contains(&code))
+}
+
+/// True when the app does not trust the identity.
+pub(super) fn is_of_trust(error: &Error) -> bool {
+    code_in(&error.to_string()).is_some_and(|code| OF_TRUST.contains(&code))
 }
 
 /// The error that one of Entra's codes is; none for a text without a code.

@@ -26,7 +26,7 @@ impl Inner {
         let refuse = |error| Answer::json(StatusCode::BAD_REQUEST, json!({"error": error}));
         match field(&form, "grant_type") {
             "password" => {
-                if field(&form, "username") != self.options.login
+                if !self.options.is_login(field(&form, "username"))
                     || field(&form, "password") != self.options.password
                 {
                     return refuse("invalid_grant");

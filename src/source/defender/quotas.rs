@@ -33,7 +33,7 @@ type QuotaKey = (String, String, &'static str);
 #[derive(Default)]
 pub struct Quotas {
     /// One rate limit for each.
-    limiters: Mutex<HashMap<QuotaKey, Arc<Limiter>>>,
+    limiters: Mutex<HashMap<QuotaKey, Limiter>>,
     /// Until when each tenant's share of hunting is used up.
     rests: Mutex<HashMap<String, Arc<Rest>>>,
 }
@@ -71,8 +71,8 @@ impl Quotas {
         let mut held = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
         let limiter = held
             .entry(key)
-            .or_insert_with(|| Arc::new(Limiter::per_period(quotas(api), Arc::clone(clock))));
-        Arc::clone(limiter)
+            .or_insert_with(|| Limiter::per_period(quotas(api), Arc::clone(clock)));
+        Arc::new(limiter.beside())
     }
 }
 
@@ -98,19 +98,16 @@ mod tests {
         let quotas = Quotas::default();
         let of = |tenant, client, api| quotas.of(&account(tenant, client), api, &clock);
         let limiter = of("contoso", "app", MDE);
-        assert!(Arc::ptr_eq(&limiter, &of("contoso", "app", MDE)));
+        assert!(limiter.shares_with(&of("contoso", "app", MDE)));
         for other in [
             of("fabrikam", "app", MDE),
             of("contoso", "another", MDE),
             of("contoso", "app", GRAPH),
         ] {
-            assert!(!Arc::ptr_eq(&limiter, &other));
+            assert!(!limiter.shares_with(&other));
         }
         // That of hunting is the tenant's, whichever app asks, and so is its share of time.
-        assert!(Arc::ptr_eq(
-            &of("contoso", "app", HUNTING),
-            &of("contoso", "another", HUNTING)
-        ));
+        assert!(of("contoso", "app", HUNTING).shares_with(&of("contoso", "another", HUNTING)));
         let rest = quotas.rest("contoso");
         assert!(Arc::ptr_eq(&rest, &quotas.rest("contoso")));
         assert!(!Arc::ptr_eq(&rest, &quotas.rest("fabrikam")));

@@ -15,6 +15,7 @@ const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 const EMULATOR_TABLES: &str = "http://127.0.0.1:10002/devstoreaccount1";
 const EMULATOR_BLOBS: &str = "http://127.0.0.1:10000/devstoreaccount1";
+const EMULATOR_QUEUES: &str = "http://127.0.0.1:10001/devstoreaccount1";
 
 /// The suffix of the public cloud; a connection string names another cloud's.
 const PUBLIC_SUFFIX: &str = "core.windows.net";
@@ -35,6 +36,8 @@ pub struct StorageSettings<'a> {
     pub table_service_uri: Option<&'a str>,
     /// `AzureWebJobsStorage__blobServiceUri`, likewise.
     pub blob_service_uri: Option<&'a str>,
+    /// `AzureWebJobsStorage__queueServiceUri`, likewise.
+    pub queue_service_uri: Option<&'a str>,
     /// `AzureWebJobsStorage__clientId`: a user-assigned identity.
     pub client_id: Option<&'a str>,
 }
@@ -60,6 +63,8 @@ pub struct AccountSettings {
     pub table_url: String,
     /// The address of its Blob service, without a final `/`.
     pub blob_url: String,
+    /// The address of its Queue service, without a final `/`, where that is known.
+    pub queue_url: Option<String>,
     /// How to sign in.
     pub login: Login,
 }
@@ -73,6 +78,8 @@ pub struct Account {
     pub table_url: String,
     /// The address of its Blob service, without a final `/`.
     pub blob_url: String,
+    /// The address of its Queue service, without a final `/`, where that is known.
+    pub queue_url: Option<String>,
     /// What signs requests.
     pub credential: Credential,
 }
@@ -106,6 +113,7 @@ impl AccountSettings {
             name: self.name,
             table_url: self.table_url,
             blob_url: self.blob_url,
+            queue_url: self.queue_url,
             credential: match self.login {
                 Login::SharedKey(key) => Credential::SharedKey(key),
                 Login::Identity { client_id } => Credential::Tokens(tokens(client_id.as_deref())?),
@@ -135,6 +143,12 @@ fn identity(settings: &StorageSettings<'_>) -> Result<AccountSettings> {
     let table_url = place("table", tables, text(settings.table_service_uri), name)?;
     let blobs = &format!("{setting}__blobServiceUri");
     let blob_url = place("blob", blobs, text(settings.blob_service_uri), name)?;
+    let queues = &format!("{setting}__queueServiceUri");
+    let queue_url = match (text(settings.queue_service_uri), name) {
+        // Only who asks for queues needs it.
+        (None, None) => None,
+        (uri, name) => Some(place("queue", queues, uri, name)?),
+    };
     let host = table_url.parse::<Uri>().ok();
     let host = host.as_ref().and_then(Uri::host).unwrap_or_default();
     let first = host.split('.').next().unwrap_or_default().to_owned();
@@ -142,6 +156,7 @@ fn identity(settings: &StorageSettings<'_>) -> Result<AccountSettings> {
         name: given.clone().unwrap_or(first),
         table_url,
         blob_url,
+        queue_url,
         login: Login::Identity {
             client_id: text(settings.client_id),
         },
@@ -163,6 +178,7 @@ fn connection_string(text: &str, setting: &str) -> Result<AccountSettings> {
             name: EMULATOR.to_owned(),
             table_url: EMULATOR_TABLES.to_owned(),
             blob_url: EMULATOR_BLOBS.to_owned(),
+            queue_url: Some(EMULATOR_QUEUES.to_owned()),
             login: Login::SharedKey(SharedKey::new(EMULATOR_KEY)?),
         });
     }
@@ -190,6 +206,7 @@ fn connection_string(text: &str, setting: &str) -> Result<AccountSettings> {
         name: name.to_owned(),
         table_url: place("table", "TableEndpoint")?,
         blob_url: place("blob", "BlobEndpoint")?,
+        queue_url: Some(place("queue", "QueueEndpoint")?),
         login: Login::SharedKey(SharedKey::new(key)?),
     })
 }
@@ -237,13 +254,18 @@ mod tests {
         AccountSettings::parse(&settings).map(Option::unwrap)
     }
 
-    fn places(settings: &AccountSettings) -> [&str; 3] {
-        [&settings.name, &settings.table_url, &settings.blob_url]
+    fn places(settings: &AccountSettings) -> [&str; 4] {
+        [
+            &settings.name,
+            &settings.table_url,
+            &settings.blob_url,
+            settings.queue_url.as_deref().unwrap_or_default(),
+        ]
     }
 
     #[test]
     fn connection_strings() {
-        let emulator = [EMULATOR, EMULATOR_TABLES, EMULATOR_BLOBS];
+        let emulator = [EMULATOR, EMULATOR_TABLES, EMULATOR_BLOBS, EMULATOR_QUEUES];
         for (text, expected) in [
             ("UseDevelopmentStorage=true", emulator),
             ("usedevelopmentstorage=TRUE;", emulator),
@@ -253,6 +275,7 @@ mod tests {
                     "contoso",
                     "https://contoso.table.core.windows.net",
                     "https://contoso.blob.core.windows.net",
+                    "https://contoso.queue.core.windows.net",
                 ],
             ),
             (
@@ -261,12 +284,18 @@ mod tests {
                     "contoso",
                     "https://contoso.table.core.usgovcloudapi.net",
                     "https://contoso.blob.core.usgovcloudapi.net",
+                    "https://contoso.queue.core.usgovcloudapi.net",
                 ],
             ),
             (
                 "AccountName=a1;AccountKey=c2VjcmV0;TableEndpoint=http://127.0.0.1:1/a1/;\
-                 BlobEndpoint=http://localhost:2/a1",
-                ["a1", "http://127.0.0.1:1/a1", "http://localhost:2/a1"],
+                 BlobEndpoint=http://localhost:2/a1;QueueEndpoint=http://localhost:3/a1/",
+                [
+                    "a1",
+                    "http://127.0.0.1:1/a1",
+                    "http://localhost:2/a1",
+                    "http://localhost:3/a1",
+                ],
             ),
         ] {
             assert_eq!(places(&parsed(text).unwrap()), expected);
@@ -316,6 +345,7 @@ mod tests {
             "contoso",
             "https://contoso.table.core.windows.net",
             "https://contoso.blob.core.windows.net",
+            "https://contoso.queue.core.windows.net",
         ];
         assert_eq!(places(&parsed), expected);
         assert!(matches!(parsed.login, Login::Identity { client_id: Some(id) } if id == "id"));
@@ -339,6 +369,14 @@ mod tests {
         };
         let parsed = AccountSettings::parse(&both).unwrap().unwrap();
         assert_eq!(parsed.name, "fab");
+        assert_eq!(parsed.queue_url, None);
+        let all = StorageSettings {
+            queue_service_uri: Some("https://fab.queue.core.windows.net/"),
+            ..both
+        };
+        let parsed = AccountSettings::parse(&all).unwrap().unwrap();
+        let queues = parsed.queue_url.as_deref();
+        assert_eq!(queues, Some("https://fab.queue.core.windows.net"));
         assert!(
             AccountSettings::parse(&StorageSettings::default())
                 .unwrap()

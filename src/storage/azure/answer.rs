@@ -1,4 +1,4 @@
-//! What an answer of Table or Blob Storage calls for: a table, then nothing.
+//! What an answer of Table, Blob or Queue Storage calls for: a table, then nothing.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -96,13 +96,13 @@ pub(super) enum Verdict {
 }
 
 /// The table (learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes and those of
-/// the two services).
+/// the three services).
 ///
 /// | status | code | verdict |
 /// |---|---|---|
 /// | 2xx | | hand |
-/// | 404 412 416 | | hand |
-/// | 409 | `TableBeingDeleted` `ContainerBeingDeleted` `AccountBeingCreated` | retry: about 30 s |
+/// | 304 404 412 416 | | hand |
+/// | 409 | `TableBeingDeleted` `ContainerBeingDeleted` `QueueBeingDeleted` `AccountBeingCreated` | retry: about 30 s |
 /// | 409 | others | hand |
 /// | 401 403 | | refused |
 /// | 408 429 5xx | `ServerBusy` `OperationTimedOut` `InternalError`… | retry |
@@ -111,11 +111,12 @@ pub(super) fn verdict(status: StatusCode, code: &str) -> Verdict {
     let passing = [
         "TableBeingDeleted",
         "ContainerBeingDeleted",
+        "QueueBeingDeleted",
         "AccountBeingCreated",
     ];
     match status.as_u16() {
         409 if passing.contains(&code) => Verdict::Retry,
-        200..300 | 404 | 409 | 412 | 416 => Verdict::Hand,
+        200..300 | 304 | 404 | 409 | 412 | 416 => Verdict::Hand,
         401 | 403 => Verdict::Refused,
         408 | 429 | 500.. => Verdict::Retry,
         _ => Verdict::Unexpected,
@@ -133,6 +134,10 @@ pub(super) fn fix(code: &str, with_key: bool, kind: Kind) -> &'static str {
             }
             Kind::Blob => {
                 "the identity lacks a role for this: give it `Storage Blob Data Owner` on the \
+                 account, which may take 10 minutes to work (a reader's role is not enough)"
+            }
+            Kind::Queue => {
+                "the identity lacks a role for this: give it `Storage Queue Data Contributor` on the \
                  account, which may take 10 minutes to work (a reader's role is not enough)"
             }
         },
@@ -173,6 +178,8 @@ mod tests {
             (409, "EntityAlreadyExists", Verdict::Hand),
             (409, "TableBeingDeleted", Verdict::Retry),
             (409, "ContainerBeingDeleted", Verdict::Retry),
+            (409, "QueueBeingDeleted", Verdict::Retry),
+            (409, "QueueAlreadyExists", Verdict::Hand),
             (400, "InvalidInput", Verdict::Unexpected),
             (401, "InvalidAuthenticationInfo", Verdict::Refused),
             (403, "AuthenticationFailed", Verdict::Refused),
@@ -207,6 +214,8 @@ mod tests {
         }
         let text = fix("AuthorizationPermissionMismatch", false, Kind::Blob);
         assert!(text.contains("Storage Blob Data Owner") && !text.contains("Table"));
+        let text = fix("AuthorizationPermissionMismatch", false, Kind::Queue);
+        assert!(text.contains("Storage Queue Data Contributor"), "{text}");
     }
 
     #[test]

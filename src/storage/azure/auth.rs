@@ -45,6 +45,7 @@ pub enum Credential {
 pub(super) enum Kind {
     Table,
     Blob,
+    Queue,
 }
 
 /// A request, as far as it is signed.
@@ -111,7 +112,7 @@ impl Unsigned<'_> {
                 self.line(&mut text, header::CONTENT_TYPE.as_str());
                 self.line(&mut text, "x-ms-date");
             }
-            Kind::Blob => {
+            Kind::Blob | Kind::Queue => {
                 self.line(&mut text, header::CONTENT_ENCODING.as_str());
                 self.line(&mut text, header::CONTENT_LANGUAGE.as_str());
                 if self.length > 0 {

@@ -72,6 +72,15 @@ pub(super) struct ListedBlob {
     pub(super) meta: Meta,
 }
 
+/// Whether something is another one by now.
+#[derive(Debug)]
+pub enum Changed<T> {
+    /// It is as it was.
+    No,
+    /// What it is now.
+    To(T),
+}
+
 /// What came of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Appended {
@@ -137,6 +146,46 @@ impl Container {
             return Ok(Appended::Full);
         }
         self.done(blob, &answer).map(|()| Appended::Done)
+    }
+
+    /// A blob and its `ETag`, unless that is `known`. `None` for the inner one: there is none.
+    pub(super) async fn get_changed(
+        &self,
+        blob: &str,
+        known: Option<&str>,
+    ) -> Result<Changed<Option<(Bytes, String)>>> {
+        let mut call = Call::new(Method::GET, self.path(blob));
+        if let Some(known) = known {
+            call = call.header(header::IF_NONE_MATCH, known);
+        }
+        let answer = self.service.ask(&call).await?;
+        match answer.status {
+            StatusCode::NOT_MODIFIED => return Ok(Changed::No),
+            StatusCode::NOT_FOUND => return Ok(Changed::To(None)),
+            _ => self.done(blob, &answer)?,
+        }
+        let etag = answer.header("etag").unwrap_or_default().to_owned();
+        Ok(Changed::To(Some((answer.body, etag))))
+    }
+
+    /// Writes a blob whole over the one with this `ETag`, or where there is none. False when it is
+    /// another one by now.
+    pub(super) async fn put_over(
+        &self,
+        blob: &str,
+        body: Bytes,
+        known: Option<&str>,
+    ) -> Result<bool> {
+        let call = self.put_call(blob, body);
+        let call = match known {
+            Some(etag) => call.header(header::IF_MATCH, etag),
+            None => call.header(header::IF_NONE_MATCH, "*"),
+        };
+        let answer = self.write(&call).await?;
+        if answer.status == StatusCode::PRECONDITION_FAILED || answer.code == "BlobAlreadyExists" {
+            return Ok(false);
+        }
+        self.done(blob, &answer).map(|()| true)
     }
 
     /// A blob, if there is one.

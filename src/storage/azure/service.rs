@@ -94,7 +94,7 @@ impl Call {
     }
 }
 
-/// The Table or the Blob service of an account.
+/// The Table, the Blob or the Queue service of an account.
 #[derive(Clone)]
 pub(super) struct Service {
     kind: Kind,
@@ -108,13 +108,14 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(kind: Kind, account: &Account, wire: &Wire) -> Self {
         let url = match kind {
-            Kind::Table => &account.table_url,
+            Kind::Table => account.table_url.as_str(),
             Kind::Blob => &account.blob_url,
+            Kind::Queue => account.queue_url.as_deref().unwrap_or_default(),
         };
         Self {
             kind,
             account: account.name.clone(),
-            url: url.clone(),
+            url: url.to_owned(),
             credential: account.credential.clone(),
             budget: BUDGET,
             wire: wire.clone(),
@@ -134,6 +135,7 @@ impl Service {
         let kind = match self.kind {
             Kind::Table => "table",
             Kind::Blob => "blob",
+            Kind::Queue => "queue",
         };
         format!("{kind} storage of account `{}`", self.account)
     }

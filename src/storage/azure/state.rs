@@ -3,7 +3,10 @@
 //! A save is one conditional request, so two runs can't both save. When its answer is lost, the
 //! request is asked again and meets its own work; the entity then bears the mark of this save.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -30,6 +33,10 @@ const MAX_UNITS: usize = 500_000;
 /// How long a check may take: what does not answer by then is away.
 const CHECK_PATIENCE: Duration = Duration::from_secs(8);
 
+/// The most comparisons of a filter
+/// (learn.microsoft.com/rest/api/storageservices/querying-tables-and-entities).
+const MOST_COMPARED: usize = 15;
+
 /// The name of no entity and no blob.
 const PROBE: &str = "may-be-written";
 
@@ -54,12 +61,13 @@ impl StateStore for AzureStorage {
             .transpose()
     }
 
-    /// Lists the table, which holds nothing else: one question for a thousand streams.
+    /// Lists the table, which holds nothing else: one question for a thousand streams. A worker that has
+    /// the streams of one lane asks for those of its connections, or a thousand lanes would list it each.
     async fn load_all(&self, keys: &[StreamKey]) -> Vec<Result<Option<(StreamState, ETag)>>> {
         if keys.len() < 2 {
             return join_all(keys.iter().map(|key| self.load(key))).await;
         }
-        let mut listed = match self.state.entities(&Query::default()).await {
+        let mut listed = match self.state.entities(&query_for(keys)).await {
             Ok(listed) => by_key(listed),
             Err(error) => return keys.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -153,6 +161,22 @@ impl StateStore for AzureStorage {
     /// Nobody in the cloud knows: a lease ends by its time.
     async fn is_gone(&self, _owner: &str) -> bool {
         false
+    }
+}
+
+/// Those of a few connections, or all.
+fn query_for(keys: &[StreamKey]) -> Query {
+    let partitions: BTreeSet<String> = keys.iter().map(|key| escaped(&key.connection)).collect();
+    if partitions.len() > MOST_COMPARED {
+        return Query::default();
+    }
+    let compared = partitions.iter();
+    let compared: Vec<String> = compared
+        .map(|partition| format!("PartitionKey eq '{partition}'"))
+        .collect();
+    Query {
+        filter: compared.join(" or "),
+        ..Query::default()
     }
 }
 

@@ -44,11 +44,15 @@ const META: &str = "x-ms-meta-";
 /// The `oid` of an identity that may only read tables, blobs, or both.
 pub(crate) const READERS: [&str; 3] = ["reads tables", "reads blobs", "reads both"];
 
-/// The two services that the connector speaks to.
+/// The `oid` of an identity that may only read queues.
+pub(crate) const QUEUE_READER: &str = "reads queues";
+
+/// The three services that the connector speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
     Tables,
     Blobs,
+    Queues,
 }
 
 /// The emulator behind the wire.
@@ -58,6 +62,8 @@ pub(super) struct Emulator {
     pub(super) tables: String,
     /// Its address for blobs.
     pub(super) blobs: String,
+    /// Its address for queues.
+    pub(super) queues: String,
 }
 
 /// Certificate and key that the wire shows, in PEM.
@@ -67,29 +73,36 @@ pub(super) type Shown = Option<[Vec<u8>; 2]>;
 pub(super) struct Wire {
     pub(super) tables: u16,
     pub(super) blobs: u16,
+    pub(super) queues: u16,
     _stop: oneshot::Sender<()>,
 }
 
 impl Wire {
     /// A wire to an emulator, on threads of its own: tests begin and end while it goes on.
     pub(super) fn to(emulator: Emulator, shown: Shown) -> Self {
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [tables, blobs] = [0, 1].map(|at: usize| listeners[at].local_addr().unwrap().port());
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = [0, 1, 2].map(|at: usize| listeners[at].local_addr().unwrap().port());
+        let [tables, blobs, queues] = ports;
         let (stop, stopped) = oneshot::channel();
         let Emulator {
             network,
             tables: table_url,
             blobs: blob_url,
+            queues: queue_url,
         } = emulator;
-        let ends =
-            [(Service::Tables, table_url), (Service::Blobs, blob_url)].map(|(service, url)| {
-                Arc::new(End {
-                    service,
-                    url,
-                    network: Arc::clone(&network),
-                    leased: Mutex::default(),
-                })
-            });
+        let ends = [
+            (Service::Tables, table_url),
+            (Service::Blobs, blob_url),
+            (Service::Queues, queue_url),
+        ];
+        let ends = ends.map(|(service, url)| {
+            Arc::new(End {
+                service,
+                url,
+                network: Arc::clone(&network),
+                leased: Mutex::default(),
+            })
+        });
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -105,6 +118,7 @@ impl Wire {
         Self {
             tables,
             blobs,
+            queues,
             _stop: stop,
         }
     }
@@ -148,6 +162,7 @@ impl End {
         let refused = match self.service {
             Service::Tables => tables_refuse(&head, &body),
             Service::Blobs => blobs_refuse(&head, &body),
+            Service::Queues => None,
         };
         if let Some(refused) = refused {
             return refused;
@@ -212,11 +227,12 @@ fn may_only_read(headers: &HeaderMap, service: Service) -> bool {
     };
     let who = claims().and_then(|claims| claims["oid"].as_str().map(str::to_owned));
     let [tables, blobs, both] = READERS;
-    let one = match service {
-        Service::Tables => tables,
-        Service::Blobs => blobs,
+    let may_read = match service {
+        Service::Tables => [tables, both],
+        Service::Blobs => [blobs, both],
+        Service::Queues => [QUEUE_READER; 2],
     };
-    who.is_some_and(|who| who == one || who == both)
+    who.is_some_and(|who| may_read.contains(&&*who))
 }
 
 /// What a role that is missing is answered with.
@@ -224,7 +240,8 @@ fn mismatch(service: Service) -> Response {
     let code = "AuthorizationPermissionMismatch";
     match service {
         Service::Tables => answered(StatusCode::FORBIDDEN, "", table_error_body(code)),
-        Service::Blobs => blob_error(StatusCode::FORBIDDEN, code),
+        // An error of queues is written as one of blobs.
+        Service::Blobs | Service::Queues => blob_error(StatusCode::FORBIDDEN, code),
     }
 }
 

@@ -252,6 +252,33 @@ fn incidents_that_can_not_be_told_to_be_sentinels_own_are_said_to_land() {
 }
 
 #[tokio::test]
+async fn what_a_federated_credential_lacks_is_named_on_the_side_that_lacks_it() {
+    let bad = async |federated: bool, identity: Option<&str>| {
+        let mut tenant = Tenant::with("machines", |options| {
+            options.defender.federated = federated.then(|| options.federated());
+        });
+        super::tenants::federate(&mut tenant);
+        if let Some(identity) = identity {
+            tenant.set("AZURE_CLIENT_ID", identity);
+        }
+        let mut found = findings(&tenant).await;
+        found.retain(|one| one.found == Found::Bad);
+        found.into_iter().map(|one| one.text).collect::<Vec<_>>()
+    };
+    assert_eq!(bad(true, None).await, [""; 0]);
+    let app = &bad(false, None).await[..];
+    assert!(
+        app.len() == 1 && app[0].contains("must have a federated credential with issuer"),
+        "{app:?}"
+    );
+    let identity = &bad(true, Some("other")).await[..];
+    assert!(
+        identity.len() == 1 && identity[0].contains("identity `other`: it is not assigned"),
+        "{identity:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_login_that_fails_is_told_once_and_by_no_stream() {
     let mut tenant = Tenant::new("machines,vulnerabilities");
     tenant.set("DEFENDER_CLIENT_SECRET", "wrong");

@@ -9,16 +9,18 @@ use async_trait::async_trait;
 use axum::Router;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentinel_connector::{
-    app::RunOptions,
+    app::{App, RunOptions},
     check::{self, Found},
+    config::{Mode, Settings},
     core::position::cursor::StreamKey,
     error::Kind,
     io::{
+        clock::SharedClock,
         http::{Request, Response, SharedTransport, Transport, TransportError},
         token::Certificate,
     },
     pipeline::{Outcome, Report},
-    simulator::{Fault, Options, Simulator},
+    simulator::{Fault, Options, Simulator, Target},
 };
 
 use super::{FUNCTION, Tenant};
@@ -346,6 +348,38 @@ async fn no_table_takes_the_share_of_hunting_for_itself() {
     assert_eq!(served.len(), tables.len(), "{served:?}");
 }
 
+/// Connections of one tenant share its seconds of hunting, and where these are enough for one or two of
+/// three at a time, each has its turn.
+#[tokio::test]
+async fn no_connection_takes_the_share_of_hunting_of_its_tenant_for_itself() {
+    let mut alone = Tenant::new("none");
+    alone.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    alone.run_well().await;
+    let most = alone.queries.lock().unwrap().len();
+    let mut tenant = Tenant::new("none");
+    tenant.set("DEFENDER_HUNTING_TABLES", "DeviceEvents");
+    let entry = |name| format!(r#"{{"name":"{name}","source":"defender"}}"#);
+    let list = ["a", "b", "c"].map(entry).join(",");
+    tenant.set("CONNECTIONS", &format!("[{list}]"));
+    let app = tenant.app();
+    let options = RunOptions {
+        at_once: true,
+        ..RunOptions::default()
+    };
+    let mut served = BTreeSet::new();
+    for _ in 0..3 {
+        tenant.inject(&format!("defender.hunting:cpu-quota@{}", most + 1));
+        let reports = app.run(FUNCTION, &options).await;
+        let done = |report: &&Report| report.outcome == Outcome::UpToDate;
+        let done: Vec<_> = reports.iter().filter(done).collect();
+        assert!((1..3).contains(&done.len()), "{reports:#?}");
+        served.extend(done.iter().map(|report| report.key.connection.clone()));
+        tenant.simulator.heal();
+        tenant.pass(15);
+    }
+    assert_eq!(served.len(), 3, "{served:?}");
+}
+
 /// The service is asked for these severities alone, of both lists.
 #[tokio::test]
 async fn vulnerabilities_of_other_severities_are_not_asked_for() {
@@ -399,6 +433,65 @@ async fn a_certificate_reads_defender_without_a_secret() {
             assert!(reason.contains("AADSTS700027"), "{reason}");
         }
     }
+}
+
+/// Settings by which the app's identity is the proof of the app that reads.
+pub(super) fn federate(tenant: &mut Tenant) {
+    let options = tenant.simulator.options();
+    let (identity, header) = (
+        options.user_identity.clone(),
+        options.identity_header.clone(),
+    );
+    tenant.unset("DEFENDER_CLIENT_SECRET");
+    tenant.set("DEFENDER_CLIENT_FEDERATED", "yes");
+    tenant.set("AZURE_CLIENT_ID", &identity);
+    tenant.set("IDENTITY_ENDPOINT", "http://169.254.129.2:8081/msi/token");
+    tenant.set("IDENTITY_HEADER", &header);
+}
+
+#[tokio::test]
+async fn an_identity_that_the_app_trusts_reads_every_connection_without_a_secret() {
+    let mut tenant = Tenant::with("machines,incidents", |options| {
+        options.defender.federated = Some(options.federated());
+    });
+    federate(&mut tenant);
+    let entry = |name| format!(r#"{{"name":"{name}","source":"defender"}}"#);
+    let list = format!("[{},{}]", entry("contoso"), entry("fabrikam"));
+    tenant.set("CONNECTIONS", &list);
+    let reports = tenant.run().await;
+    let well = |report: &Report| report.outcome == Outcome::UpToDate;
+    assert!(
+        reports.len() == 4 && reports.iter().all(well),
+        "{reports:?}"
+    );
+    let calls = tenant.simulator.calls();
+    let asked = calls
+        .iter()
+        .filter(|call| call.target == Some(Target::Identity));
+    assert_eq!(asked.count(), 1, "the platform is asked once for all");
+}
+
+#[tokio::test]
+async fn a_connection_whose_app_trusts_no_identity_says_what_to_trust() {
+    let mut tenant = Tenant::with("machines", |_| {});
+    federate(&mut tenant);
+    let report = tenant.run().await.remove(0);
+    let reason = report.reason.unwrap();
+    let subject = &tenant.simulator.options().user_identity_object;
+    assert!(
+        reason.contains("AADSTS700211") && reason.contains(subject),
+        "{reason}"
+    );
+
+    // On a laptop there is no such identity.
+    tenant.unset("IDENTITY_ENDPOINT");
+    let settings = Settings::load(&tenant.environment(), Mode::Local).unwrap();
+    let clock: SharedClock = Arc::new(tenant.clock.clone());
+    let error = App::build(&settings, &clock).err().unwrap().to_string();
+    assert!(
+        error.contains("DEFENDER_CLIENT_FEDERATED") && error.contains("in Azure only"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -128,6 +128,7 @@ fn the_app_settings_are_those_that_the_program_reads() {
         as_application(),
         with_defender(),
         json!({ "esetLogin": "", "defenderTenantId": "contoso.example" }),
+        json!({ "scaleOut": "queue" }),
         json!({ "esetInspect": true, "esetCloudOffice": true, "everyMinutes": 60, "initialHistory": "30d", "createEndpoint": true }),
     ] {
         let deployed = deployed(&more);
@@ -360,13 +361,20 @@ fn each_identity_has_the_roles_that_it_needs_and_no_more() {
     };
     let mut expected = BTreeSet::from([
         own("5", "Storage Blob Data Owner", "storageAccounts"),
-        own("5", "Storage Queue Data Contributor", "storageAccounts"),
         own("5", "Storage Table Data Contributor", "storageAccounts"),
         own("5", "Key Vault Secrets User", "vaults"),
         own("5", "Monitoring Metrics Publisher", "components"),
         own("5", "Monitoring Metrics Publisher", "dataCollectionRules"),
     ]);
     assert_eq!(grants(&deployed(&json!({}))), expected);
+    let mut with_queues = expected.clone();
+    with_queues.insert(own(
+        "5",
+        "Storage Queue Data Contributor",
+        "storageAccounts",
+    ));
+    let queued = deployed(&json!({ "scaleOut": "queue" }));
+    assert_eq!(grants(&queued), with_queues);
     expected.remove(&own(
         "5",
         "Monitoring Metrics Publisher",
@@ -561,4 +569,27 @@ fn private_networking_closes_storage_and_vault_and_opens_them_from_inside() {
         subnet.as_str().unwrap().ends_with("/subnets/app"),
         "{subnet}"
     );
+}
+
+/// The bundle costs a start of the host some seconds, and a queue trigger without it is an error in the log.
+#[test]
+fn the_worker_has_the_extension_bundle_where_it_works_and_is_disabled_elsewhere() {
+    let bundle = "AzureFunctionsJobHost__extensionBundle__id";
+    let disabled = "AzureWebJobs_PullWorker_Disabled";
+    let off = settings(&deployed(&json!({})));
+    assert_eq!(off["SCALE_OUT"], "off");
+    assert_eq!(off[disabled], "true");
+    assert_eq!(
+        off.keys().find(|name| name.contains("extensionBundle")),
+        None
+    );
+    assert!(!load(&off).unwrap().run.scale_out);
+    let on = settings(&deployed(&json!({ "scaleOut": "queue" })));
+    assert_eq!(on.get(disabled), None);
+    assert_eq!(on[bundle], "Microsoft.Azure.Functions.ExtensionBundle");
+    assert_eq!(
+        on["AzureFunctionsJobHost__extensionBundle__version"],
+        "[4.*, 5.0.0)"
+    );
+    assert!(load(&on).unwrap().run.scale_out);
 }

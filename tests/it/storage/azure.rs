@@ -30,6 +30,7 @@ use super::{conforms, found, key, letter, parked, state};
 use crate::azurite::{Azurite, network, parsed, signed_in, wire};
 
 mod identity;
+mod queue;
 mod stock;
 mod wire;
 

@@ -24,6 +24,8 @@ pub(super) enum Of {
     Hunting,
     /// Machines of Defender that are as they were the day before: none becomes a row
     Machines,
+    /// Many tenants with few records each: streams side by side, held against one by one
+    Tenants,
 }
 
 impl Of {
@@ -32,6 +34,7 @@ impl Of {
         match self {
             Self::Export => 2_000_000,
             Self::Detections | Self::Hunting | Self::Machines => 100_000,
+            Self::Tenants => 0,
         }
     }
 
@@ -42,7 +45,12 @@ impl Of {
             Self::Export => "export",
             Self::Hunting => "hunting",
             Self::Machines => "machines",
+            Self::Tenants => "tenants",
         }
+    }
+
+    fn is_eset(self) -> bool {
+        matches!(self, Self::Detections | Self::Tenants)
     }
 
     /// The plural of what is counted, such as `rows`.
@@ -52,21 +60,18 @@ impl Of {
             Self::Export => "rows of an export of files",
             Self::Hunting => "rows of advanced hunting",
             Self::Machines => "unchanged machines",
+            Self::Tenants => "tenants",
         }
     }
 
     /// The service that they come from.
     pub(super) fn source(self) -> &'static str {
-        if self == Self::Detections {
-            "ESET"
-        } else {
-            "Defender"
-        }
+        if self.is_eset() { "ESET" } else { "Defender" }
     }
 
     /// True when a call was to whom has them.
     pub(super) fn is_asked_by(self, target: Target) -> bool {
-        if self == Self::Detections {
+        if self.is_eset() {
             target.is_eset_data()
         } else {
             target.is_defender()
@@ -74,19 +79,20 @@ impl Of {
     }
 
     /// What the simulator has so many of.
-    pub(super) fn bulk(self) -> BulkOf {
+    pub(super) fn bulk(self) -> Option<BulkOf> {
         match self {
-            Self::Detections => BulkOf::Detections,
-            Self::Export => BulkOf::Export,
-            Self::Hunting => BulkOf::Hunting,
-            Self::Machines => BulkOf::Machines,
+            Self::Detections => Some(BulkOf::Detections),
+            Self::Export => Some(BulkOf::Export),
+            Self::Hunting => Some(BulkOf::Hunting),
+            Self::Machines => Some(BulkOf::Machines),
+            Self::Tenants => None,
         }
     }
 
     /// The name of its stream.
     pub(super) fn stream(self) -> String {
         match self {
-            Self::Detections => DETECTIONS.stream.to_owned(),
+            Self::Detections | Self::Tenants => DETECTIONS.stream.to_owned(),
             Self::Export => SOFTWARE_VULNERABILITIES.stream.to_owned(),
             Self::Hunting => format!("defender.hunting.{TABLE}"),
             Self::Machines => MACHINES.stream.to_owned(),
@@ -96,7 +102,7 @@ impl Of {
     /// The settings that ask for it, beside those of its connection.
     pub(super) fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Detections => &[("ESET_PRODUCTS", "protect")],
+            Self::Detections | Self::Tenants => &[("ESET_PRODUCTS", "protect")],
             Self::Export => &[("DEFENDER_STREAMS", "software-vulnerabilities")],
             Self::Hunting => &[("DEFENDER_HUNTING_TABLES", TABLE)],
             Self::Machines => &[("DEFENDER_STREAMS", "machines")],
@@ -106,7 +112,7 @@ impl Of {
     /// True for a setting of the other source, which is not connected.
     pub(super) fn leaves_out(self, setting: &str) -> bool {
         let others = match self {
-            Self::Detections => ["DEFENDER_", "GRAPH_"],
+            Self::Detections | Self::Tenants => ["DEFENDER_", "GRAPH_"],
             Self::Export | Self::Hunting | Self::Machines => ["ESET_", "ESET_"],
         };
         others.iter().any(|other| setting.starts_with(other))

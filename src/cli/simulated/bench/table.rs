@@ -50,7 +50,7 @@ impl Figures {
         Self {
             of: arguments.of,
             rows: arguments.rows(),
-            latency: arguments.latency,
+            latency: arguments.latency(),
             settings: settings(arguments),
             rounds,
             start: None,

@@ -25,6 +25,9 @@ use crate::{
 /// How many machines records are taken from, to be repeated on others.
 const MACHINES: u64 = 1_000;
 
+/// How large the company of each tenant is: some ten detections a day.
+const FEW: f64 = 0.02;
+
 /// What the simulator has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct WorldTally {
@@ -63,9 +66,11 @@ impl World {
         let of = asked.of;
         let mut arguments = vec![
             "--rows".to_owned(),
-            asked.rows().to_string(),
+            asked.rows().max(1).to_string(),
             "--latency".to_owned(),
-            asked.latency.to_string(),
+            asked.latency().to_string(),
+            "--tenants".to_owned(),
+            asked.tenants.to_string(),
         ];
         arguments.extend(asked.passed_on());
         let mut child = Child::start(BenchProcess::World, of, &arguments)?;
@@ -126,8 +131,10 @@ pub(super) async fn serve(asked: &BenchArguments, clock: SharedClock) -> Result<
         },
         calls_per_second: None,
         keep_rows: false,
-        latency: Duration::from_millis(asked.latency),
-        bulk: Some((of.bulk(), asked.rows())),
+        latency: Duration::from_millis(asked.latency()),
+        bulk: of.bulk().map(|bulk| (bulk, asked.rows())),
+        accounts: asked.tenants,
+        scale: if of == Of::Tenants { FEW } else { 1.0 },
         v2_carries: if asked.v2_list {
             V2Carries::AlsoInspect
         } else {

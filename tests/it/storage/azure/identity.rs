@@ -25,7 +25,7 @@ use sentinel_connector::{
 use serde_json::json;
 
 use super::{conforms, key, parked};
-use crate::azurite::{Azurite, READERS, wire};
+use crate::azurite::{Azurite, QUEUE_READER, READERS, wire};
 
 /// A token as Entra makes them, but for the signature, which the emulator does not look at.
 fn token(audience: &str) -> String {
@@ -218,6 +218,21 @@ async fn who_may_only_read_is_told_the_role_that_is_missing() {
         assert_eq!(bad.len(), missing.len(), "{who}: {bad:?}");
         for (text, role) in bad.iter().zip(missing) {
             assert!(text.contains(&format!("give it `{role}`")), "{who}: {text}");
+        }
+    }
+    let life = std::time::Duration::from_hours(1);
+    for (who, may) in [("somebody", true), (QUEUE_READER, false)] {
+        let token = token_of(who, "https://storage.azure.com", now + 600);
+        let storage = scene.storage(&scene.account(Given(token.clone(), token)));
+        let queue = storage.queue("lanes").unwrap();
+        assert_eq!(queue.length().await, Ok(0), "{who}");
+        match queue.put("lane", life).await {
+            Ok(()) => assert!(may, "{who}"),
+            Err(error) => {
+                assert!(!may && error.kind() == Kind::Config, "{who}: {error}");
+                let role = "give it `Storage Queue Data Contributor`";
+                assert!(error.to_string().contains(role), "{who}: {error}");
+            }
         }
     }
 }

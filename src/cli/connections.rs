@@ -1,0 +1,289 @@
+//! `connections`: the list of connections, in the settings, a file or a blob.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    check::{CheckArguments, look},
+    screen,
+};
+use crate::{
+    app::list::{ConnectionList, ListVersion, with_list},
+    check::Finding,
+    config::{Environment, Mode, Problem, Settings},
+    core::protocol::source_kind::SourceKind,
+    error::{Error, Result},
+    io::clock::SharedClock,
+};
+
+#[derive(clap::Subcommand)]
+pub(super) enum ConnectionsCommand {
+    /// List the connections: on, disabled or wrong
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try the settings and the dependencies of one connection
+    Check {
+        /// The connection, as `connections list` names it
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a connection to the file or the blob that `CONNECTIONS` names
+    Add {
+        /// Its name: lower case letters, digits and `-`
+        name: String,
+        /// Where it is pulled from: eset or defender
+        source: String,
+        /// How often its streams run, such as 15m
+        #[arg(long)]
+        every: Option<String>,
+        /// A setting of its own, and no secret
+        #[arg(long = "set", value_name = "SETTING=VALUE")]
+        settings: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Switch a connection of that file or blob off, and keep it there
+    Disable {
+        /// The connection, as `connections list` names it
+        name: String,
+        /// Switch it on again
+        #[arg(long)]
+        undo: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A connection, as it is shown.
+#[derive(Serialize)]
+struct ShownConnection<'a> {
+    name: &'a str,
+    source: Option<&'a str>,
+    state: &'a str,
+    problem: Option<String>,
+}
+
+pub(super) async fn connections(
+    command: ConnectionsCommand,
+    environment: Environment,
+    clock: SharedClock,
+) -> Result<()> {
+    match command {
+        ConnectionsCommand::List { json } => {
+            let environment = with_list(environment, Mode::Local, &clock).await;
+            list(&Settings::load(&environment, Mode::Local)?, json);
+            Ok(())
+        }
+        ConnectionsCommand::Check { name, json } => {
+            let environment = with_list(environment, Mode::Local, &clock).await;
+            check(name, json, &environment, &clock).await
+        }
+        ConnectionsCommand::Add {
+            name,
+            source,
+            every,
+            settings,
+            json,
+        } => {
+            let mut added = Map::new();
+            added.insert("name".to_owned(), name.clone().into());
+            added.insert("source".to_owned(), source.into());
+            added.extend(every.map(|every| ("every".to_owned(), every.into())));
+            let own = own(&settings)?;
+            if !own.is_empty() {
+                added.insert("settings".to_owned(), own.into());
+            }
+            let mut kept = ListChange::open(environment, &clock).await?;
+            if kept.position(&name).is_some() {
+                return Err(Error::config(format!(
+                    "there is a connection `{name}`: change it in {}",
+                    kept.list.place()
+                )));
+            }
+            kept.elements.push(added.into());
+            kept.check_last(&name)?;
+            kept.save().await?;
+            kept.say(&name, "on", json);
+            Ok(())
+        }
+        ConnectionsCommand::Disable { name, undo, json } => {
+            let mut kept = ListChange::open(environment, &clock).await?;
+            let element = kept
+                .position(&name)
+                .and_then(|position| kept.elements[position].as_object_mut())
+                .ok_or_else(|| Error::config(format!("there is no connection `{name}`")))?;
+            if undo {
+                element.remove("disabled");
+            } else {
+                element.insert("disabled".to_owned(), true.into());
+            }
+            kept.save().await?;
+            kept.say(&name, if undo { "on" } else { "disabled" }, json);
+            Ok(())
+        }
+    }
+}
+
+fn list(settings: &Settings, as_json: bool) {
+    let on = settings.connections.iter().map(|one| ShownConnection {
+        name: &one.name,
+        source: Some(one.source.kind().word()),
+        state: "on",
+        problem: None,
+    });
+    let wrong = settings.broken.iter().map(|one| ShownConnection {
+        name: &one.name,
+        source: one.kind.map(SourceKind::word),
+        state: "wrong",
+        problem: Some(one.error().to_string()),
+    });
+    let disabled = settings.disabled.iter().map(|name| ShownConnection {
+        name,
+        source: None,
+        state: "disabled",
+        problem: None,
+    });
+    let all: Vec<_> = on.chain(wrong).chain(disabled).collect();
+    if as_json {
+        screen::line(format!("{:#}", json!(all)));
+        return;
+    }
+    for one in &all {
+        let (source, problem) = (one.source.unwrap_or("-"), one.problem.as_deref());
+        let line = format!(
+            "{:<9} {:<32} {source:<9} {}",
+            one.state,
+            one.name,
+            problem.unwrap_or_default()
+        );
+        screen::line(line.trim_end());
+    }
+    if all.is_empty() {
+        screen::line("there is no connection");
+    }
+}
+
+async fn check(
+    name: String,
+    as_json: bool,
+    environment: &Environment,
+    clock: &SharedClock,
+) -> Result<()> {
+    let arguments = CheckArguments::of(name);
+    if !as_json {
+        let mut shown = |finding: Finding| super::check::show(&finding);
+        return look(&arguments, environment, clock, &mut shown).await;
+    }
+    let mut findings = Vec::new();
+    let looked = look(&arguments, environment, clock, &mut |finding| {
+        findings.push(finding);
+    })
+    .await;
+    screen::line(format!("{:#}", json!(findings)));
+    looked
+}
+
+/// `NAME=VALUE`, each.
+fn own(settings: &[String]) -> Result<Map<String, Value>> {
+    let pair = |setting: &String| {
+        let (name, value) = setting.split_once('=').ok_or_else(|| {
+            // Whatever it is, it may be a secret.
+            Error::config("`--set` takes `SETTING=VALUE`, such as `--set ESET_REGION=eu`")
+        })?;
+        Ok((name.trim().to_owned(), value.into()))
+    };
+    settings.iter().map(pair).collect()
+}
+
+/// The list that commands change.
+struct ListChange {
+    environment: Environment,
+    list: ConnectionList,
+    version: Option<ListVersion>,
+    elements: Vec<Value>,
+}
+
+impl ListChange {
+    async fn open(environment: Environment, clock: &SharedClock) -> Result<Self> {
+        let list = ConnectionList::open(&environment, Mode::Local, clock)?.ok_or_else(|| {
+            Error::config(
+                "the list of connections is not in a file or a blob, so it is changed where the settings \
+                 are: to have it changed here, set `CONNECTIONS` to `@connections.json` or \
+                 `@blob:connections.json`",
+            )
+        })?;
+        let version = list.current().await?;
+        let text = version.as_ref().map_or("[]", |version| &version.text);
+        let text = text.trim_start_matches('\u{feff}');
+        let elements = serde_json::from_str(text).map_err(|error| {
+            Error::config(format!(
+                "{} is not a JSON array: line {}, column {}: mend it first",
+                list.place(),
+                error.line(),
+                error.column()
+            ))
+        })?;
+        Ok(Self {
+            environment,
+            list,
+            version,
+            elements,
+        })
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.elements.iter().position(|one| one["name"] == name)
+    }
+
+    fn text(&self) -> String {
+        format!("{:#}\n", Value::from(self.elements.clone()))
+    }
+
+    /// What is wrong with the last one. A secret that is missing here may be where the app runs.
+    fn check_last(&self, name: &str) -> Result<()> {
+        let environment = self.environment.with_connections(Ok(self.text()), None);
+        let element = format!("element {}:", self.elements.len());
+        let is_own = |problem: &Problem| {
+            problem.connection.as_deref() == Some(name)
+                || problem.text.starts_with(&element)
+                || problem.text.starts_with(&format!("connection `{name}`:"))
+        };
+        let problems = match Settings::load(&environment, Mode::Local) {
+            Ok(settings) => settings.problems().cloned().collect(),
+            Err(problems) => problems.problems,
+        };
+        let own = problems.into_iter().filter(is_own);
+        let (missing, wrong): (Vec<_>, Vec<_>) = own.partition(Problem::is_missing_secret);
+        for problem in missing {
+            screen::complain(&format!("note: {problem}"));
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        Err(Error::config(texts.join("; ")))
+    }
+
+    async fn save(&self) -> Result<()> {
+        self.list.write(self.text(), self.version.as_ref()).await
+    }
+
+    fn say(&self, name: &str, state: &str, as_json: bool) {
+        let place = self.list.place().to_string();
+        screen::line(if as_json {
+            format!(
+                "{:#}",
+                json!({"name": name, "state": state, "place": place})
+            )
+        } else {
+            format!("`{name}` is {state} in {place}")
+        });
+    }
+}
