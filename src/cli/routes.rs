@@ -3,9 +3,11 @@
 mod arm;
 
 use super::screen;
+use arm::TablePlan;
+
 use crate::{
     app::RouteTable,
-    config::{Route, Settings},
+    config::{Route, Settings, TimeGenerated},
     error::{Error, Result},
     source::endpoints,
 };
@@ -19,14 +21,31 @@ pub(super) enum RoutesCommand {
         /// Every table of advanced hunting as well, as `DeviceEvents_CL` and so on
         #[arg(long)]
         all_hunting: bool,
+        /// Plan of the tables of the streams that are named; `auxiliary` is the data lake
+        #[arg(long, value_enum, requires = "streams")]
+        plan: Option<TablePlan>,
+        /// The streams whose tables have that plan
+        #[arg(value_name = "STREAM", requires = "plan")]
+        streams: Vec<String>,
     },
 }
 
 pub(super) fn routes(command: &RoutesCommand, mut settings: Settings) -> Result<()> {
-    let RoutesCommand::Arm { all_hunting } = command;
-    if *all_hunting {
-        add_hunting(&mut settings.routes);
+    let RoutesCommand::Arm {
+        all_hunting,
+        plan,
+        streams,
+    } = command;
+    let plan = plan.unwrap_or(TablePlan::Analytics);
+    if plan == TablePlan::Auxiliary && settings.run.time_generated == TimeGenerated::Event {
+        return Err(Error::config(
+            "`TIME_GENERATED=event` sends hours at once, and a table of the data lake takes 30 minutes \
+             in a call: leave it at `ingestion`; `eventTime` holds when it happened",
+        ));
     }
+    add_hunting(&mut settings.routes, |stream| {
+        *all_hunting || streams.iter().any(|named| named == stream)
+    });
     let own = |route: &&Route| !route.is_shared();
     let targets: Vec<(&str, &str)> = settings
         .routes
@@ -40,23 +59,42 @@ pub(super) fn routes(command: &RoutesCommand, mut settings: Settings) -> Result<
              `defender.machines=Custom-DefenderMachines_CL`, or add `--all-hunting`",
         ));
     }
+    let mut planned = Vec::new();
+    for stream in streams {
+        let target = targets.iter().find(|(routed, _)| routed == stream);
+        let (_, table) = target.ok_or_else(|| {
+            Error::config(format!(
+                "`ROUTES` sends `{stream}` to no table of its own: the plan of a table is for all that is in it"
+            ))
+        })?;
+        planned.push(*table);
+    }
     let mut tables = RouteTable::of(&settings)?.tables().clone();
     tables.retain(|name, _| targets.iter().any(|(_, table)| table == name));
-    screen::line(format!("{:#}", arm::template(&tables, &targets)));
+    screen::line(format!(
+        "{:#}",
+        arm::template(&tables, &targets, plan, &planned)
+    ));
     screen::complain(&format!(
         "note: deployed, its output `ROUTES` is the value to set:\n{}",
         arm::setting(&tables, &targets)
     ));
+    if plan != TablePlan::Analytics {
+        screen::complain(&format!(
+            "note: alerts, rules and hunting do not see {}: searches alone do",
+            planned.join(", ")
+        ));
+    }
     Ok(())
 }
 
-/// Routes for the tables of hunting that have none.
-fn add_hunting(routes: &mut Vec<Route>) {
+/// Routes for the wanted tables of hunting that have none.
+fn add_hunting(routes: &mut Vec<Route>, wanted: impl Fn(&str) -> bool) {
     for endpoint in endpoints() {
         let Some(name) = endpoint.stream.strip_prefix(HUNTING) else {
             continue;
         };
-        if !routes.iter().any(|route| endpoint.is_named(&route.stream)) {
+        if wanted(endpoint.stream) && !routes.iter().any(|route| endpoint.is_named(&route.stream)) {
             routes.push(Route {
                 stream: endpoint.stream.to_owned(),
                 table: format!("{name}_CL"),

@@ -436,6 +436,31 @@ fn every_table_of_hunting_can_be_deployed() {
 }
 
 #[test]
+fn a_stream_goes_to_the_data_lake_when_it_is_named() {
+    let stream = "defender.hunting.DeviceEvents";
+    let template = printed(&["routes", "arm", "--plan", "auxiliary", stream]);
+    let template: serde_json::Value = serde_json::from_str(&template).unwrap();
+    let resources = template["resources"].as_array().unwrap().iter();
+    let tables = resources.filter(|one| one["properties"]["schema"].is_object());
+    let plans: Vec<_> = tables
+        .map(|one| {
+            (
+                &one["properties"]["schema"]["name"],
+                &one["properties"]["plan"],
+            )
+        })
+        .collect();
+    let expected = (&"DeviceEvents_CL".into(), &"Auxiliary".into());
+    assert_eq!(plans, [expected]);
+    assert!(
+        template["outputs"]["ROUTES"]["value"]
+            .as_str()
+            .unwrap()
+            .contains(stream)
+    );
+}
+
+#[test]
 fn the_example_settings_are_those_that_simulate_prints() {
     let example: serde_json::Value =
         serde_json::from_str(&file("local.settings.json.example")).unwrap();

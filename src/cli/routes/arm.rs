@@ -14,10 +14,34 @@ pub(super) const FLOWS: usize = 8;
 const PUBLISHER: &str = "3913510d-42f4-4e42-8a64-420c390055eb";
 
 const RULE_API: &str = "2023-03-11";
+/// Older ones know no data lake (docs/contracts/sentinel.md, Tables and queries).
+const TABLE_API: &str = "2025-07-01";
 const PREFIX: &str = "sentinel-connector-routes";
 
 /// Streams, each with the table that it is sent to.
 pub(super) type Targets<'t> = [(&'t str, &'t str)];
+
+/// How a table keeps its rows, and what may read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum TablePlan {
+    /// Rules and alerts see it.
+    Analytics,
+    /// Cheaper, for searches of thirty days.
+    Basic,
+    /// The data lake: cheapest, for searches of years.
+    Auxiliary,
+}
+
+impl TablePlan {
+    /// The plan's name in the service.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Analytics => "Analytics",
+            Self::Basic => "Basic",
+            Self::Auxiliary => "Auxiliary",
+        }
+    }
+}
 
 /// The tables and their columns in rules of at most [`FLOWS`] tables.
 fn rules<'t>(
@@ -30,21 +54,30 @@ fn rules<'t>(
     all.chunks(FLOWS).map(<[_]>::to_vec).collect()
 }
 
-/// The template: `tables` are made, `targets` become the output `ROUTES`.
+/// The template: `tables` are made, those of `planned` with that plan; `targets` become the output `ROUTES`.
 pub(super) fn template(
     tables: &BTreeMap<String, &'static [Column]>,
     targets: &Targets<'_>,
+    plan: TablePlan,
+    planned: &[&str],
 ) -> Value {
     let rules = rules(tables);
+    let plan_of = |name: &str| {
+        if planned.contains(&name) {
+            plan
+        } else {
+            TablePlan::Analytics
+        }
+    };
     let mut resources: Vec<Value> = tables
         .iter()
-        .map(|(name, columns)| table(name, columns))
+        .map(|(name, columns)| table(name, columns, plan_of(name)))
         .collect();
     for (at, flows) in rules.iter().enumerate() {
         resources.push(rule(at, flows));
         resources.push(role(at));
     }
-    json!({
+    let mut template = json!({
         "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
         "contentVersion": "1.0.0.0",
         "parameters": {
@@ -67,7 +100,17 @@ pub(super) fn template(
         },
         "resources": resources,
         "outputs": { "ROUTES": { "type": "string", "value": output(&rules, targets) } },
-    })
+    });
+    if plan == TablePlan::Auxiliary {
+        template["parameters"]["lakeRetentionInDays"] = json!({
+            "type": "int",
+            "defaultValue": 365,
+            "minValue": 30,
+            "maxValue": 4383,
+            "metadata": { "description": "How long the tables of the data lake keep their rows." },
+        });
+    }
+    template
 }
 
 /// `ROUTES` with words in place of what is known only when the template is deployed.
@@ -113,16 +156,20 @@ fn listed(columns: &[Column]) -> Vec<Value> {
         .collect()
 }
 
-fn table(name: &str, columns: &[Column]) -> Value {
-    json!({
+fn table(name: &str, columns: &[Column], plan: TablePlan) -> Value {
+    let mut table = json!({
         "type": "Microsoft.OperationalInsights/workspaces/tables",
-        "apiVersion": "2022-10-01",
+        "apiVersion": TABLE_API,
         "name": format!("[concat(parameters('workspaceName'), '/{name}')]"),
         "properties": {
-            "plan": "Analytics",
+            "plan": plan.name(),
             "schema": { "name": name, "columns": listed(columns) },
         },
-    })
+    });
+    if plan == TablePlan::Auxiliary {
+        table["properties"]["totalRetentionInDays"] = "[parameters('lakeRetentionInDays')]".into();
+    }
+    table
 }
 
 /// The name of a rule, as an expression without brackets.
@@ -275,7 +322,7 @@ mod tests {
     fn every_table_is_made_and_has_one_flow_of_the_same_columns() {
         let (tables, targets) = all();
         let targets: Vec<(&str, &str)> = targets.iter().map(|(a, b)| (&**a, &**b)).collect();
-        let template = template(&tables, &targets);
+        let template = template(&tables, &targets, TablePlan::Analytics, &[]);
         let made = of_type(&template, "Microsoft.OperationalInsights/workspaces/tables");
         let rules = of_type(&template, "Microsoft.Insights/dataCollectionRules");
         assert_eq!((made.len(), rules.len()), (29, 4));
@@ -315,6 +362,34 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_of_the_data_lake_are_those_that_are_named() {
+        let (tables, targets) = all();
+        let targets: Vec<(&str, &str)> = targets.iter().map(|(a, b)| (&**a, &**b)).collect();
+        let lake = ["DeviceEvents_CL", "EmailEvents_CL"];
+        let template = template(&tables, &targets, TablePlan::Auxiliary, &lake);
+        let days = &template["parameters"]["lakeRetentionInDays"];
+        assert_eq!(
+            (&days["minValue"], &days["maxValue"]),
+            (&json!(30), &json!(4383))
+        );
+        let mut found = Vec::new();
+        for table in of_type(&template, "Microsoft.OperationalInsights/workspaces/tables") {
+            let properties = &table["properties"];
+            let kept = &properties["totalRetentionInDays"];
+            if properties["plan"] == "Auxiliary" {
+                assert_eq!(kept, "[parameters('lakeRetentionInDays')]");
+                found.push(properties["schema"]["name"].as_str().unwrap());
+            } else {
+                assert_eq!(
+                    (&properties["plan"], kept),
+                    (&json!("Analytics"), &Value::Null)
+                );
+            }
+        }
+        assert_eq!(found, lake);
+    }
+
+    #[test]
     fn the_setting_names_the_rule_of_each_table() {
         let (tables, _) = all();
         let targets = [
@@ -328,7 +403,7 @@ mod tests {
         defender.alerts=<endpoint of sentinel-connector-routes-3>/<immutable id of sentinel-connector-routes-3>/Custom-alerts_CL
         eset.detections=Custom-IntegrationTable_CL
         ");
-        let template = template(&tables, &targets);
+        let template = template(&tables, &targets, TablePlan::Analytics, &[]);
         let output = template["outputs"]["ROUTES"]["value"].as_str().unwrap();
         assert!(output.starts_with("[join(createArray(concat('defender.machines=', reference("));
         assert!(output.contains("'-4')), '2023-03-11').immutableId, '/Custom-machines_CL')"));

@@ -38,24 +38,6 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value> {
         "length" => json!(length(&values[0])?),
         "null" => Value::Null,
         "false" => json!(false),
-        "coalesce" => values
-            .iter()
-            .find(|value| !value.is_null())
-            .cloned()
-            .unwrap_or_default(),
-        "contains" => match &values[0] {
-            Value::Array(items) => json!(items.contains(&values[1])),
-            Value::Object(members) => json!(members.contains_key(&text(&values[1])?)),
-            whole => json!(text(whole)?.contains(&text(&values[1])?)),
-        },
-        // Azure gives null for what is not there, on whatever step of the way.
-        "tryGet" => {
-            let names = values[1..].iter().map(text).collect::<Result<Vec<_>>>()?;
-            let found = names
-                .iter()
-                .try_fold(&values[0], |value, name| value.get(name));
-            found.cloned().unwrap_or_default()
-        }
         "string" => json!(
             values[0]
                 .as_str()
@@ -80,7 +62,6 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value> {
         }
         "replace" => json!(text(&values[0])?.replace(&text(&values[1])?, &text(&values[2])?)),
         "toLower" => json!(text(&values[0])?.to_lowercase()),
-        "first" => array(&values[0])?.into_iter().next().unwrap_or_default(),
         "last" => array(&values[0])?.pop().ok_or("the last of nothing")?,
         "createArray" => json!(values),
         "createObject" => {
@@ -124,6 +105,32 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value> {
         }),
         // Good enough to tell subnets apart.
         "cidrSubnet" => json!(format!("{}#{}", text(&values[0])?, values[2])),
+        _ => return found(name, values),
+    })
+}
+
+/// The value of the functions that look for something in what they are given.
+fn found(name: &str, values: &[Value]) -> Result<Value> {
+    Ok(match name {
+        "coalesce" => values
+            .iter()
+            .find(|value| !value.is_null())
+            .cloned()
+            .unwrap_or_default(),
+        "contains" => match &values[0] {
+            Value::Array(items) => json!(items.contains(&values[1])),
+            Value::Object(members) => json!(members.contains_key(&text(&values[1])?)),
+            whole => json!(text(whole)?.contains(&text(&values[1])?)),
+        },
+        // Azure gives null for what is not there, on whatever step of the way.
+        "tryGet" => {
+            let names = values[1..].iter().map(text).collect::<Result<Vec<_>>>()?;
+            let found = names
+                .iter()
+                .try_fold(&values[0], |value, name| value.get(name));
+            found.cloned().unwrap_or_default()
+        }
+        "first" => array(&values[0])?.into_iter().next().unwrap_or_default(),
         _ => return Err(format!("`{name}` is not known here")),
     })
 }
