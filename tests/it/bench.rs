@@ -140,7 +140,7 @@ fn tenants_are_run_side_by_side_and_a_tenth_of_them_one_by_one() {
     let arguments = "--of tenants --tenants 3 --streams 2 --latency 1";
     let output = bench(&arguments.split(' ').collect::<Vec<_>>());
     let lines = lines(&output);
-    let [first, all, one, ratio] = &lines[..] else {
+    let [first, all, one, ratio, look] = &lines[..] else {
         panic!("{lines:#?}")
     };
     assert!(
@@ -156,4 +156,5 @@ fn tenants_are_run_side_by_side_and_a_tenth_of_them_one_by_one() {
     assert!(records(one) > 0);
     assert_eq!(records(all), 3 * records(one));
     assert!(ratio.starts_with("ratio "), "{ratio}");
+    assert!(look.starts_with("look          check "), "{look}");
 }

@@ -99,11 +99,15 @@ impl Drop for Child {
 
 /// The settings that a part is told.
 pub(super) fn settings() -> Result<Settings> {
+    Ok(Settings::load(&environment()?, Mode::Local)?)
+}
+
+/// The environment that a part is told.
+pub(super) fn environment() -> Result<Environment> {
     let told: Named = serde_json::from_reader(io::stdin().lock()).map_err(|error| {
         Error::contract(format!("a part of the bench was told nothing: {error}"))
     })?;
-    let environment: Environment = told.into_iter().collect();
-    Ok(Settings::load(&environment, Mode::Local)?)
+    Ok(told.into_iter().collect())
 }
 
 /// Answers whoever started this part.

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     app::{self, App, Function, RunOptions},
-    config::{Environment, Source},
+    check::{self, Found},
+    config::{Environment, Mode, Settings, Source},
     core::protocol::source_kind::SourceKind,
     error::{Error, Result},
     io::{
@@ -24,6 +25,7 @@ use crate::{
         http::{Request, Response, SharedTransport, Transport, TransportError},
     },
     pipeline::Outcome,
+    status::status,
 };
 
 /// Streams of each tenant, of which the first so many are read.
@@ -42,6 +44,9 @@ struct TenantsDone {
     /// Seconds until the last stream was begun.
     begun: f64,
     usage: Usage,
+    /// Seconds that `check` and `Status` took then.
+    check: f64,
+    status: f64,
 }
 
 /// A network on which all but the simulator, which has a latency of its own, is farther away.
@@ -104,6 +109,10 @@ pub(super) fn compare(arguments: &BenchArguments) -> Result<()> {
             ratio(&|done| done.seconds),
             ratio(&|done| done.usage.cpu_seconds)
         ),
+        format!(
+            "look          check {:.2} s, Status {:.2} s over {} tenants",
+            together.check, together.status, arguments.tenants
+        ),
     ];
     screen::line(lines.join("\n"));
     Ok(())
@@ -165,7 +174,8 @@ fn own(settings: &Named, arguments: &BenchArguments, name: &str, tenants: u64) -
 
 /// Runs all streams once.
 pub(super) async fn run(arguments: &BenchArguments, clock: SharedClock) -> Result<()> {
-    let settings = child::settings()?;
+    let environment = child::environment()?;
+    let settings = Settings::load(&environment, Mode::Local)?;
     let near = settings
         .connections
         .iter()
@@ -193,11 +203,28 @@ pub(super) async fn run(arguments: &BenchArguments, clock: SharedClock) -> Resul
         )));
     }
     let begun = reports.iter().map(|report| report.began).max();
+    let usage = Usage::of_this_process()?;
+    let asked = clock.now();
+    let mut bad = None;
+    check::dependencies(&app, &mut |finding| {
+        if finding.found == Found::Bad {
+            bad = Some(finding.text);
+        }
+    })
+    .await;
+    if let Some(text) = bad {
+        return Err(Error::transient(format!("`check` says BAD: {text}")));
+    }
+    let checked = clock.now();
+    status(Ok(&app), &environment, checked).await;
+    let told = clock.now();
     child::report(&TenantsDone {
         streams: u32::try_from(reports.len()).unwrap_or(u32::MAX),
         records: reports.iter().map(|report| report.counts.pulled).sum(),
         seconds,
         begun: begun.map_or(0.0, |last| (last - began).as_seconds_f64()),
-        usage: Usage::of_this_process()?,
+        usage,
+        check: (checked - asked).as_seconds_f64(),
+        status: (told - checked).as_seconds_f64(),
     })
 }
