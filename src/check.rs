@@ -43,8 +43,8 @@ pub mod volume;
 /// How long all dependencies together may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How long a login may take: what does not answer by then is away, and is told in one line.
-const LOGIN_PATIENCE: Duration = Duration::from_secs(8);
+/// How long one answer may take: what does not answer by then is away, and is told in one line.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Tells of what was not asked for want of time.
 const NOT_TRIED: &str =
@@ -78,6 +78,23 @@ pub struct Finding {
 
 /// Saved states by stream; one that can't be read has its error in its place.
 pub type SavedStates = BTreeMap<StreamKey, Result<StreamState>>;
+
+/// What the last runs left in the storage.
+pub struct LeftByRuns {
+    /// Where the streams stand.
+    pub states: SavedStates,
+    /// What waits.
+    pub waiting: LeftWaiting,
+}
+
+/// Rows that wait for the sink, and records that wait for somebody to look; none where that can't be read.
+#[derive(Default)]
+pub struct LeftWaiting {
+    /// Entries of the outbox, and their bytes.
+    pub outbox: Option<(u64, u64)>,
+    /// Dead letters.
+    pub dead_letters: Option<u64>,
+}
 
 /// Is given each finding as it is made.
 pub type Tell<'a> = &'a mut (dyn FnMut(Finding) + Send);
@@ -253,14 +270,14 @@ async fn try_connection(
     let findings = &mut Findings(&mut tell);
     let jobs = app.jobs_of_connection(name, kind);
     // Who would be cut short is not called bad for it.
-    let is_late = || clock.now() + delta(LOGIN_PATIENCE) > limits.deadline;
+    let is_late = || clock.now() + delta(ANSWER_PATIENCE) > limits.deadline;
     if is_late() {
         findings.note(name, NOT_TRIED);
         return own;
     }
     // Whoever can't log in is told so once, not by each stream.
     let mut shut = BTreeSet::new();
-    for login in app.logins(name, kind, LOGIN_PATIENCE).await {
+    for login in app.logins(name, kind, ANSWER_PATIENCE).await {
         let whose = login.resource.map(|resource| format!(" for {resource}"));
         let what = format!("{name}: login{}", whose.unwrap_or_default());
         match login.beyond {
@@ -294,11 +311,11 @@ async fn try_connection(
 }
 
 /// Looks at what the last runs left, and asks no source and no sink: a thousand connections are told
-/// in no time. Gives back the states that were read.
-pub async fn left_by_runs(app: &App, tell: Tell<'_>) -> SavedStates {
+/// in no time. Gives back what was read.
+pub async fn left_by_runs(app: &App, tell: Tell<'_>) -> LeftByRuns {
     let findings = &mut Findings(tell);
     let Parts { storage, clock, .. } = app.parts();
-    let states = match timeout(&**clock, LOGIN_PATIENCE, stored_states(&**storage)).await {
+    let states = match timeout(&**clock, ANSWER_PATIENCE, stored_states(&**storage)).await {
         Ok(states) => states,
         // Whoever retries for minutes says why within seconds when it is asked whether it works.
         Err(Elapsed) => Err(storage.check().await.err().unwrap_or_else(|| {
@@ -307,8 +324,9 @@ pub async fn left_by_runs(app: &App, tell: Tell<'_>) -> SavedStates {
     };
     let is_known = states.is_ok();
     let states = tell_states(states, findings);
+    let mut waiting = LeftWaiting::default();
     if is_known {
-        check_waiting(&**storage, findings).await;
+        waiting = check_waiting(&**storage, findings).await;
         for job in app.jobs() {
             tell_saved(job, states.get(&job.key), Found::Bad, findings);
         }
@@ -317,7 +335,7 @@ pub async fn left_by_runs(app: &App, tell: Tell<'_>) -> SavedStates {
         findings.bad(&format!("{connection}: login"), &error.to_string());
     }
     check_expiries(app, clock.now(), findings).await;
-    states
+    LeftByRuns { states, waiting }
 }
 
 /// How a stream's saved state stands, as far as it is news; `failed` is how its failure counts.
@@ -429,8 +447,9 @@ fn tell_states(
 }
 
 /// What waits for the sink, or for somebody to look.
-async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) {
-    match storage.outbox_size().await {
+async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) -> LeftWaiting {
+    let outbox = storage.outbox_size().await;
+    match &outbox {
         Ok((0, _)) => findings.ok("outbox", "nothing waits"),
         Ok((count, bytes)) => findings.note(
             "outbox",
@@ -438,13 +457,18 @@ async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) {
         ),
         Err(error) => findings.bad("outbox", &error.to_string()),
     }
-    match storage.count_dead_letters().await {
+    let dead_letters = storage.count_dead_letters().await;
+    match &dead_letters {
         Ok(0) => findings.ok("dead letters", "none"),
         Ok(count) => findings.note(
             "dead letters",
             &format!("{count} records were refused; `dead list` says why"),
         ),
         Err(error) => findings.bad("dead letters", &error.to_string()),
+    }
+    LeftWaiting {
+        outbox: outbox.ok(),
+        dead_letters: dead_letters.ok(),
     }
 }
 

@@ -226,7 +226,7 @@ async fn serve(clock: SharedClock) -> Result<()> {
     // A list of connections elsewhere is read at each call.
     let settings = match ListPlace::of(&environment) {
         Ok(Some(_)) => {
-            let flat = environment.with_connections(Ok("[]".to_owned()), None);
+            let flat = environment.without_connections();
             Settings::load(&flat, Mode::Host)
         }
         _ => Settings::load(&environment, Mode::Host),

@@ -29,6 +29,7 @@ mod azure_tests;
 mod tests;
 
 pub use azure::{AzureStorage, FederatedIdentity, IdentitySettings, SecretSource};
+pub(crate) use connection::elements;
 pub use connection::{BrokenConnection, Connection, DEFAULT_CONNECTION, Source};
 pub use defender::DefenderSettings;
 pub use environment::Environment;

@@ -43,7 +43,8 @@ pub async fn status(
         }),
         Ok(app) => {
             let parts = app.parts();
-            for (key, state) in check::left_by_runs(app, &mut tell).await {
+            let left = check::left_by_runs(app, &mut tell).await;
+            for (key, state) in left.states {
                 streams.push(match state {
                     Ok(state) => json!({
                         "connection": key.connection,
@@ -63,7 +64,7 @@ pub async fn status(
                     }),
                 });
             }
-            if let Ok((batches, bytes)) = parts.storage.outbox_size().await {
+            if let Some((batches, bytes)) = left.waiting.outbox {
                 outbox = json!({ "batches": batches, "bytes": bytes });
                 let oldest = parts.storage.parked(1).await.unwrap_or_default();
                 if let Some(oldest) = oldest.into_iter().next() {
@@ -76,7 +77,7 @@ pub async fn status(
                 }
             }
             queue = check::queue(app, &mut tell).await;
-            dead = parts.storage.count_dead_letters().await.ok().into();
+            dead = left.waiting.dead_letters.into();
         }
     }
     let well = findings.iter().all(|finding| finding.found != Found::Bad);

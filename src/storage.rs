@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, stream};
 
 use crate::{
     core::{
@@ -28,9 +27,6 @@ pub mod sqlite;
 pub use assets::Assets;
 use snapshots::damaged;
 pub use snapshots::{Sightings, Snapshots};
-
-/// How many states are asked for together.
-const LOADS_AT_ONCE: usize = 16;
 
 /// Names one version of a stored state; a save with an older one is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,8 +51,11 @@ pub trait StateStore: Send + Sync {
 
     /// The states of many streams as [`load`](Self::load) gives each, in the order of `keys`.
     async fn load_all(&self, keys: &[StreamKey]) -> Vec<Result<Option<(StreamState, ETag)>>> {
-        let loads: Vec<_> = keys.iter().map(|key| self.load(key)).collect();
-        stream::iter(loads).buffered(LOADS_AT_ONCE).collect().await
+        let mut states = Vec::with_capacity(keys.len());
+        for key in keys {
+            states.push(self.load(key).await);
+        }
+        states
     }
 
     /// Writes the state over the version `expected`, or as the first one with `None`.

@@ -9,9 +9,6 @@ use crate::{
     storage::azure::{AzureStorage, Changed},
 };
 
-/// A list without elements.
-const EMPTY: &str = "[]";
-
 /// A list of connections outside of the settings.
 pub struct ConnectionList {
     place: ListPlace,
@@ -41,7 +38,7 @@ impl ConnectionList {
         let account = match &place {
             ListPlace::File(_) => None,
             ListPlace::Blob(_) => {
-                let flat = environment.with_connections(Ok(EMPTY.to_owned()), None);
+                let flat = environment.without_connections();
                 let settings = Settings::load(&flat, mode).map_err(|problems| {
                     let what =
                         format!("`CONNECTIONS` names {place}, which waits for other settings");

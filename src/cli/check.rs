@@ -49,7 +49,7 @@ pub(super) async fn check(
     let is_away = matches!(ListPlace::of(&environment), Ok(Some(ListPlace::Blob(_))));
     let environment = if arguments.offline && is_away {
         screen::complain("note: the list of connections is not read: it is a blob");
-        environment.with_connections(Ok("[]".to_owned()), None)
+        environment.without_connections()
     } else {
         with_list(environment, Mode::Local, &clock).await
     };

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     app::list::{ConnectionList, ListVersion, with_list},
     check::Finding,
-    config::{Environment, Mode, Problem, Settings},
+    config::{Environment, Mode, Problem, Settings, elements},
     core::protocol::source_kind::SourceKind,
     error::{Error, Result},
     io::clock::SharedClock,
@@ -221,15 +221,8 @@ impl ListChange {
         })?;
         let version = list.current().await?;
         let text = version.as_ref().map_or("[]", |version| &version.text);
-        let text = text.trim_start_matches('\u{feff}');
-        let elements = serde_json::from_str(text).map_err(|error| {
-            Error::config(format!(
-                "{} is not a JSON array: line {}, column {}: mend it first",
-                list.place(),
-                error.line(),
-                error.column()
-            ))
-        })?;
+        let elements = elements(text)
+            .map_err(|text| Error::config(format!("{} {text}: mend it first", list.place())))?;
         Ok(Self {
             environment,
             list,

@@ -286,7 +286,7 @@ fn list(environment: &Environment, reader: &mut Reader<'_>) -> Read<Vec<Value>> 
 }
 
 /// The elements of a list of connections.
-pub(super) fn elements(text: &str) -> values::Parsed<Vec<Value>> {
+pub(crate) fn elements(text: &str) -> values::Parsed<Vec<Value>> {
     // Editors on Windows like to begin a file with a byte order mark.
     let text = text.trim_start_matches('\u{feff}');
     if text.trim().is_empty() {

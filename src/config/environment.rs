@@ -94,6 +94,12 @@ impl Environment {
         (!value.trim().is_empty()).then_some(value.as_str())
     }
 
+    /// The environment with a list without connections, where what it names is not read.
+    #[must_use]
+    pub fn without_connections(&self) -> Self {
+        self.with_connections(Ok("[]".to_owned()), None)
+    }
+
     /// The same with the list that `CONNECTIONS` names, or with what is wrong with it; `stale` says why
     /// it is the one of before.
     #[must_use]

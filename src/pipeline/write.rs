@@ -99,10 +99,8 @@ pub(super) struct Writer<'a, 'h> {
     has_enriched: bool,
     /// Fingerprints were added in this run: there may be some that nobody needs any more.
     has_added: bool,
-    /// Records that were pulled when the cursor was saved last.
-    saved_at: u64,
-    /// Moves since then, one at most.
-    unsaved: u32,
+    /// Records that were pulled when the cursor was saved last; none while a move since then waits.
+    saved_at: Option<u64>,
     /// Whose alerts are is remembered, where incidents come without theirs.
     noted: Option<Noted>,
 }
@@ -148,8 +146,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             broken: false,
             has_enriched: false,
             has_added: false,
-            saved_at: 0,
-            unsaved: 0,
+            saved_at: Some(0),
             noted: None,
         }
     }
@@ -527,13 +524,14 @@ impl<'a, 'h> Writer<'a, 'h> {
         let pulled = self.report.counts.pulled;
         // One move over no records, as an idle stream makes, is saved with the end of the lease: to ask
         // again costs a call. What is dropped behind a pass needs its place saved before.
-        let is_empty = pulled == self.saved_at && self.job.source.endpoint().snapshot.is_none();
-        if is_empty && self.unsaved == 0 {
-            self.unsaved = 1;
+        let is_empty =
+            self.saved_at == Some(pulled) && self.job.source.endpoint().snapshot.is_none();
+        if is_empty {
+            self.saved_at = None;
             return Ok(());
         }
         self.held.commit().await?;
-        (self.saved_at, self.unsaved) = (pulled, 0);
+        self.saved_at = Some(pulled);
         Ok(())
     }
 

@@ -234,9 +234,9 @@ pub(crate) fn issuer(tenant: &str) -> String {
 }
 
 impl Options {
-    /// Login of the account with this number, from 1 to [`accounts`](Self::accounts).
-    pub fn login_of(&self, account: u64) -> String {
-        format!("t{account}.{}", self.login)
+    /// Login of the further account with this number, where `login` is that of the first.
+    pub fn login_of(account: u64, login: &str) -> String {
+        format!("t{account}.{login}")
     }
 
     /// True for the login of an account that there is.

@@ -13,7 +13,7 @@ use sentinel_connector::{
     sink::workspace::Workspace,
 };
 
-use crate::tenant::{Served, Tenant, body};
+use crate::tenant::{Served, Tenant, assert_adds_up, body};
 
 /// Everything embedded, in a folder of the tenant's.
 async fn embedded(change: impl FnOnce(&mut Options)) -> Tenant {
@@ -90,20 +90,7 @@ async fn the_host_gets_a_report_and_the_tables_their_rows() {
         assert_eq!(line["connection"], "default");
         assert!(line["stream"].as_str().unwrap().starts_with("eset."));
         // One line adds up, whatever became of the records.
-        let sum = |names: &[&str]| -> u64 {
-            let counts = names.iter().map(|name| line[name].as_u64().unwrap());
-            counts.sum()
-        };
-        let became = sum(&[
-            "landed",
-            "waiting",
-            "dead",
-            "duplicate",
-            "filtered",
-            "unchanged",
-            "again",
-        ]);
-        assert_eq!(sum(&["pulled", "gone"]), became, "{line}");
+        assert_adds_up(line);
     }
     tenant.assert_no_secret(&served.printed());
 }

@@ -33,7 +33,7 @@ use tower::ServiceExt;
 
 use crate::{
     azurite::{Azurite, parsed, signed_in, wire},
-    tenant::{Served, Tenant},
+    tenant::{Served, Tenant, assert_adds_up},
 };
 
 mod listener;
@@ -261,21 +261,7 @@ impl Fleet {
     /// Each record of each run that ended is counted once.
     fn assert_balance(&self) {
         for run in self.runs() {
-            let count = |name: &str| run[name].as_u64().unwrap();
-            let parts = [
-                "landed",
-                "waiting",
-                "dead",
-                "duplicate",
-                "filtered",
-                "unchanged",
-            ];
-            let settled: u64 = parts.map(count).iter().sum();
-            assert_eq!(
-                count("pulled") + count("gone"),
-                settled + count("again"),
-                "{run:#}"
-            );
+            assert_adds_up(&run);
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         http::{Request, Response, SharedTransport, Transport, TransportError},
     },
     pipeline::Outcome,
+    simulator::Options,
     status::status,
 };
 
@@ -151,7 +152,7 @@ fn own(settings: &Named, arguments: &BenchArguments, name: &str, tenants: u64) -
         json!({
             "name": format!("{name}{number}"),
             "source": "eset",
-            "settings": { "ESET_LOGIN": format!("t{number}.{login}") },
+            "settings": { "ESET_LOGIN": Options::login_of(number, login) },
         })
     };
     let connections: Vec<_> = (1..=tenants).map(connection).collect();

@@ -65,13 +65,14 @@ impl World {
     pub(super) fn start(asked: &BenchArguments, data: &Path) -> Result<Self> {
         let of = asked.of;
         let mut arguments = vec![
-            "--rows".to_owned(),
-            asked.rows().max(1).to_string(),
             "--latency".to_owned(),
             asked.latency().to_string(),
             "--tenants".to_owned(),
             asked.tenants.to_string(),
         ];
+        if of.bulk().is_some() {
+            arguments.extend(["--rows".to_owned(), asked.rows().to_string()]);
+        }
         arguments.extend(asked.passed_on());
         let mut child = Child::start(BenchProcess::World, of, &arguments)?;
         let Hello {
