@@ -24,7 +24,7 @@ use sentinel_connector::{
     pipeline::Outcome,
     storage::azure::AzureStorage,
 };
-use tokio::sync::RwLock;
+use tokio::sync::watch;
 
 use super::{Cloud, small};
 use crate::azurite::{Azurite, network};
@@ -52,10 +52,30 @@ const PASSING: [Trouble; 7] = [
 ];
 
 /// A clock that somebody's wait for the next try moves on only while no answer is on its way: those
-/// come in real time, and would be late at once.
+/// come in real time, and would be late at once. A request waits for no sleeper: two that were before
+/// it would use up its time.
 struct Waiting {
     clock: VirtualClock,
-    under_way: Arc<RwLock<()>>,
+    under_way: UnderWay,
+}
+
+/// How many requests have no whole answer yet.
+type UnderWay = Arc<watch::Sender<usize>>;
+
+/// One of them.
+struct Pending(UnderWay);
+
+impl Pending {
+    fn begin(under_way: &UnderWay) -> Self {
+        under_way.send_modify(|count| *count += 1);
+        Self(Arc::clone(under_way))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 #[async_trait]
@@ -65,9 +85,9 @@ impl Clock for Waiting {
     }
 
     async fn sleep(&self, duration: Duration) {
-        let alone = self.under_way.write().await;
+        let mut under_way = self.under_way.subscribe();
+        under_way.wait_for(|count| *count == 0).await.unwrap();
         self.clock.sleep(duration).await;
-        drop(alone);
     }
 
     fn is_virtual(&self) -> bool {
@@ -78,7 +98,7 @@ impl Clock for Waiting {
 /// The network on the way to the emulator.
 struct Sky {
     network: SharedTransport,
-    under_way: Arc<RwLock<()>>,
+    under_way: UnderWay,
     /// Every so many requests one is struck; 0 is fair weather.
     every: AtomicU64,
     /// Nothing gets through.
@@ -118,9 +138,18 @@ impl Sky {
 #[async_trait]
 impl Transport for Sky {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let _under_way = self.under_way.read().await;
+        let _pending = Pending::begin(&self.under_way);
         match self.strike(&request) {
-            None => self.network.send(request).await,
+            None => {
+                let answer = self.network.send(request).await?;
+                let (status, headers) = (answer.status, answer.headers.clone());
+                let body = answer.whole_body().await?;
+                Ok(Response {
+                    status,
+                    headers,
+                    body: stream::once(async { Ok(body) }).boxed(),
+                })
+            }
             Some(Cut) => Err(TransportError::new("connection reset")),
             Some(LostAnswer) => {
                 let answer = self.network.send(request).await?;
@@ -143,7 +172,7 @@ impl Transport for Sky {
 
 /// A company whose state lies behind this sky.
 fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
-    let under_way = Arc::default();
+    let under_way = UnderWay::default();
     let sky = Arc::new(Sky {
         network: network(),
         under_way: Arc::clone(&under_way),
