@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sentinel_connector::{
+    core::position::window::delta,
     error::Kind,
     io::{
         clock::{Clock, SystemClock, VirtualClock},
@@ -51,30 +52,74 @@ const PASSING: [Trouble; 7] = [
     LostAnswer,
 ];
 
-/// A clock that somebody's wait for the next try moves on only while no answer is on its way: those
-/// come in real time, and would be late at once. A request waits for no sleeper: two that were before
-/// it would use up its time.
+/// A clock that waits for the next try move on only while no answer is on its way: those come in real
+/// time, and would be late at once. Streams wait side by side, the one that is due first going first:
+/// what others wait would else count as their own time.
 struct Waiting {
     clock: VirtualClock,
-    under_way: UnderWay,
+    traffic: Traffic,
 }
 
-/// How many requests have no whole answer yet.
-type UnderWay = Arc<watch::Sender<usize>>;
+/// What time has to wait for.
+type Traffic = Arc<watch::Sender<Busy>>;
 
-/// One of them.
-struct Pending(UnderWay);
+#[derive(Default)]
+struct Busy {
+    /// How many requests have no whole answer yet.
+    requests: usize,
+    /// When those who wait go on, each with a number of its own.
+    alarms: BTreeSet<(DateTime<Utc>, u64)>,
+    numbers: u64,
+}
+
+/// A request without its whole answer.
+struct Pending(Traffic);
 
 impl Pending {
-    fn begin(under_way: &UnderWay) -> Self {
-        under_way.send_modify(|count| *count += 1);
-        Self(Arc::clone(under_way))
+    fn begin(traffic: &Traffic) -> Self {
+        traffic.send_modify(|busy| busy.requests += 1);
+        Self(Arc::clone(traffic))
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.send_modify(|busy| busy.requests -= 1);
+    }
+}
+
+/// Somebody who waits.
+struct Alarm {
+    traffic: Traffic,
+    key: (DateTime<Utc>, u64),
+}
+
+impl Alarm {
+    fn at(traffic: &Traffic, until: DateTime<Utc>) -> Self {
+        let mut key = (until, 0);
+        traffic.send_modify(|busy| {
+            busy.numbers += 1;
+            key.1 = busy.numbers;
+            busy.alarms.insert(key);
+        });
+        Self {
+            traffic: Arc::clone(traffic),
+            key,
+        }
+    }
+
+    async fn is_next(&self) {
+        let mut traffic = self.traffic.subscribe();
+        let next = |busy: &Busy| busy.requests == 0 && busy.alarms.first() == Some(&self.key);
+        traffic.wait_for(next).await.unwrap();
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.traffic.send_modify(|busy| {
+            busy.alarms.remove(&self.key);
+        });
     }
 }
 
@@ -85,9 +130,11 @@ impl Clock for Waiting {
     }
 
     async fn sleep(&self, duration: Duration) {
-        let mut under_way = self.under_way.subscribe();
-        under_way.wait_for(|count| *count == 0).await.unwrap();
-        self.clock.sleep(duration).await;
+        let until = self.now() + delta(duration);
+        let alarm = Alarm::at(&self.traffic, until);
+        alarm.is_next().await;
+        let left = (until - self.now()).to_std();
+        self.clock.sleep(left.unwrap_or_default()).await;
     }
 
     fn is_virtual(&self) -> bool {
@@ -98,7 +145,7 @@ impl Clock for Waiting {
 /// The network on the way to the emulator.
 struct Sky {
     network: SharedTransport,
-    under_way: UnderWay,
+    traffic: Traffic,
     /// Every so many requests one is struck; 0 is fair weather.
     every: AtomicU64,
     /// Nothing gets through.
@@ -138,7 +185,7 @@ impl Sky {
 #[async_trait]
 impl Transport for Sky {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let _pending = Pending::begin(&self.under_way);
+        let _pending = Pending::begin(&self.traffic);
         match self.strike(&request) {
             None => {
                 let answer = self.network.send(request).await?;
@@ -172,10 +219,10 @@ impl Transport for Sky {
 
 /// A company whose state lies behind this sky.
 fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
-    let under_way = UnderWay::default();
+    let traffic = Traffic::default();
     let sky = Arc::new(Sky {
         network: network(),
-        under_way: Arc::clone(&under_way),
+        traffic: Arc::clone(&traffic),
         every: AtomicU64::new(0),
         closed: AtomicBool::new(false),
         troubles,
@@ -187,7 +234,7 @@ fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
         transport: Arc::clone(&sky) as SharedTransport,
         clock: Arc::new(Waiting {
             clock: VirtualClock::new(SystemClock.now()),
-            under_way,
+            traffic,
         }),
         random: Arc::new(|| 0.5),
     };
