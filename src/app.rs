@@ -18,7 +18,7 @@ pub mod saved;
 pub mod scale_out;
 
 use build::Builder;
-use connect::{Connected, Refused, Shared, connected, shared_by};
+use connect::{Connected, Refused, Shared, can_filter, connected, filters_of, shared_by};
 pub use function::Function;
 use lanes::{Waiting, lanes};
 pub use route_table::{RouteTable, Tables};
@@ -172,8 +172,10 @@ impl App {
         let mut shared = Shared::default();
         for one in &settings.connections {
             let kind = one.source.kind();
-            let connected = switched_on(kind, &one.choices)
-                .and_then(|endpoints| Ok((endpoints, connected(one, wire, builder, &mut shared)?)));
+            let connected = switched_on(kind, &one.choices).and_then(|endpoints| {
+                can_filter(one, &endpoints)?;
+                Ok((endpoints, connected(one, wire, builder, &mut shared)?))
+            });
             let (endpoints, (connection, expiring)) = match connected {
                 Ok(connected) => connected,
                 Err(error) if settings.connections.len() == 1 => return Err(error),
@@ -214,12 +216,12 @@ impl App {
             key: StreamKey::new(&connection.name, endpoint.stream),
             table,
             layout,
-            pace: connection.paces.of(endpoint.stream, endpoint.pace),
+            pace: connection.streams.pace(endpoint.stream, endpoint.pace),
             source,
             event_time: self.event_time,
             expiring: Arc::clone(expiring),
             at_once: false,
-            filters: endpoint.filters_for(&connection.choices).into(),
+            filters: filters_of(connection, endpoint).into(),
         }
     }
 

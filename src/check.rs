@@ -30,7 +30,7 @@ use crate::{
     },
     pipeline::{self, Job, Parts},
     sink::{PushError, Sink},
-    source::remarks,
+    source::{endpoints, remarks},
     storage::Storage,
 };
 
@@ -186,6 +186,10 @@ fn check_settings(
             let what = format!("{}: secret", connection.name);
             let vault = url.trim_start_matches("https://");
             findings.ok(&what, &format!("`{name}` of key vault `{vault}`"));
+        }
+        let streams: Vec<&str> = endpoints().map(|endpoint| endpoint.stream).collect();
+        for problem in connection.streams.unknown(&streams) {
+            findings.note(&problem.setting, &problem.to_string());
         }
         for remark in remarks(connection.source.kind(), &connection.choices) {
             let text = format!("{}: {}", connection.name, remark.text);

@@ -16,11 +16,11 @@ mod defender;
 mod environment;
 mod eset;
 mod names;
-mod pace;
 mod parts;
 mod place;
 mod reader;
 mod routes;
+mod streams;
 mod values;
 
 #[cfg(test)]
@@ -35,11 +35,11 @@ pub use defender::DefenderSettings;
 pub use environment::Environment;
 pub use eset::{EsetSettings, Region};
 pub use names::{SETTINGS, Scope, Setting, in_capitals};
-pub use pace::Paces;
 pub use parts::{LogSettings, RunSettings, SinkSettings, StorageSettings, TimeGenerated};
 pub use place::ListPlace;
 pub use reader::{Problem, Problems};
 pub use routes::Route;
+pub use streams::StreamSettings;
 
 /// Who started the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

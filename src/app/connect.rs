@@ -1,20 +1,21 @@
 //! The settings of a connection → its source, or why there is none.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Function, build::Builder};
 use crate::{
     config::{self, BrokenConnection, DefenderSettings},
     core::{
+        mapping::{filter::Filter, wanted::WantedRecords},
         position::cursor::StreamKey,
-        protocol::{choice::Choices, source_kind::SourceKind},
+        protocol::{choice::Choices, endpoint::Endpoint, source_kind::SourceKind},
     },
     error::{Error, Result},
     io::{expiry::Expiring, wire::Wire},
     source::{
         SourceConnection,
         defender::{self, Quotas},
-        endpoints_of,
+        endpoints, endpoints_of,
         eset::{self, Account, LookUps},
     },
 };
@@ -127,6 +128,51 @@ pub(super) fn shared_by(source: &config::Source) -> String {
         config::Source::Eset(eset) => format!("{} {}", eset.base_url("{domain}"), eset.login),
         config::Source::Defender(defender) => defender.tenant_id.to_ascii_lowercase(),
     }
+}
+
+/// The filters of an endpoint: those that choices call for, and the one of its stream.
+pub(super) fn filters_of(one: &config::Connection, endpoint: &Endpoint) -> Vec<Filter> {
+    let mut filters = endpoint.filters_for(&one.choices);
+    let wanted = one.streams.wanted(endpoint.stream);
+    let unwanted =
+        |(_, wanted): (_, &WantedRecords)| Filter::Unwanted(wanted.clone(), endpoint.tellers);
+    // Last: what it leaves out depends on the others.
+    filters.extend(wanted.map(unwanted));
+    filters
+}
+
+/// Whether filters ask for what these endpoints tell. Nothing is pulled with one that does not: it would
+/// bring what nobody wants to pay for.
+pub(super) fn can_filter(one: &config::Connection, wanted: &[&Endpoint]) -> Result<()> {
+    let streams: Vec<&str> = endpoints().map(|endpoint| endpoint.stream).collect();
+    let mut unknown = one.streams.unknown(&streams).into_iter();
+    if let Some(problem) = unknown.find(|problem| problem.setting.ends_with("_FILTER")) {
+        return Err(Error::config(problem.to_string()));
+    }
+    for endpoint in wanted {
+        let Some((setting, filter)) = one.streams.wanted(endpoint.stream) else {
+            continue;
+        };
+        let Some(untold) = filter.untold(endpoint.tellers) else {
+            continue;
+        };
+        let told: BTreeSet<&str> = endpoint
+            .tellers
+            .iter()
+            .map(|(field, _)| field.word())
+            .collect();
+        let told = if told.is_empty() {
+            "none of these".to_owned()
+        } else {
+            Vec::from_iter(told).join(", ")
+        };
+        return Err(Error::config(format!(
+            "`{setting}` asks for `{}`, which records of `{}` do not tell: they tell {told}",
+            untold.word(),
+            endpoint.stream
+        )));
+    }
+    Ok(())
 }
 
 /// Where and as whom to ask.

@@ -15,6 +15,7 @@ use crate::{
     core::{
         json::chunk::Chunk,
         mapping::{
+            filter::Filter,
             mapper::{Mapper, Selected},
             workset::Workset,
         },
@@ -106,24 +107,21 @@ impl Looker<'_> {
         let mut sample = self.sample(&Slice::Pass);
         for _ in 0..CALLS {
             let Some(skip) = total.next() else { break };
-            let before = sample.seen.records;
+            let before = sample.wanted.seen.records;
             let page = if skip == 0 {
                 Page::First
             } else {
                 Page::Skip(skip, None)
             };
             let next = self.page(&Slice::Pass, &page, &mut sample).await?;
-            let count = sample.seen.records - before;
+            let count = sample.wanted.seen.records - before;
             if let Next::Page(_) = next {
                 total.clamp(count);
             }
             total.see(skip, count);
         }
-        Ok(of_snapshot(
-            &total,
-            &sample.seen,
-            delta(self.job.pace.rewrite),
-        ))
+        let rewrite = delta(self.job.pace.rewrite);
+        Ok(sample.tells(|seen| of_snapshot(&total, seen, rewrite)))
     }
 
     /// Some rows of a day that has `count`.
@@ -140,7 +138,7 @@ impl Looker<'_> {
             self.page(&Slice::Window(window), &Page::First, &mut sample)
                 .await?;
         }
-        Ok(of_count(count, &sample.seen))
+        Ok(sample.tells(|seen| of_count(count, seen)))
     }
 
     /// The export that the first run reads, by its first file; and the changes of a day.
@@ -156,7 +154,8 @@ impl Looker<'_> {
             None => (0, None),
         };
         let changes = self.listed(day, CALLS - 2).await?;
-        Ok(of_export(files as u64, part, &sample.seen, &changes))
+        let seen = &sample.wanted.seen;
+        Ok(of_export(files as u64, part, seen, &changes))
     }
 
     /// Adds the beginning of a file of an export to what was seen.
@@ -176,11 +175,11 @@ impl Looker<'_> {
         for _ in 0..calls {
             match self.page(&slice, &page, &mut sample).await? {
                 Next::Page(after) => page = after,
-                Next::Done => return Ok(of_day(&sample.seen, true)),
+                Next::Done => return Ok(sample.tells(|seen| of_day(seen, true))),
                 Next::Full(..) => break,
             }
         }
-        Ok(of_day(&sample.seen, false))
+        Ok(sample.tells(|seen| of_day(seen, false)))
     }
 
     /// Adds a page to what was seen.
@@ -197,7 +196,9 @@ impl Looker<'_> {
             })
             .await
             .map_err(|error| error.context(&self.job.key))?;
-        sample.seen.cover(tally.span());
+        for look in sample.looks() {
+            look.seen.cover(tally.span());
+        }
         let paging = self.job.source.endpoint().list_of(slice).paging;
         Ok(next(paging, slice.window(), page, &frame, &tally))
     }
@@ -226,7 +227,7 @@ impl Looker<'_> {
         let job = self.job;
         let endpoint = job.source.endpoint();
         let open = OpenSlice::new(slice.clone(), self.now);
-        Sample {
+        let look = |filters: &Arc<[Filter]>| Look {
             // What is looked up about records takes a call for each.
             mapper: Mapper::new(
                 endpoint,
@@ -234,36 +235,68 @@ impl Looker<'_> {
                 &job.key,
                 job.event_time,
                 false,
-                &job.filters,
+                filters,
             ),
             workset: Workset::new(&job.table),
+            seen: PageStatistics::default(),
+        };
+        let own = |filter: &&Filter| !matches!(filter, Filter::Unwanted(..));
+        let others: Arc<[Filter]> = job.filters.iter().filter(own).cloned().collect();
+        Sample {
+            wanted: look(&job.filters),
+            unfiltered: (others.len() < job.filters.len()).then(|| look(&others)),
             mode: DedupMode::of(endpoint, &StreamState::default(), &open, &job.pace),
             now: self.now,
-            seen: PageStatistics::default(),
         }
     }
 }
 
 /// Records that are looked at, as a first run would make rows of them.
 struct Sample {
-    mapper: Mapper,
-    workset: Workset,
+    wanted: Look,
+    /// They without the stream's filter, where there is one.
+    unfiltered: Option<Look>,
     mode: DedupMode,
     now: DateTime<Utc>,
-    seen: PageStatistics,
 }
 
 impl Sample {
+    fn looks(&mut self) -> impl Iterator<Item = &mut Look> {
+        [&mut self.wanted].into_iter().chain(&mut self.unfiltered)
+    }
+
     fn see(&mut self, chunk: Chunk) {
-        let chunk = Arc::new(chunk);
+        let (chunk, mode, now) = (Arc::new(chunk), self.mode, self.now);
+        for look in self.looks() {
+            look.see(&chunk, mode, now);
+        }
+    }
+
+    /// The estimate from what was seen, and beside it what would come without the filter.
+    fn tells(&self, estimate: impl Fn(&PageStatistics) -> Estimate) -> Estimate {
+        let mut told = estimate(&self.wanted.seen);
+        if let Some(all) = &self.unfiltered {
+            let all = estimate(&all.seen);
+            told.unfiltered = Some((all.rows, all.bytes));
+        }
+        told
+    }
+}
+
+/// What becomes of records under some filters.
+struct Look {
+    mapper: Mapper,
+    workset: Workset,
+    seen: PageStatistics,
+}
+
+impl Look {
+    fn see(&mut self, chunk: &Arc<Chunk>, mode: DedupMode, now: DateTime<Utc>) {
         let workset = &mut self.workset;
         let mut from = 0;
         loop {
             // Nothing was handled before.
-            match self
-                .mapper
-                .select(&chunk, from, self.mode, workset, self.now)
-            {
+            match self.mapper.select(chunk, from, mode, workset, now) {
                 Selected::All => break,
                 Selected::NeedsSeen(at, bucket) => {
                     workset.seen.load(bucket, Vec::new());
@@ -406,11 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_closing_of_an_alert_that_is_sent_is_a_row() {
-        const UNLESS_SENT: &[Filter] = &[Filter::SaysBeforeSent(
-            "status",
-            "Resolved",
-            "alertCreationTime",
-        )];
+        const UNLESS_SENT: &[Filter] = &[Filter::SaysBeforeSent("status", "Resolved")];
         let alert = |id: &str, status: &str, minute: u32| {
             json!({
                 "id": id,

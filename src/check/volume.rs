@@ -24,6 +24,8 @@ pub struct Estimate {
     pub rows: u64,
     /// Bytes a day, as JSON.
     pub bytes: u64,
+    /// Rows and bytes a day if the stream's filter were not there; none without one.
+    pub unfiltered: Option<(u64, u64)>,
     /// How it was made.
     pub how: String,
 }
@@ -92,16 +94,23 @@ pub fn of_day(seen: &PageStatistics, whole: bool) -> Estimate {
         at_first: None,
         rows,
         bytes: seen.bytes_of(rows),
+        unfiltered: None,
         how,
     }
 }
 
 /// From a count of the last day's records, and some of them.
 pub fn of_count(count: u64, seen: &PageStatistics) -> Estimate {
+    // Settings leave some of them out.
+    let rows = match seen.records {
+        0 => count,
+        records => share(count, seen.rows, records),
+    };
     Estimate {
         at_first: None,
-        rows: count,
-        bytes: seen.bytes_of(count),
+        rows,
+        bytes: seen.bytes_of(rows),
+        unfiltered: None,
         how: format!("counted over 24 hours, {}", seen.size()),
     }
 }
@@ -115,6 +124,7 @@ pub fn of_snapshot(total: &Total, seen: &PageStatistics, rewrite: TimeDelta) -> 
         at_first: Some(at_first),
         rows,
         bytes: seen.bytes_of(rows),
+        unfiltered: None,
         how: format!(
             "{}, each written every {} days; changes come on top",
             total.said(),
@@ -167,6 +177,7 @@ pub fn of_export(
         at_first: Some(at_first),
         rows: changes.rows,
         bytes: changes.bytes,
+        unfiltered: changes.unfiltered,
         how: format!(
             "a day from changes, {}; the first run ({megabytes} MB) from the first of {files} files{how}",
             changes.how
@@ -276,7 +287,9 @@ mod tests {
 
     #[test]
     fn a_count_takes_its_size_from_what_was_seen() {
-        assert_eq!(of_count(1_000, &seen()).bytes, 1_000_000);
+        // A third of it is left out.
+        let estimate = of_count(1_000, &seen());
+        assert_eq!((estimate.rows, estimate.bytes), (666, 666_000));
         let blind = of_count(10, &PageStatistics::default());
         assert_eq!(blind.bytes, 15_000);
         assert!(blind.how.contains("a guess"));

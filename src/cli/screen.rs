@@ -181,6 +181,18 @@ pub(super) fn summary(reports: &[Report]) -> String {
     table.to_string()
 }
 
+/// How an estimate was made, and what it would be without the stream's filter.
+fn estimated_from(estimate: &Estimate) -> String {
+    let how = estimate.how.clone();
+    estimate.unfiltered.map_or(how.clone(), |(rows, bytes)| {
+        format!(
+            "{how}; without the filter {} rows and {} a day",
+            HumanCount(rows),
+            HumanBytes(bytes)
+        )
+    })
+}
+
 /// How much streams will bring, as a table.
 pub(super) fn estimates(all: &[(StreamKey, Result<Estimate>)]) -> String {
     let mut table = Table::new();
@@ -204,7 +216,7 @@ pub(super) fn estimates(all: &[(StreamKey, Result<Estimate>)]) -> String {
                     first.unwrap_or_default(),
                     HumanCount(estimate.rows).to_string(),
                     HumanBytes(estimate.bytes).to_string(),
-                    estimate.how.clone(),
+                    estimated_from(estimate),
                 ]);
             }
             Err(error) => {

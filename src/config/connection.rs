@@ -16,9 +16,9 @@ use super::{
     environment::{Environment, scalar_text},
     eset::EsetSettings,
     names::{self, Scope},
-    pace::Paces,
     place::ListPlace,
     reader::{Noted, Problem, Problems, Read, Reader},
+    streams::StreamSettings,
     values,
 };
 use crate::{
@@ -41,8 +41,8 @@ pub struct Connection {
     pub source: Source,
     /// What is pulled.
     pub choices: Choices,
-    /// How often and how far its streams are read.
-    pub paces: Paces,
+    /// What is set for single streams of it.
+    pub streams: StreamSettings,
 }
 
 /// A connection of which nothing can be pulled, since what is its own in the settings is wrong. The others
@@ -169,13 +169,13 @@ pub(super) fn read(
         if wanted.iter().all(Option::is_none) {
             return Default::default();
         }
-        let paces = Paces::read(&mut reader, environment, None, &BTreeMap::new());
+        let streams = StreamSettings::read(&mut reader, environment, None, &BTreeMap::new());
         let connection = |(source, choices): (Read<Source>, Read<Choices>)| {
             Some(Connection {
                 name: DEFAULT_CONNECTION.to_owned(),
                 source: source.ok()?,
                 choices: choices.ok()?,
-                paces: paces.clone(),
+                streams: streams.clone(),
             })
         };
         let read = wanted.into_iter().flatten().filter_map(connection);
@@ -226,7 +226,7 @@ pub(super) fn read(
             continue;
         }
         let mut reader = Reader::of_connection(environment, &entry.name, &entry.own, noted);
-        let paces = Paces::read(&mut reader, environment, entry.every, &entry.own);
+        let streams = StreamSettings::read(&mut reader, environment, entry.every, &entry.own);
         let Some((source, choices)) = Source::read(entry.kind, &mut reader, Some(&entry)) else {
             continue;
         };
@@ -240,7 +240,7 @@ pub(super) fn read(
                 name: entry.name,
                 source,
                 choices,
-                paces,
+                streams,
             }),
             (_, choices) if !problems.is_empty() => broken.push(BrokenConnection {
                 choices: choices.unwrap_or_else(|_| Source::usual_choices(entry.kind, environment)),

@@ -164,6 +164,9 @@ pub const SETTINGS: &[Setting] = &[
         .example("DEFENDER_ALERTS_SWEEP=7d"),
     Setting::new(Connection, "<STREAM>_STEP", "the longest window of one request")
         .example("ESET_DETECTIONS_STEP=6h"),
+    Setting::new(Connection, "<STREAM>_FILTER", "which records of a stream are wanted, by severity, category, product, status or device-group; what was sent before is followed to its end")
+        .default("all")
+        .example("DEFENDER_ALERTS_FILTER=severity>=medium; product!=microsoftSentinel"),
     Setting::new(Connection, "INITIAL_HISTORY", "how far back the first run reads")
         .default("24h")
         .example("30d"),
@@ -248,7 +251,14 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// The endings of the settings of a stream.
-pub(super) const STREAM_ENDINGS: [&str; 5] = ["_EVERY", "_DELAY", "_LOOKBACK", "_SWEEP", "_STEP"];
+pub(super) const STREAM_ENDINGS: [&str; 6] = [
+    "_EVERY",
+    "_DELAY",
+    "_LOOKBACK",
+    "_SWEEP",
+    "_STEP",
+    "_FILTER",
+];
 
 /// What the names of our streams begin with, so that a `RETRY_DELAY` of somebody else stays his.
 const STREAM_BEGINNINGS: [&str; 2] = ["ESET_", "DEFENDER_"];

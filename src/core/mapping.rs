@@ -15,4 +15,5 @@ pub mod row;
 pub mod rule;
 pub mod schema;
 pub mod shorten;
+pub mod wanted;
 pub mod workset;

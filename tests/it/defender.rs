@@ -23,6 +23,7 @@ use sentinel_connector::{
         },
     },
     embedded::EmbeddedFile,
+    error::{Error, Kind},
     io::{
         clock::{Clock, SharedClock, VirtualClock},
         http::{Request, Response, SharedTransport, Transport, TransportError},
@@ -39,6 +40,7 @@ mod ahead;
 mod checked;
 mod days;
 mod faults;
+mod filters;
 mod odd;
 mod paused;
 mod routed;
@@ -225,6 +227,17 @@ impl Tenant {
         let settings = Settings::load(&self.environment(), Mode::Local).unwrap();
         let clock: SharedClock = Arc::new(clock.clone());
         App::with_transport(&settings, &clock, transport).unwrap()
+    }
+
+    /// Why nothing is pulled with these settings.
+    fn refused(&self) -> String {
+        let clock: SharedClock = Arc::new(self.clock.clone());
+        let transport: SharedTransport = Arc::new(self.simulator.router());
+        let settings = Settings::load(&self.environment(), Mode::Local).map_err(Error::from);
+        let app = settings.and_then(|settings| App::with_transport(&settings, &clock, &transport));
+        let error = app.err().unwrap();
+        assert_eq!(error.kind(), Kind::Config, "{error}");
+        error.to_string()
     }
 
     /// All streams once, as a new process would.

@@ -1,7 +1,7 @@
 //! What is written down, held against the program.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -13,6 +13,7 @@ use chrono::Utc;
 use sentinel_connector::{
     app::Function,
     config::{SETTINGS, Scope},
+    core::mapping::wanted::Teller,
     io::clock::SystemClock,
     simulator::{Options, Simulator},
     source::{defender::hunting, endpoints},
@@ -75,6 +76,31 @@ fn the_table_of_defaults_says_of_every_stream_when_it_is_read_and_how_much_again
             "{name}"
         );
     }
+}
+
+#[test]
+fn the_table_of_filters_says_of_every_stream_which_member_tells_what() {
+    let page = file("docs/settings.md");
+    let told = |teller: &Teller| match teller {
+        Teller::Member(name) => format!("`{name}`"),
+        Teller::Each(list, name) => format!("`{list}[].{name}`"),
+    };
+    let mut rows = BTreeMap::<String, Vec<String>>::new();
+    for endpoint in endpoints() {
+        let row = rows.entry(endpoint.stream.to_owned()).or_default();
+        for (field, teller) in endpoint.tellers {
+            let cell = format!("{} ({})", field.word(), told(teller));
+            if !row.contains(&cell) {
+                row.push(cell);
+            }
+        }
+    }
+    let rows = rows.into_iter().filter(|(_, told)| !told.is_empty());
+    let rows: Vec<String> = rows
+        .map(|(stream, told)| format!("| `{stream}` | {} |\n", told.join(", ")))
+        .collect();
+    let table = page.split("| stream | it tells |\n|---|---|\n").nth(1);
+    assert_eq!(table.unwrap(), rows.concat());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
 use sentinel_connector::{
     core::{
-        mapping::layout::Layout,
+        mapping::{filter::Filter, layout::Layout},
         position::{
             cursor::{StreamKey, StreamState},
             window::Pace,
@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) stop: CancellationToken,
     /// Which streams are run.
     pub(crate) streams: Vec<&'static Endpoint>,
+    /// What of them is wanted; all, unless it is said.
+    pub(crate) filter: Option<&'static str>,
     /// All that ran to its end, in this order.
     pub(crate) reports: Vec<Report>,
     /// When each stream has looked at the world.
@@ -114,6 +116,7 @@ impl World {
             step: None,
             stop: CancellationToken::new(),
             streams: vec![&eset::DETECTIONS, &eset::CLOUD_OFFICE, &eset::INCIDENTS],
+            filter: None,
             reports: Vec::new(),
             looks: BTreeMap::new(),
             served_before: BTreeMap::new(),
@@ -137,6 +140,7 @@ impl World {
         branch.budget = self.budget;
         branch.step = self.step;
         branch.streams.clone_from(&self.streams);
+        branch.filter = self.filter;
         branch.reports.clone_from(&self.reports);
         branch.looks.clone_from(&self.looks);
         branch.served_before = self.served();
@@ -214,7 +218,11 @@ impl World {
                 event_time: false,
                 expiring: Arc::new([]),
                 at_once: true,
-                filters: Arc::from([]),
+                filters: self
+                    .filter
+                    .map(|wanted| Filter::Unwanted(wanted.parse().unwrap(), endpoint.tellers))
+                    .into_iter()
+                    .collect(),
             })
             .collect()
     }

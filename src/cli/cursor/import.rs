@@ -193,7 +193,7 @@ fn streams(settings: &Settings, name: &str) -> Result<Vec<(&'static Endpoint, Pa
         .map(|endpoint| {
             (
                 endpoint,
-                connection.paces.of(endpoint.stream, endpoint.pace),
+                connection.streams.pace(endpoint.stream, endpoint.pace),
             )
         })
         .collect())

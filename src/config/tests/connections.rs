@@ -19,8 +19,8 @@ const PACE: Pace = Pace {
 #[test]
 fn a_stream_has_its_pace_from_defaults_and_settings() {
     let defaults = local(&ESET).connections[0]
-        .paces
-        .of("eset.detections", PACE);
+        .streams
+        .pace("eset.detections", PACE);
     assert_eq!(
         defaults,
         Pace {
@@ -39,10 +39,10 @@ fn a_stream_has_its_pace_from_defaults_and_settings() {
         ("INITIAL_HISTORY", "30d"),
         ("RETRY_DELAY", "not ours"),
     ]));
-    let paces = &settings.connections[0].paces;
+    let streams = &settings.connections[0].streams;
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     assert_eq!(
-        paces.of("eset.detections", PACE),
+        streams.pace("eset.detections", PACE),
         Pace {
             every: Duration::from_mins(15),
             delay: Duration::from_secs(90),
@@ -54,9 +54,9 @@ fn a_stream_has_its_pace_from_defaults_and_settings() {
             rewrite: REWRITE,
         }
     );
-    assert_eq!(paces.of("eset.incidents", PACE).every, PACE.every);
+    assert_eq!(streams.pace("eset.incidents", PACE).every, PACE.every);
 
-    let unknown = paces.unknown(&["eset.detections", "eset.incidents"]);
+    let unknown = streams.unknown(&["eset.detections", "eset.incidents"]);
     assert_eq!(
         unknown.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["`ESET_DETECTION_STEP` belongs to no stream; did you mean `ESET_DETECTIONS`?"]
@@ -90,7 +90,7 @@ fn connections_inherit_the_flat_settings() {
     assert_eq!((main.name.as_str(), main_eset.region), ("main", Region::Eu));
     assert_eq!(given(&main_eset.password), CANARY);
     assert_eq!(
-        main.paces.of("eset.detections", PACE).every,
+        main.streams.pace("eset.detections", PACE).every,
         Duration::from_mins(10)
     );
 
@@ -103,7 +103,7 @@ fn connections_inherit_the_flat_settings() {
     let products: Vec<&str> = contoso.choices.words("ESET_PRODUCTS").collect();
     assert_eq!(products, ["inspect"]);
     assert_eq!(contoso_eset.max_calls_per_second.get(), 3);
-    let detections = contoso.paces.of("eset.detections", PACE);
+    let detections = contoso.streams.pace("eset.detections", PACE);
     assert_eq!(
         detections.every,
         Duration::from_mins(15),
@@ -112,7 +112,7 @@ fn connections_inherit_the_flat_settings() {
     assert_eq!(detections.delay, Duration::from_secs(30));
     assert_eq!(detections.history, Duration::from_hours(168));
     assert_eq!(
-        contoso.paces.of("eset.incidents", PACE).every,
+        contoso.streams.pace("eset.incidents", PACE).every,
         Duration::from_hours(1)
     );
 }

@@ -1,13 +1,12 @@
 //! Which records a setting leaves out: as data.
 
-use chrono::{DateTime, Utc};
-
 use serde_json::Value;
 
-use crate::core::json::{record::JsonObject, time::parse_time};
+use super::wanted::{Field, Teller, WantedRecords};
+use crate::core::json::record::JsonObject;
 
 /// One reason to leave a record out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     /// Its member says this.
     Says(&'static str, &'static str),
@@ -23,9 +22,12 @@ pub enum Filter {
     NoneSays(&'static str, &'static str, &'static [&'static str]),
     /// Its member is no number above zero.
     NotPositive(&'static str),
-    /// Its member says this, and nothing of the record was ever sent: what was sent is remembered by
-    /// the time in the last member.
-    SaysBeforeSent(&'static str, &'static str, &'static str),
+    /// Its member says this, and nothing of the record was ever sent.
+    SaysBeforeSent(&'static str, &'static str),
+    /// Its member says this: it closes what may have been sent, and people want it in any case.
+    Closes(&'static str, &'static str),
+    /// People don't want it by what these members tell, and nothing of the record was ever sent.
+    Unwanted(WantedRecords, &'static [(Field, Teller)]),
     /// None is left out, but it is remembered for the incident that the first member names whether
     /// Sentinel raised this alert, which the other member says.
     TellsIncident(&'static str, &'static str),
@@ -40,9 +42,6 @@ pub enum Filter {
         /// The member that says when it changed last.
         changed: &'static str,
     },
-    /// None is left out, but what is sent is remembered by the time in this member, for one who asks
-    /// later.
-    Remembered(&'static str),
 }
 
 /// What becomes of a record.
@@ -62,9 +61,9 @@ pub fn decide(filters: &[Filter], record: &JsonObject<'_>) -> Decision {
     let says = |member: &str, value: &str| {
         text(member).is_some_and(|text| text.eq_ignore_ascii_case(value))
     };
-    let mut decision = Decision::Keep;
+    let (mut decision, mut closes) = (Decision::Keep, false);
     for filter in filters {
-        match *filter {
+        match filter {
             Filter::Says(member, value) if says(member, value) => return Decision::Drop,
             Filter::Own(member) if text(member).is_some_and(|text| is_sentinel(&text)) => {
                 return Decision::Drop;
@@ -85,7 +84,11 @@ pub fn decide(filters: &[Filter], record: &JsonObject<'_>) -> Decision {
             {
                 return Decision::Drop;
             }
-            Filter::SaysBeforeSent(member, value, _) if says(member, value) => {
+            Filter::SaysBeforeSent(member, value) if says(member, value) => {
+                decision = Decision::UnlessSent;
+            }
+            Filter::Closes(member, value) if says(member, value) => closes = true,
+            Filter::Unwanted(wanted, tellers) if !closes && !wanted.has(tellers, record) => {
                 decision = Decision::UnlessSent;
             }
             _ => {}
@@ -122,21 +125,11 @@ fn none_says(record: &JsonObject<'_>, list: &str, member: &str, values: &[&str])
     list.is_some_and(|list| !list.is_empty() && !list.iter().any(says))
 }
 
-/// The time by which it is remembered that something of a record was sent; none when nobody will ask.
-pub fn remembered_by(filters: &[Filter], record: &JsonObject<'_>) -> Option<Option<DateTime<Utc>>> {
-    filters.iter().find_map(|filter| match filter {
-        Filter::SaysBeforeSent(_, _, time) | Filter::Remembered(time) => {
-            Some(record.text(time).and_then(|text| parse_time(&text)))
-        }
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RESOLVED: Filter = Filter::SaysBeforeSent("status", "resolved", "created");
+    const RESOLVED: Filter = Filter::SaysBeforeSent("status", "resolved");
 
     fn of(filters: &[Filter], record: &str) -> Decision {
         decide(filters, &JsonObject::of(record.as_bytes()).unwrap())
@@ -144,36 +137,37 @@ mod tests {
 
     #[test]
     fn a_record_goes_on_unless_a_setting_leaves_it_out() {
-        let own = Filter::Says("serviceSource", "microsoftSentinel");
-        let endpoint = Filter::SaysNot("serviceSource", &["microsoftDefenderForEndpoint"]);
-        let exposed = Filter::NotPositive("exposedMachines");
+        const OWN: Filter = Filter::Says("serviceSource", "microsoftSentinel");
+        const ENDPOINT: Filter =
+            Filter::SaysNot("serviceSource", &["microsoftDefenderForEndpoint"]);
+        const EXPOSED: Filter = Filter::NotPositive("exposedMachines");
         assert_eq!(
-            of(&[own], r#"{"serviceSource":"MicrosoftSentinel"}"#),
+            of(&[OWN], r#"{"serviceSource":"MicrosoftSentinel"}"#),
             Decision::Drop
         );
-        assert_eq!(of(&[own], r#"{"serviceSource":"x"}"#), Decision::Keep);
-        assert_eq!(of(&[own, RESOLVED], "{}"), Decision::Keep);
-        assert_eq!(of(&[endpoint], "{}"), Decision::Drop);
+        assert_eq!(of(&[OWN], r#"{"serviceSource":"x"}"#), Decision::Keep);
+        assert_eq!(of(&[OWN, RESOLVED], "{}"), Decision::Keep);
+        assert_eq!(of(&[ENDPOINT], "{}"), Decision::Drop);
         assert_eq!(
             of(
-                &[endpoint],
+                &[ENDPOINT],
                 r#"{"serviceSource":"microsoftDefenderForEndpoint"}"#
             ),
             Decision::Keep
         );
-        assert_eq!(of(&[exposed], r#"{"exposedMachines":0}"#), Decision::Drop);
+        assert_eq!(of(&[EXPOSED], r#"{"exposedMachines":0}"#), Decision::Drop);
         assert_eq!(
-            of(&[exposed], r#"{"exposedMachines":null}"#),
+            of(&[EXPOSED], r#"{"exposedMachines":null}"#),
             Decision::Drop
         );
-        assert_eq!(of(&[exposed], r#"{"exposedMachines":2}"#), Decision::Keep);
+        assert_eq!(of(&[EXPOSED], r#"{"exposedMachines":2}"#), Decision::Keep);
         assert_eq!(
             of(&[RESOLVED], r#"{"status":"Resolved"}"#),
             Decision::UnlessSent
         );
         assert_eq!(
             of(
-                &[RESOLVED, own],
+                &[RESOLVED, OWN],
                 r#"{"status":"resolved","serviceSource":"microsoftSentinel"}"#
             ),
             Decision::Drop
@@ -182,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_list_of_which_nothing_is_wanted_leaves_its_record_out() {
-        let wanted = Filter::NoneSays("alerts", "from", &["here", "there"]);
+        const WANTED: Filter = Filter::NoneSays("alerts", "from", &["here", "there"]);
         for (record, decision) in [
             (
                 r#"{"alerts":[{"from":"elsewhere"},{"from":"Here"}]}"#,
@@ -198,13 +192,13 @@ mod tests {
             (r#"{"alerts":"none"}"#, Decision::Keep),
             ("{}", Decision::Keep),
         ] {
-            assert_eq!(of(&[wanted], record), decision, "{record}");
+            assert_eq!(of(&[WANTED], record), decision, "{record}");
         }
     }
 
     #[test]
     fn what_sentinel_raised_is_known_in_every_spelling() {
-        let own = Filter::Own("ServiceSource");
+        const OWN: Filter = Filter::Own("ServiceSource");
         for source in [
             "Microsoft Sentinel",
             "microsoftSentinel",
@@ -212,17 +206,17 @@ mod tests {
             "Azure Sentinel",
         ] {
             let record = format!(r#"{{"ServiceSource":"{source}"}}"#);
-            assert_eq!(of(&[own], &record), Decision::Drop, "{source}");
+            assert_eq!(of(&[OWN], &record), Decision::Drop, "{source}");
         }
         for source in ["Microsoft Defender for Endpoint", "", "Microsoft Sentinels"] {
             let record = format!(r#"{{"ServiceSource":"{source}"}}"#);
-            assert_eq!(of(&[own], &record), Decision::Keep, "{source}");
+            assert_eq!(of(&[OWN], &record), Decision::Keep, "{source}");
         }
     }
 
     #[test]
     fn an_incident_all_of_whose_alerts_sentinel_raised_is_left_out() {
-        let own = Filter::AllOwn("alerts", "serviceSource");
+        const OWN: Filter = Filter::AllOwn("alerts", "serviceSource");
         for (record, decision) in [
             (
                 r#"{"alerts":[{"serviceSource":"microsoftSentinel"},{"serviceSource":"MicrosoftSentinel"}]}"#,
@@ -241,19 +235,24 @@ mod tests {
             (r#"{"alerts":"none"}"#, Decision::Keep),
             ("{}", Decision::Keep),
         ] {
-            assert_eq!(of(&[own], record), decision, "{record}");
+            assert_eq!(of(&[OWN], record), decision, "{record}");
         }
     }
 
     #[test]
-    fn what_was_sent_is_remembered_by_its_time() {
-        let record = br#"{"created":"2026-01-01T00:00:00Z"}"#;
-        let members = JsonObject::of(record).unwrap();
-        assert_eq!(remembered_by(&[], &members), None);
-        let time = "2026-01-01T00:00:00Z".parse().ok();
-        assert_eq!(remembered_by(&[RESOLVED], &members), Some(time));
-        let remembered = Filter::Remembered("created");
-        assert_eq!(remembered_by(&[remembered], &members), Some(time));
-        assert_eq!(decide(&[remembered], &members), Decision::Keep);
+    fn what_people_do_not_want_is_left_out_unless_it_closes_what_was_sent() {
+        const TELLERS: &[(Field, Teller)] = &[(Field::Severity, Teller::Member("severity"))];
+        let filters = [
+            Filter::Closes("status", "Fixed"),
+            Filter::Unwanted("severity>=high".parse().unwrap(), TELLERS),
+        ];
+        for (record, decision) in [
+            (r#"{"severity":"High","status":"New"}"#, Decision::Keep),
+            (r#"{"severity":"Low","status":"New"}"#, Decision::UnlessSent),
+            (r#"{"severity":"Low","status":"Fixed"}"#, Decision::Keep),
+            ("{}", Decision::Keep),
+        ] {
+            assert_eq!(of(&filters, record), decision, "{record}");
+        }
     }
 }

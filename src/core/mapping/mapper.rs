@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::{
     assets::Change,
     enrichment::{EnrichRequest, Enrichment, OwnedObject},
-    filter::{Decision, Filter, decide, remembered_by},
+    filter::{Decision, Filter, decide},
     layout::Layout,
     original::Original,
     receipt::Receipt,
@@ -20,6 +20,7 @@ use crate::core::{
     json::{
         chunk::Chunk,
         record::{JsonObject, canonical_hash},
+        time::parse_time,
     },
     position::{
         cursor::StreamKey,
@@ -145,15 +146,17 @@ impl Mapper {
         mode: DedupMode,
         workset: &mut Workset,
     ) -> Fate {
-        let sent =
-            remembered_by(&self.filters, members).map(|time| (bucket_of(time), hash_of(&facts.id)));
+        let opened = self.endpoint.opened.map(|opened| members.text(opened));
+        let opened = opened.map(|text| text.and_then(|text| parse_time(&text)));
+        let sent = opened.map(|time| (bucket_of(time), hash_of(&facts.id)));
         if let Some((bucket, _)) = sent.filter(|(bucket, _)| !workset.sent.has(*bucket)) {
             return Fate::Stop(Selected::NeedsSent(at, bucket));
         }
         let left_out = match (decide(&self.filters, members), sent) {
+            (Decision::Keep, _) => false,
             (Decision::Drop, _) => true,
             (Decision::UnlessSent, Some((bucket, id))) => !workset.sent.holds(bucket, id),
-            _ => false,
+            (Decision::UnlessSent, None) => !workset.known.holds(&facts.id),
         };
         let raised = workset.raised.as_ref();
         let raised = raised.map(|raised| raised.is_own(members));

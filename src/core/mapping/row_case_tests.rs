@@ -470,7 +470,7 @@ fn row_of_case(case: &Value) -> Value {
     let members = JsonObject::of(text.as_bytes()).unwrap();
     let by_default = endpoint.filters.iter();
     let by_default = by_default.filter(|(choices, _)| *choices == [WITHOUT_SENTINEL]);
-    let filters: Vec<_> = by_default.map(|(_, filter)| *filter).collect();
+    let filters: Vec<_> = by_default.map(|(_, filter)| filter.clone()).collect();
     if decide(&filters, &members) == Decision::Drop {
         return Value::Null;
     }

@@ -104,6 +104,11 @@ impl Index {
         self.0.remove(&id);
     }
 
+    /// True when it is known, whichever pass has seen it.
+    pub fn holds(&self, id: u64) -> bool {
+        self.0.contains_key(&id)
+    }
+
     /// True when this pass has seen the record.
     pub fn has_seen(&self, id: u64) -> bool {
         self.0.get(&id).is_some_and(|content| content & SEEN != 0)

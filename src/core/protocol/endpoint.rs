@@ -11,6 +11,7 @@ use crate::core::{
         filter::Filter,
         from_list::{CollectList, FromList},
         rule::Rule,
+        wanted::{Field, Teller},
     },
     position::{cursor::Slice, paging::Paging, record_key::KeyRule, window::Pace},
 };
@@ -38,6 +39,11 @@ pub struct Endpoint {
     pub enrich: Enrich,
     /// Which records are left out, each as far as all of these choices were made.
     pub filters: &'static [(&'static [Choice], Filter)],
+    /// Members that tell what people filter by.
+    pub tellers: &'static [(Field, Teller)],
+    /// The member with the time that a record was opened, where its later versions are told: by it what was
+    /// sent is remembered, so that no filter loses its closing.
+    pub opened: Option<&'static str>,
     /// What a pass over all records is compared with.
     pub snapshot: Option<Snapshot>,
     /// The application roles of which one opens it, the one that is enough first.
@@ -101,7 +107,7 @@ impl Endpoint {
     /// The filters that these choices call for.
     pub fn filters_for(&self, choices: &Choices) -> Vec<Filter> {
         let wanted = self.filters.iter().filter(|(all, _)| choices.have(all));
-        wanted.map(|(_, filter)| *filter).collect()
+        wanted.map(|(_, filter)| filter.clone()).collect()
     }
 }
 

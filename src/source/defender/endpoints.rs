@@ -8,6 +8,7 @@ use crate::core::{
         assets::{Asset, Form, Key, Kind},
         columns,
         rule::{As, take},
+        wanted::{Field, Teller},
     },
     position::{
         paging::Paging,
@@ -108,6 +109,8 @@ pub(crate) const fn plain() -> Endpoint {
         narrow: None,
         enrich: Enrich::Nothing,
         filters: &[],
+        tellers: &[],
+        opened: None,
         snapshot: None,
         roles: &[],
         extra_roles: &[],
@@ -140,6 +143,10 @@ const MACHINE_LIST: ListQuery = ListQuery {
 pub static MACHINES: Endpoint = Endpoint {
     stream: "defender.machines",
     switch: named(&[Choice("DEFENDER_STREAMS", "machines")]),
+    tellers: &[
+        (Field::Status, Teller::Member("healthStatus")),
+        (Field::DeviceGroup, Teller::Member("rbacGroupName")),
+    ],
     list: MACHINE_LIST,
     full_list: Some(MACHINE_LIST),
     snapshot: Some(Snapshot {

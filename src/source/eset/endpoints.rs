@@ -8,6 +8,7 @@ use crate::core::{
         assets::{Asset, Form, Key, Kind},
         columns,
         rule::{As, Rule, or_take, take, within},
+        wanted::{Field, Teller},
     },
     position::{
         paging::Paging,
@@ -177,6 +178,8 @@ const fn plain() -> Endpoint {
         narrow: None,
         enrich: Enrich::Nothing,
         filters: &[],
+        tellers: &[],
+        opened: None,
         snapshot: None,
         roles: &[],
         extra_roles: &[],
@@ -207,6 +210,11 @@ const OF_DEVICES: &[Choice] = &[
 
 const DETECTIONS_WANTED: &[Choice] = &[Choice("ESET_STREAMS", "detections")];
 
+const OF_DETECTIONS: &[(Field, Teller)] = &[
+    (Field::Severity, Teller::Member("severityLevel")),
+    (Field::Category, Teller::Member("category")),
+];
+
 /// Detections of ESET PROTECT and ESET Inspect.
 pub static DETECTIONS: Endpoint = Endpoint {
     stream: "eset.detections",
@@ -226,6 +234,7 @@ pub static DETECTIONS: Endpoint = Endpoint {
     enrich: Enrich::Detections,
     // The v2 feed may carry the same detections.
     fingerprints: "eset.detections",
+    tellers: OF_DETECTIONS,
     rules: V1,
     details: V2,
     constants: GROUP_SIZE,
@@ -250,6 +259,7 @@ pub static CLOUD_OFFICE: Endpoint = Endpoint {
     },
     enrich: Enrich::Devices,
     fingerprints: "eset.detections",
+    tellers: OF_DETECTIONS,
     rules: V2,
     constants: GROUP_SIZE,
     ..plain()
@@ -269,6 +279,11 @@ pub static INCIDENTS: Endpoint = Endpoint {
         ..LIST
     },
     enrich: Enrich::Incidents,
+    tellers: &[
+        (Field::Severity, Teller::Member("severity")),
+        (Field::Status, Teller::Member("status")),
+    ],
+    opened: Some("createTime"),
     table: &columns::INCIDENTS,
     identity: KeyRule {
         id: "uuid",
@@ -299,6 +314,10 @@ pub static DEVICES: Endpoint = Endpoint {
         all: &[],
     },
     domain: "device-management",
+    tellers: &[
+        (Field::Status, Teller::Member("functionalityStatus")),
+        (Field::DeviceGroup, Teller::Member("parentGroupUuid")),
+    ],
     list: DEVICE_LIST,
     full_list: Some(DEVICE_LIST),
     snapshot: Some(Snapshot {

@@ -78,6 +78,11 @@ impl SnapshotTracker {
         (since, hash)
     }
 
+    /// True when the record was there in the last pass, or was met since.
+    pub fn holds(&self, id: &str) -> bool {
+        self.index.holds(hash_of(id))
+    }
+
     /// The row of the record with this hash of its id is safe.
     pub fn is_safe(&mut self, id: u64) {
         self.made.extend(self.under_way.remove(&id));

@@ -10,6 +10,7 @@ use crate::core::{
         assets::{Asset, Form, Key, Kind},
         filter::Filter,
         rule::{As, or_take, take, within},
+        wanted::{Field, Teller},
     },
     position::{paging::Paging, record_key::KeyRule},
     protocol::{
@@ -45,6 +46,17 @@ pub static ALERTS: Endpoint = Endpoint {
             Filter::TellsIncident("incidentId", "serviceSource"),
         ),
     ],
+    tellers: &[
+        (Field::Severity, Teller::Member("severity")),
+        (Field::Category, Teller::Member("category")),
+        (Field::Product, Teller::Member("serviceSource")),
+        (Field::Status, Teller::Member("status")),
+        (
+            Field::DeviceGroup,
+            Teller::Each("evidence", "rbacGroupName"),
+        ),
+    ],
+    opened: Some("createdDateTime"),
     list: ListQuery {
         path: "/v1.0/security/alerts_v2",
         filter: TimeFilter::OData("lastUpdateDateTime"),
@@ -113,6 +125,14 @@ pub static MDE_ALERTS: Endpoint = Endpoint {
     fingerprints: "defender.alerts.mde",
     schema: Some("mde-alerts"),
     domain: MDE,
+    tellers: &[
+        (Field::Severity, Teller::Member("severity")),
+        (Field::Category, Teller::Member("category")),
+        (Field::Product, Teller::Member("detectionSource")),
+        (Field::Status, Teller::Member("status")),
+        (Field::DeviceGroup, Teller::Member("rbacGroupName")),
+    ],
+    opened: Some("alertCreationTime"),
     list: ListQuery {
         path: "/api/alerts",
         filter: TimeFilter::OData("lastUpdateTime"),

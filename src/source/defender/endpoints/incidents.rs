@@ -11,6 +11,7 @@ use crate::core::{
         filter::Filter,
         from_list::gather,
         rule::{As, Rule, or_take, take},
+        wanted::{Field, Teller},
     },
     position::{paging::Paging, record_key::KeyRule},
     protocol::{
@@ -47,7 +48,18 @@ const INCIDENT_LIST: ListQuery = ListQuery {
 
 const NAMED: &[Choice] = &[INCIDENTS_NAMED];
 const WITHOUT_RESOLVED: Choice = Choice("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "yes");
-const WITH_RESOLVED: Choice = Choice("DEFENDER_IGNORE_RESOLVED_INCIDENTS", "no");
+
+const TELLERS: &[(Field, Teller)] = &[
+    (Field::Severity, Teller::Member("severity")),
+    (Field::Status, Teller::Member("status")),
+];
+
+/// Which products have a part in an incident its alerts tell.
+const TELLERS_WITH_ALERTS: &[(Field, Teller)] = &[
+    (Field::Severity, Teller::Member("severity")),
+    (Field::Status, Teller::Member("status")),
+    (Field::Product, Teller::Each("alerts", "serviceSource")),
+];
 
 /// As far as incidents come with their alerts: one that other products have a part in is kept.
 const OWN_ALONE: Filter = Filter::AllOwn("alerts", "serviceSource");
@@ -75,11 +87,11 @@ const fn incidents() -> Endpoint {
             (&[ENDPOINTS_ALONE], NO_ENDPOINT),
             (
                 &[WITHOUT_RESOLVED],
-                Filter::SaysBeforeSent("status", "resolved", "createdDateTime"),
+                Filter::SaysBeforeSent("status", "resolved"),
             ),
-            // Who leaves them out one day gets the closings of those that were sent until then.
-            (&[WITH_RESOLVED], Filter::Remembered("createdDateTime")),
         ],
+        tellers: TELLERS,
+        opened: Some("createdDateTime"),
         list: INCIDENT_LIST,
         roles: &[
             "SecurityIncident.Read.All",
@@ -111,6 +123,7 @@ pub static INCIDENTS_WITH_ALERTS: Endpoint = Endpoint {
         any: NAMED,
         all: &[BY_GRAPH, Choice("DEFENDER_INCIDENT_ALERTS", "yes")],
     },
+    tellers: TELLERS_WITH_ALERTS,
     collect: &[
         gather("detectionUuids", &["alerts", "id"]),
         gather("deviceUuids", &["alerts", "evidence", "mdeDeviceId"]),
@@ -137,10 +150,11 @@ pub static XDR_INCIDENTS: Endpoint = Endpoint {
         (&[ENDPOINTS_ALONE], NO_ENDPOINT),
         (
             &[WITHOUT_RESOLVED],
-            Filter::SaysBeforeSent("status", "Resolved", "createdTime"),
+            Filter::SaysBeforeSent("status", "Resolved"),
         ),
-        (&[WITH_RESOLVED], Filter::Remembered("createdTime")),
     ],
+    tellers: TELLERS_WITH_ALERTS,
+    opened: Some("createdTime"),
     collect: &[
         gather("detectionUuids", &["alerts", "alertId"]),
         gather("deviceUuids", &["alerts", "devices", "mdatpDeviceId"]),

@@ -9,6 +9,7 @@ use crate::core::{
         assets::{Asset, Form, Kind},
         filter::Filter,
         rule::{As, or_take, take},
+        wanted::{Field, Teller},
     },
     position::{
         paging::Paging,
@@ -38,6 +39,10 @@ pub static VULNERABILITIES: Endpoint = Endpoint {
     stream: "defender.vulnerabilities",
     switch: named(&[Choice("DEFENDER_STREAMS", "vulnerabilities")]),
     narrow: Some("severity"),
+    tellers: &[
+        (Field::Severity, Teller::Member("severity")),
+        (Field::Product, Teller::Member("productName")),
+    ],
     list: VULNERABILITY_LIST,
     full_list: Some(VULNERABILITY_LIST),
     snapshot: Some(Snapshot { ignored: &[] }),
@@ -85,6 +90,7 @@ pub static CATALOGUE: Endpoint = Endpoint {
     switch: named(&[Choice("DEFENDER_STREAMS", "vulnerabilities")]),
     narrow: Some("severity"),
     filters: &[(&[], Filter::NotPositive("exposedMachines"))],
+    tellers: &[(Field::Severity, Teller::Member("severity"))],
     list: CATALOGUE_LIST,
     full_list: Some(CATALOGUE_LIST),
     snapshot: Some(Snapshot {
@@ -142,6 +148,25 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
         if_absent: IfAbsent::Empty,
         ..LIST
     }),
+    // Changes are written in camel case, files with capitals.
+    filters: &[
+        (&[], Filter::Closes("status", "Fixed")),
+        (&[], Filter::Closes("Status", "Fixed")),
+    ],
+    tellers: &[
+        (
+            Field::Severity,
+            Teller::Member("vulnerabilitySeverityLevel"),
+        ),
+        (
+            Field::Severity,
+            Teller::Member("VulnerabilitySeverityLevel"),
+        ),
+        (Field::Product, Teller::Member("softwareName")),
+        (Field::Product, Teller::Member("SoftwareName")),
+        (Field::DeviceGroup, Teller::Member("rbacGroupName")),
+        (Field::DeviceGroup, Teller::Member("RbacGroupName")),
+    ],
     roles: TVM_ROLES,
     fix: TVM_FIX,
     identity: KeyRule {
@@ -154,7 +179,6 @@ pub static SOFTWARE_VULNERABILITIES: Endpoint = Endpoint {
     },
     fingerprints: "defender.software-vulnerabilities",
     schema: Some("software-vulnerabilities"),
-    // Changes are written in camel case, files with capitals.
     rules: &[
         take("id", "recordId", As::Name),
         or_take("Id", "recordId", As::Name),

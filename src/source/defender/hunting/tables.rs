@@ -9,6 +9,7 @@ use crate::{
             filter::Filter,
             rule::{As, Path, Rule, To, or_take, path, take},
             schema::{Schema, schemas},
+            wanted::{Field, Teller},
         },
         position::{
             paging::Paging,
@@ -114,6 +115,21 @@ fn kept(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
+/// What columns tell that people filter by. An event is of the kind that its `ActionType` names.
+fn tellers_of(columns: &[&str]) -> Vec<(Field, Teller)> {
+    let told = [
+        (Field::Severity, "Severity"),
+        (Field::Category, "Category"),
+        (Field::Category, "ActionType"),
+        (Field::Product, "ServiceSource"),
+        (Field::DeviceGroup, "MachineGroup"),
+    ];
+    let there = told.iter().filter(|(_, column)| columns.contains(column));
+    there
+        .map(|(field, column)| (*field, Teller::Member(column)))
+        .collect()
+}
+
 fn hunting_table(schema: &'static Schema) -> HuntingTable {
     let (name, columns) = (schema.name, schema.members);
     let stream = kept(format!("defender.hunting.{name}"));
@@ -156,6 +172,7 @@ fn hunting_table(schema: &'static Schema) -> HuntingTable {
             } else {
                 &[]
             },
+            tellers: tellers_of(columns).leak(),
             identity: KeyRule {
                 // Without columns of its own a row is known by all that it says.
                 id: id.copied().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! How often, and how far, a stream is read.
+//! What is set for one stream: how often and how far it is read, and what of it is wanted.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,26 +8,31 @@ use super::{
     reader::{Problem, Reader},
     values,
 };
-use crate::core::position::window::Pace;
+use crate::core::{mapping::wanted::WantedRecords, position::window::Pace};
 
 /// What a first run reads.
 const INITIAL_HISTORY: Duration = Duration::from_hours(24);
 
-/// `<STREAM>_EVERY` and its like, `INITIAL_HISTORY`, `SNAPSHOT_REWRITE`, and an entry's `every`.
+/// The ending of the settings that say what of a stream is wanted.
+const FILTER: &str = "_FILTER";
+
+/// `<STREAM>_EVERY` and its like, `<STREAM>_FILTER`, `INITIAL_HISTORY`, `SNAPSHOT_REWRITE`, and an entry's
+/// `every`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Paces {
-    settings: BTreeMap<String, Duration>,
+pub struct StreamSettings {
+    durations: BTreeMap<String, Duration>,
+    filters: BTreeMap<String, WantedRecords>,
     every: Option<Duration>,
     history: Option<Duration>,
     rewrite: Option<Duration>,
 }
 
-impl Paces {
+impl StreamSettings {
     /// The pace of a stream such as `eset.detections`: `defaults`, changed by the settings. The
     /// history is 24 hours unless `INITIAL_HISTORY` is set.
-    pub fn of(&self, stream: &str, defaults: Pace) -> Pace {
+    pub fn pace(&self, stream: &str, defaults: Pace) -> Pace {
         let prefix = names::in_capitals(stream);
-        let setting = |ending| self.settings.get(&format!("{prefix}{ending}")).copied();
+        let setting = |ending| self.durations.get(&format!("{prefix}{ending}")).copied();
         Pace {
             every: setting("_EVERY").or(self.every).unwrap_or(defaults.every),
             delay: setting("_DELAY").unwrap_or(defaults.delay),
@@ -40,6 +45,13 @@ impl Paces {
         }
     }
 
+    /// What of a stream is wanted, with the setting that says it; all of it when there is none.
+    pub fn wanted(&self, stream: &str) -> Option<(&str, &WantedRecords)> {
+        let setting = format!("{}{FILTER}", names::in_capitals(stream));
+        let (setting, wanted) = self.filters.get_key_value(&setting)?;
+        Some((setting, wanted))
+    }
+
     /// Settings that belong to none of `streams`: misspelt, most likely. Only who knows the
     /// streams can tell.
     pub fn unknown(&self, streams: &[&str]) -> Vec<Problem> {
@@ -47,8 +59,9 @@ impl Paces {
             .iter()
             .map(|stream| names::in_capitals(stream))
             .collect();
-        self.settings
-            .keys()
+        let durations = self.durations.keys();
+        durations
+            .chain(self.filters.keys())
             .filter_map(|name| Some((name, names::stream_of(name)?)))
             .filter(|(_, stream)| !known.iter().any(|known| known == stream))
             .map(|(name, stream)| Problem {
@@ -72,9 +85,15 @@ impl Paces {
         let flat = environment
             .names()
             .filter(|name| every.is_none() || !name.ends_with("_EVERY"));
-        let mut settings = BTreeMap::new();
+        let (mut durations, mut filters) = (BTreeMap::new(), BTreeMap::new());
         for name in flat.chain(own.keys().map(String::as_str)) {
             if names::stream_of(name).is_none() {
+                continue;
+            }
+            if name.ends_with(FILTER) {
+                if let Ok(Some(wanted)) = reader.optional(name, str::parse) {
+                    filters.insert(name.to_owned(), wanted);
+                }
                 continue;
             }
             let parse = if name.ends_with("_STEP") {
@@ -83,13 +102,14 @@ impl Paces {
                 values::duration
             };
             if let Ok(Some(duration)) = reader.optional(name, parse) {
-                settings.insert(name.to_owned(), duration);
+                durations.insert(name.to_owned(), duration);
             }
         }
         let history = reader.optional("INITIAL_HISTORY", values::duration);
         let rewrite = reader.optional("SNAPSHOT_REWRITE", values::some_duration);
         Self {
-            settings,
+            durations,
+            filters,
             every,
             history: history.ok().flatten(),
             rewrite: rewrite.ok().flatten(),
