@@ -84,12 +84,12 @@ impl Answer {
     pub fn http_status(status: StatusCode, body: &Value) -> Self {
         let headers = json!({ "Content-Type": "application/json" });
         // An object's text is never valid base64, which the host would decode behind our back.
-        Self::of(status, &headers, body.to_string())
+        Self::of(status, &headers, &body.to_string())
     }
 
     /// A page for people, which holds what others have named: nothing of it is run, kept or shown in
     /// a frame, and where its links lead nobody learns its address, which may hold the key.
-    pub fn page(html: String, policy: &str) -> Self {
+    pub fn page(html: &str, policy: &str) -> Self {
         let headers = json!({
             "Content-Type": "text/html; charset=utf-8",
             "Content-Security-Policy": policy,
@@ -101,7 +101,7 @@ impl Answer {
         Self::of(StatusCode::OK, &headers, html)
     }
 
-    fn of(status: StatusCode, headers: &Value, body: String) -> Self {
+    fn of(status: StatusCode, headers: &Value, body: &str) -> Self {
         let res = json!({ "statusCode": status.as_u16(), "headers": headers, "body": body });
         Self {
             outputs: Map::from_iter([("res".to_owned(), res)]),

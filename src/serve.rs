@@ -78,7 +78,7 @@ impl Served {
         let overview = overview.await;
         match format {
             StatusFormat::Json => Answer::http(&overview.json()),
-            StatusFormat::Page => Answer::page(html(&overview), &PAGE_POLICY),
+            StatusFormat::Page => Answer::page(&html(&overview), &PAGE_POLICY),
         }
     }
 

@@ -82,10 +82,15 @@ fn page(view: &StatusView<'_>) -> Markup {
 }
 
 fn verdict(view: &StatusView<'_>) -> String {
+    let news = view.streams().filter(|it| it.condition.is_news()).count();
     match (view.needs.len(), view.connections.is_empty()) {
         (0, true) => "No stream is switched on".to_owned(),
         (0, false) if view.streams().all(|it| it.condition == Condition::Unread) => {
             "Nothing pulled yet".to_owned()
+        }
+        (0, false) if news > 0 => {
+            let all = view.streams().count();
+            format!("Nothing to do; not well: {news} of {all} streams")
         }
         (0, false) => "All is well".to_owned(),
         (1, _) => "1 thing needs somebody".to_owned(),
@@ -298,7 +303,8 @@ fn group(place: usize, connection: &ConnectionView, many: usize, overview: &Over
                 h3 { (connection.name) }
                 " " (badge(condition))
                 " " span.sums {
-                    (Count(connection.streams.len() as u64)) " streams, "
+                    (Count(connection.streams.len() as u64))
+                    @if connection.streams.len() == 1 { " stream, " } @else { " streams, " }
                     (Count(day.rows)) " rows in 24 h, lag " (known(connection.lag_seconds().map(Lapse)))
                 }
             }

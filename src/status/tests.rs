@@ -64,6 +64,8 @@ fn finding(found: Found, what: &str, text: &str) -> Finding {
     }
 }
 
+/// A state as storage gives it, that is well but for this.
+#[expect(clippy::unnecessary_wraps, reason = "as storage gives it")]
 fn state(change: impl FnOnce(&mut StreamState)) -> Result<StreamState> {
     let mut state = well();
     change(&mut state);
@@ -382,7 +384,7 @@ proptest! {
         let told: Vec<&StreamKey> = view.streams().map(|stream| &stream.key).collect();
         prop_assert_eq!(told.len(), keys.len());
         prop_assert_eq!(told.into_iter().cloned().collect::<BTreeSet<_>>(), keys.clone());
-        prop_assert!(view.connections.is_sorted_by_key(|it| it.condition()));
+        prop_assert!(view.connections.is_sorted_by_key(view::ConnectionView::condition));
         for connection in &view.connections {
             prop_assert!(connection.streams.is_sorted_by_key(|it| it.condition));
         }
@@ -545,11 +547,11 @@ fn alone(condition: Condition) -> Overview {
     overview
 }
 
-/// Writes a page of each state to the folder `STATUS_PAGES`, for `tests/page/run`.
+/// Writes a page of each state to `target/status-pages`, for `tests/page/run`.
 #[test]
 #[ignore = "it is for tests/page/run"]
 fn pages_for_a_browser() {
-    let folder = std::path::PathBuf::from(std::env::var("STATUS_PAGES").unwrap());
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/status-pages");
     std::fs::create_dir_all(&folder).unwrap();
     let long = "x".repeat(200);
     let hostile_text = format!(

@@ -5,13 +5,17 @@ use std::{
     process::{Child, Stdio},
 };
 
+use sentinel_connector::{core::position::trend::TrendPoint, pipeline::Outcome};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::tenant::{Served, Tenant, body};
+use crate::{
+    tenant::{Served, Tenant, body},
+    world::{DETECTIONS, World},
+};
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -209,5 +213,40 @@ async fn a_page_for_everybody_is_refused_with_words() {
     assert!(
         said.contains("`0.0.0.0:8070` is reached from other machines"),
         "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_trend_of_a_stream_is_what_its_runs_brought_and_how_often_they_failed() {
+    let mut world = World::new();
+    world.streams.retain(|one| one.stream == DETECTIONS);
+    for _ in 0..4 {
+        world.run().await;
+        world.pass(30);
+    }
+    world.inject("eset.detections:500x*");
+    let failed = world.run().await;
+    assert_eq!(failed[0].outcome, Outcome::Failed, "{failed:?}");
+    let state = world.state(DETECTIONS).await;
+    for spans in [state.trend.day(world.now()), state.trend.week(world.now())] {
+        let points = spans.iter().filter_map(|(_, point)| *point);
+        let sum = points.reduce(TrendPoint::and).unwrap();
+        let landed: u64 = world
+            .reports_of(DETECTIONS)
+            .map(|it| it.counts.landed)
+            .sum();
+        assert_eq!((sum.rows, sum.failed), (landed, 1));
+        // A row of a detection is some hundred bytes to some thousand.
+        assert!((100..10_000).contains(&(sum.bytes / landed)), "{sum:?}");
+        assert!(sum.lag_minutes.is_some_and(|lag| lag >= 30), "{sum:?}");
+    }
+    assert!(
+        state
+            .trend
+            .day(world.now())
+            .iter()
+            .filter(|it| it.1.is_some())
+            .count()
+            > 1
     );
 }

@@ -19,10 +19,10 @@ const KEY = "canary-key";
 /** What each state has to say. */
 const SAYS = {
   well: ["All is well", "✓ well"],
-  behind: ["All is well", "◆ behind"],
+  behind: ["Nothing to do; not well: 1 of 1 streams", "◆ behind"],
   failed: ["1 thing needs somebody", "▲ failed", "check the password"],
   off: ["1 thing needs somebody", "▲ off"],
-  gap: ["◆ gap", "the feed was lost"],
+  gap: ["Nothing to do", "◆ gap", "the feed was lost"],
   "full-outbox": ["1 thing needs somebody", "nothing more is pulled until SentinelPush"],
   nothing: ["Nothing pulled yet", "not run yet"],
   "no-stream": ["No stream is switched on"],
