@@ -51,7 +51,7 @@ const NOT_TRIED: &str =
     "not tried: the time for all of them was up; `check --connection NAME` tries one alone";
 
 /// From how many days before its end a credential is warned of.
-const WARN_DAYS: i64 = 30;
+pub const WARN_DAYS: i64 = 30;
 
 /// How a thing was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,6 +85,8 @@ pub struct LeftByRuns {
     pub states: SavedStates,
     /// What waits.
     pub waiting: LeftWaiting,
+    /// What streams sign in with that ends one day, each named once.
+    pub secrets: Vec<Lasts>,
 }
 
 /// Rows that wait for the sink, and records that wait for somebody to look; none where that can't be read.
@@ -338,8 +340,12 @@ pub async fn left_by_runs(app: &App, tell: Tell<'_>) -> LeftByRuns {
     for (connection, error) in app.refused() {
         findings.bad(&format!("{connection}: login"), &error.to_string());
     }
-    check_expiries(app, clock.now(), findings).await;
-    LeftByRuns { states, waiting }
+    let secrets = check_expiries(app, clock.now(), findings).await;
+    LeftByRuns {
+        states,
+        waiting,
+        secrets,
+    }
 }
 
 /// How a stream's saved state stands, as far as it is news; `failed` is how its failure counts.
@@ -367,29 +373,35 @@ fn tell_saved(
 }
 
 /// Behind the logins, which have asked for the passwords.
-async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'_>) {
-    let mut told = BTreeSet::new();
+async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'_>) -> Vec<Lasts> {
+    let mut told: Vec<Lasts> = Vec::new();
+    let mut names = BTreeSet::new();
     for job in app.jobs() {
-        for Lasts { name, days_left } in expiry::all(&job.expiring, now).await {
-            if !told.insert(name.clone()) {
+        for lasts in expiry::all(&job.expiring, now).await {
+            if !names.insert(lasts.name.clone()) {
                 continue;
             }
+            let Lasts { name, days_left } = &lasts;
+            let days_left = *days_left;
             match days_left {
                 ..0 => findings.bad(
-                    &name,
+                    name,
                     &format!(
                         "has ended {} days ago: put a new one in its place",
                         -days_left
                     ),
                 ),
                 0..=WARN_DAYS => findings.note(
-                    &name,
+                    name,
                     &format!("ends in {days_left} days: put a new one in its place before"),
                 ),
-                _ => findings.ok(&name, &format!("lasts {days_left} days")),
+                _ => findings.ok(name, &format!("lasts {days_left} days")),
             }
+            told.push(lasts);
         }
     }
+    told.sort_by_key(|lasts| lasts.days_left);
+    told
 }
 
 /// Hands over no rows at all: enough to know whether some would be taken.

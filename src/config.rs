@@ -35,7 +35,7 @@ pub use defender::DefenderSettings;
 pub use environment::Environment;
 pub use eset::{EsetSettings, Region};
 pub use names::{SETTINGS, Scope, Setting, in_capitals};
-pub use parts::{LogSettings, RunSettings, SinkSettings, StorageSettings, TimeGenerated};
+pub use parts::{LogSettings, Price, RunSettings, SinkSettings, StorageSettings, TimeGenerated};
 pub use place::ListPlace;
 pub use reader::{Problem, Problems};
 pub use routes::Route;

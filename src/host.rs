@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub mod envelope;
+pub mod local;
 
 use envelope::Envelope;
 
@@ -81,12 +82,27 @@ impl Answer {
 
     /// An HTTP answer of this status.
     pub fn http_status(status: StatusCode, body: &Value) -> Self {
+        let headers = json!({ "Content-Type": "application/json" });
         // An object's text is never valid base64, which the host would decode behind our back.
-        let res = json!({
-            "statusCode": status.as_u16(),
-            "headers": { "Content-Type": "application/json" },
-            "body": body.to_string(),
+        Self::of(status, &headers, &body.to_string())
+    }
+
+    /// A page for people, which holds what others have named: nothing of it is run, kept or shown in
+    /// a frame, and where its links lead nobody learns its address, which may hold the key.
+    pub fn page(html: &str, policy: &str) -> Self {
+        let headers = json!({
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
         });
+        // A tag is no base64 either.
+        Self::of(StatusCode::OK, &headers, html)
+    }
+
+    fn of(status: StatusCode, headers: &Value, body: &str) -> Self {
+        let res = json!({ "statusCode": status.as_u16(), "headers": headers, "body": body });
         Self {
             outputs: Map::from_iter([("res".to_owned(), res)]),
             report: Value::Null,

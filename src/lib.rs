@@ -26,7 +26,7 @@
 //! | [`app`] | settings → concrete parts; function name → work | `config` `core` `embedded` `host` `io` `outbox_drain` `pipeline` `secret` `sink` `source` `storage` |
 //! | [`serve`] | the functions, as the host calls them | `app` `assets` `config` `host` `io` `status` |
 //! | [`check`] | tries each setting and each dependency | `app` `config` `core` `io` `pipeline` `sink` `source` `storage` |
-//! | [`status`] | where everything stands, in words and as JSON | `app` `check` `config` `core` `storage` |
+//! | [`status`] | where everything stands, as JSON and as a page | `app` `check` `config` `core` `io` `storage` |
 //! | [`assets`] | the machine behind an address, a name or an id | `app` `core` `io` `source` `storage` |
 //! | [`config`] | settings, read from a map of the environment | `core` `logging` |
 //! | [`host`] | the custom-handler protocol | `io` |

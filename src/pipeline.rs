@@ -34,6 +34,7 @@ use crate::{
         mapping::{filter::Filter, layout::Layout},
         position::{
             cursor::{CLOCKS_DIFFER, StreamKey, StreamState},
+            trend::TrendPoint,
             window::Pace,
         },
     },
@@ -237,6 +238,14 @@ async fn walk(
         .complete_until
         .map(|good| (now - good).num_seconds().max(0));
     report.gaps.clone_from(&held.state.gaps);
+    let lag_minutes = report.lag_seconds.map(|lag| lag.unsigned_abs() / 60);
+    let point = TrendPoint {
+        rows: report.counts.landed + report.counts.waiting,
+        bytes: report.row_bytes,
+        lag_minutes,
+        failed: end.is_err().into(),
+    };
+    held.state.trend.add(point, now);
     let released = held
         .release(end.as_ref().err().map(ToString::to_string))
         .await;

@@ -17,19 +17,21 @@ use crate::{
     error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
-    status::status,
+    status::{Overview, PAGE_POLICY, html},
 };
 
+mod format;
 mod together;
 
+use format::StatusFormat;
 use together::Together;
 
 /// The functions by the settings of an environment. Wrong settings are the answer to each call. The
 /// parts are built at the first call, and again as long as that fails.
 pub struct Served {
-    live: Live,
+    live: Arc<Live>,
     clock: SharedClock,
-    status: Together<Answer>,
+    overview: Together<Arc<Overview>>,
 }
 
 impl Served {
@@ -39,15 +41,45 @@ impl Served {
         settings: std::result::Result<Settings, Problems>,
         clock: SharedClock,
     ) -> Self {
+        let live = Live::new(environment, Mode::Host, settings, Arc::clone(&clock));
+        Self::over(Arc::new(live), clock)
+    }
+
+    /// Functions of an app that others work with, too.
+    pub fn over(live: Arc<Live>, clock: SharedClock) -> Self {
         Self {
-            live: Live::new(environment, Mode::Host, settings, Arc::clone(&clock)),
+            live,
             clock,
-            status: Together::default(),
+            overview: Together::default(),
         }
     }
 
     async fn app(&self) -> Result<Arc<App>> {
         self.live.in_force().await.app
+    }
+
+    /// Where everything stands, in the form that whoever asks wants.
+    async fn status(&self, request: &Value) -> Answer {
+        let format = request["Query"]["format"].as_str();
+        let format = match StatusFormat::asked(format, accept(request)) {
+            Ok(format) => format,
+            Err(why) => {
+                return Answer::http_status(StatusCode::BAD_REQUEST, &json!({ "error": why }));
+            }
+        };
+        let overview = self.overview.ask(async || {
+            let now = self.clock.now();
+            let InForce {
+                app, environment, ..
+            } = self.live.in_force().await;
+            let app = app.as_deref().map_err(Clone::clone);
+            Arc::new(Overview::look(app, &environment, self.live.mode(), now).await)
+        });
+        let overview = overview.await;
+        match format {
+            StatusFormat::Json => Answer::http(&overview.json()),
+            StatusFormat::Page => Answer::page(&html(&overview), &PAGE_POLICY),
+        }
     }
 
     /// What `?find=…` stands for.
@@ -140,6 +172,16 @@ impl Served {
     }
 }
 
+/// The header `Accept`: the host writes each header as a list of its values, under the name that the
+/// caller gave it.
+fn accept(request: &Value) -> Option<&str> {
+    let headers = request["Headers"].as_object()?;
+    let (_, value) = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("accept"))?;
+    value.as_str().or_else(|| value[0].as_str())
+}
+
 /// Says in a report why the list of connections is the one of before.
 fn tell_stale(report: &mut Value, stale: Option<&Error>) {
     if let Some(stale) = stale {
@@ -176,17 +218,7 @@ impl Functions for Served {
 
     async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
         match Function::in_folder(&invocation.function) {
-            Some(Function::Status) => {
-                let status = self.status.ask(async || {
-                    let now = self.clock.now();
-                    let InForce {
-                        app, environment, ..
-                    } = self.live.in_force().await;
-                    let app = app.as_deref().map_err(Clone::clone);
-                    Answer::http(&status(app, &environment, now).await)
-                });
-                Ok(status.await)
-            }
+            Some(Function::Status) => Ok(self.status(&invocation.data["req"]).await),
             Some(Function::Assets) => Ok(self.assets(&invocation).await),
             Some(Function::PullWorker) => self.pull_worker(&invocation).await,
             Some(timer @ (Function::Pull(_) | Function::Push)) => {

@@ -22,6 +22,8 @@ pub struct Live {
     mode: Mode,
     settings: std::result::Result<Settings, Problems>,
     clock: SharedClock,
+    /// Another list makes another app.
+    follows: bool,
     held: Mutex<LiveState>,
 }
 
@@ -62,8 +64,33 @@ impl Live {
             mode,
             settings,
             clock,
+            follows: true,
             held: Mutex::default(),
         }
+    }
+
+    /// An app that stays as it is, whatever becomes of its list.
+    pub fn fixed(
+        app: Arc<App>,
+        environment: Environment,
+        mode: Mode,
+        settings: Settings,
+        clock: SharedClock,
+    ) -> Self {
+        let held = LiveState {
+            app: Some(app),
+            ..LiveState::default()
+        };
+        Self {
+            follows: false,
+            held: Mutex::new(held),
+            ..Self::new(environment, mode, Ok(settings), clock)
+        }
+    }
+
+    /// Who reads the settings.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The app. While its list can't be read, the last good one stays in force.
@@ -72,11 +99,8 @@ impl Live {
         // Locked while reading. What was begun after a question answers it, too: a place that is away is
         // not waited for by one after the other.
         let held = &mut *self.held.lock().await;
-        let is_listed = match ListPlace::of(&self.environment) {
-            Ok(place) => place.is_some(),
-            Err(_) => false,
-        };
-        if !is_listed {
+        let place = ListPlace::of(&self.environment);
+        if !self.follows || !place.is_ok_and(|place| place.is_some()) {
             let built = self.build(held);
             return InForce {
                 app: built,

@@ -1,17 +1,19 @@
 //! `run`: the functions without the Functions host. `query`: the embedded tables.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{screen, stop_on_signal};
 use crate::{
-    app::{App, Function, RunOptions, failed, live::Live, waiting},
+    app::{App, Function, RunOptions, failed, list::with_list, live::Live, waiting},
     config::{Environment, ListPlace, Mode, Settings},
     embedded::EmbeddedFile,
     error::{Error, Result},
+    host::local,
     io::clock::{Clock, SharedClock},
     pipeline::{Outcome, Report},
+    serve::Served,
     sink::workspace::Workspace,
 };
 
@@ -32,6 +34,9 @@ pub(super) struct RunArguments {
     /// Run on and on, each stream as often as its `…_EVERY` says, until Ctrl-C
     #[arg(long)]
     watch: bool,
+    /// With --watch, show the status page on this address of this machine, such as 127.0.0.1:8070
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "watch")]
+    status: Option<SocketAddr>,
 }
 
 pub(super) async fn run(
@@ -61,10 +66,21 @@ pub(super) async fn run(
     let stop = stop_on_signal()?;
     if arguments.watch {
         // Of one connection alone nothing is looked for in the list.
+        let app = Arc::new(app);
         let follows = arguments.connection.is_none() && ListPlace::of(&environment)?.is_some();
-        let live =
-            follows.then(|| Live::new(environment, Mode::Local, Ok(settings), Arc::clone(&clock)));
-        return watch(app, live.as_ref(), &functions, &stop, &*clock).await;
+        let live = if follows {
+            Live::new(environment, Mode::Local, Ok(settings), Arc::clone(&clock))
+        } else {
+            let environment = with_list(environment, Mode::Local, &clock).await;
+            let (app, clock) = (Arc::clone(&app), Arc::clone(&clock));
+            Live::fixed(app, environment, Mode::Local, settings, clock)
+        };
+        let live = Arc::new(live);
+        let _page = match arguments.status {
+            None => None,
+            Some(address) => Some(show_status(address, &live, &clock, &stop).await?),
+        };
+        return watch(app, &live, &functions, &stop, &*clock).await;
     }
     let reports = once(&app, &functions, true, &stop).await;
     screen::line(screen::summary(&reports));
@@ -102,10 +118,25 @@ pub(super) async fn once(
     reports
 }
 
+/// Shows the status page on an address of this machine, as long as what it gives back is kept.
+pub(super) async fn show_status(
+    address: SocketAddr,
+    live: &Arc<Live>,
+    clock: &SharedClock,
+    stop: &CancellationToken,
+) -> Result<AbortOnDropHandle<Result<()>>> {
+    let listener = local::bind(address).await?;
+    let address = listener.local_addr().unwrap_or(address);
+    screen::line(format!("The status page is at http://{address}/"));
+    let served = Arc::new(Served::over(Arc::clone(live), Arc::clone(clock)));
+    let serving = local::serve(listener, served, Function::Status.folder(), stop.clone());
+    Ok(AbortOnDropHandle::new(tokio::spawn(serving)))
+}
+
 /// Runs on and on; with the list of connections as it is then, where that is a file or a blob.
 async fn watch(
-    app: App,
-    live: Option<&Live>,
+    mut app: Arc<App>,
+    live: &Live,
     functions: &[Function],
     stop: &CancellationToken,
     clock: &dyn Clock,
@@ -120,11 +151,8 @@ async fn watch(
         stop: stop.clone(),
         ..RunOptions::default()
     };
-    let mut app = Arc::new(app);
     while !stop.is_cancelled() {
-        if let Some(live) = live
-            && let Ok(now) = live.in_force().await.app
-        {
+        if let Ok(now) = live.in_force().await.app {
             app = now;
         }
         for function in functions {

@@ -276,6 +276,35 @@ fn the_scope_is_that_of_the_endpoints_cloud() {
 }
 
 #[test]
+fn a_price_is_a_number_and_perhaps_a_currency() {
+    let price = |text| {
+        load(Mode::Local, &[("PRICE_PER_GB", text)])
+            .unwrap()
+            .run
+            .price
+    };
+    for (text, thousandths, currency) in [
+        ("2.99 USD", 2_990, "USD"),
+        ("3", 3_000, ""),
+        ("0.005 EUR", 5, "EUR"),
+    ] {
+        let price = price(text).unwrap();
+        assert_eq!(
+            (price.thousandths, price.currency()),
+            (thousandths, currency)
+        );
+    }
+    assert_eq!(load(Mode::Local, &[]).unwrap().run.price, None);
+    for wrong in [
+        "USD 2.99", "2,99", "1.2345", ".5", "9999999", "2.99 $", "-1", "2.99 eur",
+    ] {
+        let found = problems(&[("PRICE_PER_GB", wrong), ("SINK", "embedded")]);
+        let says = format!("`PRICE_PER_GB` is `{wrong}`");
+        assert!(found[0].starts_with(&says), "{found:?}");
+    }
+}
+
+#[test]
 fn the_outbox_has_a_limit() {
     assert_eq!(
         load(Mode::Local, &[]).unwrap().run.outbox_max_bytes,

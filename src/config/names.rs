@@ -229,6 +229,8 @@ pub const SETTINGS: &[Setting] = &[
         .default("off"),
     Setting::new(App, "OUTBOX_MAX_BYTES", "how much may wait in the outbox before pulling pauses")
         .default("1GB"),
+    Setting::new(App, "PRICE_PER_GB", "price of a gigabyte in Log Analytics, with its currency, for the cost on the status page")
+        .example("2.99 USD"),
     Setting::new(App, "TIME_GENERATED", "TimeGenerated of a row: ingestion (now) or event (when it happened)")
         .default("ingestion"),
     Setting::new(App, "EXTRA_CA_FILE", "PEM file of a further root certificate: a company's proxy, or the simulator"),

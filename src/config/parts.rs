@@ -27,6 +27,26 @@ pub struct RunSettings {
     pub time_generated: TimeGenerated,
     /// `OUTBOX_MAX_BYTES`, a gigabyte by default: above it, pulling pauses.
     pub outbox_max_bytes: u64,
+    /// `PRICE_PER_GB`.
+    pub price: Option<Price>,
+}
+
+/// What a gigabyte of rows costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// Thousandths of the currency for a billion bytes.
+    pub thousandths: u32,
+    /// Three letters, or none.
+    pub currency: [u8; 3],
+}
+
+impl Price {
+    /// The currency's letters.
+    pub fn currency(&self) -> &str {
+        std::str::from_utf8(&self.currency)
+            .unwrap_or_default()
+            .trim()
+    }
 }
 
 /// What a row's `TimeGenerated` is.
@@ -96,14 +116,47 @@ impl RunSettings {
             ]),
         );
         let outbox = reader.or("OUTBOX_MAX_BYTES", 1_000_000_000, values::bytes);
+        let price = reader.optional("PRICE_PER_GB", price);
         Ok(Self {
             budget: Duration::from_secs(budget?.into()),
             streams_at_once: usize::try_from(streams_at_once?).unwrap_or(usize::MAX),
             scale_out: scale_out?,
             time_generated: time_generated?,
             outbox_max_bytes: outbox?,
+            price: price?,
         })
     }
+}
+
+/// A price: `2.99`, `2.99 USD`.
+fn price(value: &str) -> values::Parsed<Price> {
+    let (number, currency) = value.split_once(' ').unwrap_or((value, ""));
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let thousandths = (is_number(whole) && is_number(part) && part.len() <= 3)
+        .then(|| format!("{whole}{part:0<3}").parse().ok())
+        .flatten();
+    let currency = currency.trim();
+    let letters: Option<[u8; 3]> = match currency.as_bytes() {
+        [] => Some(*b"   "),
+        bytes => bytes.try_into().ok(),
+    };
+    let letters = letters.filter(|letters| {
+        letters
+            .iter()
+            .all(|it| *it == b' ' || it.is_ascii_uppercase())
+    });
+    thousandths
+        .zip(letters)
+        .map(|(thousandths, currency)| Price {
+            thousandths,
+            currency,
+        })
+        .ok_or_else(|| {
+            format!(
+                "is `{value}`; it must be a price such as `2.99 USD`, with three decimals at most"
+            )
+        })
 }
 
 /// Where something is kept or sent.

@@ -5,4 +5,5 @@ pub mod dedupe;
 pub mod paging;
 pub mod record_key;
 pub mod snapshot;
+pub mod trend;
 pub mod window;

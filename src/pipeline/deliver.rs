@@ -56,6 +56,8 @@ pub(super) async fn park(parts: &Parts, key: &StreamKey, batch: &Batch, why: Str
 pub(crate) struct Delivery {
     /// Rows that are safe in the sink.
     pub(crate) rows: usize,
+    /// Bytes of these, and of those that wait.
+    pub(crate) bytes: usize,
     /// Rows that the sink refuses as they are, with its reason.
     pub(crate) dead: Vec<(Vec<u8>, String)>,
     /// Rows that wait in the outbox.
@@ -132,6 +134,7 @@ impl Deliverer {
                 Ok(()) => {
                     self.taken.store(true, Ordering::Relaxed);
                     landed.rows += batch.len();
+                    landed.bytes += batch.bytes();
                 }
                 Err(PushError::Refused(reason) | PushError::TooLarge(reason)) => {
                     if let Some((first, second)) = batch.halves() {
@@ -155,6 +158,7 @@ impl Deliverer {
                     let why = error.to_string();
                     self.park(&batch, error).await?;
                     landed.parked += batch.len();
+                    landed.bytes += batch.bytes();
                     landed.waits_for.get_or_insert(why);
                 }
                 Err(PushError::Failed(error)) => return Err(error),

@@ -90,6 +90,9 @@ pub struct Report {
     pub pages: u64,
     /// Bytes of records that were read.
     pub bytes: u64,
+    /// Bytes of rows that landed or wait.
+    #[serde(skip)]
+    pub row_bytes: u64,
     /// What the records became.
     #[serde(flatten)]
     pub counts: Counts,
@@ -133,6 +136,7 @@ impl Report {
             seconds: 0.0,
             pages: 0,
             bytes: 0,
+            row_bytes: 0,
             counts: Counts::default(),
             waits_for: None,
             without_details: 0,

@@ -415,6 +415,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         let settled = receipts.get(..landed.settled()).unwrap_or(receipts);
         self.report.counts.landed += landed.rows as u64;
         self.report.counts.waiting += landed.parked as u64;
+        self.report.row_bytes += landed.bytes as u64;
         if self.report.waits_for.is_none() {
             self.report.waits_for = landed.waits_for;
         }

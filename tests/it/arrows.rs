@@ -46,6 +46,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["host", "io", "simulator"]),
     ("governor", &["io"]),
     ("clap", &["cli"]),
+    ("maud", &["status"]),
     ("indicatif", &["cli"]),
     ("comfy_table", &["cli"]),
     ("rcgen", &["simulator"]),

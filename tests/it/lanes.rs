@@ -21,7 +21,7 @@ use sentinel_connector::{
     pipeline::{LARGE_AT_ONCE, Outcome, Report},
     simulator::{Fault, Options, Product, Simulator},
     sink::workspace::Workspace,
-    status::status,
+    status::Overview,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -489,7 +489,9 @@ async fn the_mistake_of_one_connection_is_its_own() {
 /// What `Status` tells of the connections of a company: how each finding was found, and its words.
 async fn status_of(company: &Company) -> Vec<[String; 3]> {
     let app = company.app();
-    let status = status(Ok(&app), &company.environment(), company.clock.now()).await;
+    let now = company.clock.now();
+    let overview = Overview::look(Ok(&app), &company.environment(), Mode::Host, now).await;
+    let status = overview.json();
     let findings = status["check"].as_array().unwrap().iter();
     let words = |finding: &Value| {
         ["found", "what", "text"].map(|name| finding[name].as_str().unwrap().to_owned())

@@ -60,6 +60,8 @@ mod secrets;
 #[cfg(test)]
 mod sink;
 #[cfg(test)]
+mod status;
+#[cfg(test)]
 mod storage;
 #[cfg(test)]
 mod tenant;

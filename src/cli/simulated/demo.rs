@@ -1,14 +1,24 @@
 //! `demo`: the real work on embedded defaults, against a simulated company over real HTTPS.
 
-use std::{fs, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{data_folder, run::once, screen, stop_on_signal};
+use super::{
+    data_folder,
+    run::{once, show_status},
+    screen, stop_on_signal,
+};
 use crate::{
-    app::{App, Function, failed},
+    app::{App, Function, failed, live::Live},
     config::{Environment, Mode, Settings},
     embedded::EmbeddedFile,
     error::{Error, Result},
@@ -52,9 +62,13 @@ const BUDGET_SECONDS: &str = "50";
 /// How often `--keep` pulls.
 const PULL_EVERY: Duration = Duration::from_secs(10);
 
+/// Where `--keep` shows the status page; on another port when somebody has this one.
+const PAGE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8070);
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 #[derive(clap::Args)]
 pub(in crate::cli) struct DemoArguments {
-    /// Stay on and keep pulling as time goes by, until Ctrl-C
+    /// Stay on, keep pulling as time goes by and show the status page, until Ctrl-C
     #[arg(long)]
     keep: bool,
 }
@@ -152,6 +166,14 @@ pub(super) async fn demo(arguments: DemoArguments, clock: SharedClock) -> Result
     let workspace = Workspace::new(EmbeddedFile::open(&settings.data)?)?;
     screen::line(where_it_lies(&data, riskiest(&workspace).await?.as_ref()));
     if arguments.keep {
+        let app = Arc::new(app);
+        let (live_app, live_clock) = (Arc::clone(&app), Arc::clone(&clock));
+        let live = Live::fixed(live_app, environment, Mode::Local, settings, live_clock);
+        let live = Arc::new(live);
+        let _page = match show_status(PAGE, &live, &clock, &stop).await {
+            Err(_) => show_status(ANY_PORT, &live, &clock, &stop).await?,
+            Ok(page) => page,
+        };
         keep(&app, &stop, &*clock).await?;
     }
     server.stop().await;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     paging::{Page, Paging},
+    trend::Trend,
     window::{Pace, Passes, Window, delta},
 };
 use crate::error::{Error, Result};
@@ -136,6 +137,13 @@ pub struct StreamState {
     /// What ended the last run, when it was an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the runs of the last week brought.
+    #[serde(
+        default,
+        deserialize_with = "Trend::read",
+        skip_serializing_if = "Trend::is_empty"
+    )]
+    pub trend: Trend,
 }
 
 impl Default for StreamState {
@@ -167,6 +175,7 @@ impl Default for StreamState {
             finished: None,
             last_turn: None,
             error: None,
+            trend: Trend::default(),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     },
     pipeline::Outcome,
     simulator::Options,
-    status::status,
+    status::Overview,
 };
 
 /// Streams of each tenant, of which the first so many are read.
@@ -217,7 +217,8 @@ pub(super) async fn run(arguments: &BenchArguments, clock: SharedClock) -> Resul
         return Err(Error::transient(format!("`check` says BAD: {text}")));
     }
     let checked = clock.now();
-    status(Ok(&app), &environment, checked).await;
+    let overview = Overview::look(Ok(&app), &environment, Mode::Host, checked).await;
+    drop(overview.json());
     let told = clock.now();
     child::report(&TenantsDone {
         streams: u32::try_from(reports.len()).unwrap_or(u32::MAX),
