@@ -337,8 +337,8 @@ impl App {
     /// Until when something that begins now and has this long may go on.
     pub fn limits_of(&self, patience: Duration, stop: CancellationToken) -> Limits {
         Limits {
-            deadline: self.parts.clock.now() + delta(patience),
             stop,
+            ..Limits::until(self.parts.clock.now() + delta(patience))
         }
     }
 

@@ -49,6 +49,7 @@ Examples:
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
+  sentinel-connector metrics                     the numbers, as Prometheus reads them
   sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
   sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
   sentinel-connector simulate --fault eset.detections:429x3 --machines 5000
@@ -104,6 +105,8 @@ enum Command {
     /// Print what has to be there for streams with a table of their own
     #[command(subcommand)]
     Routes(routes::RoutesCommand),
+    /// Print the numbers that runs have left, in Prometheus' text form
+    Metrics,
     /// Print which member of each stream goes to which column
     Columns,
     /// Ask the embedded tables in SQL
@@ -204,6 +207,7 @@ async fn run(command: Command) -> Result<()> {
             assets::assets(command, &settings, clock, &stop_on_signal()?).await
         }
         Command::Routes(command) => routes::routes(&command, local_settings(&clock).await?),
+        Command::Metrics => run::metrics(&local_settings(&clock).await?, &clock).await,
         Command::Columns => {
             columns::columns();
             Ok(())

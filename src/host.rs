@@ -81,11 +81,16 @@ impl Answer {
 
     /// An HTTP answer of this status.
     pub fn http_status(status: StatusCode, body: &Value) -> Self {
-        // An object's text is never valid base64, which the host would decode behind our back.
+        Self::http_text(status, "application/json", &body.to_string())
+    }
+
+    /// An HTTP answer of this type. A body with a space, a quote or a `#` is never valid base64, which
+    /// the host would decode behind our back.
+    pub fn http_text(status: StatusCode, content_type: &str, body: &str) -> Self {
         let res = json!({
             "statusCode": status.as_u16(),
-            "headers": { "Content-Type": "application/json" },
-            "body": body.to_string(),
+            "headers": { "Content-Type": content_type },
+            "body": body,
         });
         Self {
             outputs: Map::from_iter([("res".to_owned(), res)]),

@@ -24,7 +24,7 @@
 //! |---|---|---|
 //! | [`cli`] | the command line | everything |
 //! | [`app`] | settings → concrete parts; function name → work | `config` `core` `embedded` `host` `io` `outbox_drain` `pipeline` `secret` `sink` `source` `storage` |
-//! | [`serve`] | the functions, as the host calls them | `app` `assets` `config` `host` `io` `status` |
+//! | [`serve`] | the functions, as the host calls them | `app` `assets` `config` `core` `host` `io` `status` |
 //! | [`check`] | tries each setting and each dependency | `app` `config` `core` `io` `pipeline` `sink` `source` `storage` |
 //! | [`status`] | where everything stands, in words and as JSON | `app` `check` `config` `core` `storage` |
 //! | [`assets`] | the machine behind an address, a name or an id | `app` `core` `io` `source` `storage` |

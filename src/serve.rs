@@ -14,10 +14,11 @@ use crate::{
     },
     assets::{self, Lookup},
     config::{Environment, Mode, Problems, Settings},
+    core::metrics::{PROMETHEUS, prometheus},
     error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
-    status::status,
+    status::{metrics::measures, status},
 };
 
 mod together;
@@ -30,6 +31,7 @@ pub struct Served {
     live: Live,
     clock: SharedClock,
     status: Together<Answer>,
+    numbers: Together<Answer>,
 }
 
 impl Served {
@@ -43,11 +45,28 @@ impl Served {
             live: Live::new(environment, Mode::Host, settings, Arc::clone(&clock)),
             clock,
             status: Together::default(),
+            numbers: Together::default(),
         }
     }
 
     async fn app(&self) -> Result<Arc<App>> {
         self.live.in_force().await.app
+    }
+
+    /// The numbers in Prometheus' text form.
+    async fn numbers(&self) -> Answer {
+        let measures = match self.app().await {
+            Ok(app) => measures(&app).await,
+            Err(error) => Err(error),
+        };
+        match measures {
+            Ok(measures) => Answer::http_text(StatusCode::OK, PROMETHEUS, &prometheus(&measures)),
+            // A scrape without numbers has to fail: an empty one would read as nothing wrong.
+            Err(error) => {
+                let body = json!({ "error": error.to_string(), "kind": error.kind() });
+                Answer::http_status(StatusCode::SERVICE_UNAVAILABLE, &body)
+            }
+        }
     }
 
     /// What `?find=…` stands for.
@@ -140,6 +159,11 @@ impl Served {
     }
 }
 
+/// True when `Status` is asked with `?format=prometheus`.
+fn wants_numbers(invocation: &Invocation) -> bool {
+    invocation.data["req"]["Query"]["format"] == "prometheus"
+}
+
 /// Says in a report why the list of connections is the one of before.
 fn tell_stale(report: &mut Value, stale: Option<&Error>) {
     if let Some(stale) = stale {
@@ -176,6 +200,9 @@ impl Functions for Served {
 
     async fn run(&self, invocation: Invocation) -> std::result::Result<Answer, Failure> {
         match Function::in_folder(&invocation.function) {
+            Some(Function::Status) if wants_numbers(&invocation) => {
+                Ok(self.numbers.ask(async || self.numbers().await).await)
+            }
             Some(Function::Status) => {
                 let status = self.status.ask(async || {
                     let now = self.clock.now();

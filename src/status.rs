@@ -16,6 +16,8 @@ use crate::{
     error::Error,
 };
 
+pub mod metrics;
+
 /// What the function `Status` answers, from what the last runs left: no source and no sink is asked.
 ///
 /// `{version, now, well, check: [{found, what, text}], streams: [{connection, stream, says,

@@ -8,11 +8,13 @@ use super::{screen, stop_on_signal};
 use crate::{
     app::{App, Function, RunOptions, failed, live::Live, waiting},
     config::{Environment, ListPlace, Mode, Settings},
+    core::metrics::prometheus,
     embedded::EmbeddedFile,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
     pipeline::{Outcome, Report},
     sink::workspace::Workspace,
+    status::metrics::measures,
 };
 
 /// How often `--watch` looks whether a stream is due.
@@ -135,6 +137,14 @@ async fn watch(
             () = stop.cancelled() => {}
         }
     }
+    Ok(())
+}
+
+/// The numbers that runs have left.
+pub(super) async fn metrics(settings: &Settings, clock: &SharedClock) -> Result<()> {
+    let app = App::build(settings, clock)?;
+    let measures = measures(&app).await?;
+    screen::line(prometheus(&measures).trim_end());
     Ok(())
 }
 

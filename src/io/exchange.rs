@@ -166,6 +166,7 @@ impl ApiClient {
                 position: question.has_position,
             };
             tries.budget.attempt();
+            limits.calls.called();
             let exchange = self.wire.transport.send(request);
             let exchange = self
                 .within(limits, question.manner.patience, exchange)
@@ -259,7 +260,9 @@ impl ApiClient {
         };
         let name = &tries.question.name;
         tracing::debug!(question = name, %what, ?wait, "asking again");
-        self.pause(tries, wait, what).await
+        self.pause(tries, wait, what).await?;
+        tries.limits.calls.retried();
+        Ok(())
     }
 
     /// What an answer means: by its status, or by the words of a refusal.

@@ -48,6 +48,8 @@ mod interrupt;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod overlap;
 #[cfg(test)]
 mod pipeline;

@@ -10,7 +10,10 @@ use super::{
     paging::{Page, Paging},
     window::{Pace, Passes, Window, delta},
 };
-use crate::error::{Error, Result};
+use crate::{
+    core::totals::Totals,
+    error::{Error, Result},
+};
 
 mod future;
 mod next;
@@ -136,6 +139,9 @@ pub struct StreamState {
     /// What ended the last run, when it was an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What its runs add up to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
 }
 
 impl Default for StreamState {
@@ -167,6 +173,7 @@ impl Default for StreamState {
             finished: None,
             last_turn: None,
             error: None,
+            totals: None,
         }
     }
 }

@@ -4,7 +4,6 @@ use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio_util::sync::CancellationToken;
 
 use super::{Done, Of, Usage};
 use crate::{
@@ -60,10 +59,7 @@ pub(super) async fn pull(
         .jobs()
         .find(|job| job.source.endpoint().is_named(&stream))
         .ok_or_else(missing)?;
-    let limits = Limits {
-        deadline: clock.now() + delta(BUDGET),
-        stop: CancellationToken::new(),
-    };
+    let limits = Limits::until(clock.now() + delta(BUDGET));
     let began = Instant::now();
     let report = pipeline::run(job, app.parts(), &limits).await;
     let seconds = began.elapsed().as_secs_f64();
