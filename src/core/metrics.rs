@@ -13,6 +13,9 @@ use super::{
     totals::Totals,
 };
 
+/// The target of spans that are sent; log lines leave them out.
+pub const TRACED: &str = "telemetry";
+
 /// How the values of a metric go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {

@@ -63,7 +63,7 @@ impl AddAssign for Counts {
 pub struct Totals {
     /// Runs, by how they ended.
     pub runs: BTreeMap<String, u64>,
-    /// Time that they took.
+    /// Time that they took until these sums were saved.
     pub milliseconds: u64,
     /// Pages that were read.
     pub pages: u64,

@@ -64,6 +64,8 @@ mod sink;
 #[cfg(test)]
 mod storage;
 #[cfg(test)]
+mod telemetry;
+#[cfg(test)]
 mod tenant;
 #[cfg(test)]
 mod terminal;
