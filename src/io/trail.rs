@@ -9,9 +9,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// A span that others come from; none where nothing is traced.
 #[derive(Debug, Clone, Default)]
-pub struct Cause(Option<SpanContext>);
+pub struct SpanLink(Option<SpanContext>);
 
-impl Cause {
+impl SpanLink {
     /// This span.
     pub fn of(span: &Span) -> Self {
         if span.is_disabled() {
@@ -32,7 +32,7 @@ impl Cause {
 /// The exchanges for one question, one after the other: each comes from the one before it. It travels with
 /// the requests, among their extensions.
 #[derive(Debug, Clone, Default)]
-pub struct Trail(Arc<Mutex<(u32, Cause)>>);
+pub struct Trail(Arc<Mutex<(u32, SpanLink)>>);
 
 impl Trail {
     /// Notes that this exchange begins. Says how many there were before it.
@@ -40,7 +40,7 @@ impl Trail {
         let mut trail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, cause) = &mut *trail;
         cause.link(span);
-        *cause = Cause::of(span);
+        *cause = SpanLink::of(span);
         *before += 1;
         *before - 1
     }

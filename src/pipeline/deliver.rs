@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     io::{
         retry::{Limits, RetryBudget},
-        trail::Cause,
+        trail::SpanLink,
     },
     sink::{PushError, Room},
     storage::Parked,
@@ -221,7 +221,7 @@ impl Deliverer {
         let Parts { clock, random, .. } = &self.parts;
         let end = self.limits.deadline + GRACE / 2;
         let mut budget = RetryBudget::new(&**clock, random, end, PATIENCE);
-        let mut before = Cause::default();
+        let mut before = SpanLink::default();
         loop {
             budget.attempt();
             let id = self.batch_id();
@@ -238,7 +238,7 @@ impl Deliverer {
                 otel.status_code = Empty,
             );
             before.link(&span);
-            before = Cause::of(&span);
+            before = SpanLink::of(&span);
             let pushed = self.parts.sink.push_away(batch, room.take());
             let pushed = pushed.instrument(span.clone()).await;
             if pushed.is_err() {

@@ -35,7 +35,7 @@ use crate::{
         exchange::Reply,
         http::{Body, Response},
         retry::{Limits, RetryBudget},
-        trail::Cause,
+        trail::SpanLink,
     },
 };
 
@@ -303,7 +303,7 @@ impl<'a> Reader<'a> {
             error.type = Empty,
         );
         if !span.is_disabled() {
-            self.hand_on(ReadEvent::Page(Cause::of(&span))).await?;
+            self.hand_on(ReadEvent::Page(SpanLink::of(&span))).await?;
         }
         let read = self.page_read(open).instrument(span.clone()).await;
         if let Err(error) = &read {

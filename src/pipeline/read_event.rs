@@ -5,7 +5,7 @@ use crate::{
         json::chunk::Chunk,
         position::{cursor::Transition, dedupe::DedupMode},
     },
-    io::trail::Cause,
+    io::trail::SpanLink,
 };
 
 /// One thing that the reader hands to the writer, in order.
@@ -13,7 +13,7 @@ pub(super) enum ReadEvent {
     /// Records, and what they are compared with.
     Chunk(Chunk, DedupMode),
     /// The records behind it are of this page; where nothing is traced, nobody says so.
-    Page(Cause),
+    Page(SpanLink),
     /// The stream moves, once all records before this are safe.
     Transition(Transition),
 }

@@ -42,7 +42,7 @@ use crate::{
         },
     },
     error::{Error, Kind, Result},
-    io::{retry::Limits, trail::Cause},
+    io::{retry::Limits, trail::SpanLink},
     source::Enriched,
     storage::DeadLetter,
 };
@@ -109,7 +109,7 @@ pub(super) struct Writer<'a, 'h> {
     /// Whose alerts are is remembered, where incidents come without theirs.
     noted: Option<Noted>,
     /// The pages whose rows the next batch carries, where it is traced.
-    pages: Vec<Cause>,
+    pages: Vec<SpanLink>,
 }
 
 impl<'a, 'h> Writer<'a, 'h> {

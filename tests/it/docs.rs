@@ -13,6 +13,7 @@ use chrono::Utc;
 use sentinel_connector::{
     app::Function,
     config::{SETTINGS, Scope},
+    core::metrics::METRICS,
     io::clock::SystemClock,
     simulator::{Options, Simulator},
     source::{defender::hunting, endpoints},
@@ -78,6 +79,23 @@ fn the_table_of_defaults_says_of_every_stream_when_it_is_read_and_how_much_again
 }
 
 #[test]
+fn the_page_for_operators_lists_every_metric_as_the_program_explains_it() {
+    let page = file("docs/operate.md");
+    let (_, rest) = page.split_once("<!-- metrics -->\n").unwrap();
+    let (listed, _) = rest.split_once("<!-- /metrics -->").unwrap();
+    let mut table = "| metric | kind | unit | |\n|---|---|---|---|\n".to_owned();
+    for metric in METRICS {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let row = format!(
+            "| `{}` | {kind} | `{}` | {} |\n",
+            metric.name, metric.unit, metric.help
+        );
+        table.push_str(&row);
+    }
+    assert_eq!(listed, table, "print it again:\n{table}");
+}
+
+#[test]
 fn the_readme_names_every_function_and_command() {
     let readme = file("README.md");
     for function in Function::all() {
@@ -86,7 +104,7 @@ fn the_readme_names_every_function_and_command() {
     }
     for command in [
         "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",
-        "serve", "assets", "routes", "columns",
+        "serve", "assets", "routes", "columns", "metrics",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }
