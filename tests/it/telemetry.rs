@@ -1,8 +1,11 @@
 //! Traces and metrics of the binary, as a collector gets them.
 
-use std::{collections::BTreeMap, net::TcpListener};
+use std::{collections::BTreeMap, fmt::Write, net::TcpListener};
 
-use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
+use opentelemetry_proto::tonic::{
+    metrics::v1::Metric,
+    trace::v1::{Span, span::SpanKind},
+};
 use serde_json::Value;
 
 use crate::tenant::{Served, Tenant, body};
@@ -49,7 +52,10 @@ async fn timer(served: &Served) -> Vec<Value> {
 }
 
 fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    id.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 /// Spans of this name.
@@ -81,36 +87,17 @@ fn assert_no_secret(tenant: &Tenant, receiver: &Receiver) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_done_is_sent_when_the_platform_ends_the_process_and_equals_the_reports() {
-    let receiver = Receiver::start().await;
-    let tenant = watched(&receiver.url).await;
-    let served = Served::start(&tenant).await;
-    let reports = timer(&served).await;
-    let printed = served.printed();
-    served.signal("-TERM");
-    assert!(served.ended().await.success(), "{printed}");
-
-    let spans = receiver.spans();
-    let [invocation] = named(&spans, "EsetTimer")[..] else {
+/// Streams are parts of the run, pages and batches of their stream, pushes of their batch, which is linked to
+/// its pages; and each says what the report says.
+fn assert_nested(spans: &[Span], invocation: &Span, reports: &[Value]) {
+    let [run] = named(spans, "run")[..] else {
         panic!("{spans:#?}");
     };
-    assert_eq!(invocation.kind(), SpanKind::Server);
-    assert_eq!(hex(&invocation.trace_id), TRACE);
-    assert_eq!(hex(&invocation.parent_span_id), CALLER);
-    assert_eq!(said(invocation, "faas.trigger"), "timer");
-    assert_eq!(
-        said(invocation, "faas.invocation_id"),
-        "6f1c4d3e-0000-4000-8000-00000000beef"
-    );
-    let [run] = named(&spans, "run")[..] else {
-        panic!("{spans:#?}");
-    };
-    assert_eq!(parent(&spans, run), invocation);
-    let streams = named(&spans, "stream");
+    assert_eq!(parent(spans, run), invocation);
+    let streams = named(spans, "stream");
     assert_eq!(streams.len(), reports.len());
     for stream in &streams {
-        assert_eq!(parent(&spans, stream), run);
+        assert_eq!(parent(spans, stream), run);
         let report = reports
             .iter()
             .find(|one| one["stream"] == said(stream, "stream"));
@@ -120,22 +107,22 @@ async fn what_was_done_is_sent_when_the_platform_ends_the_process_and_equals_the
         }
         assert_eq!(said(stream, "outcome"), report["outcome"].as_str().unwrap());
     }
-    let pages = named(&spans, "page");
+    let pages = named(spans, "page");
     let read: u64 = reports
         .iter()
         .map(|one| one["pages"].as_u64().unwrap())
         .sum();
     assert!(pages.len() as u64 >= read, "{pages:#?}");
     for page in &pages {
-        assert_eq!(parent(&spans, page).name, "stream");
+        assert_eq!(parent(spans, page).name, "stream");
     }
-    let pushes = named(&spans, "push");
+    let pushes = named(spans, "push");
     assert!(!pushes.is_empty());
     for push in &pushes {
-        let above = parent(&spans, push);
+        let above = parent(spans, push);
         // A health row is pushed without a delivery of records.
         assert_eq!(above.name, "deliver");
-        assert_eq!(parent(&spans, above).name, "stream");
+        assert_eq!(parent(spans, above).name, "stream");
         assert!(!above.links.is_empty(), "{above:?}");
         for link in &above.links {
             assert!(pages.iter().any(|page| page.span_id == link.span_id));
@@ -159,15 +146,15 @@ async fn what_was_done_is_sent_when_the_platform_ends_the_process_and_equals_the
         assert!(host.ends_with("localhost") || host == "127.0.0.1", "{host}");
     }
     assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
+}
 
-    let (resource, metrics) = receiver.metrics();
-    let name = attribute(&resource.attributes, "service.name");
-    assert_eq!(name.as_deref(), Some("sentinel-connector"));
-    for report in &reports {
+/// Each number of the reports is a metric.
+fn assert_measured(metrics: &[Metric], reports: &[Value]) {
+    for report in reports {
         let stream = report["stream"].as_str().unwrap();
         let of = |name: &str, more: &[(&str, &str)]| {
             let with = [&[("connection", "default"), ("stream", stream)], more].concat();
-            sum(&metrics, &format!("sentinel_connector.{name}"), &with)
+            sum(metrics, &format!("sentinel_connector.{name}"), &with)
         };
         let count = |name: &str| report[name].as_i64();
         for became in [
@@ -192,6 +179,35 @@ async fn what_was_done_is_sent_when_the_platform_ends_the_process_and_equals_the
         let outcome = report["outcome"].as_str().unwrap();
         assert_eq!(of("runs", &[("outcome", outcome)]), Some(1));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_is_sent_when_the_platform_ends_the_process_and_equals_the_reports() {
+    let receiver = Receiver::start().await;
+    let tenant = watched(&receiver.url).await;
+    let served = Served::start(&tenant).await;
+    let reports = timer(&served).await;
+    let printed = served.printed();
+    served.signal("-TERM");
+    assert!(served.ended().await.success(), "{printed}");
+
+    let spans = receiver.spans();
+    let [invocation] = named(&spans, "EsetTimer")[..] else {
+        panic!("{spans:#?}");
+    };
+    assert_eq!(invocation.kind(), SpanKind::Server);
+    assert_eq!(hex(&invocation.trace_id), TRACE);
+    assert_eq!(hex(&invocation.parent_span_id), CALLER);
+    assert_eq!(said(invocation, "faas.trigger"), "timer");
+    assert_eq!(
+        said(invocation, "faas.invocation_id"),
+        "6f1c4d3e-0000-4000-8000-00000000beef"
+    );
+    assert_nested(&spans, invocation, &reports);
+    let (resource, metrics) = receiver.metrics();
+    let name = attribute(&resource.attributes, "service.name");
+    assert_eq!(name.as_deref(), Some("sentinel-connector"));
+    assert_measured(&metrics, &reports);
     assert_eq!(
         sum(&metrics, "sentinel_connector.outbox.batches", &[]),
         Some(0)
