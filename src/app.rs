@@ -1,10 +1,10 @@
 //! The composition root: settings → concrete parts, function name → its streams.
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
 mod build;
 mod connect;
@@ -28,6 +28,7 @@ use crate::{
     config::{self, Settings, SinkSettings},
     core::{
         mapping::{assets::Kind, columns::TABLES},
+        metrics::{DEAD_LETTERS, OUTBOX_BATCHES, OUTBOX_SIZE, TRACED, of_app},
         position::{
             cursor::{StreamKey, StreamState},
             window::delta,
@@ -49,6 +50,7 @@ use crate::{
         ETag, SharedStorage,
         azure::{self, AzureStorage},
     },
+    telemetry,
 };
 
 /// Everything that a run needs, built once.
@@ -123,7 +125,12 @@ impl Default for RunOptions {
 impl App {
     /// Builds the parts that the settings name. Opens the embedded file, but no connection.
     pub fn build(settings: &Settings, clock: &SharedClock) -> Result<Self> {
-        Self::with_transport(settings, clock, &network(settings)?)
+        let network = network(settings)?;
+        let network = match settings.telemetry {
+            Some(_) => telemetry::observed(network),
+            None => network,
+        };
+        Self::with_transport(settings, clock, &network)
     }
 
     /// Parts that the settings name, with everything that is sent going through `transport`.
@@ -339,8 +346,8 @@ impl App {
     /// Until when something that begins now and has this long may go on.
     pub fn limits_of(&self, patience: Duration, stop: CancellationToken) -> Limits {
         Limits {
-            deadline: self.parts.clock.now() + delta(patience),
             stop,
+            ..Limits::until(self.parts.clock.now() + delta(patience))
         }
     }
 
@@ -360,8 +367,10 @@ impl App {
             if self.sink_is_embedded && nothing_waits {
                 return Vec::new();
             }
-            let report = outbox_drain::drain(&parts, self.event_time, &limits).await;
-            log(&report);
+            let drain = outbox_drain::drain(&parts, self.event_time, &limits);
+            let report = drain.instrument(traced_run(function)).await;
+            tell(&report);
+            measure_waiting(&parts).await;
             return vec![report];
         }
         let mut waiting = Vec::new();
@@ -372,9 +381,16 @@ impl App {
             .collect();
         let keys: Vec<StreamKey> = streams.iter().map(|one| one.job.key.clone()).collect();
         let states = parts.storage.load_all(&keys).await;
+        let mut run = Span::none();
         // A state that can't be read is reported by the run of its stream.
         for (stream, saved) in streams.into_iter().zip(states) {
             let state = saved.as_ref().ok().and_then(Option::as_ref);
+            let every = stream.job.pace.every;
+            let rests = state.is_some_and(|(state, _)| state.is_fresh(every, now));
+            // Whoever looks every few seconds whether something is due makes no trace of that.
+            if run.is_none() && (options.at_once || !rests) {
+                run = traced_run(function);
+            }
             let turn = state.and_then(|(state, _)| state.last_turn);
             waiting.push(Waiting {
                 // By a clock that ran ahead it would be the last one for days.
@@ -385,7 +401,10 @@ impl App {
         }
         let lanes = lanes(waiting).into_iter();
         let mut lanes: Vec<BoxFuture<'_, _>> = lanes
-            .map(|lane| run_lane(lane, &parts, &limits, options.at_once).boxed())
+            .map(|lane| {
+                let lane = run_lane(lane, &parts, &limits, options.at_once);
+                lane.instrument(run.clone()).boxed()
+            })
             .collect();
         // Behind all others: whoever can be run need not wait for them.
         let refused = self.refused.iter();
@@ -396,6 +415,9 @@ impl App {
             .concat()
             .await;
         reports.sort_by_key(|(place, _)| *place);
+        if reports.iter().any(|(_, report)| report.has_run()) {
+            measure_waiting(&parts).await;
+        }
         reports.into_iter().map(|(_, report)| report).collect()
     }
 }
@@ -416,18 +438,30 @@ async fn run_lane(
             at_once,
             ..job.clone()
         };
-        let span = tracing::info_span!(
-            "stream",
-            connection = job.key.connection,
-            stream = job.key.stream
-        );
+        let loaded = saved.as_ref().ok().and_then(Option::as_ref);
+        let now = parts.clock.now();
+        let rests = loaded.is_some_and(|(state, _)| state.is_fresh(job.pace.every, now));
+        let traced = if at_once || !rests {
+            traced_stream(&job.key)
+        } else {
+            Span::none()
+        };
+        let span = traced.in_scope(|| {
+            tracing::info_span!(
+                "stream",
+                connection = job.key.connection,
+                stream = job.key.stream
+            )
+        });
         let report = async {
             let run = pipeline::run_from(saved, &job, parts, limits);
             let report = Box::pin(run).await;
-            log(&report);
+            tell(&report);
             report
         };
-        reports.push((place, report.instrument(span).await));
+        let report = report.instrument(span).instrument(traced.clone()).await;
+        end_traced(&traced, &report);
+        reports.push((place, report));
     }
     reports
 }
@@ -438,7 +472,7 @@ async fn refuse(refused: Vec<&Refused>, others: usize, parts: &Parts) -> Vec<(us
     for one in refused {
         for key in &one.streams {
             let report = pipeline::refuse(key.clone(), one.error.clone(), parts).await;
-            log(&report);
+            tell(&report);
             reports.push((others + reports.len(), report));
         }
     }
@@ -470,7 +504,12 @@ fn wire(settings: &Settings, clock: &SharedClock) -> Result<Wire> {
 
 /// The network, trusting what the settings say.
 pub fn network(settings: &Settings) -> Result<SharedTransport> {
-    let roots = match &settings.extra_ca {
+    network_trusting(settings.extra_ca.as_deref())
+}
+
+/// The network, trusting the roots of this file as well.
+pub fn network_trusting(extra_ca: Option<&Path>) -> Result<SharedTransport> {
+    let roots = match extra_ca {
         None => None,
         Some(path) => Some(fs::read(path).map_err(|error| {
             Error::config(format!(
@@ -480,6 +519,90 @@ pub fn network(settings: &Settings) -> Result<SharedTransport> {
         })?),
     };
     Ok(Arc::new(Network::new(roots.as_deref())?))
+}
+
+/// The span of a function's run.
+fn traced_run(function: Function) -> Span {
+    tracing::info_span!(target: TRACED, "run", function = function.folder())
+}
+
+/// The span of a stream's run.
+fn traced_stream(key: &StreamKey) -> Span {
+    tracing::info_span!(
+        target: TRACED,
+        "stream",
+        connection = key.connection,
+        stream = key.stream,
+        outcome = Empty,
+        pages = Empty,
+        calls = Empty,
+        retries = Empty,
+        pulled = Empty,
+        landed = Empty,
+        waiting = Empty,
+        dead = Empty,
+        duplicate = Empty,
+        filtered = Empty,
+        unchanged = Empty,
+        gone = Empty,
+        again = Empty,
+        error.type = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// Says in the span of a stream's run how it was, in the words and numbers of the report.
+fn end_traced(span: &Span, report: &Report) {
+    if span.is_disabled() {
+        return;
+    }
+    let counts = &report.counts;
+    span.record("outcome", report.outcome.word());
+    for (name, count) in [
+        ("pages", report.pages),
+        ("calls", report.calls),
+        ("retries", report.retries),
+        ("pulled", counts.pulled),
+        ("landed", counts.landed),
+        ("waiting", counts.waiting),
+        ("dead", counts.dead),
+        ("duplicate", counts.duplicate),
+        ("filtered", counts.filtered),
+        ("unchanged", counts.unchanged),
+        ("gone", counts.gone),
+        ("again", counts.again),
+    ] {
+        span.record(name, count);
+    }
+    if report.outcome == Outcome::Failed {
+        let kind = report.error_kind.map(|kind| kind.to_string());
+        span.record("error.type", kind);
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// How much waits for the sink, and what nobody takes, where somebody measures it.
+async fn measure_waiting(parts: &Parts) {
+    if !telemetry::is_measured() {
+        return;
+    }
+    let mut measures = Vec::new();
+    if let Ok((batches, bytes)) = parts.storage.outbox_size().await {
+        measures.push(of_app(&OUTBOX_BATCHES, batches));
+        measures.push(of_app(&OUTBOX_SIZE, bytes));
+    }
+    if let Ok(letters) = parts.storage.count_dead_letters().await {
+        measures.push(of_app(&DEAD_LETTERS, letters));
+    }
+    telemetry::record(&measures);
+}
+
+/// Tells of a run that has ended, in the log and in numbers.
+fn tell(report: &Report) {
+    log(report);
+    if telemetry::is_measured() {
+        telemetry::record(&report.measures());
+    }
 }
 
 fn log(report: &Report) {

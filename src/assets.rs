@@ -76,8 +76,8 @@ pub async fn find(app: &App, sought: &str, stop: &CancellationToken) -> Result<L
     }
     answer::order(&mut machines);
     let limits = Limits {
-        deadline: parts.clock.now() + delta(PATIENCE),
         stop: stop.clone(),
+        ..Limits::until(parts.clock.now() + delta(PATIENCE))
     };
     let found = machines.into_iter().enumerate().map(|(at, machine)| {
         let limits = limits.clone();

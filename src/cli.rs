@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{
     Parser, Subcommand,
@@ -9,13 +9,14 @@ use clap::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::list::with_list,
-    config::{Environment, ListPlace, LogSettings, Mode, Settings},
+    app::{self, list::with_list},
+    config::{Environment, ListPlace, LogSettings, Mode, Settings, TelemetrySettings},
     error::{Error, Result},
     host,
     io::clock::{SharedClock, SystemClock},
     logging,
     serve::Served,
+    telemetry::{SpanLayer, Telemetry},
 };
 
 mod assets;
@@ -34,6 +35,9 @@ mod simulated;
 /// Where `run`, `check`, `cursor` and `query` find settings that the environment does not have.
 const LOCAL_SETTINGS: &str = "local.settings.json";
 
+/// How long a command waits at its end for the last traces and metrics to be taken.
+const LAST_SENT: Duration = Duration::from_secs(5);
+
 /// Threads for what keeps a processor or a disk busy. Async work has one of its own, which is never
 /// busy for long; each further thread would cost memory of its own.
 const WORKERS: usize = 2;
@@ -49,6 +53,7 @@ Examples:
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
+  sentinel-connector metrics                     the numbers, as Prometheus reads them
   sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
   sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
   sentinel-connector simulate --fault eset.detections:429x3 --machines 5000
@@ -104,6 +109,8 @@ enum Command {
     /// Print what has to be there for streams with a table of their own
     #[command(subcommand)]
     Routes(routes::RoutesCommand),
+    /// Print the numbers that runs have left, in Prometheus' text form
+    Metrics,
     /// Print which member of each stream goes to which column
     Columns,
     /// Ask the embedded tables in SQL
@@ -182,8 +189,17 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve => serve(clock).await,
         Command::Run(arguments) => {
-            let settings = local_settings(&clock).await?;
-            run::run(arguments, local_environment()?, settings, clock).await
+            let settings = read_settings(&clock).await?;
+            let (telemetry, spans) = start_telemetry(
+                settings.telemetry.as_ref(),
+                settings.extra_ca.as_deref(),
+                &clock,
+            )?;
+            let settings = log_settings(settings, spans)?;
+            let told = Arc::clone(&clock);
+            let ran = run::run(arguments, local_environment()?, settings, clock).await;
+            end_telemetry(telemetry, LAST_SENT, &told).await;
+            ran
         }
         Command::Check(arguments) => check::check(arguments, local_environment()?, clock).await,
         Command::Connections(command) => {
@@ -204,6 +220,7 @@ async fn run(command: Command) -> Result<()> {
             assets::assets(command, &settings, clock, &stop_on_signal()?).await
         }
         Command::Routes(command) => routes::routes(&command, local_settings(&clock).await?),
+        Command::Metrics => run::metrics(&local_settings(&clock).await?, &clock).await,
         Command::Columns => {
             columns::columns();
             Ok(())
@@ -220,7 +237,18 @@ async fn run(command: Command) -> Result<()> {
 async fn serve(clock: SharedClock) -> Result<()> {
     let environment = Environment::from_process();
     let log = LogSettings::load(&environment, Mode::Host);
-    logging::init(log.format, log.level)?;
+    // What is wrong with it is among the warnings of the settings.
+    let telemetry = TelemetrySettings::load(&environment).ok().flatten();
+    let extra_ca = environment.get("EXTRA_CA_FILE").map(Path::new);
+    let started = start_telemetry(telemetry.as_ref(), extra_ca, &clock);
+    let ((telemetry, spans), wrong) = match started {
+        Ok(started) => (started, None),
+        Err(error) => ((None, None), Some(error)),
+    };
+    logging::init(log.format, log.level, spans)?;
+    if let Some(error) = wrong {
+        tracing::error!(kind = %error.kind(), "no traces and metrics are sent: {error}");
+    }
     let listener = host::bind(environment.host_port()?).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
     // A list of connections elsewhere is read at each call.
@@ -242,7 +270,10 @@ async fn serve(clock: SharedClock) -> Result<()> {
         tracing::info!(setting = note.setting, "{note}");
     }
     let served = Served::new(environment, settings, Arc::clone(&clock));
-    host::serve_until_terminated(listener, Arc::new(served), clock).await
+    let told = Arc::clone(&clock);
+    let left = host::serve_until_terminated(listener, Arc::new(served), clock).await?;
+    end_telemetry(telemetry, left, &told).await;
+    Ok(())
 }
 
 fn local_environment() -> Result<Environment> {
@@ -255,11 +286,39 @@ fn local_environment() -> Result<Environment> {
     }
 }
 
+/// Begins to send traces and metrics, if there is somewhere to send them to.
+fn start_telemetry(
+    settings: Option<&TelemetrySettings>,
+    extra_ca: Option<&Path>,
+    clock: &SharedClock,
+) -> Result<(Option<Telemetry>, Option<SpanLayer>)> {
+    let Some(settings) = settings else {
+        return Ok((None, None));
+    };
+    let network = app::network_trusting(extra_ca)?;
+    let (telemetry, spans) = Telemetry::start(settings, network, clock)?;
+    Ok((Some(telemetry), spans))
+}
+
+async fn end_telemetry(telemetry: Option<Telemetry>, patience: Duration, clock: &SharedClock) {
+    if let Some(telemetry) = telemetry {
+        telemetry.end(patience, clock).await;
+    }
+}
+
 /// Settings for a command line, with what is strange about them said.
 async fn local_settings(clock: &SharedClock) -> Result<Settings> {
+    log_settings(read_settings(clock).await?, None)
+}
+
+async fn read_settings(clock: &SharedClock) -> Result<Settings> {
     let environment = with_list(local_environment()?, Mode::Local, clock).await;
-    let settings = Settings::load(&environment, Mode::Local)?;
-    logging::init(settings.log.format, settings.log.level)?;
+    Ok(Settings::load(&environment, Mode::Local)?)
+}
+
+/// Begins to log by these settings, and says what is strange about them.
+fn log_settings(settings: Settings, spans: Option<SpanLayer>) -> Result<Settings> {
+    logging::init(settings.log.format, settings.log.level, spans)?;
     for problem in settings.problems() {
         screen::complain(&format!("its connection is left out: {problem}"));
     }

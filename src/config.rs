@@ -21,6 +21,7 @@ mod place;
 mod reader;
 mod routes;
 mod streams;
+mod telemetry;
 mod values;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use place::ListPlace;
 pub use reader::{Problem, Problems};
 pub use routes::Route;
 pub use streams::StreamSettings;
+pub use telemetry::{Sampler, TelemetrySettings};
 
 /// Who started the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub struct Settings {
     pub extra_ca: Option<PathBuf>,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// What is sent by OpenTelemetry; nothing without `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub telemetry: Option<TelemetrySettings>,
     /// `WEBSITE_SITE_NAME`: the app on which it runs, which health rows name; elsewhere none.
     pub app: Option<String>,
     /// What looks strange but may be meant.
@@ -106,6 +110,17 @@ impl Settings {
         let data = reader.or("CONNECTOR_DATA", PathBuf::from("./connector-data"), path);
         let extra_ca = reader.optional("EXTRA_CA_FILE", path);
         let log = LogSettings::read(reader, mode);
+        // Whatever is wrong with it is no reason to pull nothing.
+        let telemetry = TelemetrySettings::load(environment).unwrap_or_else(|wrong| {
+            noted
+                .warnings
+                .extend(wrong.problems.into_iter().map(|mut problem| {
+                    problem.text.push_str(": until then nothing is sent");
+                    problem
+                }));
+            None
+        });
+        let reader = &mut Reader::new(environment, &mut noted);
         let names = connections.iter().map(|one| &one.name);
         let names = names
             .chain(broken.iter().map(|one| &one.name))
@@ -137,6 +152,7 @@ impl Settings {
                     data,
                     extra_ca,
                     log,
+                    telemetry,
                     app: environment.get("WEBSITE_SITE_NAME").map(str::to_owned),
                     warnings: noted.warnings,
                 })

@@ -6,8 +6,12 @@
 //! | [`position`] | where a stream stands, what it asks for next, what of an answer is new |
 //! | [`mapping`] | which columns of a row a record fills, and what stays over |
 //! | [`protocol`] | how an API is asked, and what its answers mean |
+//! | [`totals`] | what the runs of a stream add up to |
+//! | [`metrics`] | which numbers are told of all that, and by which names |
 
 pub mod json;
 pub mod mapping;
+pub mod metrics;
 pub mod position;
 pub mod protocol;
+pub mod totals;

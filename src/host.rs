@@ -18,14 +18,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{
+    core::{
+        metrics::{Amount, INVOCATION_DURATION, Measure, TRACED},
+        position::window::delta,
+    },
     error::{Error, Kind, Result},
     io::clock::{Elapsed, SharedClock, timeout},
+    telemetry,
 };
 
 pub mod envelope;
@@ -41,6 +50,9 @@ const GRACE: Duration = Duration::from_secs(4);
 
 /// What remains of the five seconds to send the answers.
 const FLUSH: Duration = Duration::from_millis(500);
+
+/// What remains for what is sent last, with a little to end in.
+const REST: Duration = Duration::from_millis(300);
 
 /// Application Insights cuts messages at 32 KB; a report should be shorter anyway.
 const MAX_LOG: usize = 8 << 10;
@@ -82,9 +94,13 @@ impl Answer {
 
     /// An HTTP answer of this status.
     pub fn http_status(status: StatusCode, body: &Value) -> Self {
-        let headers = json!({ "Content-Type": "application/json" });
-        // An object's text is never valid base64, which the host would decode behind our back.
-        Self::of(status, &headers, &body.to_string())
+        Self::http_text(status, "application/json", &body.to_string())
+    }
+
+    /// An HTTP answer of this type. A body with a space, a quote or a `#` is never valid base64, which
+    /// the host would decode behind our back.
+    pub fn http_text(status: StatusCode, content_type: &str, body: &str) -> Self {
+        Self::of(status, &json!({ "Content-Type": content_type }), body)
     }
 
     /// A page for people, which holds what others have named: nothing of it is run, kept or shown in
@@ -153,23 +169,27 @@ pub async fn bind(port: u16) -> Result<TcpListener> {
         .map_err(|error| Error::config(format!("port {port} can't be opened: {error}")))
 }
 
-/// Serves until the platform, or Ctrl-C, ends the process.
+/// Serves until the platform, or Ctrl-C, ends the process. Comes back with what is left then of the time
+/// that the platform gives.
 pub async fn serve_until_terminated(
     listener: TcpListener,
     functions: Arc<dyn Functions>,
     clock: SharedClock,
-) -> Result<()> {
+) -> Result<Duration> {
     let stop = CancellationToken::new();
     let signals = terminated()?;
     let on_signal = stop.clone();
+    let told = Arc::clone(&clock);
     let waiting = tokio::spawn(async move {
         let signal = signals.await;
         tracing::info!(signal, "stopping");
         on_signal.cancel();
+        told.now()
     });
-    let served = serve(listener, functions, clock, stop).await;
-    waiting.abort();
-    served
+    serve(listener, functions, Arc::clone(&clock), stop).await?;
+    let stopped = waiting.await.unwrap_or_else(|_| clock.now());
+    let until = stopped + delta(GRACE + FLUSH + REST);
+    Ok((until - clock.now()).to_std().unwrap_or_default())
 }
 
 /// Comes back with the name of the signal that wants us gone. Listens from now on, not from when
@@ -266,7 +286,7 @@ async fn answer(State(host): State<Host>, request: Request) -> Response {
     match head.method {
         Method::GET | Method::HEAD if function.is_empty() => "ok".into_response(),
         Method::POST => match invocation(&host, function, &head.headers, body).await {
-            Ok(invocation) => host.invoke(invocation).await,
+            Ok(invocation) => host.invoke(invocation, &head.headers).await,
             Err(refusal) => refusal,
         },
         _ => {
@@ -339,14 +359,18 @@ fn invocation_id(headers: &HeaderMap) -> String {
 impl Host {
     /// Runs on a task of its own: a caller that hangs up drops this future, and must not cut a run
     /// in two.
-    async fn invoke(&self, invocation: Invocation) -> Response {
-        let span = tracing::info_span!(
-            "invocation",
-            invocation_id = %invocation.id,
-            function = %invocation.function,
-        );
+    async fn invoke(&self, invocation: Invocation, headers: &HeaderMap) -> Response {
+        let traced = traced(&invocation, headers);
+        let span = traced.in_scope(|| {
+            tracing::info_span!(
+                "invocation",
+                invocation_id = %invocation.id,
+                function = %invocation.function,
+            )
+        });
         let host = self.clone();
-        let run = self.running.spawn(host.run(invocation).instrument(span));
+        let run = host.run(invocation).instrument(span).instrument(traced);
+        let run = self.running.spawn(run);
         match run.await {
             Ok((status, body)) => (status, Json(body)).into_response(),
             Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the run was given up"),
@@ -369,6 +393,7 @@ impl Host {
                 })
             });
         let elapsed = (self.clock.now() - started).num_milliseconds();
+        measure(&function, elapsed, outcome.as_ref().err());
         match outcome {
             Ok(Answer { outputs, report }) => {
                 tracing::info!(elapsed_ms = elapsed, %report, "done");
@@ -388,6 +413,54 @@ impl Host {
             }
         }
     }
+}
+
+/// What triggers a function, as the conventions for functions have it
+/// (`opentelemetry.io/docs/specs/semconv/faas`).
+fn trigger(data: &Value) -> &'static str {
+    match data.as_object() {
+        Some(data) if data.contains_key("req") => "http",
+        Some(data) if data.contains_key("timer") => "timer",
+        _ => "pubsub",
+    }
+}
+
+/// The span of an invocation: a part of the trace that the host hands over, if it does.
+fn traced(invocation: &Invocation, headers: &HeaderMap) -> Span {
+    let span = tracing::info_span!(
+        target: TRACED,
+        "invocation",
+        otel.name = invocation.function,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        error.type = Empty,
+        faas.invocation_id = invocation.id,
+        faas.name = invocation.function,
+        faas.trigger = trigger(&invocation.data),
+    );
+    if !span.is_disabled() {
+        let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+        // One that the host did not give begins a trace of its own.
+        drop(span.set_parent(context));
+    }
+    span
+}
+
+/// How long an invocation took, and whether it failed.
+fn measure(function: &str, milliseconds: i64, failure: Option<&Failure>) {
+    let mut labels = vec![("faas.invoked_name", function.to_owned())];
+    if let Some(failure) = failure {
+        labels.push(("error.type", failure.kind.to_string()));
+    }
+    let took = Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default());
+    telemetry::record(&[Measure {
+        metric: &INVOCATION_DURATION,
+        labels,
+        amount: Amount::Durations {
+            count: 1,
+            seconds: took.as_secs_f64(),
+        },
+    }]);
 }
 
 fn cut(mut text: String) -> String {

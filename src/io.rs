@@ -13,4 +13,5 @@ pub mod retry;
 #[cfg(test)]
 mod script;
 pub mod token;
+pub mod trail;
 pub mod wire;

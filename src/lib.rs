@@ -23,13 +23,13 @@
 //! | room | what it is for | imports |
 //! |---|---|---|
 //! | [`cli`] | the command line | everything |
-//! | [`app`] | settings → concrete parts; function name → work | `config` `core` `embedded` `host` `io` `outbox_drain` `pipeline` `secret` `sink` `source` `storage` |
-//! | [`serve`] | the functions, as the host calls them | `app` `assets` `config` `host` `io` `status` |
+//! | [`app`] | settings → concrete parts; function name → work | `config` `core` `embedded` `host` `io` `outbox_drain` `pipeline` `secret` `sink` `source` `storage` `telemetry` |
+//! | [`serve`] | the functions, as the host calls them | `app` `assets` `config` `core` `host` `io` `status` |
 //! | [`check`] | tries each setting and each dependency | `app` `config` `core` `io` `pipeline` `sink` `source` `storage` |
 //! | [`status`] | where everything stands, as JSON and as a page | `app` `check` `config` `core` `io` `storage` |
 //! | [`assets`] | the machine behind an address, a name or an id | `app` `core` `io` `source` `storage` |
 //! | [`config`] | settings, read from a map of the environment | `core` `logging` |
-//! | [`host`] | the custom-handler protocol | `io` |
+//! | [`host`] | the custom-handler protocol | `core` `io` `telemetry` |
 //! | [`pipeline`] | one run of one stream | `core` `io` `sink` `source` `storage` |
 //! | [`outbox_drain`] | brings what waits in the outbox to the sink | `core` `io` `pipeline` `storage` |
 //! | [`core`] | decisions: pure functions and data | nothing |
@@ -39,6 +39,7 @@
 //! | [`sink`] | takes one batch | `core` `embedded` `io` |
 //! | [`storage`] | remembers from run to run | `core` `embedded` `import` `io` |
 //! | [`secret`] | keeps secrets | `core` `io` |
+//! | [`telemetry`] | traces and metrics, sent by OTLP | `config` `core` `io` |
 //! | [`embedded`] | the one `SQLite` file behind `sink` and `storage` | nothing |
 //! | [`simulator`] | the outside world, for the demo and the tests; in no package (feature `simulator`) | `core` `io` |
 //! | [`logging`] | lines about what happens | nothing |
@@ -70,3 +71,4 @@ pub mod sink;
 pub mod source;
 pub mod status;
 pub mod storage;
+pub mod telemetry;

@@ -14,14 +14,15 @@ use tracing::{
     level_filters::LevelFilter,
 };
 use tracing_subscriber::{
-    filter::Targets,
+    Layer, Registry,
+    filter::{FilterExt, Targets, filter_fn},
     fmt::{
         FmtContext, FormattedFields, MakeWriter,
         format::{FormatEvent, JsonFields, Writer},
         time::{FormatTime, SystemTime},
         writer::MakeWriterExt,
     },
-    layer::SubscriberExt,
+    layer::{Filter, SubscriberExt},
     registry::{LookupSpan, Scope},
     util::SubscriberInitExt,
 };
@@ -37,22 +38,27 @@ pub enum Format {
     Json,
 }
 
-/// Logs from now on, panics included. Fails when something logs already.
-pub fn init(format: Format, level: LevelFilter) -> Result<()> {
+/// Logs from now on, panics included; `beside` sees what it wants of the same spans. Fails when
+/// something logs already.
+pub fn init(
+    format: Format,
+    level: LevelFilter,
+    beside: Option<Box<dyn Layer<Registry> + Send + Sync>>,
+) -> Result<()> {
     let filter = filter(level);
+    let registry = tracing_subscriber::registry().with(beside);
     let started = match format {
-        Format::Text => tracing_subscriber::registry()
-            .with(filter)
+        Format::Text => registry
             // Colours are not compiled in: to ask for them prints a complaint before all else.
             .with(
                 tracing_subscriber::fmt::layer()
                     .with_ansi(false)
-                    .with_writer(io::stderr),
+                    .with_writer(io::stderr)
+                    .with_filter(filter),
             )
             .try_init(),
-        Format::Json => tracing_subscriber::registry()
-            .with(filter)
-            .with(json(io::stdout, io::stderr))
+        Format::Json => registry
+            .with(json(io::stdout, io::stderr).with_filter(filter))
             .try_init(),
     };
     started.map_err(|error| Error::config(format!("logging can't start: {error}")))?;
@@ -60,11 +66,22 @@ pub fn init(format: Format, level: LevelFilter) -> Result<()> {
     Ok(())
 }
 
+/// What the OpenTelemetry SDK may say: that it drops spans, once, and at the end how many. Of a collector
+/// that is away it would tell at each export.
+const DROPS: [&str; 2] = [
+    "BatchSpanProcessor.SpanDroppingStarted",
+    "BatchSpanProcessor.SpansDropped",
+];
+
 /// Libraries are quieter than we: at `debug` they would log what they send.
-fn filter(level: LevelFilter) -> Targets {
-    Targets::new()
+fn filter<S: Subscriber>(level: LevelFilter) -> impl Filter<S> {
+    let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        .with_target("sentinel_connector", level)
+        .with_target("sentinel_connector", level);
+    let drops = filter_fn(|metadata| {
+        !metadata.target().starts_with("opentelemetry") || DROPS.contains(&metadata.name())
+    });
+    targets.and(drops)
 }
 
 /// The default hook prints several lines without an invocation; the host shows each as an error.
@@ -215,9 +232,8 @@ mod tests {
     fn logged(level: LevelFilter, log: impl FnOnce()) -> (Captured, Captured) {
         let (out, err) = (Captured::default(), Captured::default());
         let (to_out, to_err) = (out.clone(), err.clone());
-        let subscriber = tracing_subscriber::registry()
-            .with(filter(level))
-            .with(json(move || to_out.clone(), move || to_err.clone()));
+        let lines = json(move || to_out.clone(), move || to_err.clone());
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(level)));
         tracing::subscriber::with_default(subscriber, log);
         (out, err)
     }

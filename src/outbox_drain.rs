@@ -72,9 +72,7 @@ async fn leased(
         known: BTreeMap::new(),
     };
     let end = entries(parts, landers, limits, report).await;
-    let released = held
-        .release(end.as_ref().err().map(ToString::to_string))
-        .await;
+    let released = held.release(&end, report).await;
     end.and_then(|outcome| released.map(|()| outcome))
 }
 

@@ -60,9 +60,10 @@ mod snapshot;
 mod split;
 mod write;
 
+pub use crate::core::totals::Counts;
 pub use bounds::{Bounds, LARGE_AT_ONCE};
 pub use look::{look_through, read_through};
-pub use report::{Counts, Outcome, Report};
+pub use report::{Outcome, Report};
 
 pub(crate) use deliver::Deliverer;
 pub(crate) use lease::{Held, Taken};
@@ -144,6 +145,7 @@ pub async fn run_from(
     let mut report = Report::new(job.key.clone(), parts.clock.now());
     // What a run holds is large, and so would be all that wait for it.
     let turn = Turn::default();
+    let limits = &limits.counted_apart();
     let walk = Box::pin(walk(saved, job, parts, limits, &mut report, &turn));
     // A panic ends this stream alone; what it shares with others is guarded where it is shared.
     let end = AssertUnwindSafe(walk).catch_unwind().await;
@@ -246,9 +248,8 @@ async fn walk(
         failed: end.is_err().into(),
     };
     held.state.trend.add(point, now);
-    let released = held
-        .release(end.as_ref().err().map(ToString::to_string))
-        .await;
+    (report.calls, report.retries) = limits.calls.counted();
+    let released = held.release(&end, report).await;
     end.and_then(|outcome| released.map(|()| outcome))
 }
 

@@ -14,10 +14,11 @@ use crate::{
     },
     assets::{self, Lookup},
     config::{Environment, Mode, Problems, Settings},
+    core::metrics::{PROMETHEUS, prometheus},
     error::{Error, Result},
     host::{Answer, Failure, Functions, Invocation},
     io::clock::SharedClock,
-    status::{Overview, PAGE_POLICY, html},
+    status::{Overview, PAGE_POLICY, html, metrics::measures},
 };
 
 mod format;
@@ -32,6 +33,7 @@ pub struct Served {
     live: Arc<Live>,
     clock: SharedClock,
     overview: Together<Arc<Overview>>,
+    numbers: Together<Answer>,
 }
 
 impl Served {
@@ -51,6 +53,7 @@ impl Served {
             live,
             clock,
             overview: Together::default(),
+            numbers: Together::default(),
         }
     }
 
@@ -61,12 +64,15 @@ impl Served {
     /// Where everything stands, in the form that whoever asks wants.
     async fn status(&self, request: &Value) -> Answer {
         let format = request["Query"]["format"].as_str();
-        let format = match StatusFormat::asked(format, accept(request)) {
-            Ok(format) => format,
-            Err(why) => {
-                return Answer::http_status(StatusCode::BAD_REQUEST, &json!({ "error": why }));
-            }
-        };
+        match StatusFormat::asked(format, accept(request)) {
+            Ok(StatusFormat::Json) => Answer::http(&self.overview().await.json()),
+            Ok(StatusFormat::Page) => Answer::page(&html(&*self.overview().await), &PAGE_POLICY),
+            Ok(StatusFormat::Prometheus) => self.numbers.ask(async || self.numbers().await).await,
+            Err(why) => Answer::http_status(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+        }
+    }
+
+    async fn overview(&self) -> Arc<Overview> {
         let overview = self.overview.ask(async || {
             let now = self.clock.now();
             let InForce {
@@ -75,10 +81,22 @@ impl Served {
             let app = app.as_deref().map_err(Clone::clone);
             Arc::new(Overview::look(app, &environment, self.live.mode(), now).await)
         });
-        let overview = overview.await;
-        match format {
-            StatusFormat::Json => Answer::http(&overview.json()),
-            StatusFormat::Page => Answer::page(&html(&overview), &PAGE_POLICY),
+        overview.await
+    }
+
+    /// The numbers in Prometheus' text form.
+    async fn numbers(&self) -> Answer {
+        let measures = match self.app().await {
+            Ok(app) => measures(&app).await,
+            Err(error) => Err(error),
+        };
+        match measures {
+            Ok(measures) => Answer::http_text(StatusCode::OK, PROMETHEUS, &prometheus(&measures)),
+            // A scrape without numbers has to fail: an empty one would read as nothing wrong.
+            Err(error) => {
+                let body = json!({ "error": error.to_string(), "kind": error.kind() });
+                Answer::http_status(StatusCode::SERVICE_UNAVAILABLE, &body)
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod chart;
+pub mod metrics;
 mod number;
 mod page;
 mod view;

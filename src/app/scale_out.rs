@@ -27,7 +27,10 @@ use super::{
     refuse,
 };
 use crate::{
-    core::position::cursor::StreamKey,
+    core::{
+        metrics::{QUEUE_AGE, QUEUE_MESSAGES, of_app},
+        position::cursor::StreamKey,
+    },
     error::{Error, Result},
     pipeline::Report,
     storage::azure::{
@@ -35,6 +38,7 @@ use crate::{
         queue::{PeekedMessage, Queue},
         table::{Key, Properties, Query, Table, Written},
     },
+    telemetry,
 };
 
 /// The queue of lanes that are to be pulled; `PullWorker/function.json` names it too.
@@ -277,18 +281,25 @@ impl App {
             pull_queue.queue.peek(),
             pull_queue.notes(folder)
         );
+        let messages = messages?;
+        let waited = oldest(&head?);
+        let now = self.parts.clock.now();
+        let age = waited.map_or(0, |oldest| (now - oldest).num_seconds());
+        telemetry::record(&[
+            of_app(&QUEUE_MESSAGES, messages),
+            of_app(&QUEUE_AGE, u64::try_from(age).unwrap_or_default()),
+        ]);
         let mut plan = LanePlan {
             queued: Vec::new(),
             waiting: 0,
             held: 0,
             not_due: 0,
-            messages: messages?,
-            oldest: oldest(&head?),
+            messages,
+            oldest: waited,
             refused: refused.into_iter().map(|(_, report)| report).collect(),
             error: None,
         };
         let notes = notes?;
-        let now = self.parts.clock.now();
         let (lanes, resting) = self.lanes_of(function, now).await;
         plan.not_due = resting;
         let mut messages = Vec::new();

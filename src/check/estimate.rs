@@ -402,10 +402,7 @@ mod tests {
             filters: filters.into(),
         };
         let now = "2026-01-02T00:00:00Z".parse().unwrap();
-        let limits = Limits {
-            deadline: now + DAY,
-            stop: CancellationToken::new(),
-        };
+        let limits = Limits::until(now + DAY);
         let looker = Looker {
             job: &job,
             limits: &limits,

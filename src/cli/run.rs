@@ -8,6 +8,7 @@ use super::{screen, stop_on_signal};
 use crate::{
     app::{App, Function, RunOptions, failed, list::with_list, live::Live, waiting},
     config::{Environment, ListPlace, Mode, Settings},
+    core::metrics::prometheus,
     embedded::EmbeddedFile,
     error::{Error, Result},
     host::local,
@@ -15,6 +16,7 @@ use crate::{
     pipeline::{Outcome, Report},
     serve::Served,
     sink::workspace::Workspace,
+    status::metrics::measures,
 };
 
 /// How often `--watch` looks whether a stream is due.
@@ -163,6 +165,14 @@ async fn watch(
             () = stop.cancelled() => {}
         }
     }
+    Ok(())
+}
+
+/// The numbers that runs have left.
+pub(super) async fn metrics(settings: &Settings, clock: &SharedClock) -> Result<()> {
+    let app = App::build(settings, clock)?;
+    let measures = measures(&app).await?;
+    screen::line(prometheus(&measures).trim_end());
     Ok(())
 }
 

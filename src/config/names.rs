@@ -238,6 +238,30 @@ pub const SETTINGS: &[Setting] = &[
         .default("info under the host, else warn"),
     Setting::new(App, "LOG_FORMAT", "text or json")
         .default("json under the host, else text"),
+    Setting::new(App, "OTEL_EXPORTER_OTLP_ENDPOINT", "where OpenTelemetry traces and metrics go, as OTLP over HTTP; without it none are made")
+        .example("http://127.0.0.1:4318"),
+    Setting::new(App, "OTEL_EXPORTER_OTLP_HEADERS", "headers of what is sent there, as name=value, comma-separated; over https, or to this machine")
+        .secret(),
+    Setting::new(App, "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf; nothing else is spoken")
+        .default("http/protobuf"),
+    Setting::new(App, "OTEL_EXPORTER_OTLP_TIMEOUT", "milliseconds that one request there may take")
+        .default("10000"),
+    Setting::new(App, "OTEL_METRIC_EXPORT_INTERVAL", "milliseconds between two times that metrics are sent")
+        .default("60000"),
+    Setting::new(App, "OTEL_TRACES_EXPORTER", "otlp, or none for no traces")
+        .default("otlp"),
+    Setting::new(App, "OTEL_METRICS_EXPORTER", "otlp, or none for no metrics")
+        .default("otlp"),
+    Setting::new(App, "OTEL_SERVICE_NAME", "service.name of what is sent")
+        .default("sentinel-connector"),
+    Setting::new(App, "OTEL_RESOURCE_ATTRIBUTES", "further attributes of all that is sent, as name=value, comma-separated")
+        .example("deployment.environment.name=production"),
+    Setting::new(App, "OTEL_TRACES_SAMPLER", "which traces are sent: always_on, always_off, traceidratio, or one of these behind parentbased_")
+        .default("parentbased_always_on"),
+    Setting::new(App, "OTEL_TRACES_SAMPLER_ARG", "the part of the traces that a ratio lets through, 0 to 1")
+        .default("1"),
+    Setting::new(App, "OTEL_SDK_DISABLED", "true sends nothing, whatever else is set")
+        .default("false"),
     Setting::new(Platform, "ESET_SCHEDULE", "when the function EsetTimer runs, as a six-field timer expression; read by the host")
         .example("0 */5 * * * *"),
     Setting::new(Platform, "DEFENDER_SCHEDULE", "when the function DefenderTimer runs, as a six-field timer expression; read by the host")

@@ -16,6 +16,7 @@ use super::{
     limiter::Limiter,
     retry::{Limits, RetryBudget, Spent},
     token::{Rejected, SharedTokens, same},
+    trail::Trail,
     wire::Wire,
 };
 use crate::{
@@ -160,12 +161,14 @@ impl ApiClient {
                 better => better,
             };
             self.turn(&tries).await?;
-            let request = build(question, token.as_ref(), response_id.as_ref())?;
+            let mut request = build(question, token.as_ref(), response_id.as_ref())?;
+            request.extensions_mut().insert(tries.trail.clone());
             let sent = Sent {
                 response_id: response_id.is_some(),
                 position: question.has_position,
             };
             tries.budget.attempt();
+            limits.calls.called();
             let exchange = self.wire.transport.send(request);
             let exchange = self
                 .within(limits, question.manner.patience, exchange)
@@ -259,7 +262,9 @@ impl ApiClient {
         };
         let name = &tries.question.name;
         tracing::debug!(question = name, %what, ?wait, "asking again");
-        self.pause(tries, wait, what).await
+        self.pause(tries, wait, what).await?;
+        tries.limits.calls.retried();
+        Ok(())
     }
 
     /// What an answer means: by its status, or by the words of a refusal.
@@ -409,6 +414,7 @@ struct Tries<'a> {
     budget: RetryBudget<'a>,
     /// The status of the last answer.
     status: Option<StatusCode>,
+    trail: Trail,
 }
 
 impl<'a> Tries<'a> {
@@ -419,6 +425,7 @@ impl<'a> Tries<'a> {
             limits,
             budget: RetryBudget::new(&*wire.clock, &wire.random, limits.deadline, most),
             status: None,
+            trail: Trail::default(),
         }
     }
 

@@ -1,7 +1,13 @@
 //! How long and how often something is tried: the counting. How long a wait is and what an answer
 //! calls for is decided by [`core::protocol::retry`](crate::core::protocol::retry).
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +25,33 @@ pub struct Limits {
     pub deadline: DateTime<Utc>,
     /// The program has been asked to stop.
     pub stop: CancellationToken,
+    /// What is asked within them is counted.
+    pub calls: Calls,
+}
+
+/// Calls to a source, counted by all that hold a clone.
+#[derive(Debug, Clone, Default)]
+pub struct Calls(Arc<[AtomicU64; 2]>);
+
+impl Calls {
+    /// Counts a call.
+    pub(super) fn called(&self) {
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts that the next call is one that failed before.
+    pub(super) fn retried(&self) {
+        self.0[1].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All calls, and those of them that had failed before.
+    pub fn counted(&self) -> (u64, u64) {
+        let [calls, retries] = &*self.0;
+        (
+            calls.load(Ordering::Relaxed),
+            retries.load(Ordering::Relaxed),
+        )
+    }
 }
 
 impl Limits {
@@ -27,6 +60,16 @@ impl Limits {
         Self {
             deadline,
             stop: CancellationToken::new(),
+            calls: Calls::default(),
+        }
+    }
+
+    /// These limits, with a count of their own.
+    #[must_use]
+    pub fn counted_apart(&self) -> Self {
+        Self {
+            calls: Calls::default(),
+            ..self.clone()
         }
     }
 

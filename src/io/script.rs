@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::{Clock, VirtualClock},
@@ -107,10 +106,7 @@ impl Peer {
 
     /// Limits that end in `seconds`.
     pub(super) fn limits(&self, seconds: i64) -> Limits {
-        Limits {
-            deadline: self.clock.now() + TimeDelta::seconds(seconds),
-            stop: CancellationToken::new(),
-        }
+        Limits::until(self.clock.now() + TimeDelta::seconds(seconds))
     }
 
     /// What was asked so far: the second, method, path and query, and what came along.

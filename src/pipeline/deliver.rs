@@ -6,12 +6,16 @@ use std::{
 };
 
 use tokio::sync::Mutex;
+use tracing::{Instrument, field::Empty};
 
 use super::{Parts, lease::GRACE, own_rows};
 use crate::{
-    core::{mapping::batch::Batch, position::cursor::StreamKey},
+    core::{mapping::batch::Batch, metrics::TRACED, position::cursor::StreamKey},
     error::{Error, Result},
-    io::retry::{Limits, RetryBudget},
+    io::{
+        retry::{Limits, RetryBudget},
+        trail::SpanLink,
+    },
     sink::{PushError, Room},
     storage::Parked,
 };
@@ -221,6 +225,7 @@ impl Deliverer {
         let Parts { clock, random, .. } = &self.parts;
         let end = self.limits.deadline + GRACE / 2;
         let mut budget = RetryBudget::new(&**clock, random, end, PATIENCE);
+        let mut before = SpanLink::default();
         loop {
             budget.attempt();
             let id = self.batch_id();
@@ -229,7 +234,21 @@ impl Deliverer {
             } else {
                 batch.stamp(clock.now(), &id);
             }
-            let error = match self.parts.sink.push_away(batch, room.take()).await {
+            let span = tracing::info_span!(
+                target: TRACED,
+                "push",
+                table = batch.table(),
+                rows = batch.len(),
+                otel.status_code = Empty,
+            );
+            before.link(&span);
+            before = SpanLink::of(&span);
+            let pushed = self.parts.sink.push_away(batch, room.take());
+            let pushed = pushed.instrument(span.clone()).await;
+            if pushed.is_err() {
+                span.record("otel.status_code", "ERROR");
+            }
+            let error = match pushed {
                 Err(PushError::Later(error)) => error,
                 end => return end,
             };

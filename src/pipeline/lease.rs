@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::Parts;
+use super::{Outcome, Parts, Report};
 use crate::{
     core::position::cursor::{Lease, StreamKey, StreamState},
     error::{Error, Result},
@@ -107,11 +107,17 @@ impl<'a> Held<'a> {
         })
     }
 
-    /// Gives the stream back.
-    pub(crate) async fn release(&mut self, error: Option<String>) -> Result<()> {
+    /// Gives the stream back, with what the run adds to its sums.
+    pub(crate) async fn release(
+        &mut self,
+        end: &Result<Outcome>,
+        report: &mut Report,
+    ) -> Result<()> {
+        let now = self.parts.clock.now();
         self.state.lease = None;
-        self.state.finished = Some(self.parts.clock.now());
-        self.state.error = error;
+        self.state.finished = Some(now);
+        self.state.error = end.as_ref().err().map(ToString::to_string);
+        *self.state.totals.get_or_insert_default() += &report.totals_at(end, now);
         self.commit().await
     }
 }

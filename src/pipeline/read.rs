@@ -6,6 +6,10 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use tokio::sync::mpsc;
+use tracing::{
+    Instrument,
+    field::{self, Empty},
+};
 
 use super::{
     Job, Outcome, Parts, Turn,
@@ -14,6 +18,7 @@ use super::{
 };
 use crate::{
     core::{
+        metrics::TRACED,
         position::{
             cursor::{
                 Basis, CLOCKS_DIFFER, Gap, OpenSlice, RunProgress, Slice, StreamState, Transition,
@@ -30,6 +35,7 @@ use crate::{
         exchange::Reply,
         http::{Body, Response},
         retry::{Limits, RetryBudget},
+        trail::SpanLink,
     },
 };
 
@@ -286,8 +292,29 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// One page, and the move that it makes.
+    /// One page, and the move that it makes, as one span.
     async fn page(&mut self, open: &OpenSlice) -> Result<ReadStep> {
+        let span = tracing::info_span!(
+            target: TRACED,
+            "page",
+            slice = open.slice.word(),
+            first = open.page.is_first(),
+            otel.status_code = Empty,
+            error.type = Empty,
+        );
+        if !span.is_disabled() {
+            self.hand_on(ReadEvent::Page(SpanLink::of(&span))).await?;
+        }
+        let read = self.page_read(open).instrument(span.clone()).await;
+        if let Err(error) = &read {
+            span.record("error.type", field::display(error.kind()));
+            span.record("otel.status_code", "ERROR");
+        }
+        read
+    }
+
+    /// One page, and the move that it makes.
+    async fn page_read(&mut self, open: &OpenSlice) -> Result<ReadStep> {
         let paging = self.job.source.endpoint().paging(&open.slice);
         let parts = self.parts;
         let deadline = self.limits.deadline;

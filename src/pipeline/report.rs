@@ -1,16 +1,21 @@
 //! What a run did, counted.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
-    core::position::cursor::{Gap, StreamKey},
+    core::{
+        metrics::{self, Measure},
+        position::cursor::{Gap, StreamKey},
+        totals::{Counts, Totals},
+    },
     error::{Attempt, Kind, Result},
 };
 
 /// How a stream's run ended, if it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It has not.
     Running,
@@ -30,41 +35,25 @@ pub enum Outcome {
     Failed,
 }
 
-/// What the records of a run became. Each record is counted once:
-/// `pulled = landed + waiting + dead + duplicate + filtered + unchanged + again`; the rows of
-/// records that are `gone` come on top of what was pulled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Records that the source gave.
-    pub pulled: u64,
-    /// Rows that the sink holds.
-    pub landed: u64,
-    /// Rows that wait in the outbox.
-    pub waiting: u64,
-    /// Records or rows that were refused, and are kept as dead letters.
-    pub dead: u64,
-    /// Records that were handled before.
-    pub duplicate: u64,
-    /// Records that a setting leaves out.
-    pub filtered: u64,
-    /// Records of a snapshot that are as they were.
-    pub unchanged: u64,
-    /// Records of a snapshot that are there no longer: each has a row of its own, which is among
-    /// those that landed, wait or are dead.
-    pub gone: u64,
-    /// Records that an error cut off: the cursor has not passed them, the next run reads them again.
-    pub again: u64,
+impl Outcome {
+    /// The word for it, in reports and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::UpToDate => "up-to-date",
+            Self::Behind => "behind",
+            Self::NotDue => "not-due",
+            Self::Busy => "busy",
+            Self::Paused => "paused",
+            Self::Off => "off",
+            Self::Failed => "failed",
+        }
+    }
 }
 
-impl Counts {
-    /// True when every record that was pulled is accounted for.
-    pub fn balance(&self) -> bool {
-        self.pulled + self.gone == self.settled() + self.again
-    }
-
-    /// Records that need not be read again.
-    pub fn settled(&self) -> u64 {
-        self.landed + self.waiting + self.dead + self.duplicate + self.filtered + self.unchanged
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
     }
 }
 
@@ -124,6 +113,12 @@ pub struct Report {
     /// The request that failed, for logs: what is kept of a run says it in words.
     #[serde(skip)]
     pub attempt: Option<Attempt>,
+    /// Calls to the source, retries among them; told by metrics alone.
+    #[serde(skip)]
+    pub calls: u64,
+    /// Calls to the source that were made again after a failure.
+    #[serde(skip)]
+    pub retries: u64,
 }
 
 impl Report {
@@ -147,6 +142,8 @@ impl Report {
             error_kind: None,
             reason: None,
             attempt: None,
+            calls: 0,
+            retries: 0,
         }
     }
 
@@ -166,10 +163,79 @@ impl Report {
                 self.attempt = error.attempt().cloned();
             }
         }
+        self.measure(now);
+    }
+
+    /// Says how long the run took until now, and which records it would leave to the next one.
+    fn measure(&mut self, now: DateTime<Utc>) {
         // Milliseconds: what is finer is read back as another number than was written.
         let milliseconds = (now - self.began).num_milliseconds();
         self.seconds = f64::from(i32::try_from(milliseconds).unwrap_or(i32::MAX)) / 1e3;
         let all = self.counts.pulled + self.counts.gone;
         self.counts.again = all.saturating_sub(self.counts.settled());
+    }
+
+    /// What the run adds to the sums of its stream, if it ends so.
+    pub(crate) fn totals_at(&mut self, end: &Result<Outcome>, now: DateTime<Utc>) -> Totals {
+        self.measure(now);
+        self.totals(end.as_ref().map_or(Outcome::Failed, |outcome| *outcome))
+    }
+
+    fn totals(&self, outcome: Outcome) -> Totals {
+        let took = Duration::try_from_secs_f64(self.seconds).unwrap_or_default();
+        Totals {
+            runs: [(outcome.word().to_owned(), 1)].into(),
+            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            pages: self.pages,
+            bytes: self.bytes,
+            calls: self.calls,
+            retries: self.retries,
+            counts: self.counts,
+        }
+    }
+
+    /// The run in numbers, once it has ended; none when the stream was not worked on.
+    pub fn measures(&self) -> Vec<Measure> {
+        if !self.has_run() {
+            return Vec::new();
+        }
+        let failed = self.outcome == Outcome::Failed;
+        let mut measures = metrics::of_totals(&self.key, &self.totals(self.outcome));
+        let standing = metrics::of_standing(&self.key, self.lag_seconds, self.gaps.len(), failed);
+        measures.extend(standing);
+        measures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_stream_that_was_not_worked_on_has_no_numbers() {
+        let mut report = Report::new(StreamKey::new("a", "b"), DateTime::UNIX_EPOCH);
+        for (outcome, counts) in [
+            (Outcome::Busy, false),
+            (Outcome::NotDue, false),
+            (Outcome::Paused, true),
+            (Outcome::UpToDate, true),
+        ] {
+            report.end(Ok(outcome), DateTime::UNIX_EPOCH);
+            assert_eq!(!report.measures().is_empty(), counts, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_run_adds_before_its_end_is_what_it_tells_behind_it() {
+        let mut report = Report::new(StreamKey::new("a", "b"), DateTime::UNIX_EPOCH);
+        report.counts.pulled = 7;
+        report.counts.landed = 3;
+        let later = DateTime::UNIX_EPOCH + chrono::TimeDelta::milliseconds(12_345);
+        let end = Err(Error::transient("away"));
+        let added = report.totals_at(&end, later);
+        assert_eq!((added.milliseconds, added.counts.again), (12_345, 4));
+        report.end(end, later);
+        assert_eq!(added, report.totals(Outcome::Failed));
     }
 }

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::{
     Job, Parts, asset_changes,
@@ -32,6 +33,7 @@ use crate::{
             receipt::{BatchReceipt, Receipt},
             workset::{NewRecord, Workset},
         },
+        metrics::TRACED,
         position::{
             cursor::{OpenSlice, Slice, Transition},
             dedupe::{self, DedupMode, UNDATED, bucket_of, generations},
@@ -40,7 +42,7 @@ use crate::{
         },
     },
     error::{Error, Kind, Result},
-    io::retry::Limits,
+    io::{retry::Limits, trail::SpanLink},
     source::Enriched,
     storage::DeadLetter,
 };
@@ -61,6 +63,9 @@ pub(super) enum WriteEnd {
     /// The time ended while records were enriched: the next run goes on with the rest.
     InPart,
 }
+
+/// The most pages that a batch is said to come from: the SDK keeps as many links of a span.
+const MOST_PAGES: usize = 128;
 
 /// How long fingerprints are kept beyond what the lookback of their stream needs: streams that share
 /// a set may be that far apart.
@@ -103,6 +108,8 @@ pub(super) struct Writer<'a, 'h> {
     saved_at: Option<u64>,
     /// Whose alerts are is remembered, where incidents come without theirs.
     noted: Option<Noted>,
+    /// The pages whose rows the next batch carries, where it is traced.
+    pages: Vec<SpanLink>,
 }
 
 impl<'a, 'h> Writer<'a, 'h> {
@@ -148,6 +155,7 @@ impl<'a, 'h> Writer<'a, 'h> {
             has_added: false,
             saved_at: Some(0),
             noted: None,
+            pages: Vec::new(),
         }
     }
 
@@ -173,6 +181,11 @@ impl<'a, 'h> Writer<'a, 'h> {
                         if self.chunk(chunk, mode).await? == WriteEnd::InPart {
                             return Ok(WriteEnd::InPart);
                         }
+                    }
+                    Some(ReadEvent::Page(page)) => {
+                        // Many may bring nothing for a batch.
+                        self.pages.truncate(MOST_PAGES - 1);
+                        self.pages.push(page);
                     }
                     Some(ReadEvent::Transition(change)) => {
                         if self.enrich_groups(true).await? == WriteEnd::InPart {
@@ -390,7 +403,20 @@ impl<'a, 'h> Writer<'a, 'h> {
             .await
             .ok();
         let lander = Arc::clone(&self.lander);
-        let push = tokio::spawn(async move { lander.land(batch, room).await });
+        let span = tracing::info_span!(
+            target: TRACED,
+            "deliver",
+            table = batch.table(),
+            rows = batch.len(),
+            bytes = batch.bytes(),
+        );
+        for page in &self.pages {
+            page.link(&span);
+        }
+        // The last one goes on in the next batch.
+        self.pages.drain(..self.pages.len().saturating_sub(1));
+        let push = async move { lander.land(batch, room).await }.instrument(span);
+        let push = tokio::spawn(push);
         self.pushes.push_back(AbortOnDropHandle::new(push));
         self.under_way.push_back(sealed);
         self.sealed += 1;

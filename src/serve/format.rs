@@ -7,6 +7,8 @@ pub(super) enum StatusFormat {
     Json,
     /// For people.
     Page,
+    /// For monitoring: the numbers alone.
+    Prometheus,
 }
 
 impl StatusFormat {
@@ -19,7 +21,10 @@ impl StatusFormat {
         match format {
             Some("json") => Ok(Self::Json),
             Some("html") => Ok(Self::Page),
-            Some(_) => Err("there is no such `format`: `json` and `html` are".to_owned()),
+            Some("prometheus") => Ok(Self::Prometheus),
+            Some(_) => {
+                Err("there is no such `format`: `json`, `html` and `prometheus` are".to_owned())
+            }
             None if accept.is_some_and(prefers_page) => Ok(Self::Page),
             None => Ok(Self::Json),
         }
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_browser_is_shown_a_page_and_everybody_else_is_told_json() {
-        use StatusFormat::{Json, Page};
+        use StatusFormat::{Json, Page, Prometheus};
 
         let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
         for (format, accept, asked) in [
@@ -79,6 +84,7 @@ mod tests {
             (None, Some("application/json, text/html"), Json),
             (Some("json"), Some(chromium), Json),
             (Some("html"), Some("application/json"), Page),
+            (Some("prometheus"), Some(chromium), Prometheus),
         ] {
             assert_eq!(
                 StatusFormat::asked(format, accept),
@@ -87,6 +93,9 @@ mod tests {
             );
         }
         let refused = StatusFormat::asked(Some("<b>"), Some(chromium)).unwrap_err();
-        assert_eq!(refused, "there is no such `format`: `json` and `html` are");
+        assert_eq!(
+            refused,
+            "there is no such `format`: `json`, `html` and `prometheus` are"
+        );
     }
 }

@@ -16,7 +16,7 @@ use sentinel_connector::{
 use crate::tenant::{Served, Tenant, assert_adds_up, body};
 
 /// Everything embedded, in a folder of the tenant's.
-async fn embedded(change: impl FnOnce(&mut Options)) -> Tenant {
+pub(crate) async fn embedded(change: impl FnOnce(&mut Options)) -> Tenant {
     let mut tenant = Tenant::new(change).await;
     tenant.settings.retain(|name, _| {
         name.starts_with("ESET_") || ["EXTRA_CA_FILE", "LOG_LEVEL"].contains(&name.as_str())

@@ -13,7 +13,7 @@ use chrono::Utc;
 use sentinel_connector::{
     app::Function,
     config::{SETTINGS, Scope},
-    core::mapping::wanted::Teller,
+    core::{mapping::wanted::Teller, metrics::METRICS},
     io::clock::SystemClock,
     simulator::{Options, Simulator},
     source::{defender::hunting, endpoints},
@@ -104,6 +104,23 @@ fn the_table_of_filters_says_of_every_stream_which_member_tells_what() {
 }
 
 #[test]
+fn the_page_for_operators_lists_every_metric_as_the_program_explains_it() {
+    let page = file("docs/operate.md");
+    let (_, rest) = page.split_once("<!-- metrics -->\n").unwrap();
+    let (listed, _) = rest.split_once("<!-- /metrics -->").unwrap();
+    let mut table = "| metric | kind | unit | |\n|---|---|---|---|\n".to_owned();
+    for metric in METRICS {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let row = format!(
+            "| `{}` | {kind} | `{}` | {} |\n",
+            metric.name, metric.unit, metric.help
+        );
+        table.push_str(&row);
+    }
+    assert_eq!(listed, table, "print it again:\n{table}");
+}
+
+#[test]
 fn the_readme_names_every_function_and_command() {
     let readme = file("README.md");
     for function in Function::all() {
@@ -112,7 +129,7 @@ fn the_readme_names_every_function_and_command() {
     }
     for command in [
         "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",
-        "serve", "assets", "routes", "columns",
+        "serve", "assets", "routes", "columns", "metrics",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }

@@ -48,6 +48,8 @@ mod interrupt;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod overlap;
 #[cfg(test)]
 mod pipeline;
@@ -63,6 +65,8 @@ mod sink;
 mod status;
 #[cfg(test)]
 mod storage;
+#[cfg(test)]
+mod telemetry;
 #[cfg(test)]
 mod tenant;
 #[cfg(test)]

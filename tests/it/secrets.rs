@@ -33,7 +33,6 @@ use sentinel_connector::{
         eset::{Account, Connection, LookUps},
     },
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::identity::{Azure, SCOPE};
 
@@ -258,10 +257,7 @@ async fn a_login_reads_its_password_again_when_it_is_refused() {
         look_ups: LookUps::default(),
     };
     let connection = Connection::new(account, azure.wire());
-    let limits = Limits {
-        deadline: azure.clock.now() + chrono::TimeDelta::hours(9),
-        stop: CancellationToken::new(),
-    };
+    let limits = Limits::until(azure.clock.now() + chrono::TimeDelta::hours(9));
     let error = connection.log_in(&[], &limits).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert_eq!(

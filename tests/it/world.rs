@@ -229,8 +229,8 @@ impl World {
 
     pub(crate) fn limits(&self) -> Limits {
         Limits {
-            deadline: self.clock.now() + self.budget,
             stop: self.stop.clone(),
+            ..Limits::until(self.clock.now() + self.budget)
         }
     }
 

@@ -148,7 +148,7 @@ pub(super) async fn demo(arguments: DemoArguments, clock: SharedClock) -> Result
         ])
         .collect();
     let settings = Settings::load(&environment, Mode::Local)?;
-    logging::init(settings.log.format, settings.log.level)?;
+    logging::init(settings.log.format, settings.log.level, None)?;
     let network: SharedTransport = Arc::new(Network::loopback(authority.pem().as_bytes())?);
     let app = App::with_transport(&settings, &clock, &network)?;
 

@@ -11,7 +11,10 @@ use super::{
     trend::Trend,
     window::{Pace, Passes, Window, delta},
 };
-use crate::error::{Error, Result};
+use crate::{
+    core::totals::Totals,
+    error::{Error, Result},
+};
 
 mod future;
 mod next;
@@ -144,6 +147,9 @@ pub struct StreamState {
         skip_serializing_if = "Trend::is_empty"
     )]
     pub trend: Trend,
+    /// What its runs add up to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
 }
 
 impl Default for StreamState {
@@ -176,6 +182,7 @@ impl Default for StreamState {
             last_turn: None,
             error: None,
             trend: Trend::default(),
+            totals: None,
         }
     }
 }

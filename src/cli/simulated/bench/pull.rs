@@ -4,11 +4,11 @@ use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio_util::sync::CancellationToken;
 
 use super::{Done, Of, Usage};
 use crate::{
     app::App,
+    cli::{LAST_SENT, end_telemetry, start_telemetry},
     config::{Settings, Source},
     core::position::window::delta,
     error::{Error, Result},
@@ -16,6 +16,7 @@ use crate::{
         clock::{Clock, SharedClock},
         retry::Limits,
     },
+    logging,
     pipeline::{self, Outcome},
 };
 
@@ -53,6 +54,14 @@ pub(super) async fn pull(
             eset.max_calls_per_second = NonZeroU32::MAX;
         }
     }
+    let (telemetry, spans) = start_telemetry(
+        settings.telemetry.as_ref(),
+        settings.extra_ca.as_deref(),
+        &clock,
+    )?;
+    if spans.is_some() {
+        logging::init(settings.log.format, settings.log.level, spans)?;
+    }
     let app = App::build(&settings, &clock)?;
     let stream = of.stream();
     let missing = || Error::contract(format!("the bench has no stream `{stream}`"));
@@ -60,13 +69,12 @@ pub(super) async fn pull(
         .jobs()
         .find(|job| job.source.endpoint().is_named(&stream))
         .ok_or_else(missing)?;
-    let limits = Limits {
-        deadline: clock.now() + delta(BUDGET),
-        stop: CancellationToken::new(),
-    };
+    let limits = Limits::until(clock.now() + delta(BUDGET));
     let began = Instant::now();
     let report = pipeline::run(job, app.parts(), &limits).await;
     let seconds = began.elapsed().as_secs_f64();
+    // What it costs to send the rest is a cost, too.
+    end_telemetry(telemetry, LAST_SENT, &clock).await;
     if report.outcome != Outcome::UpToDate {
         let reason = report.reason.unwrap_or_default();
         return Err(Error::transient(format!(

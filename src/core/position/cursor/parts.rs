@@ -57,6 +57,16 @@ pub enum Slice {
 }
 
 impl Slice {
+    /// The word for its kind.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Window(_) => "window",
+            Self::Ingested(_) => "ingested",
+            Self::Token(_) | Self::Latest => "feed",
+            Self::Pass => "pass",
+        }
+    }
+
     /// Its window, when it has one.
     pub fn window(&self) -> Option<Window> {
         match self {
