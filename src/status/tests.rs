@@ -430,7 +430,7 @@ fn forty_connections_are_grouped_and_those_that_need_nobody_are_closed() {
     assert!(pressing > 3 && pressing < 40, "{pressing}");
 }
 
-/// Prints what a page of a thousand connections costs: run it with `--release`.
+/// Prints how long a page of a thousand connections takes on an idle machine: run it with `--release`.
 #[test]
 #[ignore = "a figure, and no test"]
 #[allow(clippy::print_stdout, reason = "the figure")]
@@ -443,7 +443,7 @@ fn the_cost_of_a_page() {
             bytes = html(&overview).len();
         }
         let each = began.elapsed() / rounds;
-        println!("{connections} connections: {each:?} of CPU, {bytes} bytes");
+        println!("{connections} connections: {each:?} a page, {bytes} bytes");
     }
 }
 
