@@ -133,6 +133,16 @@ pub async fn dependencies(app: &App, tell: Tell<'_>) {
     check_dependencies(app, &mut Findings(tell)).await;
 }
 
+/// Looks at what the connections read.
+pub async fn sources(app: &App, tell: Tell<'_>) {
+    check_sources(app, None, &mut Findings(tell)).await;
+}
+
+/// Looks at where rows go.
+pub async fn sink(app: &App, tell: Tell<'_>) {
+    check_sink(&*app.parts().sink, &app.tables(), &mut Findings(tell)).await;
+}
+
 /// Looks at the queue of lanes, where there is one, and says how it stands if it can be told.
 pub async fn queue(app: &App, tell: Tell<'_>) -> Option<QueueStatus> {
     queue::check(app, &mut Findings(tell)).await
@@ -222,6 +232,11 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let states = check_storage(&*parts.storage, findings).await;
     queue::check(app, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
+    check_sources(app, states.as_ref(), findings).await;
+    check_expiries(app, parts.clock.now(), findings).await;
+}
+
+async fn check_sources(app: &App, states: Option<&SavedStates>, findings: &mut Findings<'_>) {
     let limits = app.limits_of(PATIENCE, CancellationToken::new());
     let mut connected = app.connected().peekable();
     if connected.peek().is_none() && app.refused().next().is_none() {
@@ -236,7 +251,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let tries: Vec<_> = connected
         .enumerate()
         .map(|(place, (name, kind))| {
-            let tried = try_connection(app, name, kind, &limits, states.as_ref());
+            let tried = try_connection(app, name, kind, &limits, states);
             tried.map(move |own| (place, own)).boxed()
         })
         .collect();
@@ -253,7 +268,6 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     for (connection, error) in app.refused() {
         findings.bad(&format!("{connection}: login"), &error.to_string());
     }
-    check_expiries(app, parts.clock.now(), findings).await;
 }
 
 /// Logs in to a connection and asks for each of its streams, one after the other.

@@ -2,11 +2,15 @@
 
 use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
+#[cfg(feature = "cli")]
+use clap::CommandFactory as _;
 use clap::{
     Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use tokio_util::sync::CancellationToken;
+
+use screen::Screen;
 
 use crate::{
     app::list::with_list,
@@ -23,11 +27,15 @@ mod check;
 mod columns;
 mod connections;
 mod cursor;
+#[cfg(feature = "cli")]
+mod init;
 mod outbox;
 mod routes;
 mod run;
 mod schema;
 mod screen;
+#[cfg(feature = "cli")]
+mod shell;
 #[cfg(feature = "simulator")]
 mod simulated;
 
@@ -42,12 +50,14 @@ const EXAMPLES: &str = "\
 Examples:
   sentinel-connector demo                        try everything: no settings, no network
   sentinel-connector query \"SELECT count(*) FROM IntegrationTable_CL\"
+  sentinel-connector init                        ask for settings, try them, write them down
   sentinel-connector check                       try each setting and each dependency
   sentinel-connector check --estimate            how much each stream brings a day
   sentinel-connector connections list            the connections, and which of them are wrong
   sentinel-connector run EsetTimer --once        one run with real settings
   sentinel-connector run --watch                 run on and on, as the timers would
   sentinel-connector cursor show                 where each stream stands
+  sentinel-connector cursor show --output json   the same for a script, as schemas/cli describes it
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
   sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
   sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
@@ -55,25 +65,37 @@ Examples:
 
 Settings come from the environment, then from `Values` in ./local.settings.json.";
 
-/// Commands that only a build with the feature `simulator` has; the deployed package is none.
-const SIMULATED: [&str; 3] = ["demo", "simulate", "bench"];
+/// Commands that only a build of the source has; the deployed package, without the features `cli` and
+/// `simulator`, is none.
+const NOT_IN_THE_PACKAGE: [(&str, bool); 6] = [
+    ("demo", cfg!(feature = "simulator")),
+    ("simulate", cfg!(feature = "simulator")),
+    ("bench", cfg!(feature = "simulator")),
+    ("init", cfg!(feature = "cli")),
+    ("completions", cfg!(feature = "cli")),
+    ("man", cfg!(feature = "cli")),
+];
+
+/// True for a command that exists, and not here.
+fn is_elsewhere(name: &str) -> bool {
+    NOT_IN_THE_PACKAGE.contains(&(name, false))
+}
 
 /// The examples of commands that are in this build.
 fn examples() -> String {
-    let simulated = |line: &str| {
+    let elsewhere = |line: &str| {
         let command = line.split_whitespace().nth(1);
-        command.is_some_and(|command| SIMULATED.contains(&command))
+        command.is_some_and(is_elsewhere)
     };
-    let lines = EXAMPLES.lines();
-    let lines: Vec<_> = lines
-        .filter(|line| cfg!(feature = "simulator") || !simulated(line))
-        .collect();
+    let lines: Vec<_> = EXAMPLES.lines().filter(|line| !elsewhere(line)).collect();
     lines.join("\n")
 }
 
 #[derive(Parser)]
 #[command(name = "sentinel-connector", version, about, after_help = examples())]
 struct Arguments {
+    #[command(flatten)]
+    screen: Screen,
     #[command(subcommand)]
     command: Command,
 }
@@ -113,6 +135,16 @@ enum Command {
     },
     /// Print the tables and their columns, to compare with those of a workspace or to bring them up to these
     Schema(schema::SchemaArguments),
+    /// Ask for the settings of a first connection, try them, and write local.settings.json
+    #[cfg(feature = "cli")]
+    #[command(display_order = 0)]
+    Init(init::InitArguments),
+    /// Print what a shell needs to complete commands and options
+    #[cfg(feature = "cli")]
+    Completions(shell::CompletionsArguments),
+    /// Print the man page
+    #[cfg(feature = "cli")]
+    Man(shell::ManArguments),
     #[cfg(feature = "simulator")]
     #[command(flatten)]
     Simulated(simulated::SimulatedCommand),
@@ -127,7 +159,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = runtime(&arguments.command)
         .build()
         .map_err(|error| Error::transient(format!("no threads to be had: {error}")));
-    let end = runtime.and_then(|runtime| runtime.block_on(run(arguments.command)));
+    let end =
+        runtime.and_then(|runtime| runtime.block_on(run(arguments.command, arguments.screen)));
     match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -156,62 +189,90 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        screen::line(error.render().to_string().trim_end());
+        screen::line(error.render().ansi().to_string().trim_end());
         return ExitCode::SUCCESS;
     }
     if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
-        && SIMULATED.contains(&name.as_str())
+        && is_elsewhere(name)
     {
-        screen::complain(&format!(
-            "error: `{name}` is not in this build, which has no simulator; a build of the source \
-             has it: `cargo run --release -- {name}`"
+        screen::misuse(&format!(
+            "`{name}` is not in this build; a build of the source has it: `cargo run --release -- {name}`"
         ));
         return ExitCode::from(2);
     }
     let text = error.render().to_string();
     let what = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "error: a command is missing",
-        _ => text.lines().next().unwrap_or("error: wrong use"),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
+        _ => text.lines().next().unwrap_or("wrong use"),
     };
-    screen::complain(&format!("{what} (`sentinel-connector --help` shows how)"));
+    let what = what.trim_start_matches("error: ").trim_end_matches(':');
+    let meant = meant(error).map(|near| format!("; did you mean `{near}`?"));
+    screen::misuse(&format!(
+        "{what}{} (`sentinel-connector --help` shows how)",
+        meant.unwrap_or_default()
+    ));
     ExitCode::from(2)
 }
 
-async fn run(command: Command) -> Result<()> {
+/// The name that was probably meant.
+fn meant(error: &clap::Error) -> Option<String> {
+    let kinds = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ];
+    kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name.clone()),
+        ContextValue::Strings(names) => names.last().cloned(),
+        _ => None,
+    })
+}
+
+async fn run(command: Command, screen: Screen) -> Result<()> {
     let clock: SharedClock = Arc::new(SystemClock);
+    let settings = || local_settings(&clock, screen);
     match command {
         Command::Serve => serve(clock).await,
         Command::Run(arguments) => {
-            let settings = local_settings(&clock).await?;
-            run::run(arguments, local_environment()?, settings, clock).await
+            let settings = settings().await?;
+            run::run(arguments, local_environment()?, settings, clock, screen).await
         }
-        Command::Check(arguments) => check::check(arguments, local_environment()?, clock).await,
+        Command::Check(arguments) => {
+            check::check(arguments, local_environment()?, clock, screen).await
+        }
         Command::Connections(command) => {
-            connections::connections(command, local_environment()?, clock).await
+            connections::connections(command, local_environment()?, clock, screen).await
         }
         Command::Cursor(command) => {
-            let settings = local_settings(&clock).await?;
-            cursor::cursor(command, &local_environment()?, &settings, clock).await
+            let settings = settings().await?;
+            cursor::cursor(command, &local_environment()?, &settings, clock, screen).await
         }
         Command::Outbox(command) => {
-            outbox::outbox(command, &local_settings(&clock).await?, clock).await
+            let settings = settings().await?;
+            outbox::outbox(command, &settings, clock, screen).await
         }
         Command::Dead(command) => {
-            outbox::dead(command, &local_settings(&clock).await?, clock).await
+            let settings = settings().await?;
+            outbox::dead(command, &settings, clock, screen).await
         }
         Command::Assets(command) => {
-            let settings = local_settings(&clock).await?;
-            assets::assets(command, &settings, clock, &stop_on_signal()?).await
+            let settings = settings().await?;
+            assets::assets(command, &settings, clock, &stop_on_signal()?, screen).await
         }
-        Command::Routes(command) => routes::routes(&command, local_settings(&clock).await?),
-        Command::Columns => {
-            columns::columns();
-            Ok(())
+        Command::Routes(command) => routes::routes(&command, settings().await?, screen),
+        Command::Columns => columns::columns(screen),
+        Command::Query { sql } => run::query(&sql, &settings().await?, screen).await,
+        Command::Schema(arguments) => schema::schema(&arguments, screen),
+        #[cfg(feature = "cli")]
+        Command::Init(arguments) => {
+            init::init(arguments, Environment::from_process(), clock, screen).await
         }
-        Command::Query { sql } => run::query(&sql, &local_settings(&clock).await?).await,
-        Command::Schema(arguments) => schema::schema(&arguments),
+        #[cfg(feature = "cli")]
+        Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+        #[cfg(feature = "cli")]
+        Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
         #[cfg(feature = "simulator")]
-        Command::Simulated(command) => Box::pin(command.run(clock)).await,
+        Command::Simulated(command) => Box::pin(command.run(clock, screen)).await,
     }
 }
 
@@ -256,7 +317,7 @@ fn local_environment() -> Result<Environment> {
 }
 
 /// Settings for a command line, with what is strange about them said.
-async fn local_settings(clock: &SharedClock) -> Result<Settings> {
+async fn local_settings(clock: &SharedClock, screen: Screen) -> Result<Settings> {
     let environment = with_list(local_environment()?, Mode::Local, clock).await;
     let settings = Settings::load(&environment, Mode::Local)?;
     logging::init(settings.log.format, settings.log.level)?;
@@ -264,7 +325,7 @@ async fn local_settings(clock: &SharedClock) -> Result<Settings> {
         screen::complain(&format!("its connection is left out: {problem}"));
     }
     for warning in &settings.warnings {
-        screen::complain(&format!("note: {warning}"));
+        screen.note(warning);
     }
     Ok(settings)
 }
@@ -279,4 +340,39 @@ fn stop_on_signal() -> Result<CancellationToken> {
         on_signal.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_commands_hold_together() {
+        Arguments::command().debug_assert();
+        // Two arguments of one name in one command: what is read of one is taken for the other.
+        let command = Arguments::command();
+        let own: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
+        let mut inner: Vec<&clap::Command> = command.get_subcommands().collect();
+        while let Some(command) = inner.pop() {
+            for argument in command.get_arguments() {
+                let name = command.get_name();
+                assert!(!own.contains(&argument.get_id()), "{name}: {argument:?}");
+            }
+            inner.extend(command.get_subcommands());
+        }
+    }
+
+    #[test]
+    fn examples_are_of_commands_that_are_here() {
+        for line in examples()
+            .lines()
+            .filter(|line| line.starts_with("  sentinel"))
+        {
+            let name = line.split_whitespace().nth(1).unwrap();
+            let command = Arguments::command();
+            assert!(command.find_subcommand(name).is_some(), "{line}");
+        }
+    }
 }

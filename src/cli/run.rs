@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{screen, stop_on_signal};
+use super::{
+    screen::{self, Saved, Screen},
+    stop_on_signal,
+};
 use crate::{
     app::{App, Function, RunOptions, failed, live::Live, waiting},
     config::{Environment, ListPlace, Mode, Settings},
@@ -39,6 +42,7 @@ pub(super) async fn run(
     environment: Environment,
     mut settings: Settings,
     clock: SharedClock,
+    screen: Screen,
 ) -> Result<()> {
     let mut functions = functions(&arguments.functions)?;
     if let Some(name) = &arguments.connection {
@@ -64,10 +68,13 @@ pub(super) async fn run(
         let follows = arguments.connection.is_none() && ListPlace::of(&environment)?.is_some();
         let live =
             follows.then(|| Live::new(environment, Mode::Local, Ok(settings), Arc::clone(&clock)));
-        return watch(app, live.as_ref(), &functions, &stop, &*clock).await;
+        return watch(app, live.as_ref(), &functions, &stop, &*clock, screen).await;
     }
-    let reports = once(&app, &functions, true, &stop).await;
-    screen::line(screen::summary(&reports));
+    let reports = once(&app, &functions, true, &stop, screen).await;
+    screen.summary(&reports)?;
+    if stop.is_cancelled() {
+        screen.note(Saved::of(&reports));
+    }
     if let Some(error) = failed(&reports) {
         return Err(error);
     }
@@ -87,8 +94,9 @@ pub(super) async fn once(
     functions: &[Function],
     at_once: bool,
     stop: &CancellationToken,
+    screen: Screen,
 ) -> Vec<Report> {
-    let board = screen::Board::new();
+    let board = screen::Board::new(screen, &app.parts().clock);
     let options = RunOptions {
         at_once,
         progress: board.progress(),
@@ -109,12 +117,15 @@ async fn watch(
     functions: &[Function],
     stop: &CancellationToken,
     clock: &dyn Clock,
+    screen: Screen,
 ) -> Result<()> {
+    screen.reports_begin();
+    let mut told = Saved::default();
     let options = RunOptions {
         at_once: false,
-        progress: Arc::new(|report| {
+        progress: Arc::new(move |report| {
             if !matches!(report.outcome, Outcome::Running | Outcome::NotDue) {
-                screen::report(report);
+                screen.report(report);
             }
         }),
         stop: stop.clone(),
@@ -128,23 +139,23 @@ async fn watch(
             app = now;
         }
         for function in functions {
-            app.run(*function, &options).await;
+            told.add(&app.run(*function, &options).await);
         }
         tokio::select! {
             () = clock.sleep(LOOK) => {}
             () = stop.cancelled() => {}
         }
     }
+    screen.note(told);
     Ok(())
 }
 
-pub(super) async fn query(sql: &str, settings: &Settings) -> Result<()> {
+pub(super) async fn query(sql: &str, settings: &Settings, screen: Screen) -> Result<()> {
     // Nothing is written for a question where there is a file already.
     let workspace = match EmbeddedFile::read_only(&settings.data)? {
         Some(file) => Workspace::read_only(file),
         None => Workspace::new(EmbeddedFile::open(&settings.data)?)?,
     };
     let answer = workspace.query(sql).await?;
-    screen::line(screen::rows(&answer.columns, answer.rows));
-    Ok(())
+    screen.rows(&answer)
 }

@@ -472,9 +472,7 @@ fn the_demo_needs_nothing_and_goes_on_where_it_ended() {
     );
     assert_eq!(String::from_utf8_lossy(&first.stderr), "");
     assert_eq!(
-        printed
-            .matches("sqlite3 ./connector-data/connector.sqlite \"SELECT")
-            .count(),
+        printed.matches("sentinel-connector query \"SELECT").count(),
         5
     );
     // A line per stream, and one in the table; each has come to its end.
@@ -503,7 +501,10 @@ fn the_demo_needs_nothing_and_goes_on_where_it_ended() {
     assert!(before[0] > 3000, "{before:?}");
     assert_eq!(before[0], before[1]);
     // The queries that it prints work.
-    for line in printed.lines().filter(|line| line.contains("sqlite3 ./")) {
+    for line in printed
+        .lines()
+        .filter(|line| line.contains(" query \"SELECT"))
+    {
         let sql = line.split('"').nth(1).unwrap();
         let answer = plain(folder.path(), &["query", sql]);
         assert!(

@@ -85,8 +85,23 @@ fn the_readme_names_every_function_and_command() {
         assert!(readme.contains(&format!("`{folder}`")), "{folder}");
     }
     for command in [
-        "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",
-        "serve", "assets", "routes", "columns",
+        "demo",
+        "run",
+        "check",
+        "cursor",
+        "outbox",
+        "dead",
+        "query",
+        "schema",
+        "simulate",
+        "bench",
+        "serve",
+        "assets",
+        "routes",
+        "columns",
+        "init",
+        "completions",
+        "connections",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }

@@ -44,9 +44,13 @@ mod import;
 #[cfg(test)]
 mod ingestion;
 #[cfg(test)]
+mod init;
+#[cfg(test)]
 mod interrupt;
 #[cfg(test)]
 mod lanes;
+#[cfg(test)]
+mod outputs;
 #[cfg(test)]
 mod overlap;
 #[cfg(test)]
