@@ -24,8 +24,10 @@ use sentinel_connector::{
     storage::azure::{Account, AccountSettings, AzureStorage, StorageSettings},
 };
 
+mod way;
 mod wire;
 
+pub(crate) use way::Way;
 pub(crate) use wire::{QUEUE_READER, READERS};
 
 /// How many tests can have an account of their own.

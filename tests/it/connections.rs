@@ -1,7 +1,8 @@
 //! The list of connections in a file or a blob: read again without a restart, changed by commands.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use sentinel_connector::{
     app::live::Live,
     config::{Environment, Mode, Settings},
@@ -12,7 +13,7 @@ use sentinel_connector::{
 use serde_json::{Value, json};
 
 use crate::{
-    azurite::{Azurite, parsed, signed_in, wire},
+    azurite::{Azurite, Way, parsed, signed_in, wire},
     tenant::{Served, Tenant, body},
     world::START,
 };
@@ -343,6 +344,50 @@ async fn a_blob_is_read_again_when_its_etag_changes() {
         code == 1 && out.contains("which is not a JSON array"),
         "{out}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_stays_in_force_while_its_storage_account_is_away() {
+    let account = Azurite::shared().fresh();
+    let list = r#"[{"name":"one","source":"eset"}]"#;
+    let storage = AzureStorage::new(signed_in(parsed(&account)), wire());
+    let written = storage.set_connections(LIST, list.to_owned(), None).await;
+    assert!(written.unwrap());
+    let way = Way::to(&account, TimeDelta::zero()).await;
+    let (mut tenant, _) = listed().await;
+    for (name, value) in [
+        ("STORAGE", "azure"),
+        ("SINK", "logs-ingestion"),
+        ("AzureWebJobsStorage", &way.connection_string),
+        ("CONNECTIONS", "@blob:connections.json"),
+    ] {
+        tenant.set(name, value);
+    }
+    let settings = tenant.settings.iter();
+    let environment: Environment = settings
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let settings = Settings::load(&environment, Mode::Host);
+    let clock = VirtualClock::new(START.parse().unwrap());
+    let live = Live::new(environment, Mode::Host, settings, Arc::new(clock.clone()));
+    let near = live.in_force().await;
+    let app = near.app.unwrap();
+    assert!(near.stale.is_none(), "{:?}", near.stale);
+
+    drop(way);
+    clock.advance(Duration::from_mins(5));
+    let away = live.in_force().await;
+    assert!(Arc::ptr_eq(&away.app.unwrap(), &app));
+    let stale = away.stale.unwrap();
+    assert_eq!(stale.kind(), Kind::Transient, "{stale}");
+    let text = stale.to_string();
+    assert!(
+        text.starts_with("`CONNECTIONS` names blob `connections.json`")
+            && text.contains("which can't be read"),
+        "{text}"
+    );
+    let settings = Settings::load(&away.environment, Mode::Host).unwrap();
+    assert_eq!(settings.connections.len(), 1);
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use axum::{Router, extract::Request};
@@ -32,7 +31,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::{
-    azurite::{Azurite, parsed, signed_in, wire},
+    azurite::{Azurite, Way, parsed, signed_in, wire},
     tenant::{Served, Tenant, assert_adds_up},
 };
 
@@ -92,6 +91,7 @@ struct Fleet {
     seen: Arc<Seen>,
     queues: Queues,
     names: Vec<String>,
+    _way: Option<Way>,
 }
 
 impl Fleet {
@@ -101,13 +101,14 @@ impl Fleet {
 
     /// `own` are further settings of a connection.
     async fn with(connections: usize, gate: usize, own: impl Fn(usize) -> &'static str) -> Self {
-        Self::built(connections, gate, Duration::ZERO, own).await
+        Self::built(connections, gate, TimeDelta::zero(), own).await
     }
 
+    /// Services and storage account are so far away.
     async fn built(
         connections: usize,
         gate: usize,
-        latency: Duration,
+        latency: TimeDelta,
         own: impl Fn(usize) -> &'static str,
     ) -> Self {
         let seen = Arc::new(Seen {
@@ -117,10 +118,15 @@ impl Fleet {
         let change = |options: &mut sentinel_connector::simulator::Options| {
             options.calls_per_second = None;
             options.scale = 0.02;
-            options.latency = latency;
+            options.latency = latency.to_std().unwrap();
         };
         let mut tenant = Tenant::behind(change, |router| behind(&seen, router)).await;
-        let account = Azurite::shared().fresh();
+        let mut account = Azurite::shared().fresh();
+        let mut way = None;
+        if latency > TimeDelta::zero() {
+            let far = way.insert(Way::to(&account, latency).await);
+            account.clone_from(&far.connection_string);
+        }
         let base = tenant.settings["ESET_URL_TEMPLATE"].clone();
         let names: Vec<String> = (1..=connections).map(|at| format!("c{at}")).collect();
         let entries: Vec<String> = (1..=connections)
@@ -151,6 +157,7 @@ impl Fleet {
             tenant,
             seen,
             names,
+            _way: way,
         }
     }
 
@@ -633,7 +640,7 @@ async fn four_workers_are_faster_than_one() {
     let clock = SystemClock;
     let mut walls = Vec::new();
     for count in [1, 4] {
-        let fleet = Fleet::built(200, 0, Duration::from_millis(50), |_| "").await;
+        let fleet = Fleet::built(200, 0, TimeDelta::milliseconds(50), |_| "").await;
         let workers = fleet.workers(count).await;
         assert_eq!(queued(&plan(&workers[0]).await).len(), 200);
         let began = clock.now();

@@ -1,4 +1,4 @@
-//! What an idle stream asks of the storage account.
+//! What an idle stream asks of the storage account and of its source.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,6 +9,7 @@ use sentinel_connector::{
         wire::Wire,
     },
     pipeline::Outcome,
+    simulator::Target,
     storage::azure::AzureStorage,
 };
 
@@ -33,7 +34,7 @@ impl Transport for Counting {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_stream_asks_four_things_of_the_storage() {
+async fn an_idle_stream_asks_four_things_of_the_storage_and_each_list_once() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let wire = Wire {
         transport: Arc::new(Counting {
@@ -54,6 +55,7 @@ async fn an_idle_stream_asks_four_things_of_the_storage() {
         cloud.run_until_done().await;
         cloud.world.pass(5);
         asked.lock().unwrap().clear();
+        let before = cloud.world.simulator.calls().len();
         let reports = cloud.run().await;
         assert_eq!(reports[0].outcome, Outcome::UpToDate, "{reports:?}");
         assert_eq!(reports[0].counts.pulled, 0, "{reports:?}");
@@ -67,6 +69,18 @@ async fn an_idle_stream_asks_four_things_of_the_storage() {
             "PUT connectorstate",
         ];
         assert_eq!(*asked.lock().unwrap(), expected, "{}", endpoint.stream);
+        let calls = cloud.world.simulator.calls().split_off(before);
+        let targets: Vec<_> = calls.iter().map(|call| call.target.unwrap()).collect();
+        // A token, the list, and the row that tells of the run.
+        let [Target::EsetToken, list, Target::Ingestion] = targets[..] else {
+            panic!("{}: {calls:?}", endpoint.stream);
+        };
+        let expected = match endpoint.stream {
+            "eset.incidents" => Target::EsetIncidents,
+            "eset.cloud-office" => Target::EsetCloudOffice,
+            _ => Target::EsetDetections,
+        };
+        assert_eq!(list, expected, "{calls:?}");
         idle += 1;
     }
     assert!(idle > 1, "only {idle} streams were idle");

@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sentinel_connector::{
+    core::position::window::delta,
     error::Kind,
     io::{
         clock::{Clock, SystemClock, VirtualClock},
@@ -24,7 +25,7 @@ use sentinel_connector::{
     pipeline::Outcome,
     storage::azure::AzureStorage,
 };
-use tokio::sync::RwLock;
+use tokio::sync::watch;
 
 use super::{Cloud, small};
 use crate::azurite::{Azurite, network};
@@ -51,11 +52,75 @@ const PASSING: [Trouble; 7] = [
     LostAnswer,
 ];
 
-/// A clock that somebody's wait for the next try moves on only while no answer is on its way: those
-/// come in real time, and would be late at once.
+/// A clock that waits for the next try move on only while no answer is on its way: those come in real
+/// time, and would be late at once. Streams wait side by side, the one that is due first going first:
+/// what others wait would else count as their own time.
 struct Waiting {
     clock: VirtualClock,
-    under_way: Arc<RwLock<()>>,
+    traffic: Traffic,
+}
+
+/// What time has to wait for.
+type Traffic = Arc<watch::Sender<Busy>>;
+
+#[derive(Default)]
+struct Busy {
+    /// How many requests have no whole answer yet.
+    requests: usize,
+    /// When those who wait go on, each with a number of its own.
+    alarms: BTreeSet<(DateTime<Utc>, u64)>,
+    numbers: u64,
+}
+
+/// A request without its whole answer.
+struct Pending(Traffic);
+
+impl Pending {
+    fn begin(traffic: &Traffic) -> Self {
+        traffic.send_modify(|busy| busy.requests += 1);
+        Self(Arc::clone(traffic))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.send_modify(|busy| busy.requests -= 1);
+    }
+}
+
+/// Somebody who waits.
+struct Alarm {
+    traffic: Traffic,
+    key: (DateTime<Utc>, u64),
+}
+
+impl Alarm {
+    fn at(traffic: &Traffic, until: DateTime<Utc>) -> Self {
+        let mut key = (until, 0);
+        traffic.send_modify(|busy| {
+            busy.numbers += 1;
+            key.1 = busy.numbers;
+            busy.alarms.insert(key);
+        });
+        Self {
+            traffic: Arc::clone(traffic),
+            key,
+        }
+    }
+
+    async fn is_next(&self) {
+        let mut traffic = self.traffic.subscribe();
+        let next = |busy: &Busy| busy.requests == 0 && busy.alarms.first() == Some(&self.key);
+        traffic.wait_for(next).await.unwrap();
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.traffic.send_modify(|busy| {
+            busy.alarms.remove(&self.key);
+        });
+    }
 }
 
 #[async_trait]
@@ -65,9 +130,11 @@ impl Clock for Waiting {
     }
 
     async fn sleep(&self, duration: Duration) {
-        let alone = self.under_way.write().await;
-        self.clock.sleep(duration).await;
-        drop(alone);
+        let until = self.now() + delta(duration);
+        let alarm = Alarm::at(&self.traffic, until);
+        alarm.is_next().await;
+        let left = (until - self.now()).to_std();
+        self.clock.sleep(left.unwrap_or_default()).await;
     }
 
     fn is_virtual(&self) -> bool {
@@ -78,7 +145,7 @@ impl Clock for Waiting {
 /// The network on the way to the emulator.
 struct Sky {
     network: SharedTransport,
-    under_way: Arc<RwLock<()>>,
+    traffic: Traffic,
     /// Every so many requests one is struck; 0 is fair weather.
     every: AtomicU64,
     /// Nothing gets through.
@@ -118,9 +185,18 @@ impl Sky {
 #[async_trait]
 impl Transport for Sky {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let _under_way = self.under_way.read().await;
+        let _pending = Pending::begin(&self.traffic);
         match self.strike(&request) {
-            None => self.network.send(request).await,
+            None => {
+                let answer = self.network.send(request).await?;
+                let (status, headers) = (answer.status, answer.headers.clone());
+                let body = answer.whole_body().await?;
+                Ok(Response {
+                    status,
+                    headers,
+                    body: stream::once(async { Ok(body) }).boxed(),
+                })
+            }
             Some(Cut) => Err(TransportError::new("connection reset")),
             Some(LostAnswer) => {
                 let answer = self.network.send(request).await?;
@@ -143,10 +219,10 @@ impl Transport for Sky {
 
 /// A company whose state lies behind this sky.
 fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
-    let under_way = Arc::default();
+    let traffic = Traffic::default();
     let sky = Arc::new(Sky {
         network: network(),
-        under_way: Arc::clone(&under_way),
+        traffic: Arc::clone(&traffic),
         every: AtomicU64::new(0),
         closed: AtomicBool::new(false),
         troubles,
@@ -158,7 +234,7 @@ fn under(troubles: &'static [Trouble]) -> (Cloud, Arc<Sky>) {
         transport: Arc::clone(&sky) as SharedTransport,
         clock: Arc::new(Waiting {
             clock: VirtualClock::new(SystemClock.now()),
-            under_way,
+            traffic,
         }),
         random: Arc::new(|| 0.5),
     };
