@@ -14,6 +14,7 @@ use crate::{
     app::{App, saved::stored_states, scale_out::QueueStatus},
     config::{Environment, Mode, Problem, SETTINGS, Scope, SecretSource, Setting, Settings},
     core::{
+        count::counted,
         position::{
             cursor::{Slice, StreamKey, StreamState},
             paging::Page,
@@ -388,18 +389,26 @@ async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'
                 ..0 => findings.bad(
                     &name,
                     &format!(
-                        "has ended {} days ago: put a new one in its place",
-                        -days_left
+                        "has ended {} ago: put a new one in its place",
+                        days(days_left)
                     ),
                 ),
                 0..=WARN_DAYS => findings.note(
                     &name,
-                    &format!("ends in {days_left} days: put a new one in its place before"),
+                    &format!(
+                        "ends in {}: put a new one in its place before",
+                        days(days_left)
+                    ),
                 ),
-                _ => findings.ok(&name, &format!("lasts {days_left} days")),
+                _ => findings.ok(&name, &format!("lasts {}", days(days_left))),
             }
         }
     }
+}
+
+/// So many days, whichever way.
+fn days(left: i64) -> String {
+    counted(left.unsigned_abs(), "day")
 }
 
 /// Hands over no rows at all: enough to know whether some would be taken.
@@ -448,7 +457,10 @@ fn tell_states(
     let damaged: Vec<String> = damaged.map(|(key, _)| format!("`{key}`")).collect();
     let read = states.len() - damaged.len();
     if read > 0 || damaged.is_empty() {
-        findings.ok("storage", &format!("positions of {read} streams"));
+        findings.ok(
+            "storage",
+            &format!("positions of {}", counted(read as u64, "stream")),
+        );
     }
     if !damaged.is_empty() {
         let what = format!(
@@ -467,7 +479,12 @@ async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) -> Le
         Ok((0, _)) => findings.ok("outbox", "nothing waits"),
         Ok((count, bytes)) => findings.note(
             "outbox",
-            &format!("{count} batches of {bytes} bytes wait for the sink; `outbox list` says why"),
+            &format!(
+                "{} of {} {} for the sink; `outbox list` says why",
+                counted(*count, "batch"),
+                counted(*bytes, "byte"),
+                if *count == 1 { "waits" } else { "wait" }
+            ),
         ),
         Err(error) => findings.bad("outbox", &error.to_string()),
     }
@@ -476,7 +493,11 @@ async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) -> Le
         Ok(0) => findings.ok("dead letters", "none"),
         Ok(count) => findings.note(
             "dead letters",
-            &format!("{count} records were refused; `dead list` says why"),
+            &format!(
+                "{} {} refused; `dead list` says why",
+                counted(*count, "record"),
+                if *count == 1 { "was" } else { "were" }
+            ),
         ),
         Err(error) => findings.bad("dead letters", &error.to_string()),
     }

@@ -48,19 +48,19 @@ const WORKERS: usize = 2;
 
 const EXAMPLES: &str = "\
 Examples:
-  sentinel-connector demo                        try everything: no settings, no network
+  sentinel-connector demo                       try everything, no settings
   sentinel-connector query \"SELECT count(*) FROM IntegrationTable_CL\"
-  sentinel-connector init                        ask for settings, try them, write them down
-  sentinel-connector check                       try each setting and each dependency
-  sentinel-connector check --estimate            how much each stream brings a day
-  sentinel-connector connections list            the connections, and which of them are wrong
-  sentinel-connector run EsetTimer --once        one run with real settings
-  sentinel-connector run --watch                 run on and on, as the timers would
-  sentinel-connector cursor show                 where each stream stands
-  sentinel-connector cursor show --output json   the same for a script, as schemas/cli describes it
+  sentinel-connector init                       ask for settings, and try them
+  sentinel-connector check                      each setting and dependency
+  sentinel-connector check --estimate           how much a day brings
+  sentinel-connector connections list           and which of them are wrong
+  sentinel-connector run EsetTimer --once       one run with real settings
+  sentinel-connector run --watch                on and on, as the timers would
+  sentinel-connector cursor show                where each stream stands
+  sentinel-connector cursor show --output json  for a script: schemas/cli
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
-  sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
-  sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
+  sentinel-connector assets find 10.1.2.3       which machine, and how it is
+  sentinel-connector cursor import --dry-run    after the stock ESET connector
   sentinel-connector simulate --fault eset.detections:429x3 --machines 5000
 
 Settings come from the environment, then from `Values` in ./local.settings.json.";
@@ -373,6 +373,7 @@ mod tests {
             let name = line.split_whitespace().nth(1).unwrap();
             let command = Arguments::command();
             assert!(command.find_subcommand(name).is_some(), "{line}");
+            assert!(line.chars().count() <= 80, "broken in two: {line}");
         }
     }
 }

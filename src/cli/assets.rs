@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::screen::{Screen, SheetColumn, line, plain};
+use super::screen::{self, Screen, SheetColumn, plain};
 use crate::{
     app::App,
     assets::{self, Lookup},
@@ -44,7 +44,8 @@ pub(super) async fn assets(
             let screen = screen.or_json(json);
             if !screen.data_of(&answer, &MACHINES, &answer.machines)? {
                 for found in &answer.machines {
-                    told(found, clock.now()).into_iter().for_each(line);
+                    let told = told(found, clock.now());
+                    told.iter().for_each(|line| screen::hanging(line, BESIDE));
                 }
             }
             Ok(())
@@ -76,6 +77,9 @@ const MACHINES: [SheetColumn<Found>; 21] = [
     SheetColumn::data("users"),
     SheetColumn::data("alerts"),
 ];
+
+/// Where the text stands beside what it is about.
+const BESIDE: usize = 19;
 
 /// Lines about one thing each.
 struct AnswerLines(Vec<String>);

@@ -150,12 +150,16 @@ pub(super) fn show(findings: &[Finding], all: bool, environment: &Environment, s
             })
     };
     let shown = |one: &&Finding| all || !is_default(one);
-    for found in [Found::Bad, Found::Note, Found::Ok] {
-        if found == Found::Bad || !screen.is_quiet() {
-            let these = findings.iter().filter(|one| one.found == found);
-            these.filter(shown).for_each(screen::finding);
-        }
-    }
+    let verdicts = if screen.is_quiet() {
+        &[Found::Bad] as &[Found]
+    } else {
+        &[Found::Bad, Found::Note, Found::Ok]
+    };
+    let these = verdicts.iter().flat_map(|verdict| {
+        let these = findings.iter().filter(move |one| one.found == *verdict);
+        these.filter(shown)
+    });
+    screen::findings(these);
     let hidden = findings.iter().filter(|one| !shown(one)).count() as u64;
     if hidden > 0 {
         let settings = counted(hidden, "setting");

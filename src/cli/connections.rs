@@ -10,7 +10,7 @@ use super::{
 use crate::{
     app::list::{ConnectionList, ListVersion, with_list},
     config::{Environment, Mode, Problem, Settings, elements},
-    core::protocol::source_kind::SourceKind,
+    core::{protocol::source_kind::SourceKind, spelling::hint},
     error::{Error, Result},
     io::clock::SharedClock,
 };
@@ -138,10 +138,12 @@ pub(super) async fn connections(
         }
         ConnectionsCommand::Disable { name, undo, json } => {
             let mut kept = ListChange::open(environment, &clock).await?;
+            let names = kept.elements.iter().filter_map(|one| one["name"].as_str());
+            let missing = format!("there is no connection `{name}`{}", hint(&name, names));
             let element = kept
                 .position(&name)
                 .and_then(|position| kept.elements[position].as_object_mut())
-                .ok_or_else(|| Error::config(format!("there is no connection `{name}`")))?;
+                .ok_or_else(|| Error::config(missing))?;
             if undo {
                 element.remove("disabled");
             } else {

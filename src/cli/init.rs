@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dialoguer::{Confirm, Input, Password};
+use dialoguer::{Confirm, Input};
 use serde_json::json;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     app::App,
     check::{self, Finding, Found},
-    config::{Environment, Mode, Settings},
+    config::{Environment, Mode, SETTINGS, Scope, Settings},
     core::protocol::source_kind::SourceKind,
     error::{Error, Result},
     io::clock::SharedClock,
@@ -319,7 +319,7 @@ impl Dialog {
             let found = self.tried(tried).await?;
             if self.screen.is_for_people() {
                 let worth = |one: &&Finding| one.found == Found::Bad || !self.screen.is_quiet();
-                found.iter().filter(worth).for_each(screen::finding);
+                screen::findings(found.iter().filter(worth));
             }
             let end = judged(&found);
             self.findings.extend(found);
@@ -414,8 +414,17 @@ impl Dialog {
 
     /// Beside the file first: it is the old one or the new one, and nobody else can read it.
     fn write(&self, file: &Path) -> Result<()> {
-        let host = FOR_THE_HOST.map(MapToOwned::map_to_owned);
-        let values = host.into_iter().chain(self.answers.iter().cloned());
+        let host = FOR_THE_HOST.map(MapToOwned::map_to_owned).into_iter();
+        // What it was tried with is what it runs with, also where the environment is another one.
+        let ours = SETTINGS
+            .iter()
+            .filter(|setting| setting.scope != Scope::Platform);
+        let names = ours.flat_map(|setting| setting.aliases.iter().chain([&setting.name]));
+        let set = names.filter_map(|name| {
+            let value = self.environment.get(name)?;
+            Some((*name, value).map_to_owned())
+        });
+        let values = host.chain(set).chain(self.answers.iter().cloned());
         let values: std::collections::BTreeMap<_, _> = values.collect();
         let text = format!("{:#}\n", json!({ "IsEncrypted": false, "Values": values }));
         let mut beside = file.as_os_str().to_owned();
@@ -441,17 +450,41 @@ impl Dialog {
 
 /// Asks somebody at the terminal; what is secret is not shown.
 fn asked(question: &Question, before: Option<&str>) -> Result<String> {
-    let answer = if question.secret {
-        Password::new().with_prompt(question.text).interact()
-    } else {
-        let input = Input::new().with_prompt(question.text);
-        match before.or(question.default) {
-            Some(default) => input.default(default.to_owned()),
-            None => input,
-        }
-        .interact_text()
+    if question.secret {
+        return hidden(question.text).map_err(unanswered);
+    }
+    let input = Input::new().with_prompt(question.text);
+    let input = match before.or(question.default) {
+        Some(default) => input.default(default.to_owned()),
+        None => input,
     };
-    answer.map_err(unanswered)
+    input.interact_text().map_err(unanswered)
+}
+
+/// A line that is not shown. The terminal shows nothing from before the question on: not even what
+/// somebody types ahead of it.
+#[cfg(unix)]
+fn hidden(text: &str) -> std::io::Result<String> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+    let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
+    let shown = tcgetattr(&stdin)?;
+    let mut silent = shown.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
+    let mut line = String::new();
+    let read = write!(stderr, "{text}: ").and_then(|()| stdin.read_line(&mut line));
+    tcsetattr(&stdin, OptionalActions::Now, &shown)?;
+    writeln!(stderr)?;
+    match read? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+    }
+}
+
+#[cfg(not(unix))]
+fn hidden(text: &str) -> dialoguer::Result<String> {
+    dialoguer::Password::new().with_prompt(text).interact()
 }
 
 fn confirmed(question: &str, default: bool) -> Result<bool> {
@@ -466,6 +499,6 @@ fn confirmed(question: &str, default: bool) -> Result<bool> {
     clippy::needless_pass_by_value,
     reason = "it stands where a closure is expected"
 )]
-fn unanswered(error: dialoguer::Error) -> Error {
+fn unanswered(error: impl std::fmt::Display) -> Error {
     Error::config(format!("nothing was written: no answer ({error})"))
 }

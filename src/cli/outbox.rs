@@ -136,7 +136,7 @@ const ENTRIES: [SheetColumn<ListedEntry>; 8] = [
 ];
 
 /// Of a letter, in a list.
-const LETTERS: [SheetColumn<ListedEntry>; 8] = [
+const LETTERS: [SheetColumn<ListedEntry>; 7] = [
     SheetColumn::text("id", "id", |kept| kept.id.clone()),
     SheetColumn::text("since", "since", |kept| utc(kept.since)),
     SheetColumn::data("connection"),
@@ -144,6 +144,17 @@ const LETTERS: [SheetColumn<ListedEntry>; 8] = [
     SheetColumn::data("table"),
     SheetColumn::number("bytes", "bytes", |kept| HumanBytes(kept.bytes).to_string()),
     SheetColumn::text("why", "why", |kept| kept.why.clone()),
+];
+
+/// Of a letter that is shown whole.
+const LETTER: [SheetColumn<ListedEntry>; 8] = [
+    SheetColumn::data("id"),
+    SheetColumn::data("since"),
+    SheetColumn::data("connection"),
+    SheetColumn::data("stream"),
+    SheetColumn::data("table"),
+    SheetColumn::data("bytes"),
+    SheetColumn::data("why"),
     SheetColumn::data("body"),
 ];
 
@@ -302,7 +313,7 @@ pub(super) async fn dead(
             if screen.is_json() {
                 return screen::json(&kept);
             }
-            screen.data(&LETTERS, &[kept]).map(drop)
+            screen.data(&LETTER, &[kept]).map(drop)
         }
         DeadCommand::Retry { ids } => {
             let mut changes = EntryChanges::new(screen);

@@ -57,10 +57,17 @@ pub(super) async fn run(
     // The push needs no connection; but whoever names nothing wants something pulled.
     let pushes = !arguments.functions.is_empty() && functions.contains(&Function::Push);
     if !pushes && !functions.iter().any(pulls) {
-        return Err(Error::config(
+        let mut text =
             "no connection is configured: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD` in \
-             the environment or in ./local.settings.json, or try `sentinel-connector demo`",
-        ));
+                        the environment or in ./local.settings.json"
+                .to_owned();
+        if cfg!(feature = "cli") {
+            text.push_str(", let `sentinel-connector init` ask for them");
+        }
+        if cfg!(feature = "simulator") {
+            text.push_str(", or try `sentinel-connector demo`");
+        }
+        return Err(Error::config(text));
     }
     let stop = stop_on_signal()?;
     if arguments.watch {

@@ -271,6 +271,7 @@ impl Serialize for NamedRow<'_> {
 }
 
 /// The program as it was started: whoever has it in no folder of `PATH` can repeat that.
+#[cfg(any(feature = "cli", feature = "simulator"))]
 pub(super) fn program() -> String {
     let program = std::env::args_os().next();
     let program = program.and_then(|program| program.into_string().ok());
@@ -279,12 +280,11 @@ pub(super) fn program() -> String {
 
 /// How many columns the terminal has that stdout is; none where it is a file or a pipe.
 fn width() -> Option<usize> {
-    let (terminal_size::Width(width), _) = terminal_size::terminal_size_of(std::io::stdout())?;
-    // A terminal that does not know its size says 0.
-    std::io::stdout().is_terminal().then_some(match width {
-        0 => 80,
-        width => width.into(),
-    })
+    let stdout = std::io::stdout();
+    // One that does not know its size is taken for the usual one.
+    let size = terminal_size::terminal_size_of(&stdout);
+    let width = size.map_or(80, |(terminal_size::Width(width), _)| width.into());
+    stdout.is_terminal().then_some(width)
 }
 
 /// Prints a value as JSON.
@@ -339,15 +339,31 @@ fn whose(kind: Kind) -> &'static str {
     }
 }
 
-/// Prints how something was found.
-pub(super) fn finding(finding: &Finding) {
+/// Prints a line that goes on below its own text, so many columns from the edge, where the terminal ends.
+pub(super) fn hanging(text: &str, indent: usize) {
+    line(match width() {
+        Some(width) => wrapped("", &" ".repeat(indent), text, width),
+        None => text.to_owned(),
+    });
+}
+
+/// Prints how things were found, their texts below each other.
+pub(super) fn findings<'a>(findings: impl Iterator<Item = &'a Finding> + Clone) {
+    let names = findings.clone().map(|one| one.what.chars().count());
+    let longest = names.max().unwrap_or_default().clamp(32, 40);
+    for one in findings {
+        finding(one, longest);
+    }
+}
+
+fn finding(finding: &Finding, longest: usize) {
     let (word, style) = match finding.found {
         Found::Ok => ("ok", WELL),
         Found::Note => ("note", WORTH_KNOWING),
         Found::Bad => ("BAD", WRONG),
     };
     let verdict = styled(style, &format!("{word:<5}"));
-    let head = format!("{word:<5} {:<32}", finding.what);
+    let head = format!("{word:<5} {:<longest$}", finding.what);
     let shown = told(&head, &finding.text, width());
     line(shown.replacen(&format!("{word:<5}"), &verdict, 1));
 }

@@ -375,6 +375,19 @@ fn the_picture_shows_the_end_of_the_demo() {
 }
 
 #[test]
+fn the_pictures_of_screens_show_what_is_printed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3")
+        .arg(root.join("docs/picture.py"))
+        .arg("--check")
+        .args(["--program", env!("CARGO_BIN_EXE_sentinel-connector")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
 fn who_calls_a_function_by_http_needs_its_key() {
     for function in ["Assets", "Status"] {
         let path = format!("{function}/function.json");

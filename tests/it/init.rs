@@ -113,12 +113,17 @@ async fn somebody_at_a_terminal_is_asked_each_answer_is_tried_and_no_secret_is_s
     assert_eq!(values["ESET_LOGIN"], login);
     assert_eq!(values["ESET_PASSWORD"], password);
     assert_eq!(values["SINK"], "embedded");
+    // What it was tried with is there as well, or it would not run where the environment is another.
+    for (name, value) in &tenant.settings {
+        assert_eq!(values[name], *value, "{name}");
+    }
     let path = tenant.folder.path().join(FILE);
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "nobody else reads it");
 
     // What was written runs.
-    let output = tenant.run(&["run", "EsetTimer"]);
+    let output = tenant.command(&["run", "EsetTimer"]).env_clear().output();
+    let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
 
     // The file stays unless somebody says otherwise.

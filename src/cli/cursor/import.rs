@@ -8,8 +8,8 @@ use crate::{
     config::{self, DEFAULT_CONNECTION, Environment, Settings, StorageSettings},
     core::{
         position::{cursor::StreamKey, window::Pace},
-        protocol::endpoint::Endpoint,
-        protocol::source_kind::SourceKind,
+        protocol::{endpoint::Endpoint, source_kind::SourceKind},
+        spelling::hint,
     },
     error::{Error, Result},
     import::{Resume, has_position, usual_lookback},
@@ -64,8 +64,9 @@ fn lookback(text: &str) -> std::result::Result<Lookback, String> {
         .collect();
     if let Some(stream) = stream.filter(|stream| !known.contains(stream)) {
         return Err(format!(
-            "there is no stream `{stream}`; there are {}",
-            known.join(", ")
+            "there is no stream `{stream}`; there are {}{}",
+            known.join(", "),
+            hint(stream, known.iter().copied())
         ));
     }
     let time = humantime::parse_duration(time.trim()).map_err(|error| error.to_string())?;

@@ -206,9 +206,17 @@ async fn all(arguments: &BenchArguments, clock: &SharedClock, screen: Screen) ->
     // First, where it can't be measured: before anything is started.
     Usage::of_this_process()?;
     let folder = Folder::new()?;
+    let wait = screen.wait("measuring");
     let rounds = (1..=arguments.rounds)
-        .map(|number| round(arguments, &folder.0.join(number.to_string())))
+        .map(|number| {
+            wait.says(&format!(
+                "measuring, round {number} of {}",
+                arguments.rounds
+            ));
+            round(arguments, &folder.0.join(number.to_string()))
+        })
         .collect::<Result<_>>()?;
+    drop(wait);
     let mut figures = table::Figures::new(arguments, rounds);
     if !arguments.reference {
         figures.start = Some(start::measure(&folder.0, clock).await?);

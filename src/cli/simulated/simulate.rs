@@ -202,17 +202,17 @@ pub(super) async fn simulate(
     let certificate = data.join(CERTIFICATE_FILE);
     write(&certificate, authority.pem())?;
     let server = tls::serve(simulator.router(), arguments.listen, &authority).await?;
-    let mut settings: BTreeMap<String, String> =
-        simulator.settings(&server.base_url).into_iter().collect();
-    settings.insert(
-        "EXTRA_CA_FILE".to_owned(),
-        certificate.display().to_string(),
-    );
-    let listed = settings.iter().map(|(setting, value)| GivenSetting {
-        setting: setting.clone(),
-        value: value.clone(),
-    });
-    let listed: Vec<GivenSetting> = listed.collect();
+    // Whoever reads them line by line has them all with the last one.
+    let certificate = certificate.display().to_string();
+    let settings = simulator.settings(&server.base_url).into_iter();
+    let settings = settings.chain([("EXTRA_CA_FILE".to_owned(), certificate)]);
+    let listed: Vec<GivenSetting> = settings
+        .map(|(setting, value)| GivenSetting { setting, value })
+        .collect();
+    let settings: BTreeMap<&str, &str> = listed
+        .iter()
+        .map(|one| (one.setting.as_str(), one.value.as_str()))
+        .collect();
     if !screen.data_of(&settings, &SETTINGS, &listed)? {
         for GivenSetting { setting, value } in &listed {
             screen::line(format!("{setting}={value}"));
