@@ -45,7 +45,9 @@ pub(super) async fn assets(
             if !screen.data_of(&answer, &MACHINES, &answer.machines)? {
                 for found in &answer.machines {
                     let told = told(found, clock.now());
-                    told.iter().for_each(|line| screen::hanging(line, BESIDE));
+                    for line in &told {
+                        screen::hanging(line, BESIDE);
+                    }
                 }
             }
             Ok(())

@@ -18,6 +18,7 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct CheckArguments {
     /// Settings alone, without opening or asking anything
     #[arg(long)]

@@ -134,20 +134,20 @@ pub(super) async fn cursor(
             }
             change(storage, &key, &*clock, |state| state.rewind(from)).await?;
             let says = format!("the next run reads from {} on", utc(from));
-            changed(screen, vec![StreamChange::new(&key, says)])
+            changed(screen, &[StreamChange::new(&key, says)])
         }
         CursorCommand::Pause { stream, connection } => {
             let key = key(&connection, &stream, storage).await?;
             let now = clock.now();
             change(storage, &key, &*clock, |state| state.paused = Some(now)).await?;
-            changed(screen, vec![StreamChange::new(&key, "paused")])
+            changed(screen, &[StreamChange::new(&key, "paused")])
         }
         CursorCommand::Resume { stream, connection } => {
             let key = key(&connection, &stream, storage).await?;
             change(storage, &key, &*clock, |state| state.paused = None).await?;
             changed(
                 screen,
-                vec![StreamChange::new(&key, "goes on with the next run")],
+                &[StreamChange::new(&key, "goes on with the next run")],
             )
         }
         CursorCommand::Reset {
@@ -169,7 +169,7 @@ pub(super) async fn cursor(
             let when = if paused { ", once it is resumed" } else { "" };
             says.push(format!("forgotten; the next run is a first run{when}"));
             let change = says.into_iter().map(|says| StreamChange::new(&key, says));
-            changed(screen, change.collect())
+            changed(screen, &change.collect::<Vec<_>>())
         }
         CursorCommand::Import(arguments) => {
             import::import(&arguments, environment, settings, &clock, storage, screen).await
@@ -202,19 +202,19 @@ impl StreamChange {
     }
 }
 
-fn changed(screen: Screen, changes: Vec<StreamChange>) -> Result<()> {
+fn changed(screen: Screen, changes: &[StreamChange]) -> Result<()> {
     for StreamChange {
         connection,
         stream,
         says,
-    } in &changes
+    } in changes
     {
         screen.say(format!(
             "{}: {says}",
             named(&StreamKey::new(connection, stream))
         ));
     }
-    screen.data(&CHANGES, &changes).map(drop)
+    screen.data(&CHANGES, changes).map(drop)
 }
 
 /// The key of a stream that exists, or has a state.
@@ -399,7 +399,9 @@ fn show(states: Stored, stream: Option<&str>, now: DateTime<Utc>, screen: Screen
         } in &shown
         {
             line(named(&StreamKey::new(connection, stream)));
-            says.iter().for_each(|says| screen::sentence(says));
+            for says in says {
+                screen::sentence(says);
+            }
         }
         if shown.is_empty() && stream.is_none() {
             line("no run has been saved yet");

@@ -226,8 +226,8 @@ impl Screen {
             OutputForm::Csv => whole_lines(&sheet::records(columns, rows.iter().map(cells))?),
             OutputForm::Table => {
                 let sides = vec![CellAlignment::Left; columns.len()];
-                let rows = rows.iter().map(cells).collect();
-                line(sheet::grid(columns, &sides, rows, width()));
+                let rows: Vec<_> = rows.iter().map(cells).collect();
+                line(sheet::grid(columns, &sides, &rows, width()));
             }
         }
         Ok(())

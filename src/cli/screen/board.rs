@@ -106,7 +106,7 @@ fn pace(report: &Report, took: Duration, first: Option<TimeDelta>) -> String {
     }
     let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
     let rate = report.counts.pulled.saturating_mul(1000) / milliseconds;
-    let mut text = format!("  {} a second", counted(rate, "record"));
+    let rate = counted(rate, "record");
     let left = first.zip(report.unread).and_then(|(first, unread)| {
         let done = u64::try_from((first - unread).num_seconds()).ok();
         let done = done.filter(|done| *done > 0)?;
@@ -114,10 +114,10 @@ fn pace(report: &Report, took: Duration, first: Option<TimeDelta>) -> String {
         let milliseconds = u128::from(milliseconds) * u128::from(left) / u128::from(done);
         i64::try_from(milliseconds / 1000).ok()
     });
-    if let Some(left) = left {
-        text.push_str(&format!(", about {} left", span(left)));
+    match left {
+        Some(left) => format!("  {rate} a second, about {} left", span(left)),
+        None => format!("  {rate} a second"),
     }
-    text
 }
 
 #[cfg(test)]

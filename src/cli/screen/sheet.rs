@@ -63,15 +63,15 @@ pub(super) fn table<T>(columns: &[SheetColumn<T>], items: &[T], width: Option<us
     let sides: Vec<CellAlignment> = shown().map(|column| column.side).collect();
     let cells: Vec<fn(&T) -> String> = shown().filter_map(|column| column.cell).collect();
     let row = |item| cells.iter().map(|cell| cell(item)).collect();
-    let rows = items.iter().map(row).collect();
-    grid(&titles, &sides, rows, width)
+    let rows: Vec<Vec<String>> = items.iter().map(row).collect();
+    grid(&titles, &sides, &rows, width)
 }
 
 /// Rows under titles: with lines around them on a terminal of that width, without elsewhere.
 pub(super) fn grid(
     titles: &[String],
     sides: &[CellAlignment],
-    rows: Vec<Vec<String>>,
+    rows: &[Vec<String>],
     width: Option<usize>,
 ) -> String {
     let rows = rows.iter();
