@@ -14,6 +14,7 @@ use crate::{
     app::{App, saved::stored_states, scale_out::QueueStatus},
     config::{Environment, Mode, Problem, SETTINGS, Scope, SecretSource, Setting, Settings},
     core::{
+        count::counted,
         position::{
             cursor::{Slice, StreamKey, StreamState},
             paging::Page,
@@ -135,6 +136,16 @@ pub async fn dependencies(app: &App, tell: Tell<'_>) {
     check_dependencies(app, &mut Findings(tell)).await;
 }
 
+/// Looks at what the connections read.
+pub async fn sources(app: &App, tell: Tell<'_>) {
+    check_sources(app, None, &mut Findings(tell)).await;
+}
+
+/// Looks at where rows go.
+pub async fn sink(app: &App, tell: Tell<'_>) {
+    check_sink(&*app.parts().sink, &app.tables(), &mut Findings(tell)).await;
+}
+
 /// Looks at the queue of lanes, where there is one, and says how it stands if it can be told.
 pub async fn queue(app: &App, tell: Tell<'_>) -> Option<QueueStatus> {
     queue::check(app, &mut Findings(tell)).await
@@ -228,6 +239,11 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let states = check_storage(&*parts.storage, findings).await;
     queue::check(app, findings).await;
     check_sink(&*parts.sink, &app.tables(), findings).await;
+    check_sources(app, states.as_ref(), findings).await;
+    check_expiries(app, parts.clock.now(), findings).await;
+}
+
+async fn check_sources(app: &App, states: Option<&SavedStates>, findings: &mut Findings<'_>) {
     let limits = app.limits_of(PATIENCE, CancellationToken::new());
     let mut connected = app.connected().peekable();
     if connected.peek().is_none() && app.refused().next().is_none() {
@@ -242,7 +258,7 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     let tries: Vec<_> = connected
         .enumerate()
         .map(|(place, (name, kind))| {
-            let tried = try_connection(app, name, kind, &limits, states.as_ref());
+            let tried = try_connection(app, name, kind, &limits, states);
             tried.map(move |own| (place, own)).boxed()
         })
         .collect();
@@ -259,7 +275,6 @@ async fn check_dependencies(app: &App, findings: &mut Findings<'_>) {
     for (connection, error) in app.refused() {
         findings.bad(&format!("{connection}: login"), &error.to_string());
     }
-    check_expiries(app, parts.clock.now(), findings).await;
 }
 
 /// Logs in to a connection and asks for each of its streams, one after the other.
@@ -387,21 +402,29 @@ async fn check_expiries(app: &App, now: DateTime<Utc>, findings: &mut Findings<'
                 ..0 => findings.bad(
                     name,
                     &format!(
-                        "has ended {} days ago: put a new one in its place",
-                        -days_left
+                        "has ended {} ago: put a new one in its place",
+                        days(days_left)
                     ),
                 ),
                 0..=WARN_DAYS => findings.note(
                     name,
-                    &format!("ends in {days_left} days: put a new one in its place before"),
+                    &format!(
+                        "ends in {}: put a new one in its place before",
+                        days(days_left)
+                    ),
                 ),
-                _ => findings.ok(name, &format!("lasts {days_left} days")),
+                _ => findings.ok(name, &format!("lasts {}", days(days_left))),
             }
             told.push(lasts);
         }
     }
     told.sort_by_key(|lasts| lasts.days_left);
     told
+}
+
+/// So many days, whichever way.
+fn days(left: i64) -> String {
+    counted(left.unsigned_abs(), "day")
 }
 
 /// Hands over no rows at all: enough to know whether some would be taken.
@@ -450,7 +473,10 @@ fn tell_states(
     let damaged: Vec<String> = damaged.map(|(key, _)| format!("`{key}`")).collect();
     let read = states.len() - damaged.len();
     if read > 0 || damaged.is_empty() {
-        findings.ok("storage", &format!("positions of {read} streams"));
+        findings.ok(
+            "storage",
+            &format!("positions of {}", counted(read as u64, "stream")),
+        );
     }
     if !damaged.is_empty() {
         let what = format!(
@@ -469,7 +495,12 @@ async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) -> Le
         Ok((0, _)) => findings.ok("outbox", "nothing waits"),
         Ok((count, bytes)) => findings.note(
             "outbox",
-            &format!("{count} batches of {bytes} bytes wait for the sink; `outbox list` says why"),
+            &format!(
+                "{} of {} {} for the sink; `outbox list` says why",
+                counted(*count, "batch"),
+                counted(*bytes, "byte"),
+                if *count == 1 { "waits" } else { "wait" }
+            ),
         ),
         Err(error) => findings.bad("outbox", &error.to_string()),
     }
@@ -478,7 +509,11 @@ async fn check_waiting(storage: &dyn Storage, findings: &mut Findings<'_>) -> Le
         Ok(0) => findings.ok("dead letters", "none"),
         Ok(count) => findings.note(
             "dead letters",
-            &format!("{count} records were refused; `dead list` says why"),
+            &format!(
+                "{} {} refused; `dead list` says why",
+                counted(*count, "record"),
+                if *count == 1 { "was" } else { "were" }
+            ),
         ),
         Err(error) => findings.bad("dead letters", &error.to_string()),
     }

@@ -2,11 +2,15 @@
 
 use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
+#[cfg(feature = "cli")]
+use clap::CommandFactory as _;
 use clap::{
     Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use tokio_util::sync::CancellationToken;
+
+use screen::Screen;
 
 use crate::{
     app::{self, list::with_list},
@@ -24,11 +28,15 @@ mod check;
 mod columns;
 mod connections;
 mod cursor;
+#[cfg(feature = "cli")]
+mod init;
 mod outbox;
 mod routes;
 mod run;
 mod schema;
 mod screen;
+#[cfg(feature = "cli")]
+mod shell;
 #[cfg(feature = "simulator")]
 mod simulated;
 
@@ -44,41 +52,55 @@ const WORKERS: usize = 2;
 
 const EXAMPLES: &str = "\
 Examples:
-  sentinel-connector demo                        try everything: no settings, no network
+  sentinel-connector demo                       try everything, no settings
   sentinel-connector query \"SELECT count(*) FROM IntegrationTable_CL\"
-  sentinel-connector check                       try each setting and each dependency
-  sentinel-connector check --estimate            how much each stream brings a day
-  sentinel-connector connections list            the connections, and which of them are wrong
-  sentinel-connector run EsetTimer --once        one run with real settings
-  sentinel-connector run --watch                 run on and on, as the timers would
-  sentinel-connector cursor show                 where each stream stands
+  sentinel-connector init                       ask for settings, and try them
+  sentinel-connector check                      each setting and dependency
+  sentinel-connector check --estimate           how much a day brings
+  sentinel-connector connections list           and which of them are wrong
+  sentinel-connector run EsetTimer --once       one run with real settings
+  sentinel-connector run --watch                on and on, as the timers would
+  sentinel-connector cursor show                where each stream stands
+  sentinel-connector cursor show --output json  for a script: schemas/cli
   sentinel-connector cursor set eset.detections 2026-11-20T00:00:00Z
-  sentinel-connector metrics                     the numbers, as Prometheus reads them
-  sentinel-connector assets find 10.1.2.3        which machine that is, and how it is
-  sentinel-connector cursor import --dry-run     go on where the stock ESET connector stopped
+  sentinel-connector metrics                    numbers for Prometheus
+  sentinel-connector assets find 10.1.2.3       which machine, and how it is
+  sentinel-connector cursor import --dry-run    after the stock ESET connector
   sentinel-connector simulate --fault eset.detections:429x3 --machines 5000
 
 Settings come from the environment, then from `Values` in ./local.settings.json.";
 
-/// Commands that only a build with the feature `simulator` has; the deployed package is none.
-const SIMULATED: [&str; 3] = ["demo", "simulate", "bench"];
+/// Commands that only a build of the source has; the deployed package, without the features `cli` and
+/// `simulator`, is none.
+const NOT_IN_THE_PACKAGE: [(&str, bool); 6] = [
+    ("demo", cfg!(feature = "simulator")),
+    ("simulate", cfg!(feature = "simulator")),
+    ("bench", cfg!(feature = "simulator")),
+    ("init", cfg!(feature = "cli")),
+    ("completions", cfg!(feature = "cli")),
+    ("man", cfg!(feature = "cli")),
+];
+
+/// True for a command that exists, and not here.
+fn is_elsewhere(name: &str) -> bool {
+    NOT_IN_THE_PACKAGE.contains(&(name, false))
+}
 
 /// The examples of commands that are in this build.
 fn examples() -> String {
-    let simulated = |line: &str| {
+    let elsewhere = |line: &str| {
         let command = line.split_whitespace().nth(1);
-        command.is_some_and(|command| SIMULATED.contains(&command))
+        command.is_some_and(is_elsewhere)
     };
-    let lines = EXAMPLES.lines();
-    let lines: Vec<_> = lines
-        .filter(|line| cfg!(feature = "simulator") || !simulated(line))
-        .collect();
+    let lines: Vec<_> = EXAMPLES.lines().filter(|line| !elsewhere(line)).collect();
     lines.join("\n")
 }
 
 #[derive(Parser)]
 #[command(name = "sentinel-connector", version, about, after_help = examples())]
 struct Arguments {
+    #[command(flatten)]
+    screen: Screen,
     #[command(subcommand)]
     command: Command,
 }
@@ -120,6 +142,16 @@ enum Command {
     },
     /// Print the tables and their columns, to compare with those of a workspace or to bring them up to these
     Schema(schema::SchemaArguments),
+    /// Ask for the settings of a first connection, try them, and write local.settings.json
+    #[cfg(feature = "cli")]
+    #[command(display_order = 0)]
+    Init(init::InitArguments),
+    /// Print what a shell needs to complete commands and options
+    #[cfg(feature = "cli")]
+    Completions(shell::CompletionsArguments),
+    /// Print the man page
+    #[cfg(feature = "cli")]
+    Man(shell::ManArguments),
     #[cfg(feature = "simulator")]
     #[command(flatten)]
     Simulated(simulated::SimulatedCommand),
@@ -134,7 +166,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let runtime = runtime(&arguments.command)
         .build()
         .map_err(|error| Error::transient(format!("no threads to be had: {error}")));
-    let end = runtime.and_then(|runtime| runtime.block_on(run(arguments.command)));
+    let end =
+        runtime.and_then(|runtime| runtime.block_on(run(arguments.command, arguments.screen)));
     match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -163,29 +196,48 @@ fn wrong_use(error: &clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        screen::line(error.render().to_string().trim_end());
+        screen::line(error.render().ansi().to_string().trim_end());
         return ExitCode::SUCCESS;
     }
     if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
-        && SIMULATED.contains(&name.as_str())
+        && is_elsewhere(name)
     {
-        screen::complain(&format!(
-            "error: `{name}` is not in this build, which has no simulator; a build of the source \
-             has it: `cargo run --release -- {name}`"
+        screen::misuse(&format!(
+            "`{name}` is not in this build; a build of the source has it: `cargo run --release -- {name}`"
         ));
         return ExitCode::from(2);
     }
     let text = error.render().to_string();
     let what = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "error: a command is missing",
-        _ => text.lines().next().unwrap_or("error: wrong use"),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
+        _ => text.lines().next().unwrap_or("wrong use"),
     };
-    screen::complain(&format!("{what} (`sentinel-connector --help` shows how)"));
+    let what = what.trim_start_matches("error: ").trim_end_matches(':');
+    let meant = meant(error).map(|near| format!("; did you mean `{near}`?"));
+    screen::misuse(&format!(
+        "{what}{} (`sentinel-connector --help` shows how)",
+        meant.unwrap_or_default()
+    ));
     ExitCode::from(2)
 }
 
-async fn run(command: Command) -> Result<()> {
+/// The name that was probably meant.
+fn meant(error: &clap::Error) -> Option<String> {
+    let kinds = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ];
+    kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name.clone()),
+        ContextValue::Strings(names) => names.last().cloned(),
+        _ => None,
+    })
+}
+
+async fn run(command: Command, screen: Screen) -> Result<()> {
     let clock: SharedClock = Arc::new(SystemClock);
+    let settings = || local_settings(&clock, screen);
     match command {
         Command::Serve => serve(clock).await,
         Command::Run(arguments) => {
@@ -195,40 +247,49 @@ async fn run(command: Command) -> Result<()> {
                 settings.extra_ca.as_deref(),
                 &clock,
             )?;
-            let settings = log_settings(settings, spans)?;
+            let settings = log_settings(settings, spans, screen)?;
             let told = Arc::clone(&clock);
-            let ran = run::run(arguments, local_environment()?, settings, clock).await;
+            let ran = run::run(arguments, local_environment()?, settings, clock, screen).await;
             end_telemetry(telemetry, LAST_SENT, &told).await;
             ran
         }
-        Command::Check(arguments) => check::check(arguments, local_environment()?, clock).await,
+        Command::Check(arguments) => {
+            check::check(arguments, local_environment()?, clock, screen).await
+        }
         Command::Connections(command) => {
-            connections::connections(command, local_environment()?, clock).await
+            connections::connections(command, local_environment()?, clock, screen).await
         }
         Command::Cursor(command) => {
-            let settings = local_settings(&clock).await?;
-            cursor::cursor(command, &local_environment()?, &settings, clock).await
+            let settings = settings().await?;
+            cursor::cursor(command, &local_environment()?, &settings, clock, screen).await
         }
         Command::Outbox(command) => {
-            outbox::outbox(command, &local_settings(&clock).await?, clock).await
+            let settings = settings().await?;
+            outbox::outbox(command, &settings, clock, screen).await
         }
         Command::Dead(command) => {
-            outbox::dead(command, &local_settings(&clock).await?, clock).await
+            let settings = settings().await?;
+            outbox::dead(command, &settings, clock, screen).await
         }
         Command::Assets(command) => {
-            let settings = local_settings(&clock).await?;
-            assets::assets(command, &settings, clock, &stop_on_signal()?).await
+            let settings = settings().await?;
+            assets::assets(command, &settings, clock, &stop_on_signal()?, screen).await
         }
-        Command::Routes(command) => routes::routes(&command, local_settings(&clock).await?),
-        Command::Metrics => run::metrics(&local_settings(&clock).await?, &clock).await,
-        Command::Columns => {
-            columns::columns();
-            Ok(())
+        Command::Routes(command) => routes::routes(&command, settings().await?, screen),
+        Command::Metrics => run::metrics(&settings().await?, &clock, screen).await,
+        Command::Columns => columns::columns(screen),
+        Command::Query { sql } => run::query(&sql, &settings().await?, screen).await,
+        Command::Schema(arguments) => schema::schema(&arguments, screen),
+        #[cfg(feature = "cli")]
+        Command::Init(arguments) => {
+            init::init(arguments, Environment::from_process(), clock, screen).await
         }
-        Command::Query { sql } => run::query(&sql, &local_settings(&clock).await?).await,
-        Command::Schema(arguments) => schema::schema(&arguments),
+        #[cfg(feature = "cli")]
+        Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+        #[cfg(feature = "cli")]
+        Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
         #[cfg(feature = "simulator")]
-        Command::Simulated(command) => Box::pin(command.run(clock)).await,
+        Command::Simulated(command) => Box::pin(command.run(clock, screen)).await,
     }
 }
 
@@ -307,8 +368,8 @@ async fn end_telemetry(telemetry: Option<Telemetry>, patience: Duration, clock: 
 }
 
 /// Settings for a command line, with what is strange about them said.
-async fn local_settings(clock: &SharedClock) -> Result<Settings> {
-    log_settings(read_settings(clock).await?, None)
+async fn local_settings(clock: &SharedClock, screen: Screen) -> Result<Settings> {
+    log_settings(read_settings(clock).await?, None, screen)
 }
 
 async fn read_settings(clock: &SharedClock) -> Result<Settings> {
@@ -317,13 +378,13 @@ async fn read_settings(clock: &SharedClock) -> Result<Settings> {
 }
 
 /// Begins to log by these settings, and says what is strange about them.
-fn log_settings(settings: Settings, spans: Option<SpanLayer>) -> Result<Settings> {
+fn log_settings(settings: Settings, spans: Option<SpanLayer>, screen: Screen) -> Result<Settings> {
     logging::init(settings.log.format, settings.log.level, spans)?;
     for problem in settings.problems() {
         screen::complain(&format!("its connection is left out: {problem}"));
     }
     for warning in &settings.warnings {
-        screen::complain(&format!("note: {warning}"));
+        screen.note(warning);
     }
     Ok(settings)
 }
@@ -338,4 +399,40 @@ fn stop_on_signal() -> Result<CancellationToken> {
         on_signal.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_commands_hold_together() {
+        Arguments::command().debug_assert();
+        // Two arguments of one name in one command: what is read of one is taken for the other.
+        let command = Arguments::command();
+        let own: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
+        let mut inner: Vec<&clap::Command> = command.get_subcommands().collect();
+        while let Some(command) = inner.pop() {
+            for argument in command.get_arguments() {
+                let name = command.get_name();
+                assert!(!own.contains(&argument.get_id()), "{name}: {argument:?}");
+            }
+            inner.extend(command.get_subcommands());
+        }
+    }
+
+    #[test]
+    fn examples_are_of_commands_that_are_here() {
+        for line in examples()
+            .lines()
+            .filter(|line| line.starts_with("  sentinel"))
+        {
+            let name = line.split_whitespace().nth(1).unwrap();
+            let command = Arguments::command();
+            assert!(command.find_subcommand(name).is_some(), "{line}");
+            assert!(line.chars().count() <= 80, "broken in two: {line}");
+        }
+    }
 }

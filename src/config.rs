@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use reader::Reader;
 
-use crate::error::Error;
+use crate::{core::spelling::hint, error::Error};
 
 mod azure;
 mod connection;
@@ -182,6 +182,8 @@ impl Settings {
             )));
         }
         if !self.connections.iter().any(|one| one.name == name) {
+            let names = self.connections.iter().map(|one| one.name.as_str());
+            let hint = hint(name, names);
             let known: Vec<String> = self
                 .connections
                 .iter()
@@ -192,7 +194,7 @@ impl Settings {
                 known => format!("there are {}", known.join(", ")),
             };
             return Err(Error::config(format!(
-                "there is no connection `{name}`; {known}"
+                "there is no connection `{name}`; {known}{hint}"
             )));
         }
         self.connections.retain(|one| one.name == name);

@@ -1,7 +1,7 @@
 //! The functions that there are: each has a folder of its name with a `function.json`.
 
 use crate::{
-    core::protocol::source_kind::SourceKind,
+    core::{protocol::source_kind::SourceKind, spelling::hint},
     error::{Error, Result},
 };
 
@@ -59,9 +59,11 @@ impl Function {
         let mut timers = Self::TIMERS.into_iter();
         let found = timers.find(|function| function.folder() == folder);
         found.ok_or_else(|| {
-            let folders = Self::TIMERS.map(Self::folder).join(", ");
+            let folders = Self::TIMERS.map(Self::folder);
             Error::config(format!(
-                "there is no function `{folder}`; there are {folders}"
+                "there is no function `{folder}`; there are {}{}",
+                folders.join(", "),
+                hint(folder, folders)
             ))
         })
     }

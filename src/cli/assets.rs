@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::screen::line;
+use super::screen::{self, Screen, SheetColumn, plain};
 use crate::{
     app::App,
     assets::{self, Lookup},
@@ -34,25 +34,54 @@ pub(super) async fn assets(
     settings: &Settings,
     clock: SharedClock,
     stop: &CancellationToken,
+    screen: Screen,
 ) -> Result<()> {
     let AssetsCommand::Find { sought, json } = command;
     let app = App::build(settings, &clock)?;
     match assets::find(&app, &sought, stop).await? {
         Lookup::Unknown(why) | Lookup::Unclear(why) => Err(Error::config(why)),
-        Lookup::Found(answer) if json => {
-            let text = serde_json::to_string_pretty(&answer)
-                .map_err(|error| Error::contract(format!("cannot encode the answer: {error}")))?;
-            line(text);
-            Ok(())
-        }
         Lookup::Found(answer) => {
-            for found in &answer.machines {
-                told(found, clock.now()).into_iter().for_each(line);
+            let screen = screen.or_json(json);
+            if !screen.data_of(&answer, &MACHINES, &answer.machines)? {
+                for found in &answer.machines {
+                    let told = told(found, clock.now());
+                    for line in &told {
+                        screen::hanging(line, BESIDE);
+                    }
+                }
             }
             Ok(())
         }
     }
 }
+
+/// Of a machine, in a list.
+const MACHINES: [SheetColumn<Found>; 21] = [
+    SheetColumn::data("connection"),
+    SheetColumn::data("id"),
+    SheetColumn::data("name"),
+    SheetColumn::data("aadDeviceId"),
+    SheetColumn::data("addresses"),
+    SheetColumn::data("externalAddress"),
+    SheetColumn::data("osPlatform"),
+    SheetColumn::data("osVersion"),
+    SheetColumn::data("osBuild"),
+    SheetColumn::data("firstSeen"),
+    SheetColumn::data("lastSeen"),
+    SheetColumn::data("health"),
+    SheetColumn::data("onboarding"),
+    SheetColumn::data("value"),
+    SheetColumn::data("group"),
+    SheetColumn::data("tags"),
+    SheetColumn::data("risk"),
+    SheetColumn::data("exposure"),
+    SheetColumn::data("mergedInto"),
+    SheetColumn::data("users"),
+    SheetColumn::data("alerts"),
+];
+
+/// Where the text stands beside what it is about.
+const BESIDE: usize = 19;
 
 /// Lines about one thing each.
 struct AnswerLines(Vec<String>);
@@ -212,13 +241,4 @@ fn ago(text: &str, now: DateTime<Utc>) -> String {
 fn age(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let words = span((now - at).num_seconds());
     words.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-/// Without what a terminal would obey.
-fn plain(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect();
-    text.trim_end().to_owned()
 }

@@ -1,6 +1,8 @@
 //! `columns`: which member of each stream goes to which column, as a page of Markdown.
 
-use super::screen;
+use serde::Serialize;
+
+use super::screen::{self, Screen, SheetColumn};
 use crate::{
     core::{
         mapping::{
@@ -11,6 +13,7 @@ use crate::{
         },
         protocol::endpoint::{Endpoint, TimeFilter},
     },
+    error::Result,
     source::{defender::hunting::why_left, endpoints},
 };
 
@@ -34,8 +37,35 @@ A stream that `ROUTES` sends to a table of its own has the columns that are list
 with those of every row. Streams of ESET keep the columns of the shared tables.
 ";
 
-pub(super) fn columns() {
-    screen::line(page().trim_end());
+/// Member of a stream's records, and the column that it goes to.
+#[derive(Serialize)]
+struct MemberColumn {
+    stream: &'static str,
+    table: &'static str,
+    /// Empty where the value is always the same.
+    member: String,
+    column: &'static str,
+    /// How it gets there, where it is not taken as it is.
+    #[serde(rename = "as")]
+    how: String,
+}
+
+/// Of a member, in a list.
+const MEMBERS: [SheetColumn<MemberColumn>; 5] = [
+    SheetColumn::data("stream"),
+    SheetColumn::data("table"),
+    SheetColumn::data("member"),
+    SheetColumn::data("column"),
+    SheetColumn::data("as"),
+];
+
+pub(super) fn columns(screen: Screen) -> Result<()> {
+    if screen.is_for_people() {
+        screen::line(page().trim_end());
+        return Ok(());
+    }
+    let all: Vec<MemberColumn> = endpoints().flat_map(members).collect();
+    screen.data(&MEMBERS, &all).map(drop)
 }
 
 fn page() -> String {
@@ -47,7 +77,41 @@ fn page() -> String {
     page
 }
 
-fn section(page: &mut String, endpoint: &Endpoint) {
+/// What becomes of the members of a stream's records.
+fn members(endpoint: &'static Endpoint) -> Vec<MemberColumn> {
+    let mut all = Members {
+        endpoint,
+        rows: Vec::new(),
+    };
+    all.rules(endpoint.rules, "");
+    if let Some(picks) = &endpoint.from_list {
+        all.picked(picks);
+    }
+    for gather in endpoint.collect {
+        all.add(
+            gather.path.join("."),
+            gather.column,
+            "as well, each once".to_owned(),
+        );
+    }
+    for (column, value) in endpoint.constants {
+        all.add(String::new(), column, format!("always {value}"));
+    }
+    if let Some(better) = &endpoint.from_list.and_then(|picks| picks.better) {
+        let member = ["evidence", better.kind, better.value].join(".");
+        let how = format!("instead, where its `{}` is the same user", better.same);
+        all.add(member, better.column, how);
+    }
+    all.rows
+}
+
+/// The members of a stream, as they are found.
+struct Members {
+    endpoint: &'static Endpoint,
+    rows: Vec<MemberColumn>,
+}
+
+fn section(page: &mut String, endpoint: &'static Endpoint) {
     let Endpoint { stream, list, .. } = endpoint;
     let path = if matches!(list.filter, TimeFilter::Kql(_)) {
         "`runHuntingQuery`".to_owned()
@@ -60,27 +124,19 @@ fn section(page: &mut String, endpoint: &Endpoint) {
         "\n## {stream}\n\n{path} → `{}`\n\n| member | column | as |\n|---|---|---|\n",
         endpoint.table.name
     )]);
-    rules(page, endpoint.rules, "");
-    if let Some(picks) = &endpoint.from_list {
-        picked(page, picks);
-    }
-    for gather in endpoint.collect {
-        let path = gather.path.join(".");
-        page.extend([format!(
-            "| `{path}` | `{}` | as well, each once |\n",
-            gather.column
-        )]);
-    }
-    for (column, value) in endpoint.constants {
-        page.extend([format!("| | `{column}` | always {value} |\n")]);
-    }
-    if let Some(better) = &endpoint.from_list.and_then(|picks| picks.better) {
-        page.extend([format!(
-            "| `{}` | `{}` | instead, where its `{}` is the same user |\n",
-            ["evidence", better.kind, better.value].join("."),
-            better.column,
-            better.same,
-        )]);
+    for row in members(endpoint) {
+        let MemberColumn {
+            member,
+            column,
+            how,
+            ..
+        } = row;
+        let member = if member.is_empty() {
+            String::new()
+        } else {
+            format!("`{member}` ")
+        };
+        page.extend([format!("| {member}| `{column}` | {how} |\n")]);
     }
     let Some(schema) = endpoint.schema.and_then(schema::named) else {
         return;
@@ -120,43 +176,51 @@ fn left(page: &mut String, endpoint: &Endpoint, schema: &Schema) {
     }
 }
 
-fn rules(page: &mut String, all: &[Rule], path: &str) {
-    for rule in all {
-        let member = format!("{path}{}", rule.member);
-        match rule.to {
-            To::Column(column, how) => {
-                let mut how = said(how);
-                if rule.alternate {
-                    how.push_str(if how.is_empty() { "else" } else { ", else" });
+impl Members {
+    fn add(&mut self, member: String, column: &'static str, how: String) {
+        let Endpoint { stream, table, .. } = self.endpoint;
+        self.rows.push(MemberColumn {
+            stream,
+            table: table.name,
+            member,
+            column,
+            how,
+        });
+    }
+
+    fn rules(&mut self, all: &'static [Rule], path: &str) {
+        for rule in all {
+            let member = format!("{path}{}", rule.member);
+            match rule.to {
+                To::Column(column, how) => {
+                    let mut how = said(how);
+                    if rule.alternate {
+                        how.push_str(if how.is_empty() { "else" } else { ", else" });
+                    }
+                    self.add(member, column, how);
                 }
-                page.extend([format!("| `{member}` | `{column}` | {how} |\n")]);
-            }
-            To::JsonObject { rest, rules: inner } => {
-                rules(page, inner, &format!("{member}."));
-                if let Some(column) = rest {
-                    page.extend([format!(
-                        "| `{member}` | `{column}` | what is left of it |\n"
-                    )]);
+                To::JsonObject { rest, rules } => {
+                    self.rules(rules, &format!("{member}."));
+                    if let Some(column) = rest {
+                        self.add(member, column, "what is left of it".to_owned());
+                    }
                 }
             }
         }
     }
-}
 
-/// What the elements of a list fill.
-fn picked(page: &mut String, picks: &FromList) {
-    for thing in picks.things {
-        for (at, kind) in thing.iter().enumerate() {
-            for fill in kind.fills {
-                let otherwise = if at == 0 { "" } else { ", else" };
-                let (member, how) = taken(fill.with);
-                let path = [picks.list, kind.name, member].map(|name| format!(".{name}"));
-                let path = path.concat();
-                let path = path.trim_matches('.');
-                page.extend([format!(
-                    "| `{path}` | `{}` | as well{otherwise}{how} |\n",
-                    fill.column
-                )]);
+    /// What the elements of a list fill.
+    fn picked(&mut self, picks: &FromList) {
+        for thing in picks.things {
+            for (at, kind) in thing.iter().enumerate() {
+                for fill in kind.fills {
+                    let otherwise = if at == 0 { "" } else { ", else" };
+                    let (member, how) = taken(fill.with);
+                    let path = [picks.list, kind.name, member].map(|name| format!(".{name}"));
+                    let path = path.concat();
+                    let path = path.trim_matches('.').to_owned();
+                    self.add(path, fill.column, format!("as well{otherwise}{how}"));
+                }
             }
         }
     }

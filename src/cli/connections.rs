@@ -1,17 +1,16 @@
 //! `connections`: the list of connections, in the settings, a file or a blob.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     check::{CheckArguments, look},
-    screen,
+    screen::{self, Screen, SheetColumn},
 };
 use crate::{
     app::list::{ConnectionList, ListVersion, with_list},
-    check::Finding,
     config::{Environment, Mode, Problem, Settings, elements},
-    core::protocol::source_kind::SourceKind,
+    core::{protocol::source_kind::SourceKind, spelling::hint},
     error::{Error, Result},
     io::clock::SharedClock,
 };
@@ -63,27 +62,52 @@ pub(super) enum ConnectionsCommand {
 
 /// A connection, as it is shown.
 #[derive(Serialize)]
-struct ShownConnection<'a> {
-    name: &'a str,
-    source: Option<&'a str>,
-    state: &'a str,
+struct ShownConnection {
+    name: String,
+    source: Option<&'static str>,
+    state: &'static str,
     problem: Option<String>,
 }
+
+/// Of a connection, in a list.
+const CONNECTIONS: [SheetColumn<ShownConnection>; 4] = [
+    SheetColumn::data("name"),
+    SheetColumn::data("source"),
+    SheetColumn::data("state"),
+    SheetColumn::data("problem"),
+];
+
+/// What became of a connection.
+#[derive(Serialize)]
+struct ConnectionChange {
+    name: String,
+    state: &'static str,
+    place: String,
+}
+
+/// Of a change, in a list.
+const CHANGES: [SheetColumn<ConnectionChange>; 3] = [
+    SheetColumn::data("name"),
+    SheetColumn::data("state"),
+    SheetColumn::data("place"),
+];
 
 pub(super) async fn connections(
     command: ConnectionsCommand,
     environment: Environment,
     clock: SharedClock,
+    screen: Screen,
 ) -> Result<()> {
     match command {
         ConnectionsCommand::List { json } => {
             let environment = with_list(environment, Mode::Local, &clock).await;
-            list(&Settings::load(&environment, Mode::Local)?, json);
-            Ok(())
+            let settings = Settings::load(&environment, Mode::Local)?;
+            list(&settings, screen.or_json(json))
         }
         ConnectionsCommand::Check { name, json } => {
             let environment = with_list(environment, Mode::Local, &clock).await;
-            check(name, json, &environment, &clock).await
+            let arguments = CheckArguments::of(name);
+            look(&arguments, &environment, &clock, screen.or_json(json)).await
         }
         ConnectionsCommand::Add {
             name,
@@ -108,86 +132,66 @@ pub(super) async fn connections(
                 )));
             }
             kept.elements.push(added.into());
-            kept.check_last(&name)?;
+            kept.check_last(&name, screen)?;
             kept.save().await?;
-            kept.say(&name, "on", json);
-            Ok(())
+            kept.say(name, "on", screen.or_json(json))
         }
         ConnectionsCommand::Disable { name, undo, json } => {
             let mut kept = ListChange::open(environment, &clock).await?;
+            let names = kept.elements.iter().filter_map(|one| one["name"].as_str());
+            let missing = format!("there is no connection `{name}`{}", hint(&name, names));
             let element = kept
                 .position(&name)
                 .and_then(|position| kept.elements[position].as_object_mut())
-                .ok_or_else(|| Error::config(format!("there is no connection `{name}`")))?;
+                .ok_or_else(|| Error::config(missing))?;
             if undo {
                 element.remove("disabled");
             } else {
                 element.insert("disabled".to_owned(), true.into());
             }
             kept.save().await?;
-            kept.say(&name, if undo { "on" } else { "disabled" }, json);
-            Ok(())
+            let state = if undo { "on" } else { "disabled" };
+            kept.say(name, state, screen.or_json(json))
         }
     }
 }
 
-fn list(settings: &Settings, as_json: bool) {
+fn list(settings: &Settings, screen: Screen) -> Result<()> {
     let on = settings.connections.iter().map(|one| ShownConnection {
-        name: &one.name,
+        name: one.name.clone(),
         source: Some(one.source.kind().word()),
         state: "on",
         problem: None,
     });
     let wrong = settings.broken.iter().map(|one| ShownConnection {
-        name: &one.name,
+        name: one.name.clone(),
         source: one.kind.map(SourceKind::word),
         state: "wrong",
         problem: Some(one.error().to_string()),
     });
     let disabled = settings.disabled.iter().map(|name| ShownConnection {
-        name,
+        name: name.clone(),
         source: None,
         state: "disabled",
         problem: None,
     });
     let all: Vec<_> = on.chain(wrong).chain(disabled).collect();
-    if as_json {
-        screen::line(format!("{:#}", json!(all)));
-        return;
+    if screen.data(&CONNECTIONS, &all)? {
+        return Ok(());
     }
     for one in &all {
-        let (source, problem) = (one.source.unwrap_or("-"), one.problem.as_deref());
-        let line = format!(
-            "{:<9} {:<32} {source:<9} {}",
+        let head = format!(
+            "{:<9} {:<32} {:<9}",
             one.state,
             one.name,
-            problem.unwrap_or_default()
+            one.source.unwrap_or("-")
         );
-        screen::line(line.trim_end());
+        screen::item(&head, one.problem.as_deref().unwrap_or_default());
     }
     if all.is_empty() {
         screen::line("there is no connection");
     }
-}
-
-async fn check(
-    name: String,
-    as_json: bool,
-    environment: &Environment,
-    clock: &SharedClock,
-) -> Result<()> {
-    let arguments = CheckArguments::of(name);
-    if !as_json {
-        let mut shown = |finding: Finding| super::check::show(&finding);
-        return look(&arguments, environment, clock, &mut shown).await;
-    }
-    let mut findings = Vec::new();
-    let looked = look(&arguments, environment, clock, &mut |finding| {
-        findings.push(finding);
-    })
-    .await;
-    screen::line(format!("{:#}", json!(findings)));
-    looked
+    Ok(())
 }
 
 /// `NAME=VALUE`, each.
@@ -240,7 +244,7 @@ impl ListChange {
     }
 
     /// What is wrong with the last one. A secret that is missing here may be where the app runs.
-    fn check_last(&self, name: &str) -> Result<()> {
+    fn check_last(&self, name: &str, screen: Screen) -> Result<()> {
         let environment = self.environment.with_connections(Ok(self.text()), None);
         let element = format!("element {}:", self.elements.len());
         let is_own = |problem: &Problem| {
@@ -255,7 +259,7 @@ impl ListChange {
         let own = problems.into_iter().filter(is_own);
         let (missing, wrong): (Vec<_>, Vec<_>) = own.partition(Problem::is_missing_secret);
         for problem in missing {
-            screen::complain(&format!("note: {problem}"));
+            screen.note(problem);
         }
         if wrong.is_empty() {
             return Ok(());
@@ -268,15 +272,14 @@ impl ListChange {
         self.list.write(self.text(), self.version.as_ref()).await
     }
 
-    fn say(&self, name: &str, state: &str, as_json: bool) {
+    fn say(&self, name: String, state: &'static str, screen: Screen) -> Result<()> {
         let place = self.list.place().to_string();
-        screen::line(if as_json {
-            format!(
-                "{:#}",
-                json!({"name": name, "state": state, "place": place})
-            )
-        } else {
-            format!("`{name}` is {state} in {place}")
-        });
+        let change = ConnectionChange { name, state, place };
+        let ConnectionChange { name, place, .. } = &change;
+        screen.say(format!("`{name}` is {state} in {place}"));
+        if screen.is_json() {
+            return screen::json(&change);
+        }
+        screen.data(&CHANGES, &[change]).map(drop)
     }
 }

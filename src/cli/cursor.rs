@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
 
-use super::screen::{line, named};
+use super::screen::{self, Screen, SheetColumn, line, named};
 use crate::{
     app::{self, saved},
     config::{DEFAULT_CONNECTION, Environment, Settings, StorageSettings},
     core::{
         json::time::parse_time,
         position::{
-            cursor::{StreamKey, StreamState},
+            cursor::{Gap, StreamKey, StreamState},
             dedupe,
             window::delta,
         },
+        spelling::hint,
     },
     error::{Error, Kind, Result},
     io::clock::{Clock, SharedClock},
@@ -106,10 +108,11 @@ pub(super) async fn cursor(
     environment: &Environment,
     settings: &Settings,
     clock: SharedClock,
+    screen: Screen,
 ) -> Result<()> {
     if let CursorCommand::Show { stream } = &command {
         let stored = stored_states(settings, &clock).await?;
-        return show(&stored, stream.as_deref(), clock.now());
+        return show(stored, stream.as_deref(), clock.now(), screen);
     }
     let storage = app::storage(settings, &clock)?;
     let storage = &*storage;
@@ -130,25 +133,22 @@ pub(super) async fn cursor(
                 return Err(Error::config(format!("{from} lies in the future")));
             }
             change(storage, &key, &*clock, |state| state.rewind(from)).await?;
-            line(format!(
-                "{}: the next run reads from {} on",
-                named(&key),
-                utc(from)
-            ));
-            Ok(())
+            let says = format!("the next run reads from {} on", utc(from));
+            changed(screen, &[StreamChange::new(&key, says)])
         }
         CursorCommand::Pause { stream, connection } => {
             let key = key(&connection, &stream, storage).await?;
             let now = clock.now();
             change(storage, &key, &*clock, |state| state.paused = Some(now)).await?;
-            line(format!("{}: paused", named(&key)));
-            Ok(())
+            changed(screen, &[StreamChange::new(&key, "paused")])
         }
         CursorCommand::Resume { stream, connection } => {
             let key = key(&connection, &stream, storage).await?;
             change(storage, &key, &*clock, |state| state.paused = None).await?;
-            line(format!("{}: goes on with the next run", named(&key)));
-            Ok(())
+            changed(
+                screen,
+                &[StreamChange::new(&key, "goes on with the next run")],
+            )
         }
         CursorCommand::Reset {
             stream,
@@ -160,23 +160,61 @@ pub(super) async fn cursor(
             if again {
                 forget(storage, &key).await?;
             }
+            let mut says = Vec::new();
             if let Some(letter) = kept {
-                line(format!(
-                    "{}: the saved state could not be read; its text is kept as dead letter {letter}",
-                    named(&key)
+                says.push(format!(
+                    "the saved state could not be read; its text is kept as dead letter {letter}"
                 ));
             }
             let when = if paused { ", once it is resumed" } else { "" };
-            line(format!(
-                "{}: forgotten; the next run is a first run{when}",
-                named(&key)
-            ));
-            Ok(())
+            says.push(format!("forgotten; the next run is a first run{when}"));
+            let change = says.into_iter().map(|says| StreamChange::new(&key, says));
+            changed(screen, &change.collect::<Vec<_>>())
         }
         CursorCommand::Import(arguments) => {
-            import::import(&arguments, environment, settings, &clock, storage).await
+            import::import(&arguments, environment, settings, &clock, storage, screen).await
         }
     }
+}
+
+/// What was done to a stream, or what the next run makes of it.
+#[derive(Serialize)]
+struct StreamChange {
+    connection: String,
+    stream: String,
+    says: String,
+}
+
+/// Of a change, in a list.
+const CHANGES: [SheetColumn<StreamChange>; 3] = [
+    SheetColumn::data("connection"),
+    SheetColumn::data("stream"),
+    SheetColumn::data("says"),
+];
+
+impl StreamChange {
+    fn new(key: &StreamKey, says: impl Into<String>) -> Self {
+        Self {
+            connection: key.connection.clone(),
+            stream: key.stream.clone(),
+            says: says.into(),
+        }
+    }
+}
+
+fn changed(screen: Screen, changes: &[StreamChange]) -> Result<()> {
+    for StreamChange {
+        connection,
+        stream,
+        says,
+    } in changes
+    {
+        screen.say(format!(
+            "{}: {says}",
+            named(&StreamKey::new(connection, stream))
+        ));
+    }
+    screen.data(&CHANGES, changes).map(drop)
 }
 
 /// The key of a stream that exists, or has a state.
@@ -189,8 +227,9 @@ async fn key(connection: &str, stream: &str, storage: &dyn Storage) -> Result<St
         return Ok(key);
     }
     Err(Error::config(format!(
-        "there is no stream `{stream}`; there are {}",
-        known.join(", ")
+        "there is no stream `{stream}`; there are {}{}",
+        known.join(", "),
+        hint(stream, known.iter().copied())
     )))
 }
 
@@ -298,24 +337,74 @@ async fn stored_states(settings: &Settings, clock: &SharedClock) -> Result<Store
     }
 }
 
-fn show(states: &Stored, stream: Option<&str>, now: DateTime<Utc>) -> Result<()> {
-    let mut shown = 0;
+/// Where a stream stands, as `Status` says it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StreamStand {
+    connection: String,
+    stream: String,
+    says: Vec<String>,
+    good_until: Option<DateTime<Utc>>,
+    gaps: Vec<Gap>,
+    error: Option<String>,
+}
+
+/// Of a stream, in a list.
+const STREAMS: [SheetColumn<StreamStand>; 6] = [
+    SheetColumn::data("connection"),
+    SheetColumn::data("stream"),
+    SheetColumn::data("goodUntil"),
+    SheetColumn::data("says"),
+    SheetColumn::data("gaps"),
+    SheetColumn::data("error"),
+];
+
+fn show(states: Stored, stream: Option<&str>, now: DateTime<Utc>, screen: Screen) -> Result<()> {
+    let mut shown = Vec::new();
     let mut damaged = Vec::new();
     for (key, state) in states {
-        if stream.is_none_or(|stream| stream == key.stream) {
-            shown += 1;
-            line(named(key));
-            // One that can't be read hides none of the others.
-            let sentences = match state {
-                Ok(state) => sentences(state, now),
-                Err(error) => {
-                    damaged.push(format!("`{key}`"));
-                    vec![error.to_string()]
+        if stream.is_some_and(|stream| stream != key.stream) {
+            continue;
+        }
+        let StreamKey { connection, stream } = key.clone();
+        // One that can't be read hides none of the others.
+        shown.push(match state {
+            Ok(state) => StreamStand {
+                connection,
+                stream,
+                says: sentences(&state, now),
+                good_until: state.complete_until,
+                gaps: state.gaps,
+                error: state.error,
+            },
+            Err(error) => {
+                damaged.push(format!("`{key}`"));
+                StreamStand {
+                    connection,
+                    stream,
+                    says: vec![error.to_string()],
+                    good_until: None,
+                    gaps: Vec::new(),
+                    error: Some(error.to_string()),
                 }
-            };
-            for sentence in sentences {
-                line(format!("  {sentence}"));
             }
+        });
+    }
+    if !screen.data(&STREAMS, &shown)? {
+        for StreamStand {
+            connection,
+            stream,
+            says,
+            ..
+        } in &shown
+        {
+            line(named(&StreamKey::new(connection, stream)));
+            for says in says {
+                screen::sentence(says);
+            }
+        }
+        if shown.is_empty() && stream.is_none() {
+            line("no run has been saved yet");
         }
     }
     if !damaged.is_empty() {
@@ -324,14 +413,10 @@ fn show(states: &Stored, stream: Option<&str>, now: DateTime<Utc>) -> Result<()>
             damaged.join(", ")
         )));
     }
-    match (shown, stream) {
-        (0, Some(stream)) => Err(Error::config(format!(
+    match stream {
+        Some(stream) if shown.is_empty() => Err(Error::config(format!(
             "no run of `{stream}` has been saved yet"
         ))),
-        (0, None) => {
-            line("no run has been saved yet");
-            Ok(())
-        }
         _ => Ok(()),
     }
 }

@@ -2,7 +2,9 @@
 
 mod arm;
 
-use super::screen;
+use serde::Serialize;
+
+use super::screen::{self, Screen, SheetColumn};
 use arm::TablePlan;
 
 use crate::{
@@ -30,7 +32,28 @@ pub(super) enum RoutesCommand {
     },
 }
 
-pub(super) fn routes(command: &RoutesCommand, mut settings: Settings) -> Result<()> {
+/// Stream with a table of its own, in a list.
+#[derive(Serialize)]
+struct RoutedStream<'a> {
+    stream: &'a str,
+    table: &'a str,
+    columns: usize,
+}
+
+/// Of such a stream, in a list.
+fn routed_columns<'a>() -> [SheetColumn<RoutedStream<'a>>; 3] {
+    [
+        SheetColumn::text("stream", "stream", |one| one.stream.to_owned()),
+        SheetColumn::text("table", "table", |one| one.table.to_owned()),
+        SheetColumn::number("columns", "columns", |one| one.columns.to_string()),
+    ]
+}
+
+pub(super) fn routes(
+    command: &RoutesCommand,
+    mut settings: Settings,
+    screen: Screen,
+) -> Result<()> {
     let RoutesCommand::Arm {
         all_hunting,
         plan,
@@ -71,17 +94,24 @@ pub(super) fn routes(command: &RoutesCommand, mut settings: Settings) -> Result<
     }
     let mut tables = RouteTable::of(&settings)?.tables().clone();
     tables.retain(|name, _| targets.iter().any(|(_, table)| table == name));
-    screen::line(format!(
-        "{:#}",
-        arm::template(&tables, &targets, plan, &planned)
-    ));
-    screen::complain(&format!(
-        "note: deployed, its output `ROUTES` is the value to set:\n{}",
+    // A template is JSON and nothing else; of the list people and spreadsheets can ask.
+    if screen.is_chosen() && !screen.is_json() {
+        let routed = targets.iter().map(|(stream, table)| RoutedStream {
+            stream,
+            table,
+            columns: tables.get(*table).map_or(0, |columns| columns.len()),
+        });
+        let routed: Vec<_> = routed.collect();
+        return screen.list(&routed_columns(), &routed, "");
+    }
+    screen::json(&arm::template(&tables, &targets, plan, &planned))?;
+    screen.note(format!(
+        "deployed, its output `ROUTES` is the value to set:\n{}",
         arm::setting(&tables, &targets)
     ));
     if plan != TablePlan::Analytics {
-        screen::complain(&format!(
-            "note: alerts, rules and hunting do not see {}: searches alone do",
+        screen.note(format!(
+            "alerts, rules and hunting do not see {}: searches alone do",
             planned.join(", ")
         ));
     }

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{screen, stop_on_signal};
+use super::{
+    screen::{self, Saved, Screen},
+    stop_on_signal,
+};
 use crate::{
     app::{App, Function, RunOptions, failed, list::with_list, live::Live, waiting},
     config::{Environment, ListPlace, Mode, Settings},
@@ -46,6 +49,7 @@ pub(super) async fn run(
     environment: Environment,
     mut settings: Settings,
     clock: SharedClock,
+    screen: Screen,
 ) -> Result<()> {
     let mut functions = functions(&arguments.functions)?;
     if let Some(name) = &arguments.connection {
@@ -60,10 +64,17 @@ pub(super) async fn run(
     // The push needs no connection; but whoever names nothing wants something pulled.
     let pushes = !arguments.functions.is_empty() && functions.contains(&Function::Push);
     if !pushes && !functions.iter().any(pulls) {
-        return Err(Error::config(
+        let mut text =
             "no connection is configured: set `ESET_REGION`, `ESET_LOGIN` and `ESET_PASSWORD` in \
-             the environment or in ./local.settings.json, or try `sentinel-connector demo`",
-        ));
+                        the environment or in ./local.settings.json"
+                .to_owned();
+        if cfg!(feature = "cli") {
+            text.push_str(", let `sentinel-connector init` ask for them");
+        }
+        if cfg!(feature = "simulator") {
+            text.push_str(", or try `sentinel-connector demo`");
+        }
+        return Err(Error::config(text));
     }
     let stop = stop_on_signal()?;
     if arguments.watch {
@@ -82,10 +93,13 @@ pub(super) async fn run(
             None => None,
             Some(address) => Some(show_status(address, &live, &clock, &stop).await?),
         };
-        return watch(app, &live, &functions, &stop, &*clock).await;
+        return watch(app, &live, &functions, &stop, &*clock, screen).await;
     }
-    let reports = once(&app, &functions, true, &stop).await;
-    screen::line(screen::summary(&reports));
+    let reports = once(&app, &functions, true, &stop, screen).await;
+    screen.summary(&reports)?;
+    if stop.is_cancelled() {
+        screen.note(Saved::of(&reports));
+    }
     if let Some(error) = failed(&reports) {
         return Err(error);
     }
@@ -105,8 +119,9 @@ pub(super) async fn once(
     functions: &[Function],
     at_once: bool,
     stop: &CancellationToken,
+    screen: Screen,
 ) -> Vec<Report> {
-    let board = screen::Board::new();
+    let board = screen::Board::new(screen, &app.parts().clock);
     let options = RunOptions {
         at_once,
         progress: board.progress(),
@@ -142,12 +157,15 @@ async fn watch(
     functions: &[Function],
     stop: &CancellationToken,
     clock: &dyn Clock,
+    screen: Screen,
 ) -> Result<()> {
+    screen.reports_begin();
+    let mut told = Saved::default();
     let options = RunOptions {
         at_once: false,
-        progress: Arc::new(|report| {
+        progress: Arc::new(move |report| {
             if !matches!(report.outcome, Outcome::Running | Outcome::NotDue) {
-                screen::report(report);
+                screen.report(report);
             }
         }),
         stop: stop.clone(),
@@ -158,31 +176,35 @@ async fn watch(
             app = now;
         }
         for function in functions {
-            app.run(*function, &options).await;
+            told.add(&app.run(*function, &options).await);
         }
         tokio::select! {
             () = clock.sleep(LOOK) => {}
             () = stop.cancelled() => {}
         }
     }
+    screen.note(told);
     Ok(())
 }
 
 /// The numbers that runs have left.
-pub(super) async fn metrics(settings: &Settings, clock: &SharedClock) -> Result<()> {
+pub(super) async fn metrics(
+    settings: &Settings,
+    clock: &SharedClock,
+    screen: Screen,
+) -> Result<()> {
     let app = App::build(settings, clock)?;
     let measures = measures(&app).await?;
-    screen::line(prometheus(&measures).trim_end());
+    screen.say(prometheus(&measures).trim_end());
     Ok(())
 }
 
-pub(super) async fn query(sql: &str, settings: &Settings) -> Result<()> {
+pub(super) async fn query(sql: &str, settings: &Settings, screen: Screen) -> Result<()> {
     // Nothing is written for a question where there is a file already.
     let workspace = match EmbeddedFile::read_only(&settings.data)? {
         Some(file) => Workspace::read_only(file),
         None => Workspace::new(EmbeddedFile::open(&settings.data)?)?,
     };
     let answer = workspace.query(sql).await?;
-    screen::line(screen::rows(&answer.columns, answer.rows));
-    Ok(())
+    screen.rows(&answer)
 }

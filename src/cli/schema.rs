@@ -7,9 +7,10 @@ use std::{
 };
 
 use clap::ValueEnum;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::screen;
+use super::screen::{self, Screen, SheetColumn};
 use crate::{
     core::mapping::columns::{Column, TABLES, Table},
     error::{Error, Result},
@@ -50,8 +51,40 @@ enum Form {
     AzRest,
 }
 
-/// Prints `{"<table>":[{"name":"<column>","type":"<type>"},…],…}`, columns in their order; or a body.
-pub(super) fn schema(arguments: &SchemaArguments) -> Result<()> {
+/// Column of a table, in a list.
+#[derive(Serialize)]
+struct TableColumn {
+    table: &'static str,
+    name: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// Of a column, in a list.
+const COLUMNS: [SheetColumn<TableColumn>; 3] = [
+    SheetColumn::text("table", "table", |column| column.table.to_owned()),
+    SheetColumn::text("column", "name", |column| column.name.to_owned()),
+    SheetColumn::text("type", "type", |column| column.kind.to_owned()),
+];
+
+/// Prints `{"<table>":[{"name":"<column>","type":"<type>"},…],…}`, columns in their order, which stays
+/// what is printed where nobody asks for another form; or a body.
+pub(super) fn schema(arguments: &SchemaArguments, screen: Screen) -> Result<()> {
+    if arguments.form == Form::Json && arguments.onto.is_none() && screen.is_chosen() {
+        let columns = TABLES.into_iter().flat_map(|table| {
+            let columns = table.columns().iter();
+            columns.map(|column| TableColumn {
+                table: table.name,
+                name: column.name,
+                kind: column.kind.name(),
+            })
+        });
+        let columns: Vec<TableColumn> = columns.collect();
+        if screen.is_json() {
+            return screen::json(&tables());
+        }
+        return screen.list(&COLUMNS, &columns, "");
+    }
     let printed = match (arguments.form, &arguments.onto) {
         (Form::AzRest, Some(file)) => {
             let name = file.display();

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{run, screen, stop_on_signal};
+use super::{
+    run,
+    screen::{self, Screen},
+    stop_on_signal,
+};
 use crate::{
     config::{Environment, Mode, Settings},
     error::Result,
@@ -32,11 +36,11 @@ impl SimulatedCommand {
         matches!(self, Self::Bench(arguments) if arguments.is_the_world())
     }
 
-    pub(super) async fn run(self, clock: SharedClock) -> Result<()> {
+    pub(super) async fn run(self, clock: SharedClock, screen: Screen) -> Result<()> {
         match self {
-            Self::Demo(arguments) => demo::demo(arguments, clock).await,
-            Self::Simulate(arguments) => simulate::simulate(arguments, clock).await,
-            Self::Bench(arguments) => bench::bench(arguments, clock).await,
+            Self::Demo(arguments) => demo::demo(arguments, clock, screen).await,
+            Self::Simulate(arguments) => simulate::simulate(arguments, clock, screen).await,
+            Self::Bench(arguments) => bench::bench(arguments, clock, screen).await,
         }
     }
 }

@@ -22,7 +22,10 @@ use super::{
     values,
 };
 use crate::{
-    core::protocol::{choice::Choices, source_kind::SourceKind},
+    core::{
+        protocol::{choice::Choices, source_kind::SourceKind},
+        spelling::nearest,
+    },
     error::Error,
 };
 
@@ -536,7 +539,7 @@ fn unknown(name: &str) -> String {
         .iter()
         .filter(|setting| setting.scope == Scope::Connection)
         .map(|setting| setting.name);
-    match names::nearest(name, candidates) {
+    match nearest(name, candidates) {
         Some(near) => format!("is unknown; did you mean `{near}`?"),
         None => "is unknown".to_owned(),
     }

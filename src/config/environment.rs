@@ -88,6 +88,14 @@ impl Environment {
         Ok(self)
     }
 
+    /// The environment with further values, which win.
+    #[must_use]
+    pub fn with_values(&self, values: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut with = self.clone();
+        with.values.extend(values);
+        with
+    }
+
     /// A value. An empty one counts as absent: the portal can't express the difference.
     pub fn get(&self, name: &str) -> Option<&str> {
         let value = self.values.get(name)?;

@@ -4,6 +4,7 @@
 //! name that is nearly in it is warned of.
 
 use super::environment::Environment;
+use crate::core::spelling::{most_like, nearest};
 
 /// Where a setting applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,24 +318,8 @@ pub fn in_capitals(name: &str) -> String {
         .collect()
 }
 
-/// The candidate that `word` was probably meant to be.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    // Short names are near to everything.
-    let limit = match word.len() {
-        0..=2 => 0,
-        3..=7 => 1,
-        _ => 2,
-    };
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
+/// The beginnings that nobody else's settings have: what is not a setting under them is meant to be one.
+const BEGINNINGS: [&str; 4] = ["ESET_", "DEFENDER_", "LOGS_INGESTION_", "DCR_"];
 
 /// `(name, what was probably meant)` of every variable that is nearly a setting. `used` are names
 /// that are settings because a connection has that name.
@@ -355,8 +340,11 @@ pub(super) fn misspelt<'a>(
         .filter(|name| !used.iter().any(|used| used == name))
         // Ours are in capitals, but for those of the Functions host.
         .filter_map(|name| {
-            let near = nearest(&name.to_ascii_uppercase(), known());
-            Some((name, near.or_else(|| nearest(name, known()))?))
+            let capitals = name.to_ascii_uppercase();
+            let is_ours = BEGINNINGS.iter().any(|ours| capitals.starts_with(ours));
+            let near = nearest(&capitals, known()).or_else(|| nearest(name, known()));
+            let near = near.or_else(|| is_ours.then(|| most_like(&capitals, known()))?);
+            Some((name, near?))
         })
         .collect()
 }
@@ -396,6 +384,9 @@ mod tests {
                 "RETRY_DELAY",
                 "AZURE_CLIENT_ID",
                 "AzureWebJobStorage",
+                "DEFENDER_TENANT",
+                "ESET_PASSWD",
+                "ESET_SOMETHING_ELSE",
                 "KEY_BASE64",
                 "PATH",
             ]
@@ -406,8 +397,10 @@ mod tests {
             [
                 ("AzureWebJobStorage", "AzureWebJobsStorage"),
                 ("DCR_IMMUTABLE_IDS", "DCR_IMMUTABLE_ID"),
+                ("DEFENDER_TENANT", "DEFENDER_TENANT_ID"),
                 ("EEST_REGION", "ESET_REGION"),
                 ("ESET_LOGN", "ESET_LOGIN"),
+                ("ESET_PASSWD", "ESET_PASSWORD"),
                 ("ESET_PASWORD", "ESET_PASSWORD"),
                 ("eset_products", "ESET_PRODUCTS"),
             ]

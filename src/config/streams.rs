@@ -8,7 +8,7 @@ use super::{
     reader::{Problem, Reader},
     values,
 };
-use crate::core::{mapping::wanted::WantedRecords, position::window::Pace};
+use crate::core::{mapping::wanted::WantedRecords, position::window::Pace, spelling::nearest};
 
 /// What a first run reads.
 const INITIAL_HISTORY: Duration = Duration::from_hours(24);
@@ -67,7 +67,7 @@ impl StreamSettings {
             .map(|(name, stream)| Problem {
                 setting: name.clone(),
                 connection: None,
-                text: match names::nearest(stream, known.iter().map(String::as_str)) {
+                text: match nearest(stream, known.iter().map(String::as_str)) {
                     Some(near) => format!("belongs to no stream; did you mean `{near}`?"),
                     None => format!("belongs to no stream; there are {}", known.join(", ")),
                 },

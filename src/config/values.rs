@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::names;
+use crate::core::spelling::nearest;
 
 /// What a value should have been.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -31,7 +31,7 @@ pub(super) fn one_of<T: Copy>(options: &[(&'static str, T)]) -> impl Fn(&str) ->
             .iter()
             .map(|(word, _)| format!("`{word}`"))
             .collect();
-        let hint = names::nearest(&value, options.iter().map(|(word, _)| *word))
+        let hint = nearest(&value, options.iter().map(|(word, _)| *word))
             .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         Err(format!(
             "is `{value}`; it must be {}{hint}",

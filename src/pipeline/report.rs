@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 
 use crate::{
@@ -101,6 +101,9 @@ pub struct Report {
     /// Seconds between now and the time up to which everything is proven to be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<i64>,
+    /// How much time is still to be read, while the run goes on and that can be told.
+    #[serde(skip)]
+    pub unread: Option<TimeDelta>,
     /// What could not be proven complete, from this and earlier runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
@@ -138,6 +141,7 @@ impl Report {
             outside: 0,
             untold: 0,
             lag_seconds: None,
+            unread: None,
             gaps: Vec::new(),
             error_kind: None,
             reason: None,

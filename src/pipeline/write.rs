@@ -547,6 +547,7 @@ impl<'a, 'h> Writer<'a, 'h> {
         if !moved {
             return Ok(());
         }
+        self.report.unread = self.held.state.unread(self.parts.clock.now());
         self.passes.write(&mut self.workset.known).await?;
         let pulled = self.report.counts.pulled;
         // One move over no records, as an idle stream makes, is saved with the end of the lease: to ask

@@ -3,6 +3,36 @@
 
 use std::process::{Command, Output};
 
+use crate::outputs::assert_follows;
+
+/// Figures as a script reads them, held against their schema.
+#[test]
+fn a_script_reads_the_figures_as_their_schemas_say() {
+    for (schema, arguments) in [
+        (
+            "bench",
+            &["--rows", "500", "--latency", "1", "--output", "json"] as &[&str],
+        ),
+        (
+            "bench-tenants",
+            &[
+                "--of",
+                "tenants",
+                "--tenants",
+                "2",
+                "--streams",
+                "1",
+                "--output",
+                "json",
+            ],
+        ),
+    ] {
+        let output = once(arguments);
+        assert!(output.status.success(), "{output:?}");
+        assert_follows(schema, &String::from_utf8(output.stdout).unwrap());
+    }
+}
+
 fn bench(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_sentinel-connector"))

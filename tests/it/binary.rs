@@ -172,6 +172,38 @@ async fn a_terminated_run_saves_and_exits_with_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_ends_a_run_which_says_what_is_saved() {
+    let mut tenant = embedded(|_| {}).await;
+    tenant.set("LOG_LEVEL", "error");
+    tenant
+        .simulator
+        .inject(Fault::parse("eset.incidents:never").unwrap());
+    let run = tenant
+        .command(&["run", "EsetTimer"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    tenant.simulator.kept_waiting(1).await;
+    let sent = Command::new("kill")
+        .args(["-INT", &run.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    let output = tokio::task::spawn_blocking(|| run.wait_with_output().unwrap());
+    let output = output.await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    for words in [
+        "note: stopped as asked: ",
+        " rows landed, and each position behind them is saved",
+        "the next run goes on with 1 stream from there",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    tenant.run(&["run", "EsetTimer"]);
+    assert_complete(&tenant).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_settings_are_the_answer_to_each_call() {
     let mut tenant = embedded(|_| {}).await;
     tenant.set("ESET_REGION", "mars");
@@ -472,9 +504,7 @@ fn the_demo_needs_nothing_and_goes_on_where_it_ended() {
     );
     assert_eq!(String::from_utf8_lossy(&first.stderr), "");
     assert_eq!(
-        printed
-            .matches("sqlite3 ./connector-data/connector.sqlite \"SELECT")
-            .count(),
+        printed.matches("sentinel-connector query \"SELECT").count(),
         5
     );
     // A line per stream, and one in the table; each has come to its end.
@@ -503,7 +533,10 @@ fn the_demo_needs_nothing_and_goes_on_where_it_ended() {
     assert!(before[0] > 3000, "{before:?}");
     assert_eq!(before[0], before[1]);
     // The queries that it prints work.
-    for line in printed.lines().filter(|line| line.contains("sqlite3 ./")) {
+    for line in printed
+        .lines()
+        .filter(|line| line.contains(" query \"SELECT"))
+    {
         let sql = line.split('"').nth(1).unwrap();
         let answer = plain(folder.path(), &["query", sql]);
         assert!(

@@ -128,8 +128,24 @@ fn the_readme_names_every_function_and_command() {
         assert!(readme.contains(&format!("`{folder}`")), "{folder}");
     }
     for command in [
-        "demo", "run", "check", "cursor", "outbox", "dead", "query", "schema", "simulate", "bench",
-        "serve", "assets", "routes", "columns", "metrics",
+        "demo",
+        "run",
+        "check",
+        "cursor",
+        "outbox",
+        "dead",
+        "query",
+        "schema",
+        "simulate",
+        "bench",
+        "serve",
+        "assets",
+        "routes",
+        "columns",
+        "init",
+        "completions",
+        "connections",
+        "metrics",
     ] {
         assert!(readme.contains(&format!("`{command}")), "{command}");
     }
@@ -400,6 +416,19 @@ fn the_picture_shows_the_end_of_the_demo() {
             endpoint.stream
         );
     }
+}
+
+#[test]
+fn the_pictures_of_screens_show_what_is_printed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3")
+        .arg(root.join("docs/picture.py"))
+        .arg("--check")
+        .args(["--program", env!("CARGO_BIN_EXE_sentinel-connector")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }
 
 #[test]

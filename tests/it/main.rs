@@ -44,11 +44,14 @@ mod import;
 #[cfg(test)]
 mod ingestion;
 #[cfg(test)]
+mod init;
+#[cfg(test)]
 mod interrupt;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod metrics;
+mod outputs;
 #[cfg(test)]
 mod overlap;
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{change, line, named};
+use super::{CHANGES, Screen, StreamChange, change, named};
 use crate::{
     app,
     config::{self, DEFAULT_CONNECTION, Environment, Settings, StorageSettings},
     core::{
         position::{cursor::StreamKey, window::Pace},
-        protocol::endpoint::Endpoint,
-        protocol::source_kind::SourceKind,
+        protocol::{endpoint::Endpoint, source_kind::SourceKind},
+        spelling::hint,
     },
     error::{Error, Result},
     import::{Resume, has_position, usual_lookback},
@@ -64,8 +64,9 @@ fn lookback(text: &str) -> std::result::Result<Lookback, String> {
         .collect();
     if let Some(stream) = stream.filter(|stream| !known.contains(stream)) {
         return Err(format!(
-            "there is no stream `{stream}`; there are {}",
-            known.join(", ")
+            "there is no stream `{stream}`; there are {}{}",
+            known.join(", "),
+            hint(stream, known.iter().copied())
         ));
     }
     let time = humantime::parse_duration(time.trim()).map_err(|error| error.to_string())?;
@@ -90,6 +91,32 @@ pub(super) async fn import(
     settings: &Settings,
     clock: &SharedClock,
     storage: &dyn Storage,
+    screen: Screen,
+) -> Result<()> {
+    let mut changes = Vec::new();
+    let end = take_over(
+        arguments,
+        environment,
+        settings,
+        clock,
+        storage,
+        screen,
+        &mut changes,
+    );
+    let end = end.await;
+    screen.data(&CHANGES, &changes)?;
+    end
+}
+
+/// Does it, and says of each stream what becomes of it; before an error as well.
+async fn take_over(
+    arguments: &ImportArguments,
+    environment: &Environment,
+    settings: &Settings,
+    clock: &SharedClock,
+    storage: &dyn Storage,
+    screen: Screen,
+    changes: &mut Vec<StreamChange>,
 ) -> Result<()> {
     let streams = streams(settings, &arguments.connection)?;
     let (setting, account) = account(arguments, environment, settings, clock)?;
@@ -109,28 +136,32 @@ pub(super) async fn import(
         let key = StreamKey::new(&arguments.connection, endpoint.stream);
         let lookback = given(&arguments.lookback, endpoint.stream)
             .unwrap_or_else(|| usual_lookback(endpoint.stream, pace.lookback, now));
-        line(named(&key));
+        screen.say(named(&key));
+        let mut tell = |sentence: &str| {
+            screen.say(format!("  {sentence}"));
+            changes.push(StreamChange::new(&key, sentence));
+        };
         let Some(resume) = Resume::of(endpoint.stream, &stored, lookback, now) else {
-            line(
-                "  the stock connector has saved nothing of it that can be read; its position stays",
+            tell(
+                "the stock connector has saved nothing of it that can be read; its position stays",
             );
             continue;
         };
         for sentence in &resume.says {
-            line(format!("  {sentence}"));
+            tell(sentence);
         }
         if storage
             .load(&key)
             .await?
             .is_some_and(|(state, _)| has_position(&state))
         {
-            line("  it has a position of its own already");
+            tell("it has a position of its own already");
             taken.push(named(&key));
         }
         found.push((key, resume));
     }
     if matches!(settings.storage, StorageSettings::Embedded) {
-        line(format!(
+        screen.say(format!(
             "positions are kept in `{}`, for runs on this machine; `STORAGE=azure` keeps them where \
              the Function App looks",
             settings.data.display()
@@ -143,15 +174,14 @@ pub(super) async fn import(
         )));
     }
     if arguments.dry_run {
-        line("nothing was changed (--dry-run)");
+        screen.say("nothing was changed (--dry-run)");
         return Ok(());
     }
     for (key, resume) in &found {
         change(storage, key, &**clock, |state| resume.apply(state)).await?;
-        line(format!(
-            "{}: saved; the next run goes on from there",
-            named(key)
-        ));
+        let saved = "saved; the next run goes on from there";
+        screen.say(format!("{}: {saved}", named(key)));
+        changes.push(StreamChange::new(key, saved));
     }
     Ok(())
 }

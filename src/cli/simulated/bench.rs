@@ -27,7 +27,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{data_folder, screen};
+use super::{
+    data_folder,
+    screen::{self, Screen},
+};
 use crate::{
     config::Environment,
     error::{Error, Result},
@@ -178,11 +181,15 @@ struct Measured {
     tally: WorldTally,
 }
 
-pub(super) async fn bench(arguments: BenchArguments, clock: SharedClock) -> Result<()> {
+pub(super) async fn bench(
+    arguments: BenchArguments,
+    clock: SharedClock,
+    screen: Screen,
+) -> Result<()> {
     let of = arguments.of;
     let done = match arguments.part {
-        None if of == Of::Tenants => return tenants::compare(&arguments),
-        None => return all(&arguments, &clock).await,
+        None if of == Of::Tenants => return tenants::compare(&arguments, screen),
+        None => return all(&arguments, &clock, screen).await,
         Some(BenchProcess::Tenants) => return tenants::run(&arguments, clock).await,
         Some(BenchProcess::World) => return world::serve(&arguments, clock).await,
         Some(BenchProcess::Fill) => pull::fill(of, child::settings()?, clock).await?,
@@ -195,18 +202,28 @@ pub(super) async fn bench(arguments: BenchArguments, clock: SharedClock) -> Resu
     child::report(&done)
 }
 
-async fn all(arguments: &BenchArguments, clock: &SharedClock) -> Result<()> {
+async fn all(arguments: &BenchArguments, clock: &SharedClock, screen: Screen) -> Result<()> {
     // First, where it can't be measured: before anything is started.
     Usage::of_this_process()?;
     let folder = Folder::new()?;
+    let wait = screen.wait("measuring");
     let rounds = (1..=arguments.rounds)
-        .map(|number| round(arguments, &folder.0.join(number.to_string())))
+        .map(|number| {
+            wait.says(&format!(
+                "measuring, round {number} of {}",
+                arguments.rounds
+            ));
+            round(arguments, &folder.0.join(number.to_string()))
+        })
         .collect::<Result<_>>()?;
+    drop(wait);
     let mut figures = table::Figures::new(arguments, rounds);
     if !arguments.reference {
         figures.start = Some(start::measure(&folder.0, clock).await?);
     }
-    screen::line(figures.shown());
+    if !screen.data_of(&figures.data(), &table::PARTS, &figures.data().parts)? {
+        screen::line(figures.shown());
+    }
     figures
         .missing()
         .map_or(Ok(()), |missing| Err(Error::contract(missing)))

@@ -15,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     data_folder,
     run::{once, show_status},
-    screen, stop_on_signal,
+    screen::{self, Saved, Screen},
+    stop_on_signal,
 };
 use crate::{
     app::{App, Function, failed, live::Live},
     config::{Environment, Mode, Settings},
+    core::count::noun,
     embedded::EmbeddedFile,
     error::{Error, Result},
     io::{
@@ -119,7 +121,11 @@ impl WorldOrigin {
     }
 }
 
-pub(super) async fn demo(arguments: DemoArguments, clock: SharedClock) -> Result<()> {
+pub(super) async fn demo(
+    arguments: DemoArguments,
+    clock: SharedClock,
+    screen: Screen,
+) -> Result<()> {
     let stop = stop_on_signal()?;
     let own = Environment::from_process();
     let data = data_folder(&own)?;
@@ -152,19 +158,23 @@ pub(super) async fn demo(arguments: DemoArguments, clock: SharedClock) -> Result
     let network: SharedTransport = Arc::new(Network::loopback(authority.pem().as_bytes())?);
     let app = App::with_transport(&settings, &clock, &network)?;
 
-    screen::line(format!(
+    screen.say(format!(
         "A simulated company answers on {}: its ESET tenant and its Microsoft Defender. \
          Nothing leaves this machine.",
         server.base_url
     ));
-    let reports = once(&app, &Function::TIMERS, true, &stop).await;
-    screen::line(screen::summary(&reports));
-    screen::line(accounted_for(&reports));
+    let reports = once(&app, &Function::TIMERS, true, &stop, screen).await;
+    screen.summary(&reports)?;
+    screen.say(accounted_for(&reports));
+    if stop.is_cancelled() {
+        screen.note(Saved::of(&reports));
+        return Ok(());
+    }
     if let Some(error) = failed(&reports) {
         return Err(error);
     }
     let workspace = Workspace::new(EmbeddedFile::open(&settings.data)?)?;
-    screen::line(where_it_lies(&data, riskiest(&workspace).await?.as_ref()));
+    screen.say(where_it_lies(&data, riskiest(&workspace).await?.as_ref()));
     if arguments.keep {
         let app = Arc::new(app);
         let (live_app, live_clock) = (Arc::clone(&app), Arc::clone(&clock));
@@ -174,14 +184,19 @@ pub(super) async fn demo(arguments: DemoArguments, clock: SharedClock) -> Result
             Err(_) => show_status(ANY_PORT, &live, &clock, &stop).await?,
             Ok(page) => page,
         };
-        keep(&app, &stop, &*clock).await?;
+        keep(&app, &stop, &*clock, screen).await?;
     }
     server.stop().await;
     Ok(())
 }
 
-async fn keep(app: &App, stop: &CancellationToken, clock: &dyn Clock) -> Result<()> {
-    screen::line(format!(
+async fn keep(
+    app: &App,
+    stop: &CancellationToken,
+    clock: &dyn Clock,
+    screen: Screen,
+) -> Result<()> {
+    screen.say(format!(
         "\nPulling every {} s what happens in the simulated company. Ctrl-C ends it.",
         PULL_EVERY.as_secs()
     ));
@@ -190,7 +205,7 @@ async fn keep(app: &App, stop: &CancellationToken, clock: &dyn Clock) -> Result<
             () = clock.sleep(PULL_EVERY) => {}
             () = stop.cancelled() => return Ok(()),
         }
-        let reports = once(app, &Function::TIMERS, true, stop).await;
+        let reports = once(app, &Function::TIMERS, true, stop, screen).await;
         if stop.is_cancelled() {
             return Ok(());
         }
@@ -224,13 +239,15 @@ fn accounted_for(reports: &[Report]) -> String {
         0 => String::new(),
         number => format!(" + {number} {what}"),
     };
+    let pulled = sum(|counts| counts.pulled);
+    let duplicates = sum(|counts| counts.duplicate);
     [
-        format!("{} records pulled", sum(|counts| counts.pulled)),
+        format!("{pulled} {} pulled", noun(pulled, "record")),
         some(|counts| counts.gone, "found gone"),
         format!(
-            " = {} landed + {} duplicates + {} rejected",
+            " = {} landed + {duplicates} {} + {} rejected",
             sum(|counts| counts.landed),
-            sum(|counts| counts.duplicate),
+            noun(duplicates, "duplicate"),
             sum(|counts| counts.dead)
         ),
         some(|counts| counts.unchanged, "unchanged"),
@@ -269,37 +286,42 @@ async fn riskiest(workspace: &Workspace) -> Result<Option<Example>> {
     }))
 }
 
+/// What to look at next. Nothing is opened by itself, and nothing has to be installed for it.
 fn where_it_lies(data: &Path, example: Option<&Example>) -> String {
     let file = data.join(crate::embedded::FILE_NAME);
     let file = file.display();
+    let program = screen::program();
     let machine = example.map_or_else(String::new, |Example { id, name, address }| {
         format!(
             r#"
 
 The vulnerabilities of {name}, one of the riskiest machines, and all else about it, by its address:
 
-  sqlite3 {file} "SELECT typeName AS cve, severityLevel, objectName AS software FROM IntegrationTable_CL WHERE streamName = 'defender.vulnerabilities' AND deviceUuid = '{id}' GROUP BY recordId ORDER BY 2, 1"
+  {program} query "SELECT typeName AS cve, severityLevel, objectName AS software FROM IntegrationTable_CL WHERE streamName = 'defender.vulnerabilities' AND deviceUuid = '{id}' GROUP BY recordId ORDER BY 2, 1"
 
-  sentinel-connector assets find {address}"#
+  {program} assets find {address}"#
         )
     });
     format!(
         r#"
-The rows lie in {file}. Ask them with `sqlite3`, or with `sentinel-connector query "…"`.
+The rows lie in {file}, which `sqlite3` opens as well. What to look at next:
 
 What ESET detected, and where it is severe:
 
-  sqlite3 {file} "SELECT severityLevel, category, count(*) AS rows FROM IntegrationTable_CL WHERE providerName = 'ESET' GROUP BY 1, 2 ORDER BY 3 DESC"
+  {program} query "SELECT severityLevel, category, count(*) AS rows FROM IntegrationTable_CL WHERE providerName = 'ESET' GROUP BY 1, 2 ORDER BY 3 DESC"
 
-  sqlite3 {file} "SELECT deviceDisplayName, count(*) AS detections, max(eventTime) AS last FROM IntegrationTable_CL WHERE severityLevel = 'SEVERITY_LEVEL_HIGH' AND deviceDisplayName IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
+  {program} query "SELECT deviceDisplayName, count(*) AS detections, max(eventTime) AS last FROM IntegrationTable_CL WHERE severityLevel = 'SEVERITY_LEVEL_HIGH' AND deviceDisplayName IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
 
 Alerts of Defender by severity:
 
-  sqlite3 {file} "SELECT severityLevel, count(DISTINCT recordId) AS alerts, max(eventTime) AS last FROM IntegrationTable_CL WHERE streamName = 'defender.alerts' GROUP BY 1 ORDER BY 2 DESC"{machine}
+  {program} query "SELECT severityLevel, count(DISTINCT recordId) AS alerts, max(eventTime) AS last FROM IntegrationTable_CL WHERE streamName = 'defender.alerts' GROUP BY 1 ORDER BY 2 DESC"{machine}
 
 The incidents of both:
 
-  sqlite3 {file} "SELECT providerName, displayName, status, max(updateTime) AS updated FROM IntegrationTableIncidents_CL GROUP BY providerName, uuid ORDER BY updated DESC LIMIT 20"
+  {program} query "SELECT providerName, displayName, status, max(updateTime) AS updated FROM IntegrationTableIncidents_CL GROUP BY providerName, uuid ORDER BY updated DESC LIMIT 20"
+
+Where each stream stands: {program} cursor show
+The same company, for settings of your own: {program} simulate (docs/first-steps.md)
 
 Run the demo again later: it goes on from its cursors and adds only what is new."#
     )

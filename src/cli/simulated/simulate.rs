@@ -1,16 +1,19 @@
 //! `simulate`: the outside world on an address of this machine.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc};
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::{
     data_folder,
     demo::{EVENTS, WorldOrigin},
-    screen, stop_on_signal,
+    screen::{self, Screen, SheetColumn},
+    stop_on_signal,
 };
 use crate::{
     config::Environment,
+    core::count::counted,
     error::{Error, Result},
     io::clock::{Clock, SharedClock},
     simulator::{
@@ -111,13 +114,49 @@ enum Uuids {
     Listed,
 }
 
-pub(super) async fn simulate(arguments: SimulateArguments, clock: SharedClock) -> Result<()> {
-    if arguments.list_faults {
-        for entry in Fault::catalogue() {
-            let name = format!("{}:{}", entry.target.name(), entry.kind);
-            screen::line(format!("{name:<46} {}", entry.plays));
+/// Fault that can be played, in a list.
+#[derive(Serialize)]
+struct PlayableFault {
+    fault: String,
+    plays: String,
+}
+
+/// Of a fault, in a list.
+const FAULTS: [SheetColumn<PlayableFault>; 2] =
+    [SheetColumn::data("fault"), SheetColumn::data("plays")];
+
+/// Setting that points at the simulator, in a list.
+#[derive(Serialize)]
+struct GivenSetting {
+    setting: String,
+    value: String,
+}
+
+/// Of a setting, in a list.
+const SETTINGS: [SheetColumn<GivenSetting>; 2] =
+    [SheetColumn::data("setting"), SheetColumn::data("value")];
+
+fn list_faults(screen: Screen) -> Result<()> {
+    let all = Fault::catalogue().into_iter().map(|entry| PlayableFault {
+        fault: format!("{}:{}", entry.target.name(), entry.kind),
+        plays: entry.plays.to_string(),
+    });
+    let all: Vec<PlayableFault> = all.collect();
+    if !screen.data(&FAULTS, &all)? {
+        for PlayableFault { fault, plays } in &all {
+            screen::item(&format!("{fault:<46}"), plays);
         }
-        return Ok(());
+    }
+    Ok(())
+}
+
+pub(super) async fn simulate(
+    arguments: SimulateArguments,
+    clock: SharedClock,
+    screen: Screen,
+) -> Result<()> {
+    if arguments.list_faults {
+        return list_faults(screen);
     }
     let data = data_folder(&Environment::from_process())?;
     let origin = WorldOrigin::of(&data, arguments.seed, clock.now())?;
@@ -163,10 +202,22 @@ pub(super) async fn simulate(arguments: SimulateArguments, clock: SharedClock) -
     let certificate = data.join(CERTIFICATE_FILE);
     write(&certificate, authority.pem())?;
     let server = tls::serve(simulator.router(), arguments.listen, &authority).await?;
-    for (name, value) in simulator.settings(&server.base_url) {
-        screen::line(format!("{name}={value}"));
+    // Whoever reads them line by line has them all with the last one.
+    let certificate = certificate.display().to_string();
+    let settings = simulator.settings(&server.base_url).into_iter();
+    let settings = settings.chain([("EXTRA_CA_FILE".to_owned(), certificate)]);
+    let listed: Vec<GivenSetting> = settings
+        .map(|(setting, value)| GivenSetting { setting, value })
+        .collect();
+    let settings: BTreeMap<&str, &str> = listed
+        .iter()
+        .map(|one| (one.setting.as_str(), one.value.as_str()))
+        .collect();
+    if !screen.data_of(&settings, &SETTINGS, &listed)? {
+        for GivenSetting { setting, value } in &listed {
+            screen::line(format!("{setting}={value}"));
+        }
     }
-    screen::line(format!("EXTRA_CA_FILE={}", certificate.display()));
     screen::complain(&format!(
         "serving the simulated services on {}; Ctrl-C ends it",
         server.base_url
@@ -178,9 +229,11 @@ pub(super) async fn simulate(arguments: SimulateArguments, clock: SharedClock) -
     ));
     stop_on_signal()?.cancelled().await;
     for (stream, received) in simulator.received() {
-        screen::line(format!(
-            "{stream}: {} rows in {} calls, {} bytes",
-            received.count, received.calls, received.bytes
+        screen.say(format!(
+            "{stream}: {} in {}, {}",
+            counted(received.count, "row"),
+            counted(received.calls, "call"),
+            counted(received.bytes, "byte")
         ));
     }
     server.stop().await;

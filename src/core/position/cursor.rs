@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -220,6 +220,15 @@ impl StreamState {
                 self.doubted = None;
                 self.gaps.retain(|gap| !gap.why.starts_with(PASS_MISSED));
             }
+        }
+    }
+
+    /// How much time is still to be read, where the stream reads by time.
+    pub fn unread(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        match (self.backlog, &self.position) {
+            (Some(Window { from, to }), _) => Some(to - from),
+            (None, Some(Position::Time(cursor))) => Some(now - *cursor),
+            (None, _) => None,
         }
     }
 

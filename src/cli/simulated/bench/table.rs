@@ -1,8 +1,9 @@
 //! What was measured, for a person.
 
 use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
 
-use super::{BenchArguments, Measured, Of, milliseconds, start::Start};
+use super::{super::screen::SheetColumn, BenchArguments, Measured, Of, milliseconds, start::Start};
 
 /// Everything that was measured.
 pub(super) struct Figures {
@@ -22,6 +23,70 @@ pub(super) struct Round {
     pub(super) reference: Measured,
     pub(super) pull: Option<Measured>,
     pub(super) fetch: Option<Measured>,
+}
+
+/// Figures of a bench, as a script reads them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BenchFigures {
+    of: &'static str,
+    rows: u64,
+    latency_ms: u64,
+    rounds: usize,
+    pub(super) parts: Vec<BenchPart>,
+    cpu_ratio: Option<Spread>,
+    latency_ratio: Option<Spread>,
+    complete: bool,
+    first_answer_ms: Option<f64>,
+    idle_bytes: Option<u64>,
+}
+
+/// Part of a bench: medians of its rounds, of memory the most.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BenchPart {
+    part: &'static str,
+    seconds: f64,
+    cpu_seconds: f64,
+    peak_bytes: u64,
+    calls: u64,
+    pages: u64,
+    pushes: u64,
+    bytes_read: u64,
+    bytes_of_rows: u64,
+    bytes_sent: u64,
+}
+
+/// Of a part, in a list.
+pub(super) const PARTS: [SheetColumn<BenchPart>; 10] = [
+    SheetColumn::data("part"),
+    SheetColumn::data("seconds"),
+    SheetColumn::data("cpuSeconds"),
+    SheetColumn::data("peakBytes"),
+    SheetColumn::data("calls"),
+    SheetColumn::data("pages"),
+    SheetColumn::data("pushes"),
+    SheetColumn::data("bytesRead"),
+    SheetColumn::data("bytesOfRows"),
+    SheetColumn::data("bytesSent"),
+];
+
+/// A figure over the rounds.
+#[derive(Serialize)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl From<(f64, f64, f64)> for Spread {
+    fn from((median, least, most): (f64, f64, f64)) -> Self {
+        Self {
+            median,
+            least,
+            most,
+        }
+    }
 }
 
 /// Look-ups, and whether calls were limited: whoever reads a figure has to know.
@@ -45,6 +110,17 @@ fn settings(arguments: &BenchArguments) -> String {
     )
 }
 
+/// CPU of the pipeline, as a multiple of the reference's.
+fn cpu_ratio(round: &Round) -> Option<f64> {
+    let cpu = |measured: &Measured| measured.done.usage.cpu_seconds;
+    Some(cpu(&round.pull?) / cpu(&round.reference))
+}
+
+/// Time of the pipeline, as a multiple of that of the pages alone.
+fn latency_ratio(round: &Round) -> Option<f64> {
+    Some(round.pull?.done.seconds / round.fetch?.done.seconds)
+}
+
 impl Figures {
     pub(super) fn new(arguments: &BenchArguments, rounds: Vec<Round>) -> Self {
         Self {
@@ -55,6 +131,53 @@ impl Figures {
             rounds,
             start: None,
         }
+    }
+
+    pub(super) fn data(&self) -> BenchFigures {
+        BenchFigures {
+            of: self.of.what(),
+            rows: self.rows,
+            latency_ms: self.latency,
+            rounds: self.rounds.len(),
+            parts: [
+                self.part("pull", |round| round.pull),
+                self.part("reference", |round| Some(round.reference)),
+                self.part("fetch", |round| round.fetch),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            cpu_ratio: self.spread(cpu_ratio).map(Spread::from),
+            latency_ratio: self.spread(latency_ratio).map(Spread::from),
+            complete: self.missing().is_none(),
+            first_answer_ms: self
+                .start
+                .as_ref()
+                .map(|one| milliseconds(one.first_answer)),
+            idle_bytes: self.start.as_ref().map(|one| one.idle_bytes),
+        }
+    }
+
+    fn part(
+        &self,
+        part: &'static str,
+        of: impl Fn(&Round) -> Option<Measured>,
+    ) -> Option<BenchPart> {
+        let Measured { done, tally } = self.rounds.iter().find_map(&of)?;
+        let cpu_seconds = self.spread(|round| Some(of(round)?.done.usage.cpu_seconds))?;
+        let peaks = self.rounds.iter().filter_map(&of);
+        Some(BenchPart {
+            part,
+            seconds: self.spread(|round| Some(of(round)?.done.seconds))?.0,
+            cpu_seconds: cpu_seconds.0,
+            peak_bytes: peaks.map(|one| one.done.usage.peak_bytes).max()?,
+            calls: tally.calls,
+            pages: tally.pages,
+            pushes: tally.pushes,
+            bytes_read: done.bytes,
+            bytes_of_rows: tally.bytes,
+            bytes_sent: tally.sent,
+        })
     }
 
     pub(super) fn shown(&self) -> String {
@@ -79,16 +202,13 @@ impl Figures {
         );
         let reference = self.measured("reference", |round| Some(round.reference));
         lines.extend(reference.into_iter().flatten());
-        let cpu = |measured: &Measured| measured.done.usage.cpu_seconds;
-        let ratio = |round: &Round| Some(cpu(&round.pull?) / cpu(&round.reference));
-        if let Some((ratio, least, most)) = self.spread(ratio) {
+        if let Some((ratio, least, most)) = self.spread(cpu_ratio) {
             lines.push(format!(
                 "ratio       {ratio:.2} x the CPU of the reference ({least:.2} to {most:.2})"
             ));
         }
-        let latency = |round: &Round| Some(round.pull?.done.seconds / round.fetch?.done.seconds);
         let serial = self.spread(|round| Some(round.fetch?.done.seconds));
-        if let Some(((ratio, least, most), (serial, ..))) = self.spread(latency).zip(serial) {
+        if let Some(((ratio, least, most), (serial, ..))) = self.spread(latency_ratio).zip(serial) {
             lines.push(format!(
                 "latency     {ratio:.2} x the {serial:.2} s that the pages alone take, one after \
                  the other ({least:.2} to {most:.2})"

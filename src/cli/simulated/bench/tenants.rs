@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     BenchArguments, BenchProcess, Folder, Of, Usage,
     child::{self, Child, Named},
-    screen,
+    screen::{self, Screen, SheetColumn},
     world::World,
 };
 use crate::{
@@ -50,6 +50,53 @@ struct TenantsDone {
     status: f64,
 }
 
+/// One run of many tenants, in a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TenantsPart {
+    part: &'static str,
+    tenants: u64,
+    streams: u32,
+    records: u64,
+    seconds: f64,
+    cpu_seconds: f64,
+    peak_bytes: u64,
+    begun_seconds: f64,
+    check_seconds: f64,
+    status_seconds: f64,
+}
+
+impl TenantsPart {
+    fn new(part: &'static str, tenants: u64, done: &TenantsDone) -> Self {
+        Self {
+            part,
+            tenants,
+            streams: done.streams,
+            records: done.records,
+            seconds: done.seconds,
+            cpu_seconds: done.usage.cpu_seconds,
+            peak_bytes: done.usage.peak_bytes,
+            begun_seconds: done.begun,
+            check_seconds: done.check,
+            status_seconds: done.status,
+        }
+    }
+}
+
+/// Of such a run, in a list.
+const TENANTS: [SheetColumn<TenantsPart>; 10] = [
+    SheetColumn::data("part"),
+    SheetColumn::data("tenants"),
+    SheetColumn::data("streams"),
+    SheetColumn::data("records"),
+    SheetColumn::data("seconds"),
+    SheetColumn::data("cpuSeconds"),
+    SheetColumn::data("peakBytes"),
+    SheetColumn::data("begunSeconds"),
+    SheetColumn::data("checkSeconds"),
+    SheetColumn::data("statusSeconds"),
+];
+
 /// A network on which all but the simulator, which has a latency of its own, is farther away.
 struct Far {
     network: SharedTransport,
@@ -70,12 +117,19 @@ impl Transport for Far {
 }
 
 /// Measures both, and shows them.
-pub(super) fn compare(arguments: &BenchArguments) -> Result<()> {
+pub(super) fn compare(arguments: &BenchArguments, screen: Screen) -> Result<()> {
     Usage::of_this_process()?;
     let folder = Folder::new()?;
     let few = (arguments.tenants / 10).max(1);
     let one_by_one = measure(arguments, &folder, "one", few, Some(1))?;
     let together = measure(arguments, &folder, "all", arguments.tenants, None)?;
+    let parts = [
+        TenantsPart::new("side by side", arguments.tenants, &together),
+        TenantsPart::new("one by one", few, &one_by_one),
+    ];
+    if screen.data(&TENANTS, &parts)? {
+        return Ok(());
+    }
     let storage = match storage() {
         Some(_) => "state in Table and Blob storage, as far away",
         None => "state in the embedded file, at no distance",
