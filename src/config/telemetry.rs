@@ -66,6 +66,8 @@ impl TelemetrySettings {
         if disabled {
             return Ok(None);
         }
+        // A slash at its end is no part of it.
+        let endpoint = endpoint.trim_end_matches('/');
         let protocols = [("http/protobuf", ())];
         reader.or(
             "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -74,7 +76,7 @@ impl TelemetrySettings {
         )?;
         let headers = match reader.secret(HEADERS)? {
             None => Vec::new(),
-            Some(_) if values::url(&endpoint).is_err() => {
+            Some(_) if values::url(endpoint).is_err() => {
                 return Err(reader.problem(
                     HEADERS,
                     format!(
@@ -196,7 +198,6 @@ mod tests {
         let settings = load(&[(ENDPOINT, "http://collector:4318/")])
             .unwrap()
             .unwrap();
-        // The slash at the end is no part of it.
         assert_eq!(
             settings.traces.as_deref(),
             Some("http://collector:4318/v1/traces")
