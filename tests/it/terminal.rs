@@ -62,7 +62,7 @@ fn lines(printed: &str) -> Vec<String> {
     while let Some(letter) = letters.next() {
         match letter {
             '\u{1b}' => {
-                let _ = letters.find(|one| one.is_ascii_alphabetic());
+                let _ = letters.find(char::is_ascii_alphabetic);
             }
             '\r' => plain.push('\n'),
             letter => plain.push(letter),
