@@ -51,6 +51,7 @@ mod interrupt;
 mod lanes;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
 mod outputs;
 #[cfg(test)]
 mod overlap;

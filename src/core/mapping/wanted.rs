@@ -83,7 +83,7 @@ const SEVERITIES: [&[&str]; 6] = [
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Condition {
+struct FilterCondition {
     field: Field,
     operator: Operator,
     /// One at least; one alone where order counts.
@@ -92,7 +92,7 @@ struct Condition {
 
 /// The conditions of a setting, of which each must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedRecords(Vec<Condition>);
+pub struct WantedRecords(Vec<FilterCondition>);
 
 impl FromStr for WantedRecords {
     type Err = String;
@@ -108,7 +108,7 @@ impl FromStr for WantedRecords {
     }
 }
 
-fn condition(text: &str) -> Result<Condition, String> {
+fn condition(text: &str) -> Result<FilterCondition, String> {
     let found = OPERATORS.into_iter().filter_map(|(sign, operator)| {
         let at = text.find(sign)?;
         Some((at, sign, operator))
@@ -159,7 +159,7 @@ fn condition(text: &str) -> Result<Condition, String> {
             words.join(", ")
         ));
     }
-    Ok(Condition {
+    Ok(FilterCondition {
         field,
         operator,
         values,
@@ -192,7 +192,7 @@ fn says(text: &str, value: &str) -> bool {
         })
 }
 
-impl Condition {
+impl FilterCondition {
     fn holds(&self, told: &str) -> Option<bool> {
         let any = || match self.field {
             Field::Severity => {
@@ -416,7 +416,7 @@ mod tests {
                     _ => Field::ALL[field],
                 };
                 let value = if field == Field::Severity { "high".to_owned() } else { value };
-                Condition { field, operator, values: vec![value] }
+                FilterCondition { field, operator, values: vec![value] }
             });
             let filter = WantedRecords(conditions.collect());
             prop_assert_eq!(filter.to_string().parse::<WantedRecords>(), Ok(filter));
