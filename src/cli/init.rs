@@ -175,6 +175,8 @@ pub(super) async fn init(
     screen: Screen,
 ) -> Result<()> {
     let file = arguments.file.clone();
+    #[cfg(unix)]
+    show_again_on_signal()?;
     let mut dialog = Dialog::new(&arguments, environment, clock, screen);
     dialog.may_replace(&file, arguments.force)?;
     let (eset, defender) = dialog.sources(&arguments)?;
@@ -480,6 +482,36 @@ fn hidden(text: &str) -> std::io::Result<String> {
         0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
     }
+}
+
+/// Has the terminal show what is typed again when somebody ends the program at a secret: it would stay
+/// silent for the shell behind it. Questions hold the program's own thread.
+#[cfg(unix)]
+#[allow(clippy::exit, reason = "a question holds the thread that would return")]
+fn show_again_on_signal() -> Result<()> {
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+    let Ok(shown) = tcgetattr(std::io::stdin()) else {
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::config(format!("signals can't be handled: {error}")))?;
+    let entered = runtime.enter();
+    let signal = crate::host::terminated()?;
+    drop(entered);
+    std::thread::spawn(move || {
+        runtime.block_on(signal);
+        if let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, &shown) {
+            screen::complain(&format!(
+                "the terminal stays silent ({error}): type `stty echo`"
+            ));
+        }
+        screen::complain("nothing was written: ended by somebody");
+        std::process::exit(130);
+    });
+    Ok(())
 }
 
 #[cfg(not(unix))]

@@ -257,7 +257,7 @@ class Ingestion(unittest.TestCase):
         for options in ((), ("--size-limit", "sent")):
             errors, printed = self.upload(*options)
             self.assertEqual(errors, [])
-            self.assertIn(f"{len(self.ROWS)} rows in 4 calls", printed)
+            self.assertIn(f"{len(self.ROWS):,} rows in 4 calls", printed)
 
     def test_a_chunk_that_is_too_large_once_inflated_is_refused_where_that_counts(self):
         # The client adds up its records, and forgets the commas between them.
@@ -268,7 +268,7 @@ class Ingestion(unittest.TestCase):
                 self.assertIsInstance(error.error, HttpResponseError)
                 self.assertEqual(error.error.error.code, "ContentLengthLimitExceeded")
             landed = len(self.ROWS) - sum(len(error.failed_logs) for error in errors)
-            self.assertIn(f"{landed} rows in 1 calls", printed)
+            self.assertIn(f"{landed:,} rows in 1 call,", printed)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ class Prometheus(unittest.TestCase):
             own = {"CONNECTOR_DATA": data, "EXTRA_CA_FILE": world["EXTRA_CA_FILE"]}
 
             def connector(*arguments):
-                command = [os.environ["CONNECTOR"], *arguments]
+                command = [os.path.abspath(os.environ["CONNECTOR"]), *arguments]
                 return subprocess.run(
                     command, env=settings | own, cwd=data, capture_output=True, text=True, check=True
                 ).stdout

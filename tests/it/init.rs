@@ -16,6 +16,9 @@ const FILE: &str = "local.settings.json";
 /// A secret that nobody may print.
 const WRONG: &str = "canary-of-a-wrong-password";
 
+/// Typed alone, without a return behind it.
+const CTRL_C: &str = "\u{3}";
+
 /// The settings that say where the simulated services are; the rest is asked for.
 async fn tenant() -> Tenant {
     let mut tenant = Tenant::new(|_| {}).await;
@@ -37,7 +40,8 @@ fn typed(tenant: &Tenant, arguments: &str, answers: &[(&str, &str)]) -> (bool, S
     let program = env!("CARGO_BIN_EXE_sentinel-connector");
     let mut script = Command::new("script")
         .args(["--quiet", "--return", "--command"])
-        .arg(format!("'{program}' init {arguments}"))
+        // The shell outlives a Ctrl-C, as an interactive one does.
+        .arg(format!("trap : INT; '{program}' init {arguments}"))
         .arg("/dev/null")
         .env_clear()
         .envs(&tenant.settings)
@@ -61,7 +65,9 @@ fn typed(tenant: &Tenant, arguments: &str, answers: &[(&str, &str)]) -> (bool, S
             if fresh.contains(question) {
                 seen = printed.len();
                 keys.write_all(answer.as_bytes()).unwrap();
-                keys.write_all(b"\r").unwrap();
+                if *answer != CTRL_C {
+                    keys.write_all(b"\r").unwrap();
+                }
                 keys.flush().unwrap();
                 next = answers.next();
                 continue;
@@ -131,6 +137,21 @@ async fn somebody_at_a_terminal_is_asked_each_answer_is_tried_and_no_secret_is_s
     let (well, printed) = typed(&tenant, "", &[("Replace it?", "n")]);
     assert!(!well && printed.contains("--force"), "{printed}");
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_shows_what_is_typed_again_when_somebody_ends_it_at_a_secret() {
+    let tenant = tenant().await;
+    let (_, printed) = typed(
+        &tenant,
+        "--region eu --login somebody@example.com; stty -a",
+        &[("password", CTRL_C)],
+    );
+    assert!(printed.contains("nothing was written"), "{printed}");
+    let modes = printed.split_whitespace();
+    let echo = modes.filter(|word| word.trim_start_matches('-') == "echo");
+    assert_eq!(echo.collect::<Vec<_>>(), ["echo"], "{printed}");
+    assert!(!tenant.folder.path().join(FILE).exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
