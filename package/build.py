@@ -29,8 +29,9 @@ TARGET = "x86_64-unknown-linux-musl"
 BINARY = "sentinel-connector"
 # Without the feature `simulator`: what is deployed plays nobody, and makes no certificates.
 FEATURES = ["--no-default-features"]
-# What is uploaded to a Function App and started there has to be small.
-LIMIT = 6_000_000
+# What is uploaded to a Function App and started there has to be small. OpenTelemetry, the page and the
+# command line's forms took it past 6 MB.
+LIMIT = 6_500_000
 PORTAL = "https://portal.azure.com/#create/Microsoft.Template"
 BUTTON = "https://aka.ms/deploytoazurebutton"
 
