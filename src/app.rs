@@ -558,20 +558,14 @@ fn end_traced(span: &Span, report: &Report) {
     }
     let counts = &report.counts;
     span.record("outcome", report.outcome.word());
-    for (name, count) in [
+    let others = [
         ("pages", report.pages),
         ("calls", report.calls),
         ("retries", report.retries),
         ("pulled", counts.pulled),
-        ("landed", counts.landed),
-        ("waiting", counts.waiting),
-        ("dead", counts.dead),
-        ("duplicate", counts.duplicate),
-        ("filtered", counts.filtered),
-        ("unchanged", counts.unchanged),
         ("gone", counts.gone),
-        ("again", counts.again),
-    ] {
+    ];
+    for (name, count) in others.into_iter().chain(counts.became()) {
         span.record(name, count);
     }
     if report.outcome == Outcome::Failed {

@@ -162,15 +162,7 @@ pub fn of_totals(key: &StreamKey, totals: &Totals) -> Vec<Measure> {
         seconds: std::time::Duration::from_millis(*milliseconds).as_secs_f64(),
     };
     measures.push(of_stream(&RUN_DURATION, seconds));
-    for (became, count) in [
-        ("landed", counts.landed),
-        ("waiting", counts.waiting),
-        ("dead", counts.dead),
-        ("duplicate", counts.duplicate),
-        ("filtered", counts.filtered),
-        ("unchanged", counts.unchanged),
-        ("again", counts.again),
-    ] {
+    for (became, count) in counts.became() {
         measures.push(by(&RECORDS, "became", became, count));
     }
     for (metric, count) in [

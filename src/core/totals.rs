@@ -37,6 +37,19 @@ impl Counts {
         self.pulled + self.gone == self.settled() + self.again
     }
 
+    /// What each record became, by its word in reports.
+    pub fn became(&self) -> [(&'static str, u64); 7] {
+        [
+            ("landed", self.landed),
+            ("waiting", self.waiting),
+            ("dead", self.dead),
+            ("duplicate", self.duplicate),
+            ("filtered", self.filtered),
+            ("unchanged", self.unchanged),
+            ("again", self.again),
+        ]
+    }
+
     /// Records that need not be read again.
     pub fn settled(&self) -> u64 {
         self.landed + self.waiting + self.dead + self.duplicate + self.filtered + self.unchanged

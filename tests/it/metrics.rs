@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     binary::embedded,
-    tenant::{Served, Tenant, body},
+    tenant::{BECAME, Served, Tenant, body},
 };
 
 /// `Status` with `?format=prometheus`.
@@ -104,15 +104,7 @@ async fn numbers_are_the_sums_of_the_reports_on_the_command_line_and_in_status()
                 "{stream} {name}{more}: {found} {count}"
             );
         };
-        for became in [
-            "landed",
-            "waiting",
-            "dead",
-            "duplicate",
-            "filtered",
-            "unchanged",
-            "again",
-        ] {
+        for became in BECAME {
             is(
                 "records_total",
                 &format!(",became=\"{became}\""),

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::{
 };
 use serde_json::Value;
 
-use crate::tenant::{Served, Tenant, body};
+use crate::tenant::{BECAME, Served, Tenant, body};
 
 mod receiver;
 
@@ -157,15 +157,7 @@ fn assert_measured(metrics: &[Metric], reports: &[Value]) {
             sum(metrics, &format!("sentinel_connector.{name}"), &with)
         };
         let count = |name: &str| report[name].as_i64();
-        for became in [
-            "landed",
-            "waiting",
-            "dead",
-            "duplicate",
-            "filtered",
-            "unchanged",
-            "again",
-        ] {
+        for became in BECAME {
             assert_eq!(
                 of("records", &[("became", became)]),
                 count(became),

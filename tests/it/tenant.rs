@@ -249,20 +249,23 @@ pub(crate) fn body(answer: &str) -> Value {
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
+/// What a record of a run may become, in the words of reports.
+pub(crate) const BECAME: [&str; 7] = [
+    "landed",
+    "waiting",
+    "dead",
+    "duplicate",
+    "filtered",
+    "unchanged",
+    "again",
+];
+
 /// Every record of a run, as JSON tells it, is counted once.
 pub(crate) fn assert_adds_up(run: &Value) {
     let sum = |names: &[&str]| -> u64 {
         let counts = names.iter().map(|name| run[name].as_u64().unwrap());
         counts.sum()
     };
-    let became = sum(&[
-        "landed",
-        "waiting",
-        "dead",
-        "duplicate",
-        "filtered",
-        "unchanged",
-        "again",
-    ]);
+    let became = sum(&BECAME);
     assert_eq!(sum(&["pulled", "gone"]), became, "{run:#}");
 }
